@@ -1,0 +1,166 @@
+//! What a push brings: the bundle as it arrived, and what analysis found in it.
+//!
+//! In: modules from the deploy protocol. Out: the tables of functions that a call is checked against.
+//! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::record::{FunctionKind, FunctionPath};
+use crate::schema::Schema;
+use crate::validate::Validator;
+
+/// SHA-256 over everything in a bundle that can change what a function does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CodeVersion(pub [u8; 32]);
+
+impl fmt::Display for CodeVersion {
+    /// The first 12 hex digits.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().take(6).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Where a module runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Environment {
+    /// The default runtime.
+    Isolate,
+    /// `"use node"`.
+    Node,
+}
+
+/// One ES module of a bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Canonical path: `dir/mod.js`, `_deps/HASH.js`, `schema.js`, …
+    pub path: Arc<str>,
+    /// JavaScript.
+    pub source: Arc<str>,
+    /// Source map, JSON text.
+    pub source_map: Option<Arc<str>>,
+    /// Where it runs.
+    pub environment: Environment,
+}
+
+/// Everything one push sent for the root component.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Function modules, chunks, `http.js`, `crons.js`, `auth.config.js`, by path.
+    pub modules: BTreeMap<Arc<str>, Module>,
+    /// `schema.js`.
+    pub schema: Option<Module>,
+    /// `convex.config.js`.
+    pub definition: Option<Module>,
+    /// Version of the `convex` package that bundled it.
+    pub udf_server_version: String,
+    /// Values of `process.env`.
+    pub environment: BTreeMap<String, String>,
+    /// Frozen `Date.now()` while modules are evaluated, milliseconds since the Unix epoch.
+    pub import_time_ms: u64,
+    /// Seed of `Math.random()` while modules are evaluated.
+    pub import_seed: [u8; 32],
+}
+
+/// A position in the author's source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// `../convex/file.ts`, as the source map names it.
+    pub path: Arc<str>,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+}
+
+/// Who may call a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Visibility {
+    /// Everybody.
+    Public,
+    /// Other functions and the operator.
+    Internal,
+}
+
+/// One registered function.
+#[derive(Clone, Debug)]
+pub struct AnalyzedFunction {
+    /// Export name.
+    pub name: Arc<str>,
+    /// Kind.
+    pub kind: FunctionKind,
+    /// Visibility; `None` where the object carries neither flag.
+    pub visibility: Option<Visibility>,
+    /// JSON text of the args validator, as `exportArgs()` gave it.
+    pub args_json: Arc<str>,
+    /// The args validator.
+    pub args: Validator,
+    /// JSON text of the returns validator (or `null`), as `exportReturns()` gave it.
+    pub returns_json: Arc<str>,
+    /// The returns validator.
+    pub returns: Option<Validator>,
+    /// Where the handler stands.
+    pub position: Option<Position>,
+}
+
+/// One HTTP route of `http.js`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRoute {
+    /// Path, prefixes written `prefix*`.
+    pub path: String,
+    /// Method.
+    pub method: String,
+}
+
+/// What analysis found in one module.
+#[derive(Clone, Debug, Default)]
+pub struct AnalyzedModule {
+    /// Its functions, in source order.
+    pub functions: Vec<AnalyzedFunction>,
+    /// `http.js`: its routes.
+    pub http_routes: Option<Vec<HttpRoute>>,
+    /// `crons.js`: JSON text of its specs.
+    pub crons_json: Option<String>,
+    /// Whether it asked for context reuse (`experimental_reuseContext`).
+    pub reuse_context: bool,
+}
+
+/// How fresh contexts of a deployment are made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// From a V8 startup snapshot that holds the evaluated bundle.
+    Snapshot(Arc<[u8]>),
+    /// From the base snapshot, the modules evaluated in each; `reason` says why and what would cure it.
+    Evaluate {
+        /// One sentence for the author, naming the module and the cure.
+        reason: String,
+    },
+}
+
+/// What analysis found in a bundle.
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// Hash of the bundle.
+    pub version: CodeVersion,
+    /// By canonical module path; chunks are absent.
+    pub modules: BTreeMap<Arc<str>, AnalyzedModule>,
+    /// The schema; `None` without `schema.ts`.
+    pub schema: Option<Arc<Schema>>,
+    /// JSON text of `defineApp().export()`, `path` not yet filled in; `None` without a definition module.
+    pub definition_json: Option<String>,
+    /// JSON text of the default export of `auth.config.js`.
+    pub auth_json: Option<String>,
+    /// How contexts are made.
+    pub tier: Tier,
+    /// Things the author should know that did not fail the push.
+    pub warnings: Vec<String>,
+}
+
+impl Analysis {
+    /// The function at `path`, if the bundle has it.
+    pub fn function(&self, path: &FunctionPath) -> Option<&AnalyzedFunction> {
+        let module = self.modules.get(&path.module)?;
+        module.functions.iter().find(|function| function.name == path.export)
+    }
+}

@@ -1,0 +1,16 @@
+//! The database: deterministic, in memory, no V8, no I/O, no clock.
+//!
+//! In: calls' reads and writes, a time and a seed as plain arguments. Out: results, conflicts and
+//! invalidations that carry their reason. Invariant: nothing here can reach a clock, a socket, a
+//! file or a source of randomness, so the same inputs give the same outputs, byte for byte.
+#![forbid(unsafe_code)]
+
+pub mod commit;
+pub mod deployment;
+pub mod error;
+pub mod json;
+pub mod read_set;
+pub mod record;
+pub mod schema;
+pub mod validate;
+pub mod value;

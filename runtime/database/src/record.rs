@@ -1,0 +1,395 @@
+//! What a call was given and everything it touched: `Call`, `Outcome`, and the two seams `Functions` and `World`.
+//!
+//! In: nothing; these are the nouns every other file speaks. Out: the types that stops 1 to 8 hand to each other.
+//! Invariant: a [`Call`], a [`Given`] and the code version reproduce an [`Outcome`] byte for byte
+//! (design, section 1: "record what went in; derive everything else on demand").
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::commit::Conflict;
+use crate::deployment::{Analysis, Bundle, CodeVersion};
+use crate::error::{PushError, Refusal, UserError};
+use crate::json;
+use crate::read_set::ReadSet;
+use crate::value::Value;
+
+/// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where time and randomness enter (design, section 1, point 5). The real one reads the machine's
+/// clock; a simulated one is a function of a seed.
+pub trait World: Send + Sync + 'static {
+    /// Nanoseconds since the Unix epoch.
+    fn now(&self) -> u64;
+    /// 32 fresh bytes: the seed of one call.
+    fn seed(&self) -> [u8; 32];
+}
+
+/// The kind of a registered function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FunctionKind {
+    /// Reads at one snapshot; cached.
+    Query,
+    /// Reads and writes in one serializable transaction.
+    Mutation,
+    /// Reaches the outside world; no transaction of its own.
+    Action,
+}
+
+impl FunctionKind {
+    /// `Query`, `Mutation` or `Action`, as Convex's messages and deploy protocol spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Query => "Query",
+            Self::Mutation => "Mutation",
+            Self::Action => "Action",
+        }
+    }
+}
+
+/// The address of one function: component, module and export.
+///
+/// Grammar (`convex-compat.md` section 1.2): `dir/mod[.js][:export]`, split on the last `:`; a
+/// missing export means `default`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FunctionPath {
+    /// Component path, child names joined by `/`; the root is the empty string.
+    pub component: Arc<str>,
+    /// Canonical module path with its extension: `dir/mod.js`.
+    pub module: Arc<str>,
+    /// Name of the export.
+    pub export: Arc<str>,
+}
+
+impl FunctionPath {
+    /// Parses `dir/mod[.js][:export]` in the root component.
+    ///
+    /// # Errors
+    /// A component of the path that is empty, longer than 64 characters or has other characters
+    /// than `[A-Za-z0-9_.]`, or an extension that is not `.js`.
+    pub fn parse(text: &str) -> Result<Self, UserError> {
+        let (module, export) = text.rsplit_once(':').unwrap_or((text, "default"));
+        let bad = |why: String| Err(UserError::new("InvalidFunctionPath", why));
+        for part in module.split('/') {
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-';
+            if part.len() > 64
+                || !part.chars().all(legal)
+                || !part.chars().any(|c| c.is_ascii_alphanumeric())
+            {
+                return bad(format!(
+                    "{text:?} is not a function path: {part:?} must be 1 to 64 characters of \
+                     A-Z, a-z, 0-9, '_' and '.'. Write it as \"dir/module:function\"."
+                ));
+            }
+        }
+        if export.is_empty() || export.len() > 64 {
+            return bad(format!("{text:?} is not a function path: the part after ':' must name an export."));
+        }
+        let module = match module.strip_suffix(".js") {
+            Some(stem) => format!("{stem}.js"),
+            None => format!("{module}.js"),
+        };
+        Ok(Self { component: "".into(), module: module.into(), export: export.into() })
+    }
+
+    /// `dir/mod:fn`, without `.js` and without `:default`: the form in logs and messages.
+    pub fn identifier(&self) -> String {
+        let stem = self.module.strip_suffix(".js").unwrap_or(&self.module);
+        if &*self.export == "default" { stem.to_owned() } else { format!("{stem}:{}", self.export) }
+    }
+
+    /// `dir/mod.js:fn`, the canonical form.
+    pub fn canonical(&self) -> String {
+        format!("{}:{}", self.module, self.export)
+    }
+}
+
+impl fmt::Display for FunctionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.identifier())
+    }
+}
+
+/// The one argument object of a call, decoded once and kept in canonical text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arguments {
+    /// The object.
+    pub value: Value,
+    /// Canonical encoded JSON of a one-element array: what `invokeQuery` receives and the cache key holds.
+    pub json: Arc<str>,
+}
+
+impl Arguments {
+    /// Parses the `args` of a request: an object, or an array of zero or one objects.
+    ///
+    /// # Errors
+    /// JSON that is malformed, or of another shape (`convex-compat.md` section 3.4).
+    pub fn parse(path: &FunctionPath, text: &str) -> Result<Self, UserError> {
+        let invalid =
+            |e: &dyn fmt::Display| UserError::new("InvalidArguments", format!("Invalid arguments for {path}: {e}"));
+        let value = match json::decode(text).map_err(|e| invalid(&e))? {
+            Value::Array(mut items) if items.len() <= 1 => {
+                items.pop().unwrap_or_else(|| Value::Object(Default::default()))
+            }
+            other => other,
+        };
+        Self::from_value(value)
+    }
+
+    /// Wraps an object.
+    ///
+    /// # Errors
+    /// A value that is not an object.
+    pub fn from_value(value: Value) -> Result<Self, UserError> {
+        let text = json::encode(&value);
+        if !matches!(value, Value::Object(_)) {
+            return Err(UserError::new(
+                "InvalidArguments",
+                format!("Expected to receive an object as the function's argument. Instead received: {text}"),
+            ));
+        }
+        Ok(Self { value, json: format!("[{text}]").into() })
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Nobody in particular.
+    Anonymous,
+    /// A user whose token was verified.
+    User(Arc<UserIdentity>),
+    /// The operator, with the admin key. `getUserIdentity()` gives null.
+    Admin,
+    /// The operator acting as a user.
+    ActingAs(Arc<UserIdentity>),
+    /// The host itself: scheduler, crons.
+    System,
+}
+
+/// A user's verified attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserIdentity {
+    /// `<issuer>|<subject>`.
+    pub token_identifier: String,
+    /// JSON text of the object that `getUserIdentity()` returns.
+    pub attributes: Arc<str>,
+}
+
+impl Identity {
+    /// Whether internal functions and `_system/` functions exist for this caller.
+    pub fn is_admin(&self) -> bool {
+        matches!(self, Self::Admin | Self::ActingAs(_) | Self::System)
+    }
+
+    /// What `getUserIdentity()` gives: JSON text, or `None` for null.
+    pub fn attributes(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::User(user) | Self::ActingAs(user) => Some(&user.attributes),
+            Self::Anonymous | Self::Admin | Self::System => None,
+        }
+    }
+}
+
+/// Through which door a call came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// `/api/query` and its siblings.
+    HttpApi,
+    /// A WebSocket session.
+    SyncWorker,
+    /// A query, mutation or action that called another function.
+    Function,
+    /// A scheduled call.
+    Scheduler,
+    /// A cron job.
+    Cron,
+    /// `/api/run_test_function` and `concave test`.
+    Tester,
+}
+
+/// Which kind a caller insists on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The function must be of this kind.
+    Kind(FunctionKind),
+    /// Whatever it is registered as (`/api/function`).
+    Any,
+}
+
+/// One request to run a function: what the caller decided.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Which function.
+    pub path: FunctionPath,
+    /// Its argument.
+    pub args: Arguments,
+    /// The kind the door demands.
+    pub expect: Expect,
+    /// Who calls.
+    pub identity: Identity,
+    /// The door.
+    pub caller: Caller,
+    /// 16 hex digits that name the request in logs and errors.
+    pub request_id: Arc<str>,
+    /// For queries: the snapshot to run at; `None` is the newest.
+    pub at: Option<Timestamp>,
+    /// For queries: the journal of an earlier run, so that pages keep their ends.
+    pub journal: Option<Arc<str>>,
+}
+
+/// What the host decided for one attempt at a call: with the [`Call`] it determines the [`Outcome`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Given {
+    /// Code that ran.
+    pub code: CodeVersion,
+    /// Snapshot it read.
+    pub snapshot: Timestamp,
+    /// Seed of `Math.random`, ids and everything else random.
+    pub seed: [u8; 32],
+    /// The frozen clock, nanoseconds since the Unix epoch.
+    pub now: u64,
+}
+
+/// Which hidden inputs a function looked at; they bound how widely its result may be shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// `Date.now()` and its kin.
+    pub time: bool,
+    /// `Math.random()` and its kin.
+    pub randomness: bool,
+    /// `ctx.auth`.
+    pub identity: bool,
+}
+
+/// Severity of a console line, as Convex prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `console.debug`
+    Debug,
+    /// `console.error`
+    Error,
+    /// `console.warn` and the host's own warnings
+    Warn,
+    /// `console.info`
+    Info,
+    /// `console.log`
+    Log,
+}
+
+impl LogLevel {
+    /// `DEBUG`, `ERROR`, `WARN`, `INFO` or `LOG`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "DEBUG",
+            Self::Error => "ERROR",
+            Self::Warn => "WARN",
+            Self::Info => "INFO",
+            Self::Log => "LOG",
+        }
+    }
+}
+
+/// One line that a function (or the host about it) logged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogLine {
+    /// Severity.
+    pub level: LogLevel,
+    /// Rendered arguments.
+    pub messages: Vec<String>,
+    /// Whether text was cut at the line limit.
+    pub truncated: bool,
+}
+
+impl LogLine {
+    /// The form clients parse: `[LEVEL] a b c` (`convex-compat.md` section 8.4).
+    pub fn client_text(&self) -> String {
+        let cut = if self.truncated { " (truncated due to length)" } else { "" };
+        format!("[{}] {}{cut}", self.level.name(), self.messages.join(" "))
+    }
+}
+
+/// Why a function failed, in its author's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FunctionError {
+    /// Full text: `Uncaught Error: msg\n    at fn (../convex/file.ts:L:C)\n`.
+    pub message: String,
+    /// Encoded JSON text of a ConvexError's data.
+    pub data: Option<String>,
+}
+
+/// Counted work of one call, in the units of the limits table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Documents read.
+    pub documents_read: u64,
+    /// Bytes of documents read.
+    pub bytes_read: u64,
+    /// Index ranges opened (`db.get` and `db.query`).
+    pub ranges: u64,
+    /// Documents written.
+    pub documents_written: u64,
+    /// Bytes of documents written.
+    pub bytes_written: u64,
+}
+
+/// What came of a call.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Encoded JSON text of the result, or the function's error.
+    pub result: Result<Arc<str>, FunctionError>,
+    /// Kind that the function turned out to be.
+    pub kind: FunctionKind,
+    /// Console lines, in order.
+    pub log_lines: Arc<[LogLine]>,
+    /// A mutation's commit; else the snapshot at which the result holds.
+    pub ts: Timestamp,
+    /// Every range of index keys that was read.
+    pub reads: Arc<ReadSet>,
+    /// Hash over the writes in order (ids, before, after): equal executions have equal hashes.
+    pub writes_digest: [u8; 32],
+    /// Hidden inputs that were looked at.
+    pub observed: Observed,
+    /// Counted work.
+    pub usage: Usage,
+    /// Where a paginated query ended, to be handed back on a re-run.
+    pub journal: Option<Arc<str>>,
+    /// Whether the query cache answered.
+    pub cached: bool,
+    /// The conflicts that made it run again, oldest first.
+    pub retries: Vec<Conflict>,
+    /// What the host decided for the attempt that counted.
+    pub given: Given,
+}
+
+/// How an answer travels back: called exactly once, on any thread, and must not block.
+pub type Reply = Box<dyn FnOnce(Result<Outcome, Refusal>) + Send>;
+
+/// The one door from protocols to functions. The `functions` crate implements it with V8; tests
+/// implement it with closures.
+pub trait Functions: Send + Sync + 'static {
+    /// Evaluates every module of a pushed bundle in a separate process and lists what it exports.
+    /// Blocks for tens of milliseconds. Leaves what is serving untouched.
+    ///
+    /// # Errors
+    /// What is wrong with the bundle, in its author's terms.
+    fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError>;
+
+    /// Makes an analyzed bundle the running deployment, atomically with its schema and indexes.
+    /// Blocks while existing documents are checked and new indexes are filled.
+    ///
+    /// # Errors
+    /// Documents that do not match the new schema; the previous deployment goes on serving.
+    fn activate(&self, bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Result<Timestamp, PushError>;
+
+    /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
+    fn call(&self, call: Call, reply: Reply);
+}
