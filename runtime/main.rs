@@ -1,2 +1,27 @@
-//! placeholder
-fn main() {}
+//! Reads the arguments, runs one command, prints what went wrong, exits.
+//!
+//! In: the command line. Out: an exit code: 0 done, 1 failed, 2 not understood.
+//! Invariant: nothing else in the program exits the process.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use concave::commands::{self, Arguments};
+
+// V8's helpers and the persistent maps free much memory on other threads than allocated it;
+// mimalloc gives it back to the system, the default allocator keeps it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // Prints help, version and usage errors itself, with exit codes 0 and 2.
+    let arguments = Arguments::parse();
+    match commands::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            commands::report(&failure);
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}

@@ -135,6 +135,8 @@ pub enum Tier {
     Evaluate {
         /// One sentence for the author, naming the module and the cure.
         reason: String,
+        /// The base snapshot: the prelude alone.
+        blob: Arc<[u8]>,
     },
 }
 

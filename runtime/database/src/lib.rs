@@ -5,12 +5,30 @@
 //! file or a source of randomness, so the same inputs give the same outputs, byte for byte.
 #![forbid(unsafe_code)]
 
+pub mod activate;
+pub mod cache;
+pub mod catalog;
 pub mod commit;
 pub mod deployment;
+pub mod document;
 pub mod error;
+mod explain;
+pub mod expression;
+pub mod id;
+mod index_range;
+mod intervals;
 pub mod json;
+pub mod key;
+pub mod limits;
+pub mod log;
+pub mod pagination;
+pub mod query;
 pub mod read_set;
 pub mod record;
 pub mod schema;
+pub mod snapshot;
+pub mod subscriptions;
+pub mod transaction;
 pub mod validate;
 pub mod value;
+mod writes;

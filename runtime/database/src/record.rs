@@ -247,7 +247,7 @@ pub struct Call {
 }
 
 /// What the host decided for one attempt at a call: with the [`Call`] it determines the [`Outcome`].
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     /// Code that ran.
     pub code: CodeVersion,

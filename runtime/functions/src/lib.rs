@@ -1,1 +1,41 @@
-//! placeholder
+//! The functions: V8, and nothing else knows of it.
+//!
+//! In: bundles and calls. Out: analyses and outcomes, through `database::record::Functions`.
+//!
+//! | stop | file |
+//! |---|---|
+//! | the door | `host.rs`: cache, equal queries, queue |
+//! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
+//! | 3 call | `call.rs`: begin, run, commit, retry |
+//! | 4 function | `run.rs`: one function in one fresh context |
+//! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
+//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
+//!
+//! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
+//! An isolate lives and dies on one thread; every handle to it is dropped before it.
+
+mod analyze;
+pub mod builder;
+mod call;
+mod check;
+mod code;
+mod contention;
+mod context;
+mod engine;
+mod exception;
+mod execution;
+mod host;
+mod isolate;
+mod modules;
+mod natives;
+pub mod platform;
+mod pool;
+mod push;
+mod rejections;
+mod run;
+mod startup;
+mod syscall;
+mod watchdog;
+
+pub use builder::Helper;
+pub use host::{Config, Host};

@@ -1,1 +1,67 @@
-//! placeholder
+//! The server: protocols in, [`Call`](database::record::Call)s out, answers back.
+//!
+//! In: HTTP requests of Convex clients and of the CLI. Out: calls through the one seam
+//! [`Functions`], deployments activated through the same seam, and JSON.
+//! Invariant: this crate knows no V8 and holds no data: what it remembers between two requests is
+//! only pushes that were analyzed and not yet finished, and those are bounded.
+//!
+//! ```text
+//! http.rs       Stop 1: sockets, routes, CORS, shutdown
+//! request.rs    bytes → typed request, with errors that name the line or the field
+//! auth.rs       who calls
+//! host.rs       what every handler needs: database, functions, configuration, request ids
+//! refusal.rs    an error → status, code and message
+//! event.rs      what the terminal is told about each call and push
+//! convex/       everything that exists only because Convex's clients expect it
+//! ```
+#![forbid(unsafe_code)]
+
+mod auth;
+mod convex;
+mod event;
+mod host;
+mod http;
+mod refusal;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use database::commit::Database;
+use database::record::{Functions, World};
+
+pub use event::{CallEvent, Event, Events, PushEvent};
+pub use http::{Listeners, Routes, Stopped, serve};
+
+/// What a server serves, and how.
+pub struct Server {
+    /// The data, for snapshots, schema checks and the operator's look at tables.
+    pub database: Arc<Database>,
+    /// The door to functions.
+    pub functions: Arc<dyn Functions>,
+    /// The operator's choices.
+    pub config: ServerConfig,
+}
+
+/// The operator's choices.
+#[derive(Clone)]
+pub struct ServerConfig {
+    /// The secret of the operator. Opaque, without `:` (Convex's clients put an identity after it).
+    pub admin_key: String,
+    /// Name of the deployment, as `/instance_name` answers it.
+    pub instance_name: String,
+    /// Origin of the API, `http://127.0.0.1:3210`; functions see it as `CONVEX_CLOUD_URL`.
+    pub cloud_origin: String,
+    /// Origin of HTTP actions; functions see it as `CONVEX_SITE_URL`.
+    pub site_origin: String,
+    /// Whether clients get `Server Error` alone: no message, no log lines.
+    pub redact: bool,
+    /// Where time and randomness come from.
+    pub world: Arc<dyn World>,
+    /// Told about every finished call and push. `None` costs nothing.
+    pub events: Option<Events>,
+    /// How long requests in flight may take to finish after the signal to stop.
+    pub drain: Duration,
+}

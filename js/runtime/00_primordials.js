@@ -1,0 +1,158 @@
+// The built-ins that the prelude uses, captured before any user code runs.
+//
+// In: the context's own globals. Out: `__concave.primordials`: raw built-ins and four tools
+// (`uncurry`, `section`, `lazy`, `install`). Invariant: the rest of the prelude reaches built-ins
+// only through this table, so a function that patches `Array.prototype.push` or pollutes
+// `Object.prototype` breaks itself and never the host. Raw methods, not bound ones: the table
+// costs two heap objects, and a fresh context is copied from the snapshot for every call.
+((prelude) => {
+  'use strict';
+
+  const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
+  const { defineProperty, getOwnPropertyDescriptor } = Object;
+  const { bind, call } = Function.prototype;
+  const TypedArrayPrototype = getPrototypeOf(Uint8Array.prototype);
+  const getter = (owner, name) => getOwnPropertyDescriptor(owner, name).get;
+
+  /** `(self, ...args)` from a method: `uncurry(ArrayPush)(list, item)`. */
+  const uncurry = (method) => apply(bind, call, [method]);
+
+  /** A part of the prelude that runs on first use; the snapshot holds only its uncompiled text. */
+  const section = (make) => {
+    let made;
+    return () => {
+      if (made === undefined) made = make();
+      return made;
+    };
+  };
+
+  const settle = (name, value) => {
+    defineProperty(globalThis, name, {
+      __proto__: null, value, writable: true, enumerable: false, configurable: true,
+    });
+    return value;
+  };
+
+  /** Globals that exist from their first use on; assigning them works as for any global. */
+  const lazy = (names, classes) => {
+    for (let at = 0; at < names.length; at++) {
+      const name = names[at];
+      // Getter and setter in one: a getter is called with no argument.
+      const access = (...given) =>
+        settle(name, given.length === 0 ? classes()[name] : given[0]);
+      defineProperty(globalThis, name, {
+        __proto__: null,
+        get: access,
+        set: access,
+        enumerable: false,
+        configurable: true,
+      });
+    }
+  };
+
+  /** Defines the members of `source` on `target` as built-ins have them: not enumerable. */
+  const install = (target, source) => {
+    const names = ownKeys(source);
+    for (let at = 0; at < names.length; at++) {
+      const descriptor = getOwnPropertyDescriptor(source, names[at]);
+      defineProperty(target, names[at], { __proto__: null, ...descriptor, enumerable: false });
+    }
+    return target;
+  };
+
+  /** Key of the method that says what the console shows of an object of the prelude. */
+  prelude.shown = Symbol('shown');
+
+  prelude.primordials = {
+    __proto__: null,
+    apply, construct, getPrototypeOf, setPrototypeOf, ownKeys, defineProperty,
+    getOwnPropertyDescriptor, getter, uncurry, section, lazy, install,
+    create: Object.create,
+    freeze: Object.freeze,
+    is: Object.is,
+    isArray: Array.isArray,
+    isInteger: Number.isInteger,
+    isView: ArrayBuffer.isView,
+    isObject: (value) =>
+      (typeof value === 'object' && value !== null) || typeof value === 'function',
+    encodeURIComponent, Array, ArrayBuffer, BigInt, DataView, Date, Error, Map, Number, Promise,
+    Proxy, RangeError, RegExp, Set, String, Symbol, SyntaxError, TypeError, Uint8Array,
+    Uint16Array, Uint32Array, WeakMap, WeakSet,
+    ArrayJoin: Array.prototype.join,
+    ArrayPush: Array.prototype.push,
+    ArraySlice: Array.prototype.slice,
+    ArraySort: Array.prototype.sort,
+    ArraySplice: Array.prototype.splice,
+    ArrayBufferByteLength: getter(ArrayBuffer.prototype, 'byteLength'),
+    ArrayBufferTransfer: ArrayBuffer.prototype.transfer,
+    BigIntToString: BigInt.prototype.toString,
+    BigIntValueOf: BigInt.prototype.valueOf,
+    BooleanValueOf: Boolean.prototype.valueOf,
+    DataViewByteLength: getter(DataView.prototype, 'byteLength'),
+    DataViewByteOffset: getter(DataView.prototype, 'byteOffset'),
+    DataViewBuffer: getter(DataView.prototype, 'buffer'),
+    DateGetTime: Date.prototype.getTime,
+    DateToISOString: Date.prototype.toISOString,
+    DateToString: Date.prototype.toString,
+    ErrorPrototype: Error.prototype,
+    ErrorToString: Error.prototype.toString,
+    FunctionToString: Function.prototype.toString,
+    IteratorPrototype: getPrototypeOf(getPrototypeOf([][Symbol.iterator]())),
+    JSONParse: JSON.parse,
+    JSONStringify: JSON.stringify,
+    MapDelete: Map.prototype.delete,
+    MapForEach: Map.prototype.forEach,
+    MapGet: Map.prototype.get,
+    MapHas: Map.prototype.has,
+    MapSet: Map.prototype.set,
+    MapSize: getter(Map.prototype, 'size'),
+    MathMax: Math.max,
+    MathMin: Math.min,
+    NumberToString: Number.prototype.toString,
+    NumberValueOf: Number.prototype.valueOf,
+    ObjectHasOwn: Object.hasOwn,
+    ObjectIsEnumerable: Object.prototype.propertyIsEnumerable,
+    ObjectPrototype: Object.prototype,
+    ObjectToString: Object.prototype.toString,
+    PromiseReject: Promise.reject,
+    PromiseResolve: Promise.resolve,
+    PromiseThen: Promise.prototype.then,
+    RegExpExec: RegExp.prototype.exec,
+    RegExpSource: getter(RegExp.prototype, 'source'),
+    RegExpToString: RegExp.prototype.toString,
+    SetForEach: Set.prototype.forEach,
+    SetSize: getter(Set.prototype, 'size'),
+    StringCharCodeAt: String.prototype.charCodeAt,
+    StringFromCharCode: String.fromCharCode,
+    StringIncludes: String.prototype.includes,
+    StringIndexOf: String.prototype.indexOf,
+    StringPadEnd: String.prototype.padEnd,
+    StringPadStart: String.prototype.padStart,
+    StringRepeat: String.prototype.repeat,
+    StringSlice: String.prototype.slice,
+    StringStartsWith: String.prototype.startsWith,
+    StringToLowerCase: String.prototype.toLowerCase,
+    StringToUpperCase: String.prototype.toUpperCase,
+    StringToWellFormed: String.prototype.toWellFormed,
+    StringValueOf: String.prototype.valueOf,
+    SymbolFor: Symbol.for,
+    SymbolIterator: Symbol.iterator,
+    SymbolKeyFor: Symbol.keyFor,
+    SymbolToString: Symbol.prototype.toString,
+    SymbolToStringTag: Symbol.toStringTag,
+    SymbolValueOf: Symbol.prototype.valueOf,
+    TypedArrayBuffer: getter(TypedArrayPrototype, 'buffer'),
+    TypedArrayByteLength: getter(TypedArrayPrototype, 'byteLength'),
+    TypedArrayByteOffset: getter(TypedArrayPrototype, 'byteOffset'),
+    TypedArrayLength: getter(TypedArrayPrototype, 'length'),
+    TypedArraySet: TypedArrayPrototype.set,
+    TypedArraySlice: TypedArrayPrototype.slice,
+    TypedArraySubarray: TypedArrayPrototype.subarray,
+    TypedArrayTag: getter(TypedArrayPrototype, Symbol.toStringTag),
+    WeakMapGet: WeakMap.prototype.get,
+    WeakMapHas: WeakMap.prototype.has,
+    WeakMapSet: WeakMap.prototype.set,
+    WeakSetAdd: WeakSet.prototype.add,
+    WeakSetDelete: WeakSet.prototype.delete,
+  };
+})(globalThis.__concave);

@@ -1,0 +1,231 @@
+// Clock and randomness: frozen and seeded, per call.
+//
+// In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight 32-bit
+// words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'. Out:
+// `Date`, `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
+// `FinalizationRegistry`, and `__concave.call`, `__concave.random` for other files. Invariant:
+// equal inputs give equal results; what a call looked at is told to the host once (1 time,
+// 2 randomness), and nothing while modules are imported, where both are fixed by the push.
+((prelude) => {
+  'use strict';
+  const { host, hooks, primordials } = prelude;
+  const { apply, construct, defineProperty, install, lazy, section } = primordials;
+
+  const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
+    timeSeen: false, randomnessSeen: false, console: undefined };
+  prelude.call = call;
+
+  hooks.begin = (seed, nowMs, kind) => {
+    call.kind = kind;
+    call.nowMs = nowMs;
+    call.seed = seed;
+    call.stream = undefined;
+    call.timeSeen = kind === 'import';
+    call.randomnessSeen = kind === 'import';
+    call.console = undefined;
+    // A frame of an earlier call in this isolate, where the host carries frames.
+    host.continuationSet?.(undefined);
+    prelude.asyncContext.frame = undefined;
+  };
+
+  const now = () => {
+    if (!call.timeSeen) {
+      call.timeSeen = true;
+      host.observe(1);
+    }
+    return call.nowMs;
+  };
+
+  /** The next 32 bits of the call's stream. */
+  const random = () => {
+    if (!call.randomnessSeen) {
+      call.randomnessSeen = true;
+      host.observe(2);
+    }
+    call.stream ??= chacha().start(call.seed);
+    return chacha().next(call.stream);
+  };
+  prelude.random = random;
+
+  install(Math, {
+    random() {
+      const high = random() >>> 5;
+      return (high * 67108864 + (random() >>> 6)) / 9007199254740992;
+    },
+  });
+
+  const NativeDate = primordials.Date;
+  // Not a class: Date() without `new` is legal and gives text.
+  function Date(year, month, date, hours, minutes, seconds, ms) {
+    if (new.target === undefined) {
+      return apply(primordials.DateToString, construct(NativeDate, [now()]), []);
+    }
+    return construct(NativeDate, arguments.length === 0 ? [now()] : arguments, new.target);
+  }
+  install(Date, {
+    now() { return now(); },
+    parse: NativeDate.parse,
+    UTC: NativeDate.UTC,
+  });
+  defineProperty(Date, 'prototype', {
+    __proto__: null, value: NativeDate.prototype, writable: false,
+  });
+  install(NativeDate.prototype, { constructor: Date });
+  install(globalThis, { Date });
+
+  // V8 reads the machine's clock where these two get no date.
+  const FormatPrototype = Intl.DateTimeFormat.prototype;
+  const nativeFormat = primordials.getter(FormatPrototype, 'format');
+  const nativeParts = FormatPrototype.formatToParts;
+  install(FormatPrototype, {
+    get format() {
+      const native = apply(nativeFormat, this, []);
+      let wrapper = apply(primordials.WeakMapGet, rare().formats, [native]);
+      if (wrapper === undefined) {
+        wrapper = (date) => native(date === undefined ? now() : date);
+        defineProperty(wrapper, 'name', { __proto__: null, value: '' });
+        apply(primordials.WeakMapSet, rare().formats, [native, wrapper]);
+      }
+      return wrapper;
+    },
+    formatToParts(date) {
+      return apply(nativeParts, this, [date === undefined ? now() : date]);
+    },
+  });
+
+  // Absent by V8's flags, or needing threads that functions do not have.
+  delete globalThis.SharedArrayBuffer;
+  delete globalThis.Atomics;
+
+  /** ChaCha12, so that results of `Math.random` do not give away the next `randomUUID`. */
+  const chacha = section(() => {
+    const { Uint32Array } = primordials;
+
+    const quarter = (s, a, b, c, d) => {
+      let mixed;
+      s[a] += s[b];
+      mixed = s[d] ^ s[a];
+      s[d] = (mixed << 16) | (mixed >>> 16);
+      s[c] += s[d];
+      mixed = s[b] ^ s[c];
+      s[b] = (mixed << 12) | (mixed >>> 20);
+      s[a] += s[b];
+      mixed = s[d] ^ s[a];
+      s[d] = (mixed << 8) | (mixed >>> 24);
+      s[c] += s[d];
+      mixed = s[b] ^ s[c];
+      s[b] = (mixed << 7) | (mixed >>> 25);
+    };
+
+    const refill = ({ input, block }) => {
+      for (let at = 0; at < 16; at++) block[at] = input[at];
+      for (let round = 0; round < 6; round++) {
+        for (let at = 0; at < 4; at++) quarter(block, at, at + 4, at + 8, at + 12);
+        for (let at = 0; at < 4; at++) {
+          quarter(block, at, 4 + ((at + 1) & 3), 8 + ((at + 2) & 3), 12 + ((at + 3) & 3));
+        }
+      }
+      for (let at = 0; at < 16; at++) block[at] += input[at];
+      input[12]++;
+      if (input[12] === 0) input[13]++;
+    };
+
+    const start = (seed) => {
+      const input = new Uint32Array(16);
+      input[0] = 0x61707865;
+      input[1] = 0x3320646e;
+      input[2] = 0x79622d32;
+      input[3] = 0x6b206574;
+      for (let at = 0; at < 8; at++) input[4 + at] = seed === undefined ? 0 : seed[at];
+      return { __proto__: null, input, block: new Uint32Array(16), at: 16 };
+    };
+
+    const next = (stream) => {
+      if (stream.at === 16) {
+        refill(stream);
+        stream.at = 0;
+      }
+      return stream.block[stream.at++];
+    };
+    return { __proto__: null, start, next };
+  });
+
+  const rare = section(() => {
+    function makeWeak() {
+      const { SymbolKeyFor, SymbolToStringTag, TypeError, WeakSet, isObject } = primordials;
+      const canBeHeld = (value) =>
+        isObject(value) || (typeof value === 'symbol' && SymbolKeyFor(value) === undefined);
+      const need = (value, what) => {
+        if (!canBeHeld(value)) throw new TypeError(`${what} must be an object or a unique symbol`);
+      };
+
+      class WeakRef {
+        #target;
+
+        constructor(target) {
+          need(target, 'WeakRef: target');
+          this.#target = target;
+        }
+
+        deref() { return this.#target; }
+      }
+
+      class FinalizationRegistry {
+        #tokens = new WeakSet();
+
+        constructor(cleanup) {
+          if (typeof cleanup !== 'function') {
+            throw new TypeError('FinalizationRegistry: cleanup must be callable');
+          }
+        }
+
+        register(target, held, token = undefined) {
+          need(target, 'FinalizationRegistry.register: target');
+          if (target === held) throw new TypeError('The target cannot be its own held value');
+          if (token === undefined) return;
+          need(token, 'FinalizationRegistry.register: token');
+          apply(primordials.WeakSetAdd, this.#tokens, [token]);
+        }
+
+        unregister(token) {
+          need(token, 'FinalizationRegistry.unregister: token');
+          return apply(primordials.WeakSetDelete, this.#tokens, [token]);
+        }
+      }
+      const tag = (made, value) => defineProperty(made.prototype, SymbolToStringTag, {
+        __proto__: null, value, configurable: true,
+      });
+      tag(WeakRef, 'WeakRef');
+      tag(FinalizationRegistry, 'FinalizationRegistry');
+      defineProperty(FinalizationRegistry.prototype.register, 'length', {
+        __proto__: null, value: 2, configurable: true,
+      });
+      return { __proto__: null, WeakRef, FinalizationRegistry };
+    }
+
+    function makePerformance() {
+      const { SymbolToStringTag, TypeError } = primordials;
+      const key = {};
+
+      class Performance {
+        #brand = true;
+
+        constructor(token) {
+          if (token !== key) throw new TypeError('Illegal constructor');
+        }
+
+        // No time passes inside a function, so this says nothing about the clock.
+        now() { return this.#brand && 0; }
+        get timeOrigin() { return this.#brand && now(); }
+        toJSON() { return { timeOrigin: this.timeOrigin }; }
+        get [SymbolToStringTag]() { return 'Performance'; }
+      }
+      return { __proto__: null, performance: new Performance(key), Performance };
+    }
+
+    return { __proto__: null, formats: new primordials.WeakMap(), ...makeWeak(),
+      ...makePerformance() };
+  });
+  // The first two let a function see the garbage collector.
+  lazy(['WeakRef', 'FinalizationRegistry', 'performance', 'Performance'], rare);
+})(globalThis.__concave);

@@ -1,0 +1,73 @@
+// structuredClone, and the DataCloneError of V8's serializer.
+//
+// In: a value, and buffers to transfer; `host.structuredClone`. Out: its copy. Invariant: whatever
+// cannot be copied throws a DOMException named DataCloneError; what the value's own getters throw
+// passes through as it is.
+((prelude) => {
+  'use strict';
+  const { host, hooks, primordials } = prelude;
+  const { apply, install, section } = primordials;
+
+  const tools = section(() => {
+    const cloneError = (message) => prelude.domException(message, 'DataCloneError');
+
+    // The host throws a plain Error with V8's text; nothing else tells it from an author's error.
+    const asCloneError = (error) => {
+      const { ErrorPrototype, StringIncludes } = primordials;
+      const { getOwnPropertyDescriptor, getPrototypeOf } = primordials;
+      if (!primordials.isObject(error) || getPrototypeOf(error) !== ErrorPrototype) return error;
+      const message = getOwnPropertyDescriptor(error, 'message')?.value;
+      const known = typeof message === 'string' && (
+        apply(StringIncludes, message, [' could not be cloned'])
+        || apply(StringIncludes, message, ['cannot be cloned']));
+      return known ? cloneError(message) : error;
+    };
+
+    const listed = (transfer) => {
+      const { ArrayBufferByteLength, ArrayPush, SymbolIterator } = primordials;
+      const buffers = [];
+      const iterator = apply(transfer[SymbolIterator], transfer, []);
+      for (let step = iterator.next(); !step.done; step = iterator.next()) {
+        try {
+          apply(ArrayBufferByteLength, step.value, []);
+        } catch {
+          throw cloneError('Only an ArrayBuffer can be transferred');
+        }
+        for (let at = 0; at < buffers.length; at++) {
+          if (buffers[at] === step.value) throw cloneError('A buffer is transferred twice');
+        }
+        apply(ArrayPush, buffers, [step.value]);
+      }
+      return buffers;
+    };
+
+    return { __proto__: null, asCloneError, listed };
+  });
+
+  /** Makes the error of a serializer that failed; for hosts that throw it themselves. */
+  hooks.dataCloneError = (message) => prelude.domException(`${message}`, 'DataCloneError');
+
+  install(globalThis, {
+    structuredClone(value, options) {
+      if (arguments.length === 0) {
+        throw new primordials.TypeError('structuredClone needs 1 argument');
+      }
+      const transfer = options?.transfer;
+      const buffers = transfer === undefined || transfer === null ? [] : tools().listed(transfer);
+      let copy;
+      try {
+        copy = host.structuredClone(value);
+      } catch (error) {
+        throw tools().asCloneError(error);
+      }
+      // Copied, then taken away from the sender: what it sees is what a transfer does.
+      for (let at = 0; at < buffers.length; at++) {
+        apply(primordials.ArrayBufferTransfer, buffers[at], []);
+      }
+      return copy;
+    },
+  });
+  primordials.defineProperty(globalThis.structuredClone, 'length', {
+    __proto__: null, value: 1, configurable: true,
+  });
+})(globalThis.__concave);

@@ -1,0 +1,262 @@
+//! An HTTP client of a running host: the same endpoints that Convex's own command line uses.
+//!
+//! In: an endpoint and JSON. Out: JSON, or an error that names the host and what to do.
+//! Invariant: the admin key leaves the process in the `Authorization` header and in the body fields
+//! of the deploy protocol, and appears in no message.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, StatusCode, Uri, header};
+use hyper_util::client::legacy::Client as Connections;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use super::target::Address;
+
+/// Longest wait for one answer: pushes evaluate code and fill indexes.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// How this client names itself, in the form that hosts check.
+const NAME: &str = concat!("concave-", env!("CARGO_PKG_VERSION"));
+
+/// A host, over HTTP.
+pub struct Client {
+    address: Address,
+    identity: Option<String>,
+    connections: Connections<HttpConnector, Full<Bytes>>,
+}
+
+/// Why an exchange with the host failed.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// Not an address this client can use.
+    #[error("{url:?} is not the address of a host. Write it as http://127.0.0.1:3210.")]
+    Address {
+        /// What was given.
+        url: String,
+    },
+    /// `https:`.
+    #[error(
+        "concave's commands speak plain HTTP, and {url} is not. Give the address of the host \
+         itself, behind its proxy, or use the npm package's command line: npx convex."
+    )]
+    Encrypted {
+        /// What was given.
+        url: String,
+    },
+    /// Nothing answers.
+    #[error(
+        "Nothing answers at {url} ({cause}). Is the host running? Start it with `concave dev`, or \
+         name another with --url."
+    )]
+    Unreachable {
+        /// The host.
+        url: String,
+        /// The system's words.
+        cause: String,
+    },
+    /// No answer in time.
+    #[error("{url} did not answer within {} seconds.", TIMEOUT.as_secs())]
+    TimedOut {
+        /// The host.
+        url: String,
+    },
+    /// The host said no.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: StatusCode,
+        /// Short CamelCase code.
+        code: String,
+        /// Why, in the host's words.
+        message: String,
+    },
+    /// Something else than a host answered.
+    #[error("What answers at {url}{endpoint} is not a concave host: {cause}. Check the address.")]
+    Foreign {
+        /// The host.
+        url: String,
+        /// The endpoint.
+        endpoint: String,
+        /// What is wrong with the answer.
+        cause: String,
+    },
+}
+
+impl Client {
+    /// A client of the host at `address`.
+    ///
+    /// # Errors
+    /// An address that is not `http://host:port`.
+    pub fn new(mut address: Address) -> Result<Self, ClientError> {
+        let url = address.url.trim_end_matches('/').to_owned();
+        let parsed: Option<Uri> = url.parse().ok();
+        match parsed.as_ref().and_then(Uri::scheme_str) {
+            Some("http") if parsed.as_ref().is_some_and(|uri| uri.host().is_some()) => {}
+            Some("https") => return Err(ClientError::Encrypted { url }),
+            _ => return Err(ClientError::Address { url }),
+        }
+        address.url = url;
+        let connections = Connections::builder(TokioExecutor::new()).build_http();
+        Ok(Self { address, identity: None, connections })
+    }
+
+    /// Calls as this user (JSON text of an identity) from now on.
+    pub fn act_as(&mut self, identity: &str) {
+        self.identity = Some(STANDARD.encode(identity));
+    }
+
+    /// The host's address.
+    pub fn url(&self) -> &str {
+        &self.address.url
+    }
+
+    /// The operator's secret, for the bodies of the deploy protocol.
+    pub(crate) fn admin_key(&self) -> &str {
+        &self.address.admin_key
+    }
+
+    /// Posts JSON and reads JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        self.send(endpoint, body.to_string().into(), None).await
+    }
+
+    /// The same with a body compressed as the deploy protocol wants it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post_compressed<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: &serde_json::Value,
+    ) -> Result<T, ClientError> {
+        self.send(endpoint, compress(body.to_string().as_bytes()).into(), Some("br")).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: Bytes,
+        encoding: Option<&str>,
+    ) -> Result<T, ClientError> {
+        let url = || self.address.url.clone();
+        let mut request = Request::post(format!("{}{endpoint}", self.address.url))
+            .header(header::AUTHORIZATION, self.authorization())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header("Convex-Client", NAME);
+        if let Some(encoding) = encoding {
+            request = request.header(header::CONTENT_ENCODING, encoding);
+        }
+        let request =
+            request.body(Full::new(body)).map_err(|_| ClientError::Address { url: url() })?;
+        let exchange = async {
+            let unreachable =
+                |cause: String| ClientError::Unreachable { url: url(), cause };
+            let response =
+                self.connections.request(request).await.map_err(|e| unreachable(root_cause(&e)))?;
+            let status = response.status();
+            let body = response.into_body().collect().await;
+            let body = body.map_err(|e| unreachable(e.to_string()))?.to_bytes();
+            Ok((status, body))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+        let (status, body) = answer.map_err(|_| ClientError::TimedOut { url: url() })??;
+        if !status.is_success() {
+            return Err(self.refusal(endpoint, status, &body));
+        }
+        serde_json::from_slice(&body).map_err(|error| self.foreign(endpoint, error.to_string()))
+    }
+
+    fn authorization(&self) -> String {
+        match &self.identity {
+            Some(identity) => format!("Convex {}:{identity}", self.address.admin_key),
+            None => format!("Convex {}", self.address.admin_key),
+        }
+    }
+
+    fn refusal(&self, endpoint: &str, status: StatusCode, body: &[u8]) -> ClientError {
+        #[derive(serde::Deserialize)]
+        struct Said {
+            code: String,
+            message: String,
+        }
+        match serde_json::from_slice(body) {
+            Ok(Said { code, message }) => ClientError::Refused { status, code, message },
+            Err(_) => self.foreign(endpoint, format!("it says {status}")),
+        }
+    }
+
+    fn foreign(&self, endpoint: &str, cause: String) -> ClientError {
+        ClientError::Foreign { url: self.address.url.clone(), endpoint: endpoint.into(), cause }
+    }
+}
+
+/// Brotli at a level where packing costs less time than it saves on a slow line, and almost none
+/// over loopback.
+fn compress(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::with_capacity(bytes.len() / 4);
+    let parameters =
+        brotli::enc::BrotliEncoderParams { quality: 2, lgwin: 22, ..Default::default() };
+    brotli::BrotliCompress(&mut &bytes[..], &mut packed, &parameters)
+        .expect("reading from and writing to memory cannot fail");
+    packed
+}
+
+/// The innermost reason: `Connection refused`, not `client error (Connect)`.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> Result<Client, ClientError> {
+        Client::new(Address { url: url.into(), admin_key: "secret|key".into() })
+    }
+
+    #[test]
+    fn only_http_origins_are_addresses() {
+        assert_eq!(client("http://127.0.0.1:3210/").unwrap().url(), "http://127.0.0.1:3210");
+        assert!(matches!(client("127.0.0.1:3210"), Err(ClientError::Address { .. })));
+        assert!(matches!(client("ftp://x"), Err(ClientError::Address { .. })));
+        assert!(matches!(client("https://x"), Err(ClientError::Encrypted { .. })));
+    }
+
+    #[test]
+    fn what_is_compressed_unpacks_to_the_same() {
+        let text = "the same words, the same words, the same words".repeat(50);
+        let packed = compress(text.as_bytes());
+        assert!(packed.len() < text.len() / 4);
+        let mut unpacked = Vec::new();
+        brotli::BrotliDecompress(&mut &packed[..], &mut unpacked).unwrap();
+        assert_eq!(unpacked, text.as_bytes());
+    }
+
+    #[tokio::test]
+    async fn a_host_that_is_not_there_is_named_with_the_cure_and_without_the_key() {
+        // A port that was free a moment ago and that nothing listens on.
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let client = client(&format!("http://127.0.0.1:{port}")).unwrap();
+        let error = client.post::<serde_json::Value>("/x", &serde_json::json!({})).await;
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains(&port.to_string()) && text.contains("concave dev"), "{text}");
+        assert!(text.contains("refused") && !text.contains("secret"), "{text}");
+    }
+}

@@ -1,0 +1,238 @@
+//! `concave data`: look at the tables of a running host.
+//!
+//! In: a table's name, or none. Out: documents, or the list of tables.
+//! Invariant: what is shown of a document is what is stored, in Convex's encoded JSON.
+
+use std::collections::BTreeSet;
+use std::env;
+
+use clap::{Args, ValueEnum};
+use console::Term;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::target::{Target, TargetError};
+use super::terminal;
+
+/// List the tables of a running host, or the documents of one
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concave data                          tables and how many documents each holds
+  concave data messages --limit 10      the ten newest
+  concave data items --jsonl > items.jsonl")]
+pub struct Arguments {
+    /// The table; without it, the list of tables
+    table: Option<String>,
+    /// Show at most this many documents
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+    /// Creation order: desc shows the newest first
+    #[arg(long, value_enum, default_value_t = Order::Desc)]
+    order: Order,
+    /// One JSON array
+    #[arg(long, conflicts_with = "jsonl")]
+    json: bool,
+    /// One JSON object a line; the default where the output is not a terminal
+    #[arg(long)]
+    jsonl: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Order of creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Order {
+    Asc,
+    Desc,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, Error)]
+pub enum DataError {
+    /// No host is known.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The host could not be asked, or refused.
+    #[error(transparent)]
+    Host(#[from] ClientError),
+    /// No table of that name.
+    #[error("There is no table {table:?}. Tables of this deployment: {known}.")]
+    NoTable {
+        /// What was asked for.
+        table: String,
+        /// The names there are.
+        known: String,
+    },
+    /// The host's own function failed.
+    #[error("{message}")]
+    System {
+        /// Its error.
+        message: String,
+    },
+}
+
+/// Most documents of one request.
+const PAGE: u64 = 1000;
+/// Most columns of terminal that one field of a document may take.
+const FIELD_WIDTH: usize = 40;
+
+/// Prints the tables, or one table's documents.
+///
+/// # Errors
+/// See [`DataError`].
+pub async fn run(arguments: Arguments) -> Result<(), DataError> {
+    let folder = env::current_dir().unwrap_or_default();
+    let client = Client::new(arguments.target.resolve(&folder)?)?;
+    let rows = match &arguments.table {
+        None => tables(&client).await?,
+        Some(table) => documents(&client, table, &arguments).await?,
+    };
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&rows).expect("JSON that was read can be written")
+    } else if arguments.jsonl || !Term::stdout().is_term() {
+        rows.iter().map(Value::to_string).collect::<Vec<_>>().join("\n")
+    } else if rows.is_empty() {
+        "Nothing here yet.".to_owned()
+    } else {
+        grid(&rows)
+    };
+    if !text.is_empty() {
+        terminal::data(text);
+    }
+    Ok(())
+}
+
+/// `{name, documents}` of each table.
+async fn tables(client: &Client) -> Result<Vec<Value>, DataError> {
+    let mut rows = Vec::new();
+    for name in table_names(client).await? {
+        let size = system(client, "tableSize:default", json!({ "tableName": name })).await?;
+        // A count is a whole number, however the encoding writes it.
+        let documents = size.as_f64().unwrap_or_default() as u64;
+        rows.push(json!({ "name": name, "documents": documents }));
+    }
+    Ok(rows)
+}
+
+async fn table_names(client: &Client) -> Result<Vec<String>, DataError> {
+    let options = json!({ "paginationOpts": { "cursor": null, "numItems": 10_000 } });
+    let answer = system(client, "tables", options).await?;
+    let tables = answer["page"].as_array().into_iter().flatten();
+    Ok(tables.filter_map(|table| Some(table["name"].as_str()?.to_owned())).collect())
+}
+
+async fn documents(
+    client: &Client,
+    table: &str,
+    arguments: &Arguments,
+) -> Result<Vec<Value>, DataError> {
+    let known = table_names(client).await?;
+    if !known.iter().any(|name| name == table) {
+        let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
+        return Err(DataError::NoTable { table: table.to_owned(), known });
+    }
+    let order = if arguments.order == Order::Asc { "asc" } else { "desc" };
+    let (mut rows, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let wanted = (arguments.limit - rows.len() as u64).min(PAGE);
+        let options = json!({ "cursor": cursor, "numItems": wanted });
+        let args = json!({ "table": table, "order": order, "paginationOpts": options });
+        let mut page = system(client, "tableData", args).await?;
+        if let Value::Array(documents) = page["page"].take() {
+            rows.extend(documents);
+        }
+        if page["isDone"] != Value::Bool(false) || rows.len() as u64 >= arguments.limit {
+            return Ok(rows);
+        }
+        cursor = page["continueCursor"].take();
+    }
+}
+
+/// Calls one of the host's own functions.
+async fn system(client: &Client, name: &str, args: Value) -> Result<Value, DataError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Answer {
+        status: String,
+        #[serde(default)]
+        value: Value,
+        #[serde(default)]
+        error_message: String,
+    }
+    let path = format!("_system/cli/{name}");
+    let body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    let answer: Answer = client.post("/api/query", &body).await?;
+    if answer.status == "success" {
+        Ok(answer.value)
+    } else {
+        Err(DataError::System { message: answer.error_message.trim_end().to_owned() })
+    }
+}
+
+/// Columns under names, each as wide as its widest field, up to a limit.
+fn grid(rows: &[Value]) -> String {
+    let columns = columns(rows);
+    let mut lines = vec![columns.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()];
+    let field = |row: &Value, name: &&str| row.get(*name).map(shown).unwrap_or_default();
+    lines.extend(rows.iter().map(|row| columns.iter().map(|name| field(row, name)).collect()));
+    let width = |at: usize| {
+        lines.iter().map(|line| console::measure_text_width(&line[at])).max().unwrap_or_default()
+    };
+    let widths: Vec<_> = (0..columns.len()).map(width).collect();
+    let padded = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).map(|(text, &width)| {
+            console::pad_str(text, width, console::Alignment::Left, None).into_owned()
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(padded).collect::<Vec<_>>().join("\n")
+}
+
+/// The id first, then the fields by name, the creation time last.
+fn columns(rows: &[Value]) -> Vec<&str> {
+    let names = rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys());
+    let mut columns: Vec<_> = names.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+    columns.sort_by_key(|name| match *name {
+        "_id" | "name" => 0,
+        "_creationTime" => 2,
+        _ => 1,
+    });
+    columns
+}
+
+/// One field in one line.
+fn shown(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.replace('\n', "⏎"),
+        other => other.to_string(),
+    };
+    console::truncate_str(&text, FIELD_WIDTH, "…").into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_missing_fields_stay_empty() {
+        let rows = [
+            json!({ "_id": "k1", "_creationTime": 1.5, "body": "hé", "n": { "$integer": "AA==" } }),
+            json!({ "_id": "k2", "_creationTime": 2.0, "body": "two\nlines" }),
+        ];
+        let expected = [
+            r#"_id  body       n                    _creationTime"#,
+            r#"k1   hé         {"$integer":"AA=="}  1.5"#,
+            r#"k2   two⏎lines                       2.0"#,
+        ];
+        assert_eq!(grid(&rows).lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn long_fields_are_cut() {
+        assert_eq!(console::measure_text_width(&shown(&json!("x".repeat(99)))), FIELD_WIDTH);
+        assert!(shown(&json!("x".repeat(99))).ends_with('…'));
+    }
+}

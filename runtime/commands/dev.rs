@@ -1,0 +1,153 @@
+//! `concave dev`: a host, and a push at every save.
+//!
+//! In: an app's folder. Out: a host, its address in `.env.local`, one line an event.
+//! Invariant: a save that does not push leaves what was running running, and says what is wrong.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::environment;
+use super::events;
+use super::host::{Options, Running, StartError, asked_to_stop};
+use super::push::{PushError, Pusher};
+use super::terminal;
+use super::watch::Watch;
+
+/// Run an app while you write it: serve it, and push it again at every save
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concave dev                          the app in this folder
+  concave dev examples/swaghaus        another one
+  concave run shop:getItems            from another terminal, in the app's folder
+  npx convex run shop:getItems         the same with the npm package's own command line
+
+The host's address and admin key are written to .env.local in the app's folder. Data lives in
+memory and is gone when you stop it with Ctrl-C.")]
+pub struct Arguments {
+    /// The app: a folder with package.json, or its convex/ folder
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Port of the API; 0 takes a free one
+    #[arg(long, default_value_t = 3210)]
+    port: u16,
+    /// Port of HTTP actions; 0 takes a free one
+    #[arg(long, default_value_t = 3211)]
+    site_port: u16,
+    /// Push once and exit: 0 if the app runs, 1 if it does not
+    #[arg(long)]
+    once: bool,
+}
+
+/// Why there is nothing to develop with.
+#[derive(Debug, Error)]
+pub enum DevError {
+    /// The folder cannot be pushed at all.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// The host did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The host did not answer its own process.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// `.env.local` cannot be written.
+    #[error("Could not write {}: {cause}. Make the folder writable.", folder.join(environment::FILE).display())]
+    Environment {
+        /// The app's folder.
+        folder: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// Files cannot be watched.
+    #[error(
+        "Could not watch {}: {cause}. If the system is out of watches, raise \
+         fs.inotify.max_user_watches.",
+        folder.display()
+    )]
+    Watch {
+        /// The functions folder.
+        folder: PathBuf,
+        /// The system's words.
+        cause: notify::Error,
+    },
+}
+
+/// Serves and pushes until Ctrl-C.
+///
+/// # Errors
+/// See [`DevError`]. A push that fails later is printed, and is not an error of the command.
+pub async fn run(arguments: Arguments) -> Result<(), DevError> {
+    let mut pusher = Pusher::new(&arguments.dir)?;
+    let root = pusher.project().root.clone();
+    let printer = events::Printer::start();
+    let tell = printer.clone();
+    let host = Running::start(Options {
+        port: arguments.port,
+        site_port: arguments.site_port,
+        // The same key as last time, so that clients and terminals that know it go on working.
+        admin_key: environment::read(&root).admin_key.filter(|key| key.starts_with("concave|")),
+        events: Some(Arc::new(move |event| tell.print(event))),
+    })
+    .await?;
+    let address = host.address.clone();
+    environment::write(&root, &address.url, &address.admin_key)
+        .map_err(|cause| DevError::Environment { folder: root.clone(), cause })?;
+    let client = Client::new(address)?;
+    terminal::news(format!("concave dev {} at {}", arguments.dir.display(), client.url()));
+
+    let ended = if arguments.once {
+        pusher.push(&client).await.map(|pushed| terminal::news(pushed.line())).map_err(Into::into)
+    } else {
+        follow(&mut pusher, &client, &arguments.dir).await
+    };
+    let drained = host.stop().await;
+    printer.finish();
+    if !drained {
+        terminal::warning("Some requests were still running and were cut off.");
+    }
+    ended
+}
+
+/// Pushes now and at every save.
+async fn follow(pusher: &mut Pusher, client: &Client, dir: &Path) -> Result<(), DevError> {
+    let folder = pusher.project().functions_dir.clone();
+    let failed = |cause| DevError::Watch { folder: folder.clone(), cause };
+    let mut watch = Watch::new(&folder).map_err(failed)?;
+    let stop = asked_to_stop();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => break,
+            () = push(pusher, client, &mut watch) => {}
+        }
+        tokio::select! {
+            () = &mut stop => break,
+            _ = watch.changed() => {}
+        }
+    }
+    terminal::news(format!("stopping {}: its data was in memory and is gone", dir.display()));
+    Ok(())
+}
+
+async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch) {
+    match pusher.push(client).await {
+        Ok(pushed) => {
+            watch.also(&pushed.watched);
+            for warning in &pushed.warnings {
+                terminal::warning(warning);
+            }
+            if !pushed.unchanged {
+                terminal::news(events::marked("push", &pushed.line()));
+            }
+        }
+        Err(error) => {
+            terminal::problem(error);
+            terminal::news("Fix it and save; what was running goes on.");
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! One readable line an event: what ran, how long, what it logged, why it failed or ran again.
+//!
+//! In: the server's events, on the threads that answer requests. Out: lines, from one thread.
+//! Invariant: a slow terminal never slows a request: lines that do not fit are counted, not waited
+//! for.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use console::Style;
+use database::record::{FunctionKind, LogLevel};
+use server::{CallEvent, Event, PushEvent};
+
+use super::terminal;
+
+/// Events that may wait for the terminal.
+const WAITING_MAX: usize = 1024;
+/// Width of the first column: `mutation`.
+const KIND_WIDTH: usize = 8;
+
+/// Prints events in the order they come, on a thread of its own.
+#[derive(Clone)]
+pub struct Printer {
+    queue: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What the printing thread is told.
+enum Message {
+    Event(Event),
+    End,
+}
+
+impl Printer {
+    /// Starts the thread.
+    pub fn start() -> Self {
+        let (queue, waiting) = mpsc::sync_channel(WAITING_MAX);
+        let dropped = Arc::new(AtomicU64::new(0));
+        let count = dropped.clone();
+        let thread = std::thread::spawn(move || print_all(&waiting, &count));
+        Self { queue, dropped, thread: Arc::new(Mutex::new(Some(thread))) }
+    }
+
+    /// Prints an event soon, or counts it as left out.
+    pub fn print(&self, event: Event) {
+        if self.queue.try_send(Message::Event(event)).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Prints what waits, then ends the thread.
+    pub fn finish(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // Both fail only when the thread has ended already.
+            let _ = self.queue.send(Message::End);
+            let _ = thread.join();
+        }
+    }
+}
+
+fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64) {
+    while let Ok(Message::Event(event)) = waiting.recv() {
+        for line in lines(&event) {
+            terminal::news(line);
+        }
+        let dropped = dropped.swap(0, Ordering::Relaxed);
+        if dropped > 0 {
+            terminal::news(format!("… and {dropped} more calls, faster than this terminal"));
+        }
+    }
+}
+
+/// The lines of one event. Pushes are told by whoever made them; the host adds what only it knows.
+fn lines(event: &Event) -> Vec<String> {
+    match event {
+        Event::Call(call) => call_lines(call),
+        Event::Push(push) => push_lines(push),
+    }
+}
+
+/// A line that starts with its kind.
+pub fn marked(kind: &str, text: &str) -> String {
+    format!("{} {text}", dim().apply_to(format!("{kind:KIND_WIDTH$}")))
+}
+
+fn call_lines(call: &CallEvent) -> Vec<String> {
+    let kind = match call.kind {
+        Some(FunctionKind::Query) => "query",
+        Some(FunctionKind::Mutation) => "mutation",
+        Some(FunctionKind::Action) => "action",
+        None => "refused",
+    };
+    let mut head = format!("{} {}", call.path, dim().apply_to(duration(call.duration_ns)));
+    if call.cached {
+        head.push_str(&format!(" {}", dim().apply_to("cached")));
+    }
+    if !call.conflicts.is_empty() {
+        let times = if call.conflicts.len() == 1 { "once more" } else { "again and again" };
+        let note = format!("ran {times} ({} conflicts)", call.conflicts.len());
+        head.push_str(&format!(" {}", Style::new().for_stderr().yellow().apply_to(note)));
+    }
+    let mut lines = vec![marked(kind, &head)];
+    lines.extend(call.conflicts.iter().map(|conflict| indented(&conflict.to_string())));
+    lines.extend(call.log_lines.iter().map(|line| {
+        let text = indented(&line.client_text());
+        match line.level {
+            LogLevel::Error => red().apply_to(text).to_string(),
+            LogLevel::Warn => Style::new().for_stderr().yellow().apply_to(text).to_string(),
+            LogLevel::Debug | LogLevel::Info | LogLevel::Log => text,
+        }
+    }));
+    if let Some(error) = &call.error {
+        lines.push(red().apply_to(indented(error.trim_end())).to_string());
+    }
+    lines
+}
+
+fn push_lines(push: &PushEvent) -> Vec<String> {
+    match &push.result {
+        Ok(_) => Vec::new(),
+        Err(error) => vec![marked("push", &red().apply_to(error).to_string())],
+    }
+}
+
+/// Every line of a text under the second column.
+fn indented(text: &str) -> String {
+    let margin = " ".repeat(KIND_WIDTH + 1);
+    text.lines().map(|line| format!("{margin}{line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Three digits or so: `0.042 ms`, `1.2 ms`, `310 ms`, `2.5 s`.
+fn duration(nanoseconds: u64) -> String {
+    let ms = nanoseconds as f64 / 1e6;
+    match ms {
+        ms if ms < 0.1 => format!("{ms:.3} ms"),
+        ms if ms < 10.0 => format!("{ms:.1} ms"),
+        ms if ms < 1000.0 => format!("{ms:.0} ms"),
+        ms => format!("{:.1} s", ms / 1000.0),
+    }
+}
+
+fn dim() -> Style {
+    Style::new().for_stderr().dim()
+}
+
+fn red() -> Style {
+    Style::new().for_stderr().red()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use database::record::LogLine;
+
+    fn call() -> CallEvent {
+        CallEvent {
+            request_id: "0123456789abcdef".into(),
+            path: "shop:addCart".into(),
+            kind: Some(FunctionKind::Mutation),
+            duration_ns: 1_250_000,
+            cached: false,
+            error: None,
+            conflicts: Vec::new(),
+            log_lines: Arc::from([]),
+            usage: Default::default(),
+        }
+    }
+
+    fn plain(call: CallEvent) -> Vec<String> {
+        let strip = |line: String| console::strip_ansi_codes(&line).into_owned();
+        lines(&Event::Call(call)).into_iter().map(strip).collect()
+    }
+
+    #[test]
+    fn a_call_is_one_line() {
+        assert_eq!(plain(call()), ["mutation shop:addCart 1.2 ms"]);
+        let query = CallEvent { kind: Some(FunctionKind::Query), cached: true, ..call() };
+        assert_eq!(plain(query), ["query    shop:addCart 1.2 ms cached"]);
+    }
+
+    #[test]
+    fn logs_and_errors_stand_below_it() {
+        let line =
+            LogLine { level: LogLevel::Warn, messages: vec!["'low'".into()], truncated: false };
+        let error = "Uncaught Error: sold out\n    at handler (../convex/shop.ts:4:7)\n";
+        let failed =
+            CallEvent { error: Some(error.into()), log_lines: Arc::from([line]), ..call() };
+        let expected = [
+            "mutation shop:addCart 1.2 ms",
+            "         [WARN] 'low'",
+            "         Uncaught Error: sold out\n             at handler (../convex/shop.ts:4:7)",
+        ];
+        assert_eq!(plain(failed), expected);
+    }
+
+    #[test]
+    fn durations_keep_two_or_three_digits() {
+        let texts = [42_000, 1_240_000, 310_400_000, 2_500_000_000].map(duration);
+        assert_eq!(texts, ["0.042 ms", "1.2 ms", "310 ms", "2.5 s"]);
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_does_not_block() {
+        let (queue, waiting) = mpsc::sync_channel(1);
+        let printer = Printer { queue, dropped: Arc::default(), thread: Arc::default() };
+        for _ in 0..5 {
+            printer.print(Event::Call(call()));
+        }
+        assert_eq!(printer.dropped.load(Ordering::Relaxed), 4);
+        drop(waiting);
+    }
+}

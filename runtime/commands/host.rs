@@ -1,0 +1,234 @@
+//! A host, wired: real world, database, functions and server in this process.
+//!
+//! In: ports and a key. Out: a running host with its addresses, and a way to stop it.
+//! Invariant: stopping answers the requests in flight first, then ends the isolates' threads.
+
+use std::ffi::OsString;
+use std::io;
+use std::net::Ipv4Addr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use database::commit::{Database, Options as DatabaseOptions};
+use database::limits;
+use database::record::World;
+use functions::{Config, Helper};
+use server::{Events, Listeners, Server, ServerConfig, Stopped};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::target::Address;
+use crate::world::RealWorld;
+
+/// The hidden command that is the builder's child process.
+pub const BUILDER_COMMAND: &str = "snapshot-builder";
+/// How long requests in flight may take to finish when the host stops.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What to serve, and where.
+#[derive(Clone)]
+pub struct Options {
+    /// Port of the API; 0 takes a free one.
+    pub port: u16,
+    /// Port of HTTP actions; 0 takes a free one.
+    pub site_port: u16,
+    /// The operator's secret; `None` makes one up.
+    pub admin_key: Option<String>,
+    /// Told about calls and pushes.
+    pub events: Option<Events>,
+}
+
+/// A host that serves.
+pub struct Running {
+    /// Where and with which key.
+    pub address: Address,
+    /// Origin of HTTP actions.
+    pub site_url: String,
+    functions: Arc<functions::Host>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<io::Result<Stopped>>,
+}
+
+/// Why a host could not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// Another program listens there.
+    #[error(
+        "Port {port} is in use, perhaps by another concave. Stop it, or choose another port with \
+         {flag}."
+    )]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// The flag that changes it.
+        flag: &'static str,
+    },
+    /// The port cannot be opened for another reason.
+    #[error("Could not listen on port {port}: {cause}. Choose another with {flag}.")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// A key that cannot be used.
+    #[error(
+        "The admin key must be 1 to 256 visible ASCII characters without ':' (Convex's clients \
+         write an identity after it). Leave the flag out and concave makes one up."
+    )]
+    AdminKey,
+    /// The system gives no randomness.
+    #[error("Could not read the system's randomness: {0}.")]
+    Entropy(io::Error),
+    /// The system gives no threads.
+    #[error("Could not start the threads that run functions: {0}. Close programs and try again.")]
+    Threads(io::Error),
+}
+
+impl Running {
+    /// Opens the ports, starts the threads, serves.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let world: Arc<dyn World> = Arc::new(RealWorld::new().map_err(StartError::Entropy)?);
+        let admin_key = options.admin_key.unwrap_or_else(|| fresh_key(&*world));
+        check_key(&admin_key)?;
+        let cloud = listen(options.port, "--port").await?;
+        let site = listen(options.site_port, "--site-port").await?;
+        let (url, site_url) = (origin(&cloud), origin(&site));
+        let database = Arc::new(Database::new(DatabaseOptions {
+            history_bytes: limits::HISTORY_BYTES,
+            cache_bytes: limits::CACHE_BYTES,
+            now: world.now(),
+        }));
+        let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        let config = Config { threads, helper: helper() };
+        let functions = functions::Host::start(config, database.clone(), world.clone())
+            .map_err(StartError::Threads)?;
+        let server = Server {
+            database,
+            functions: functions.clone(),
+            config: ServerConfig {
+                admin_key: admin_key.clone(),
+                instance_name: "concave".to_owned(),
+                cloud_origin: url.clone(),
+                site_origin: site_url.clone(),
+                redact: false,
+                world,
+                events: options.events,
+                drain: DRAIN,
+            },
+        };
+        let (stop, stopping) = oneshot::channel();
+        let listeners = Listeners { cloud, site: Some(site) };
+        let served = tokio::spawn(server::serve(server, listeners, async {
+            // The sender is only ever dropped together with the whole host.
+            let _ = stopping.await;
+        }));
+        Ok(Self { address: Address { url, admin_key }, site_url, functions, stop, served })
+    }
+
+    /// Answers what is in flight, then ends. Says whether everything was answered.
+    pub async fn stop(self) -> bool {
+        // A receiver that is gone means that serving has ended already.
+        let _ = self.stop.send(());
+        let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        let functions = self.functions;
+        tokio::task::block_in_place(|| functions.shutdown());
+        drained
+    }
+}
+
+/// Resolves when the user (Ctrl-C) or the system (SIGTERM) wants the host to end.
+pub async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        // Without SIGTERM's handler the system ends the process by itself.
+        Err(_) => {
+            let _ = tokio::signal::ctrl_c().await;
+        }
+    }
+}
+
+/// `concave|` and 64 hex digits: unguessable, and without the `:` that ends a key in a header.
+pub fn fresh_key(world: &dyn World) -> String {
+    let digits: String = world.seed().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("concave|{digits}")
+}
+
+fn check_key(key: &str) -> Result<(), StartError> {
+    let legal = |byte: u8| byte.is_ascii_graphic() && byte != b':';
+    if (1..=256).contains(&key.len()) && key.bytes().all(legal) {
+        Ok(())
+    } else {
+        Err(StartError::AdminKey)
+    }
+}
+
+async fn listen(port: u16, flag: &'static str) -> Result<TcpListener, StartError> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await;
+    listener.map_err(|cause| match cause.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortInUse { port, flag },
+        _ => StartError::Port { port, flag, cause },
+    })
+}
+
+fn origin(listener: &TcpListener) -> String {
+    let address = listener.local_addr().expect("a bound socket knows its address");
+    format!("http://{address}")
+}
+
+/// This program again. Through /proc where there is one: that name stays right when the file was
+/// replaced by a newer build while this process runs.
+pub fn helper() -> Helper {
+    let this = Path::new("/proc/self/exe");
+    let program = if this.exists() {
+        this.to_owned()
+    } else {
+        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("concave"))
+    };
+    Helper { program, arguments: vec![OsString::from(BUILDER_COMMAND)] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::SeededWorld;
+
+    #[test]
+    fn made_up_keys_are_usable_and_differ() {
+        let world = SeededWorld::new(1, 0);
+        let (one, other) = (fresh_key(&world), fresh_key(&world));
+        assert_ne!(one, other);
+        assert_eq!(one.len(), "concave|".len() + 64);
+        assert!(check_key(&one).is_ok());
+    }
+
+    #[test]
+    fn keys_that_headers_cannot_carry_are_refused() {
+        for key in ["", "a:b", "a b", "ключ", &"x".repeat(257)] {
+            assert!(check_key(key).is_err(), "{key}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_port_in_use_is_named_with_the_flag_that_changes_it() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let text = listen(port, "--port").await.unwrap_err().to_string();
+        assert!(text.contains(&port.to_string()) && text.contains("--port"), "{text}");
+    }
+}

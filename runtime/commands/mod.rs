@@ -1,0 +1,154 @@
+//! The commands: what a user types, and what each does.
+//!
+//! In: parsed arguments. Out: effects, data on standard output, news on standard error, or one
+//! typed failure. Invariant: a failure says what happened and what to do about it, in words for the
+//! person who typed the command; no command exits the process itself.
+//!
+//! ```text
+//! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
+//! push.rs run.rs data.rs  ask a running one    client.rs: HTTP; target.rs: which host
+//! limits.rs             print the table of limits
+//! codegen.rs            write convex/_generated
+//! watch.rs              which saves matter    events.rs: one line an event
+//! environment.rs        .env.local            terminal.rs: where lines go
+//! ```
+
+use clap::{Parser, Subcommand};
+use thiserror::Error;
+
+pub mod client;
+pub mod codegen;
+pub mod data;
+pub mod dev;
+pub mod environment;
+pub mod events;
+pub mod host;
+pub mod limits;
+pub mod push;
+pub mod run;
+pub mod serve;
+pub mod target;
+mod terminal;
+pub mod watch;
+
+/// Runs TypeScript functions that are transactions: a host for `convex/` folders.
+#[derive(Debug, Parser)]
+#[command(name = "concave", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Start here:
+  cd my-app && npm install      an app with a convex/ folder and the npm package `convex`
+  concave dev                   run it; functions are pushed again at every save
+  concave run messages:list     call one of them from another terminal
+
+Each command explains itself: concave help dev")]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::Arguments),
+    Serve(serve::Arguments),
+    Push(push::Arguments),
+    Run(run::Arguments),
+    Data(data::Arguments),
+    Limits(limits::Arguments),
+    /// The child process that evaluates a pushed bundle: request in, snapshot out.
+    #[command(hide = true, name = host::BUILDER_COMMAND)]
+    SnapshotBuilder,
+}
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// `concave dev`
+    #[error(transparent)]
+    Dev(#[from] dev::DevError),
+    /// `concave serve`
+    #[error(transparent)]
+    Serve(#[from] serve::ServeError),
+    /// `concave push`
+    #[error(transparent)]
+    Push(#[from] push::PushError),
+    /// `concave run`
+    #[error(transparent)]
+    Run(#[from] run::RunError),
+    /// `concave data`
+    #[error(transparent)]
+    Data(#[from] data::DataError),
+    /// The builder's pipes.
+    #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
+    Builder(std::io::Error),
+    /// The system gave no threads.
+    #[error("The system would not start concave's threads: {0}. Close programs and try again.")]
+    Threads(std::io::Error),
+}
+
+impl Failure {
+    /// 2 where the command line itself is wrong, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Run(run::RunError::Arguments { .. } | run::RunError::Identity { .. }) => 2,
+            Self::Push(push::PushError::Target(_))
+            | Self::Run(run::RunError::Target(_))
+            | Self::Data(data::DataError::Target(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Runs one command to its end.
+///
+/// # Errors
+/// See [`Failure`].
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Limits(arguments) => {
+            limits::run(&arguments);
+            Ok(())
+        }
+        Command::SnapshotBuilder => functions::builder::main().map_err(Failure::Builder),
+        Command::Dev(arguments) => threads()?.block_on(dev::run(arguments)).map_err(Failure::Dev),
+        Command::Serve(arguments) => {
+            threads()?.block_on(serve::run(arguments)).map_err(Failure::Serve)
+        }
+        Command::Push(arguments) => {
+            threads()?.block_on(push::run(arguments)).map_err(Failure::Push)
+        }
+        Command::Run(arguments) => threads()?.block_on(run::run(arguments)).map_err(Failure::Run),
+        Command::Data(arguments) => {
+            threads()?.block_on(data::run(arguments)).map_err(Failure::Data)
+        }
+    }
+}
+
+/// Prints a failure where people look for it.
+pub fn report(failure: &Failure) {
+    terminal::problem(failure);
+}
+
+fn threads() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Threads)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_teaches_with_an_example() {
+        for command in Arguments::command().get_subcommands().filter(|c| !c.is_hide_set()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let name = command.get_name();
+            assert!(help.contains(&format!("concave {name}")), "{name}: {help:?}");
+        }
+    }
+}

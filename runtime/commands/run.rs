@@ -1,0 +1,199 @@
+//! `concave run`: call one function of a running host, as its operator.
+//!
+//! In: a function's path and JSON arguments. Out: its result as JSON on standard output, its log
+//! lines on standard error. Invariant: standard output holds the result and nothing else.
+
+use std::env;
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::target::{Target, TargetError};
+use super::terminal;
+
+/// Call a query, mutation or action of a running host, internal ones too
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concave run shop:getItems
+  concave run stock:add '{\"name\": \"Pin\", \"price\": 3, \"stock\": 7}'
+  concave run api.messages.list '{\"channel\": \"…\"}' | jq '.page'
+  concave run users:me --identity '{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}'
+
+Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}.")]
+pub struct Arguments {
+    /// The function: dir/module:name, or api.dir.module.name
+    path: String,
+    /// Its argument, a JSON object
+    #[arg(default_value = "{}", value_name = "ARGS_JSON")]
+    args: String,
+    /// Call as this user: a JSON object with subject and issuer
+    #[arg(long, value_name = "JSON")]
+    identity: Option<String>,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Why there is no result.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The argument is not JSON.
+    #[error("The arguments are not a JSON object: {cause}. Write them like '{{\"name\": \"Ada\"}}'.")]
+    Arguments {
+        /// Where and why.
+        cause: String,
+    },
+    /// The identity is not one.
+    #[error(
+        "The identity is not a JSON object with subject and issuer: {cause}. Write it like \
+         '{{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}}'."
+    )]
+    Identity {
+        /// Where and why.
+        cause: String,
+    },
+    /// No host is known.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The host could not be asked, or refused.
+    #[error(transparent)]
+    Host(#[from] ClientError),
+    /// The function failed.
+    #[error("{message}")]
+    Function {
+        /// Its error, with the place in the source.
+        message: String,
+    },
+}
+
+/// What `/api/function` answers (`convex-compat.md` section 4.1).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    value: Value,
+    #[serde(default)]
+    error_message: String,
+    error_data: Option<Value>,
+    #[serde(default)]
+    log_lines: Vec<String>,
+}
+
+/// Calls the function and prints what it returns.
+///
+/// # Errors
+/// See [`RunError`].
+pub async fn run(arguments: Arguments) -> Result<(), RunError> {
+    let path = function_path(&arguments.path);
+    let args = object(&arguments.args).map_err(|cause| RunError::Arguments { cause })?;
+    let folder = env::current_dir().unwrap_or_default();
+    let mut client = Client::new(arguments.target.resolve(&folder)?)?;
+    if let Some(text) = &arguments.identity {
+        client.act_as(&identity(text)?.to_string());
+    }
+    let body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    let answer: Answer = client.post("/api/function", &body).await?;
+    for line in &answer.log_lines {
+        terminal::news(line);
+    }
+    if answer.status != "success" {
+        return Err(RunError::Function { message: explain(&client, &answer).await });
+    }
+    terminal::data(pretty(&answer.value));
+    Ok(())
+}
+
+/// `api.a.b.fn` as `a/b:fn`; everything else as it is.
+fn function_path(text: &str) -> String {
+    let reference = text.strip_prefix("api.").or_else(|| text.strip_prefix("internal."));
+    match reference.and_then(|reference| reference.rsplit_once('.')) {
+        Some((module, export)) => format!("{}:{export}", module.replace('.', "/")),
+        None => text.to_owned(),
+    }
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(fields)) => Ok(Value::Object(fields)),
+        Ok(other) => Err(format!("it is {other}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The identity with the fields that the host needs.
+fn identity(text: &str) -> Result<Value, RunError> {
+    let wrong = |cause: String| RunError::Identity { cause };
+    let mut identity = object(text).map_err(wrong)?;
+    let field = |name: &str| match identity[name].as_str() {
+        Some(value) => Ok(value.to_owned()),
+        None => Err(wrong(format!("{name} is missing"))),
+    };
+    let token = format!("{}|{}", field("issuer")?, field("subject")?);
+    if identity["tokenIdentifier"].is_null() {
+        identity["tokenIdentifier"] = json!(token);
+    }
+    Ok(identity)
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).expect("JSON that was read can be written")
+}
+
+/// The function's error, a ConvexError's data, and for a missing function the ones there are.
+async fn explain(client: &Client, answer: &Answer) -> String {
+    let mut text = answer.error_message.trim_end().to_owned();
+    if let Some(data) = &answer.error_data {
+        let _ = write!(text, "\nData: {}", pretty(data));
+    }
+    if text.contains("Could not find") {
+        let names = functions(client).await;
+        if !names.is_empty() {
+            let _ = write!(text, "\nThis deployment has:\n  {}", names.join("\n  "));
+        }
+    }
+    text
+}
+
+async fn functions(client: &Client) -> Vec<String> {
+    let body = json!({ "path": "_system/cli/modules:apiSpec", "args": {} });
+    let Ok(answer) = client.post::<Answer>("/api/query", &body).await else {
+        // The error about the missing function is the news; the list is a courtesy.
+        return Vec::new();
+    };
+    let name = |function: &Value| Some(function["identifier"].as_str()?.replace(".js:", ":"));
+    answer.value.as_array().into_iter().flatten().filter_map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_become_paths() {
+        assert_eq!(function_path("api.a.b.fn"), "a/b:fn");
+        assert_eq!(function_path("internal.stock.refill"), "stock:refill");
+        assert_eq!(function_path("a/b:fn"), "a/b:fn");
+        assert_eq!(function_path("messages"), "messages");
+        assert_eq!(function_path("api.js:fn"), "api.js:fn");
+    }
+
+    #[test]
+    fn arguments_must_be_an_object() {
+        assert!(object("{}").is_ok());
+        assert!(object("[1]").unwrap_err().contains("[1]"));
+        assert!(object("{\"a\": }").unwrap_err().contains("column"));
+    }
+
+    #[test]
+    fn identities_get_their_token_identifier() {
+        let known = identity(r#"{"subject":"ada","issuer":"https://x"}"#).unwrap();
+        assert_eq!(known["tokenIdentifier"], "https://x|ada");
+        let error = identity(r#"{"subject":"ada"}"#).unwrap_err().to_string();
+        assert!(error.contains("issuer is missing"), "{error}");
+    }
+}

@@ -1,0 +1,107 @@
+//! `concave serve`: a host without a watcher.
+//!
+//! In: ports, a key, perhaps a folder to push. Out: a host until it is told to stop.
+//! Invariant: it never pretends to keep data that it does not keep.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::host::{Options, Running, StartError, asked_to_stop};
+use super::push::{PushError, Pusher};
+use super::terminal;
+
+/// Run a host: an empty one, or one with an app pushed to it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concave serve --in-memory                             an empty host; push to it later
+  concave serve --in-memory --push examples/chat        a host with an app
+  CI=1 npx convex deploy --url http://127.0.0.1:3210 --admin-key 'concave|…'
+
+The admin key is printed at the start, unless you give one.")]
+pub struct Arguments {
+    /// Keep data in memory only: it is gone when the host stops
+    #[arg(long, conflicts_with = "data")]
+    in_memory: bool,
+    /// Keep data in this folder (not built yet)
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Port of the API; 0 takes a free one
+    #[arg(long, default_value_t = 3210)]
+    port: u16,
+    /// Port of HTTP actions; 0 takes a free one
+    #[arg(long, default_value_t = 3211)]
+    site_port: u16,
+    /// Push this app first
+    #[arg(long, value_name = "DIR")]
+    push: Option<PathBuf>,
+    /// The operator's secret; without ':'
+    #[arg(long, env = super::environment::ADMIN_KEY, hide_env_values = true, value_name = "KEY")]
+    admin_key: Option<String>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// `--data`.
+    #[error(
+        "Keeping data in {} is not built yet: concave holds data in memory only, for now. Serve \
+         with --in-memory, and know that the data is gone when the host stops.",
+        folder.display()
+    )]
+    NotDurableYet {
+        /// The folder that was asked for.
+        folder: PathBuf,
+    },
+    /// The host did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The app given with `--push` could not be pushed.
+    #[error(transparent)]
+    Push(#[from] PushError),
+    /// The host did not answer its own process.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+}
+
+/// Serves until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// See [`ServeError`].
+pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
+    if let Some(folder) = arguments.data {
+        return Err(ServeError::NotDurableYet { folder });
+    }
+    let mut pusher = arguments.push.as_deref().map(Pusher::new).transpose()?;
+    let told_key = arguments.admin_key.is_some();
+    let host = Running::start(Options {
+        port: arguments.port,
+        site_port: arguments.site_port,
+        admin_key: arguments.admin_key,
+        events: None,
+    })
+    .await?;
+    if !arguments.in_memory {
+        terminal::warning("Data is kept in memory only and is gone when this host stops.");
+    }
+    if let Some(pusher) = &mut pusher {
+        let pushed = pusher.push(&Client::new(host.address.clone())?).await?;
+        for warning in &pushed.warnings {
+            terminal::warning(warning);
+        }
+        terminal::news(pushed.line());
+    }
+    terminal::news(format!("serving {}, HTTP actions {}", host.address.url, host.site_url));
+    if !told_key {
+        terminal::news(format!("admin key {}", host.address.admin_key));
+    }
+    asked_to_stop().await;
+    terminal::news("stopping: answering what is in flight");
+    if !host.stop().await {
+        terminal::warning("Some requests were still running and were cut off.");
+    }
+    Ok(())
+}

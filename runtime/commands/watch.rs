@@ -1,0 +1,139 @@
+//! Which saves matter: file events, quietened.
+//!
+//! In: the functions folder and the sources outside it. Out: one wake-up per burst of changes.
+//! Invariant: what concave itself writes (`_generated`, `.env.local`) never wakes it.
+
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use notify::event::{EventKind, ModifyKind};
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+
+use super::codegen;
+
+/// A burst of changes (an editor saves through a draft, a branch is checked out) has ended when it
+/// was quiet for this long.
+const QUIET: Duration = Duration::from_millis(30);
+
+/// Watches an app's sources.
+pub struct Watch {
+    watcher: RecommendedWatcher,
+    changes: mpsc::UnboundedReceiver<PathBuf>,
+    functions_dir: PathBuf,
+    folders: BTreeSet<PathBuf>,
+}
+
+impl Watch {
+    /// Watches a functions folder.
+    ///
+    /// # Errors
+    /// The system has no watches left, or the folder cannot be read.
+    pub fn new(functions_dir: &Path) -> notify::Result<Self> {
+        let functions_dir = functions_dir.canonicalize()?;
+        let (tell, changes) = mpsc::unbounded_channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            // An error here means that events were lost: look again, to be safe.
+            let paths = match event {
+                Ok(event) if changes_content(event.kind) => event.paths,
+                Ok(_) => Vec::new(),
+                Err(error) => error.paths,
+            };
+            for path in paths.into_iter().filter(|path| matters(path)) {
+                // The receiver goes away only with the whole watch.
+                let _ = tell.send(path);
+            }
+        })?;
+        watcher.watch(&functions_dir, RecursiveMode::Recursive)?;
+        Ok(Self { watcher, changes, functions_dir, folders: BTreeSet::new() })
+    }
+
+    /// Watches these sources too: what the app imports from outside its functions folder.
+    pub fn also(&mut self, sources: &[PathBuf]) {
+        let outside = |source: &&PathBuf| !source.starts_with(&self.functions_dir);
+        let folders: BTreeSet<PathBuf> = sources
+            .iter()
+            .filter(|source| matters(source))
+            .filter(outside)
+            .filter_map(|source| Some(source.parent()?.to_owned()))
+            .collect();
+        for folder in folders.difference(&self.folders) {
+            // A folder that went away meanwhile fails the next push, which says so.
+            let _ = self.watcher.watch(folder, RecursiveMode::NonRecursive);
+        }
+        self.folders.extend(folders);
+    }
+
+    /// Waits for changes, then for quiet, and names one file that changed.
+    pub async fn changed(&mut self) -> PathBuf {
+        let Some(first) = self.changes.recv().await else {
+            // The watcher owns the sender and is owned by `self`.
+            return std::future::pending().await;
+        };
+        while let Ok(Some(_)) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
+        first
+    }
+}
+
+/// Reading a file is an event too; and so is a change of its dates alone.
+fn changes_content(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => false,
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
+
+/// Not generated, not a package, not a dot file or an editor's draft.
+fn matters(path: &Path) -> bool {
+    let skipped = |part: Component<'_>| {
+        let name = part.as_os_str().to_string_lossy();
+        name == codegen::FOLDER || name == "node_modules"
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    !path.components().any(skipped) && !name.starts_with('.') && !name.ends_with('~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn generated_files_packages_and_drafts_do_not_matter() {
+        for path in ["/a/convex/_generated/api.js", "/a/node_modules/x/i.js", "/a/.env.local", "/a/b.ts~"]
+        {
+            assert!(!matters(Path::new(path)), "{path}");
+        }
+        assert!(matters(Path::new("/a/convex/messages.ts")));
+    }
+
+    #[tokio::test]
+    async fn a_save_wakes_and_generated_files_do_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        fs::create_dir(root.join(codegen::FOLDER)).unwrap();
+        let mut watch = Watch::new(&root).unwrap();
+        fs::write(root.join(codegen::FOLDER).join("api.js"), "1").unwrap();
+        fs::write(root.join("messages.ts"), "1").unwrap();
+        assert_eq!(watch.changed().await, root.join("messages.ts"));
+    }
+
+    #[tokio::test]
+    async fn sources_outside_the_folder_wake_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let (convex, shared) = (root.join("convex"), root.join("shared/a.ts"));
+        fs::create_dir(&convex).unwrap();
+        fs::create_dir(root.join("shared")).unwrap();
+        fs::write(&shared, "1").unwrap();
+        let mut watch = Watch::new(&convex).unwrap();
+        watch.also(std::slice::from_ref(&shared));
+        fs::write(&shared, "2").unwrap();
+        assert_eq!(watch.changed().await, shared);
+    }
+}

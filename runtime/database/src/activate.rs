@@ -1,0 +1,230 @@
+//! A push becomes the running deployment: documents checked, tables created, indexes filled or
+//! dropped, and the catalog's deployment key written, in one commit.
+//!
+//! In: an analyzed bundle. Out: the timestamp from which it serves, or why it does not.
+//! Invariant: all or nothing. Everything is built aside and published at once, so a push that is
+//! refused leaves no trace; a transaction of the code before conflicts, because it read that key.
+
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
+use crate::commit::{Database, Writer, next_timestamp};
+use crate::error::PushError;
+use crate::id::TableNumber;
+use crate::key::{Interval, Key};
+use crate::log::LogEntry;
+use crate::record::Timestamp;
+use crate::schema::{Schema, TableSchema};
+use crate::snapshot::{Deployment, IndexMap, Snapshot};
+use crate::value::Value;
+use crate::writes::{check_table_count, create_table};
+
+/// The component that pushes deploy to.
+const ROOT: &str = "";
+
+/// One index in an [`IndexDiff`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexChange {
+    /// Its table.
+    pub table: Arc<str>,
+    /// Its name within the table.
+    pub name: Arc<str>,
+    /// The fields as declared.
+    pub fields: Vec<Arc<str>>,
+    /// Whether it is staged (after the change; before it, for one that is removed).
+    pub staged: bool,
+}
+
+/// What a schema changes about the indexes there are (`convex-compat.md` section 6.4).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IndexDiff {
+    /// New ones, to be filled.
+    pub added: Vec<IndexChange>,
+    /// Those no longer declared, or declared with other fields.
+    pub removed: Vec<IndexChange>,
+    /// Staged ones that queries may use from now on.
+    pub enabled: Vec<IndexChange>,
+    /// Those that queries may no longer use.
+    pub disabled: Vec<IndexChange>,
+}
+
+impl Database {
+    /// Makes a deployment the running one. Commits wait meanwhile; readers do not.
+    ///
+    /// # Errors
+    /// Documents that do not match its schema, or too many tables.
+    pub fn activate(&self, deployment: Deployment, now: u64) -> Result<Timestamp, PushError> {
+        let turn = self.turn();
+        let newest = turn.snapshot();
+        let schema = deployment.schema().cloned();
+        let ts = next_timestamp(&newest, now);
+        let mut next = Snapshot { ts, ..Snapshot::clone(&newest) };
+        let mut written = vec![deployment_key()];
+        if let Some(schema) = &schema {
+            written.extend(create_tables(&mut next, schema)?);
+            check_documents(&next, schema, enforced(&newest))?;
+        }
+        change_indexes(&mut next, schema.as_deref());
+        let version = deployment.analysis.version.to_string();
+        next.deployment = Some(Arc::new(deployment));
+        turn.publish(LogEntry {
+            ts,
+            writer: Writer { function: "push".into(), request_id: version.into() },
+            writes: Vec::new(),
+            catalog: written,
+            snapshot: Arc::new(next),
+        });
+        Ok(ts)
+    }
+
+    /// Whether every document there is matches a schema.
+    ///
+    /// # Errors
+    /// The first document that does not.
+    pub fn check_schema(&self, schema: &Schema) -> Result<(), PushError> {
+        check_documents(&self.snapshot(), schema, None)
+    }
+
+    /// What a schema would change about the indexes there are; `None` is a project without one.
+    pub fn index_diff(&self, schema: Option<&Schema>) -> IndexDiff {
+        index_diff(&self.snapshot().catalog, schema)
+    }
+}
+
+/// The schema that every document in a snapshot matches.
+fn enforced(snapshot: &Snapshot) -> Option<&Schema> {
+    let schema = snapshot.deployment.as_ref()?.schema()?;
+    Some(&**schema).filter(|schema| schema.validation)
+}
+
+/// Creates the tables that a schema names; gives the catalog keys written.
+fn create_tables(next: &mut Snapshot, schema: &Schema) -> Result<Vec<Key>, PushError> {
+    let mut written = Vec::new();
+    for name in schema.tables.keys() {
+        if next.catalog.table(ROOT, name).is_some() {
+            continue;
+        }
+        check_table_count(&next.catalog, ROOT)
+            .map_err(|error| PushError::new(error.code, error.message))?;
+        let catalog = Arc::make_mut(&mut next.catalog);
+        let table = create_table(catalog, &mut next.maps, ROOT, name);
+        written.extend([table_key(ROOT, name), number_key(ROOT, table.number)]);
+    }
+    Ok(written)
+}
+
+/// Checks every document of every table that the schema describes otherwise than `before` did,
+/// which every document matches.
+fn check_documents(
+    snapshot: &Snapshot,
+    schema: &Schema,
+    before: Option<&Schema>,
+) -> Result<(), PushError> {
+    if !schema.validation {
+        return Ok(());
+    }
+    let tables = |number: TableNumber| snapshot.table_name(ROOT, number);
+    for (name, described) in &schema.tables {
+        let same = |table: &TableSchema| table.document.to_json() == described.document.to_json();
+        if before.and_then(|schema| schema.tables.get(name)).is_some_and(same) {
+            continue;
+        }
+        let Some(table) = snapshot.table(ROOT, name) else { continue };
+        for (_, document) in snapshot.range(table.by_id.id, &Interval::all()) {
+            let mut value = document.value();
+            if let Value::Object(fields) = &mut value {
+                fields.remove("_id");
+                fields.remove("_creationTime");
+            }
+            schema.check_document(name, &value, &tables).map_err(|error| {
+                let id = document.id.encode();
+                let text = format!(
+                    "Document with ID \"{id}\" in table \"{name}\" does not match the schema: \
+                     {error}"
+                );
+                PushError::new("SchemaValidationFailed", text)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the declared indexes with those there are.
+fn index_diff(catalog: &Catalog, schema: Option<&Schema>) -> IndexDiff {
+    let mut diff = IndexDiff::default();
+    for table in catalog.tables(ROOT) {
+        let described = schema.and_then(|schema| schema.tables.get(&table.name));
+        for index in table.indexes.values() {
+            let declared = described.and_then(|table| table.indexes.get(&index.name));
+            match declared.filter(|declared| declared.fields == index.declared_fields()) {
+                None => diff.removed.push(change(index, index.staged)),
+                Some(declared) if declared.staged == index.staged => {}
+                Some(declared) if declared.staged => diff.disabled.push(change(index, true)),
+                Some(_) => diff.enabled.push(change(index, false)),
+            }
+        }
+    }
+    for (name, described) in schema.into_iter().flat_map(|schema| &schema.tables) {
+        let table = catalog.table(ROOT, name);
+        for (index, declared) in &described.indexes {
+            let exists = |table: &Arc<Table>| {
+                let found = table.indexes.get(index);
+                found.is_some_and(|found| declared.fields == found.declared_fields())
+            };
+            if !table.is_some_and(exists) {
+                diff.added.push(IndexChange {
+                    table: Arc::clone(name),
+                    name: Arc::clone(index),
+                    fields: declared.fields.clone(),
+                    staged: declared.staged,
+                });
+            }
+        }
+    }
+    diff
+}
+
+fn change(index: &Index, staged: bool) -> IndexChange {
+    IndexChange {
+        table: Arc::clone(&index.table),
+        name: Arc::clone(&index.name),
+        fields: index.declared_fields().to_vec(),
+        staged,
+    }
+}
+
+/// Drops, fills, stages and enables indexes until they are those the schema declares.
+fn change_indexes(next: &mut Snapshot, schema: Option<&Schema>) {
+    let diff = index_diff(&next.catalog, schema);
+    if diff == IndexDiff::default() {
+        return;
+    }
+    let catalog = Arc::make_mut(&mut next.catalog);
+    for removed in &diff.removed {
+        let (table, index) = find(catalog, removed);
+        catalog.drop_index(&table, &index);
+        next.maps.remove(&index.id);
+    }
+    for changed in diff.enabled.iter().chain(&diff.disabled) {
+        let (table, index) = find(catalog, changed);
+        catalog.stage_index(&table, &index, changed.staged);
+    }
+    for added in &diff.added {
+        let table = catalog.table(ROOT, &added.table).expect("the schema's tables exist");
+        let table = Arc::clone(table);
+        let index = catalog.declare_index(&table, &added.name, &added.fields, added.staged);
+        let documents = next.maps.get(&table.by_id.id).expect("every index has a map").values();
+        let filled: IndexMap = documents
+            .map(|document| (index.key(document, &document.value()), Arc::clone(document)))
+            .collect();
+        let stored = next.maps.get(&table.by_id.id).map_or(0, |map| map.len());
+        assert_eq!(filled.len(), stored, "an index holds every document");
+        next.maps.insert(index.id, filled);
+    }
+}
+
+fn find(catalog: &Catalog, change: &IndexChange) -> (Arc<Table>, Arc<Index>) {
+    let table = catalog.table(ROOT, &change.table).expect("the diff names tables that exist");
+    let index = table.indexes.get(&change.name).expect("the diff names indexes that exist");
+    (Arc::clone(table), Arc::clone(index))
+}

@@ -1,0 +1,407 @@
+//! Stop 6 of 8, commit: validate, timestamp, log, publish.
+//!
+//! In: finished transactions, one at a time. Out: a new snapshot that everybody sees, or the
+//! [`Conflict`] that stood in the way.
+//!
+//! ```text
+//!   turn ─▶ did a commit since `begin` write into what was read? ──yes──▶ Conflict(range, key, writer)
+//!           │ no
+//!           ▼
+//!   ts = max(now, newest + 1) ─▶ maps ─▶ [log lock: append · end subscriptions · swap the pointer]
+//! ```
+//! Invariant: the log's order is a serial order of all transactions with the same results. Readers
+//! never lock: they take the newest snapshot by an atomic load.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::cache::QueryCache;
+use crate::error::Refusal;
+use crate::explain::explain;
+use crate::key::Interval;
+use crate::limits;
+use crate::log::{Log, LogEntry, Overlap, Write};
+use crate::read_set::ReadSet;
+use crate::record::{Given, Timestamp, Usage};
+use crate::snapshot::{IndexId, Snapshot};
+use crate::subscriptions::{Owner, Subscriptions};
+use crate::transaction::Transaction;
+use crate::writes::apply;
+
+/// The index of a [`Conflict`] whose transaction began before the history kept.
+const HISTORY: &str = "history";
+
+/// Which call wrote, or read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// Its function, as logs name it.
+    pub function: Arc<str>,
+    /// The request it came with.
+    pub request_id: Arc<str>,
+}
+
+/// Why a transaction could not commit: something it read was written before it was its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// The index that was read: `items.by_name`.
+    pub index: String,
+    /// The table of that index; empty for the catalog.
+    pub table: Arc<str>,
+    /// The range that was read: `[name="x"]`.
+    pub range: String,
+    /// The key in that range that was written.
+    pub key: String,
+    /// The id of the document written; `None` for the catalog.
+    pub document: Option<String>,
+    /// The call that read.
+    pub reader: Writer,
+    /// The call that wrote.
+    pub writer: Writer,
+    /// When it wrote.
+    pub at: Timestamp,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, range, key, reader, writer, at, .. } = self;
+        if index == HISTORY {
+            let reader = &reader.function;
+            return write!(f, "{reader} began at {range}, before the oldest commit kept, {at}");
+        }
+        write!(f, "{} (request {}) ", reader.function, reader.request_id)?;
+        write!(f, "read {index}{range}, in which {} ", writer.function)?;
+        write!(f, "(request {}) wrote {key}", writer.request_id)?;
+        if let Some(document) = &self.document {
+            write!(f, " of document {document}")?;
+        }
+        write!(f, " at {at}")
+    }
+}
+
+/// What came of a commit.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its timestamp; without writes, that of the snapshot it read.
+    pub ts: Timestamp,
+    /// What it read.
+    pub reads: Arc<ReadSet>,
+    /// Counted work.
+    pub usage: Usage,
+    /// Hash over its writes.
+    pub writes_digest: [u8; 32],
+}
+
+/// A transaction that lost, and what it had done.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// Why.
+    pub conflict: Conflict,
+    /// What it read.
+    pub reads: Arc<ReadSet>,
+    /// Counted work.
+    pub usage: Usage,
+}
+
+/// Sizes and the first timestamp of a database.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Memory for the history, bytes.
+    pub history_bytes: usize,
+    /// Memory for cached query results, bytes.
+    pub cache_bytes: usize,
+    /// Timestamp of the empty database, nanoseconds since the Unix epoch.
+    pub now: u64,
+}
+
+impl Options {
+    /// The sizes of the limits table.
+    pub fn at(now: u64) -> Self {
+        let bytes = |limit: u64| usize::try_from(limit).expect("budgets fit into memory");
+        let (history, cache) = (limits::HISTORY_BYTES, limits::CACHE_BYTES);
+        Self { history_bytes: bytes(history), cache_bytes: bytes(cache), now }
+    }
+}
+
+/// A database: one newest snapshot, its history, and who relies on it.
+pub struct Database {
+    turn: Mutex<()>,
+    newest: ArcSwap<Snapshot>,
+    log: Arc<Mutex<Log>>,
+    subscriptions: Arc<Subscriptions>,
+    cache: QueryCache,
+}
+
+/// What is kept of the past.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// The commits, newest first.
+    pub entries: Vec<Arc<LogEntry>>,
+    /// Estimated bytes kept.
+    pub bytes: usize,
+    /// The oldest timestamp whose snapshot is kept.
+    pub oldest: Timestamp,
+}
+
+/// The right to commit next. While it is held nobody else commits, so what begins through it
+/// cannot conflict.
+pub struct Turn<'a> {
+    pub(crate) database: &'a Database,
+    _held: MutexGuard<'a, ()>,
+}
+
+impl Database {
+    /// An empty database.
+    pub fn new(options: Options) -> Self {
+        let empty = Arc::new(Snapshot::empty(Timestamp(options.now)));
+        let log = Arc::new(Mutex::new(Log::new(Arc::clone(&empty), options.history_bytes)));
+        let subscriptions = Arc::new(Subscriptions::new(Arc::clone(&log)));
+        let cache = QueryCache::new(options.cache_bytes, Arc::clone(&subscriptions));
+        Self { turn: Mutex::default(), newest: ArcSwap::new(empty), log, subscriptions, cache }
+    }
+
+    /// The newest snapshot.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.newest.load_full()
+    }
+
+    /// The snapshot at a moment; one after the newest commit gives the newest.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRetention`]: the history no longer reaches back to it.
+    pub fn snapshot_at(&self, ts: Timestamp) -> Result<Arc<Snapshot>, Refusal> {
+        let log = self.log();
+        log.snapshot_at(ts).ok_or_else(|| {
+            let oldest = log.oldest();
+            Refusal::OutOfRetention(format!(
+                "The snapshot at {ts} is no longer kept: the oldest one is at {oldest}. Ask for a \
+                 newer timestamp, or give the history more memory."
+            ))
+        })
+    }
+
+    /// Starts a transaction at a snapshot.
+    pub fn begin(&self, snapshot: Arc<Snapshot>, given: &Given, read_only: bool) -> Transaction {
+        Transaction::begin(snapshot, given, read_only)
+    }
+
+    /// Commits a transaction. One that wrote nothing leaves no trace and cannot lose: all its reads
+    /// held at one moment, its snapshot's.
+    ///
+    /// # Errors
+    /// What it read was written by a later commit; run it again.
+    pub fn commit(
+        &self,
+        transaction: Transaction,
+        now: u64,
+        writer: Writer,
+    ) -> Result<Committed, Box<Rejected>> {
+        if !transaction.has_writes() {
+            let ts = transaction.snapshot.ts;
+            return Ok(committed(transaction, ts));
+        }
+        self.turn().commit(transaction, now, writer)
+    }
+
+    /// Waits for the right to commit next.
+    pub fn turn(&self) -> Turn<'_> {
+        // A panic under the turn happens before a snapshot is published or not at all.
+        Turn { database: self, _held: self.turn.lock().unwrap_or_else(PoisonError::into_inner) }
+    }
+
+    /// What is kept of the past.
+    pub fn history(&self) -> History {
+        let log = self.log();
+        let entries = log.newest_first().cloned().collect();
+        History { entries, bytes: log.bytes(), oldest: log.oldest() }
+    }
+
+    /// Who relies on what.
+    pub fn subscriptions(&self) -> &Subscriptions {
+        &self.subscriptions
+    }
+
+    /// Results of queries.
+    pub fn cache(&self) -> &QueryCache {
+        &self.cache
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turn<'_> {
+    /// The newest snapshot, which stays the newest while the turn is held.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.database.snapshot()
+    }
+
+    /// Starts a transaction at the newest snapshot.
+    pub fn begin(&self, given: &Given, read_only: bool) -> Transaction {
+        Transaction::begin(self.snapshot(), given, read_only)
+    }
+
+    /// Commits a transaction; one begun through this turn succeeds.
+    ///
+    /// # Errors
+    /// What it read was written by a later commit than its snapshot.
+    pub fn commit(
+        &self,
+        mut transaction: Transaction,
+        now: u64,
+        writer: Writer,
+    ) -> Result<Committed, Box<Rejected>> {
+        if !transaction.has_writes() {
+            let ts = transaction.snapshot.ts;
+            return Ok(committed(transaction, ts));
+        }
+        let newest = self.snapshot();
+        if let Some(conflict) = self.conflict(&transaction, &newest, &writer) {
+            let reads = Arc::new(transaction.reads);
+            return Err(Box::new(Rejected { conflict, reads, usage: transaction.usage }));
+        }
+        let ts = next_timestamp(&newest, now);
+        let digest = transaction.writes_digest();
+        let next = Arc::new(successor(&newest, &mut transaction, ts));
+        self.publish(LogEntry {
+            ts,
+            writer,
+            writes: transaction.state.writes.values().cloned().collect(),
+            catalog: transaction.state.created.iter().cloned().collect(),
+            snapshot: next,
+        });
+        Ok(Committed { writes_digest: digest, ..committed(transaction, ts) })
+    }
+
+    /// What stands in the way of a commit.
+    fn conflict(
+        &self,
+        transaction: &Transaction,
+        newest: &Snapshot,
+        reader: &Writer,
+    ) -> Option<Conflict> {
+        let begun = transaction.snapshot.ts;
+        if begun == newest.ts {
+            return None;
+        }
+        let log = self.database.log();
+        let reads = &transaction.reads;
+        match log.overlap(reads, begun) {
+            Ok(Some((commit, overlap))) => Some(conflict(&commit, &overlap, reader)),
+            Ok(None) => taken_id(transaction, newest).map(|write| {
+                let place = write.document().id.internal;
+                let index = write.table.by_id.id;
+                let commits = log.since(begun).into_iter().flatten();
+                let mut clashes = commits.filter_map(|commit| {
+                    let mut reads = ReadSet::default();
+                    reads.insert(index, Interval::point(&place));
+                    Some(conflict(commit, &commit.overlap(&reads)?, reader))
+                });
+                clashes.next().expect("an id that is taken now and was free then was written")
+            }),
+            Err(_) => Some(begun_too_early(begun, log.oldest(), reader)),
+        }
+    }
+
+    /// Makes an entry the newest: everybody sees it from here on.
+    pub(crate) fn publish(&self, entry: LogEntry) {
+        let entry = Arc::new(entry);
+        let mut log = self.database.log();
+        let forgotten = log.append(Arc::clone(&entry));
+        let invalidations = self.database.subscriptions.stab(&entry);
+        let stale = invalidations.iter().filter_map(|invalidation| match &invalidation.owner {
+            Owner::Cache(result) => result.upgrade(),
+            Owner::Listener(_) => None,
+        });
+        let stale: Vec<_> = stale.collect();
+        // Before anybody can ask at the new timestamp.
+        stale.iter().for_each(|result| result.end_at(entry.ts));
+        self.database.newest.store(Arc::clone(&entry.snapshot));
+        drop(log);
+        stale.iter().for_each(|result| self.database.cache.forget(result));
+        self.database.subscriptions.announce(&invalidations);
+        drop(forgotten);
+    }
+}
+
+/// `max(now, newest + 1)`: strictly increasing, whatever the clock does.
+pub(crate) fn next_timestamp(newest: &Snapshot, now: u64) -> Timestamp {
+    Timestamp(now.max(newest.ts.0 + 1))
+}
+
+/// The snapshot after a validated transaction.
+fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestamp) -> Snapshot {
+    let begun = &transaction.snapshot;
+    let state = &mut transaction.state;
+    let creates = !state.created.is_empty();
+    assert!(
+        !creates || Arc::ptr_eq(&begun.catalog, &newest.catalog),
+        "creating a table reads every table number, so no other table was created meanwhile"
+    );
+    let catalog = if creates { &state.catalog } else { &newest.catalog };
+    let (deployment, catalog) = (newest.deployment.clone(), Arc::clone(catalog));
+    if begun.ts == newest.ts && !state.placeholders {
+        // Nobody committed in between: the working maps are the next maps.
+        return Snapshot { ts, deployment, catalog, maps: state.maps.clone() };
+    }
+    if state.placeholders {
+        state.resolve_placeholders(ts);
+    }
+    let mut maps = newest.maps.clone();
+    let missing = |id: &IndexId| !newest.maps.contains_key(id);
+    for id in catalog.index_ids().filter(missing) {
+        maps.insert(id, Default::default());
+    }
+    for write in state.writes.values() {
+        apply(&mut maps, write);
+    }
+    Snapshot { ts, deployment, catalog, maps }
+}
+
+/// An insert whose id somebody else has taken since: two calls were given the same seed.
+fn taken_id<'a>(transaction: &'a Transaction, newest: &Snapshot) -> Option<&'a Arc<Write>> {
+    let mut inserts =
+        transaction.state.writes.iter().filter(|(_, write)| write.before.is_none());
+    let taken = inserts.find(|((index, internal), _)| {
+        newest.maps.get(index).is_some_and(|documents| documents.contains_key(&internal[..]))
+    });
+    taken.map(|(_, write)| write)
+}
+
+fn conflict(commit: &LogEntry, overlap: &Overlap, reader: &Writer) -> Conflict {
+    let said = explain(&commit.snapshot.catalog, overlap.index, &overlap.range, &overlap.key);
+    Conflict {
+        index: said.index,
+        table: said.table,
+        range: said.range,
+        key: said.key,
+        document: overlap.document.as_ref().map(|document| document.id.encode()),
+        reader: reader.clone(),
+        writer: commit.writer.clone(),
+        at: commit.ts,
+    }
+}
+
+fn begun_too_early(begun: Timestamp, oldest: Timestamp, reader: &Writer) -> Conflict {
+    Conflict {
+        index: HISTORY.into(),
+        table: "".into(),
+        range: begun.to_string(),
+        key: oldest.to_string(),
+        document: None,
+        reader: reader.clone(),
+        writer: Writer { function: HISTORY.into(), request_id: "".into() },
+        at: oldest,
+    }
+}
+
+fn committed(transaction: Transaction, ts: Timestamp) -> Committed {
+    Committed {
+        ts,
+        writes_digest: transaction.writes_digest(),
+        usage: transaction.usage,
+        reads: Arc::new(transaction.reads),
+    }
+}

@@ -1,0 +1,194 @@
+//! Every limit, its unit, its number, its reason: one table (`convex-compat.md` sections 2.3 and 8.6).
+//!
+//! In: nothing. Out: constants for the code that enforces them and [`TABLE`] for `concave limits`.
+//! Invariant: a number that bounds a user's work stands here and nowhere else.
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes.
+    Bytes,
+    /// Milliseconds.
+    Milliseconds,
+    /// Things: documents, lines, calls, levels.
+    Count,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Name, as `concave limits` prints it.
+    pub name: &'static str,
+    /// The number.
+    pub value: u64,
+    /// What it counts.
+    pub unit: Unit,
+    /// Why there is one, and why this number.
+    pub reason: &'static str,
+    /// How the error text begins.
+    pub error: &'static str,
+}
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])* $name:ident = $value:expr, $unit:ident, $reason:literal, $error:literal;)*) => {
+        $($(#[doc = $doc])* pub const $name: u64 = $value;)*
+
+        /// Every limit.
+        pub const TABLE: &[Limit] = &[$(Limit {
+            name: stringify!($name),
+            value: $name,
+            unit: Unit::$unit,
+            reason: $reason,
+            error: $error,
+        },)*];
+    };
+}
+
+limits! {
+    /// User heap of one isolate.
+    HEAP_BYTES = 64 << 20, Bytes,
+        "as Convex; a call that needs more should work in pages",
+        "JavaScript execution ran out of memory";
+    /// ArrayBuffers of one isolate.
+    ARRAY_BUFFER_BYTES = 64 << 20, Bytes,
+        "outside V8's heap limit, so counted on their own",
+        "Array buffer allocation failed";
+    /// CPU time of one query or mutation.
+    CPU_TIME_MS = 1_000, Milliseconds,
+        "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
+        "Function execution timed out";
+    /// Wall time of one query or mutation.
+    WALL_TIME_MS = 15_000, Milliseconds,
+        "the second bound, for a machine that gives a call no CPU",
+        "Your request timed out performing too many system operations.";
+    /// Documents one call reads.
+    DOCUMENTS_READ = 32_000, Count,
+        "as Convex; keeps re-runs of a subscribed query cheap",
+        "Too many documents read in a single function execution";
+    /// Bytes of documents one call reads.
+    BYTES_READ = 16 << 20, Bytes,
+        "as Convex",
+        "Too many bytes read in a single function execution";
+    /// Index ranges one call opens (`db.get` and `db.query`).
+    INDEX_RANGES = 4_096, Count,
+        "as Convex; each is kept in the read set",
+        "Too many reads in a single function execution";
+    /// Documents one mutation writes.
+    DOCUMENTS_WRITTEN = 16_000, Count,
+        "as Convex",
+        "Too many writes in a single function execution";
+    /// Bytes of documents one mutation writes.
+    BYTES_WRITTEN = 16 << 20, Bytes,
+        "as Convex; one transaction is one log record",
+        "Too many bytes written in a single function execution";
+    /// Size of a call's arguments.
+    ARGUMENT_BYTES = 16 << 20, Bytes,
+        "as Convex",
+        "Arguments for … are too large";
+    /// Size of a call's result.
+    RESULT_BYTES = 16 << 20, Bytes,
+        "as Convex; results are cached and sent to subscribers",
+        "Function … return value is too large";
+    /// Size of any value.
+    VALUE_BYTES = 32 << 20, Bytes,
+        "as Convex: an absolute bound behind the others",
+        "Value is too large";
+    /// Nesting of any value.
+    VALUE_DEPTH = 64, Count,
+        "as Convex; keeps recursion off the stack's end",
+        "Value is too nested";
+    /// Elements of an array.
+    ARRAY_LENGTH = 8_192, Count,
+        "as Convex; longer lists belong in a table",
+        "Array length is too long";
+    /// Fields of an object.
+    OBJECT_FIELDS = 1_024, Count,
+        "as Convex; larger maps belong in a table",
+        "Object has too many fields";
+    /// Size of a document.
+    DOCUMENT_BYTES = 1 << 20, Bytes,
+        "as Convex; larger data belongs in file storage",
+        "Value is too large";
+    /// Nesting of a document.
+    DOCUMENT_DEPTH = 16, Count,
+        "as Convex",
+        "Document is too nested";
+    /// Tables of a deployment.
+    TABLES = 10_000, Count,
+        "as Convex",
+        "Too many tables";
+    /// Indexes of a table.
+    INDEXES_PER_TABLE = 64, Count,
+        "as Convex; each makes every write dearer",
+        "Table … has too many indexes";
+    /// Fields of an index.
+    INDEX_FIELDS = 16, Count,
+        "as Convex",
+        "Index … has too many fields";
+    /// Filter fields of a search or vector index.
+    INDEX_FILTER_FIELDS = 16, Count,
+        "as Convex",
+        "Index … has too many filter fields";
+    /// Operators of one query.
+    QUERY_OPERATORS = 256, Count,
+        "as Convex",
+        "Query has too many operators";
+    /// Nested calls.
+    CALL_DEPTH = 8, Count,
+        "as Convex; each level holds a context",
+        "Cross component call depth limit exceeded";
+    /// Console lines of a call.
+    LOG_LINES = 256, Count,
+        "as Convex; they travel with the answer",
+        "Log overflow";
+    /// Bytes of a console line.
+    LOG_LINE_BYTES = 32_768, Bytes,
+        "as Convex",
+        "(truncated due to length)";
+    /// CPU time of a push's analysis.
+    ANALYSIS_TIME_MS = 4_000, Milliseconds,
+        "as Convex; a module that loops at import must not hang a push",
+        "Evaluating your modules was stopped";
+    /// Body of a call over HTTP.
+    HTTP_BODY_BYTES = (16 << 20) + 2_000, Bytes,
+        "as Convex: the largest arguments and room for their envelope",
+        "Request body is too large";
+    /// Body of a push, decompressed.
+    PUSH_BODY_BYTES = 200 << 20, Bytes,
+        "as Convex",
+        "Request body is too large";
+    /// JavaScript of a push.
+    BUNDLE_BYTES = 32 << 20, Bytes,
+        "as Convex",
+        "The bundle is too large";
+    /// Calls that wait for an isolate.
+    MAX_QUEUED_CALLS = 4_096, Count,
+        "a longer queue only turns overload into time-outs",
+        "Too many concurrent requests.";
+    /// Age at which a cached result that looked at the clock is no longer served.
+    CACHED_TIME_NS = 17_000_000_000, Count,
+        "nanoseconds; as Convex: the longest a query may take, and a second",
+        "(never an error: the query runs again)";
+    /// Memory of the query cache.
+    CACHE_BYTES = 64 << 20, Bytes,
+        "a share of the host's memory budget",
+        "(never an error: the oldest results go)";
+    /// Memory of retained history.
+    HISTORY_BYTES = 32 << 20, Bytes,
+        "a share of the host's memory budget; older snapshots are dropped first",
+        "the oldest timestamp kept is";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_limit_has_a_reason_and_a_text() {
+        assert!(TABLE.len() > 30);
+        for limit in TABLE {
+            assert!(limit.value > 0, "{}", limit.name);
+            assert!(!limit.reason.is_empty() && !limit.error.is_empty(), "{}", limit.name);
+        }
+    }
+}

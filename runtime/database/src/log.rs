@@ -1,0 +1,233 @@
+//! The history: every commit of the retained past with what it wrote, who wrote it, and the
+//! snapshot it made.
+//!
+//! In: commits, in order. Out: "what was written since?", snapshots of the past, answers to why.
+//! Invariant: entries are strictly ordered by timestamp and complete since [`Log::oldest`]; their
+//! memory, with the map nodes that only they keep alive, stays within a budget.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::catalog::Table;
+use crate::commit::Writer;
+use crate::document::Document;
+use crate::key::{Interval, Key};
+use crate::read_set::ReadSet;
+use crate::record::Timestamp;
+use crate::snapshot::{CATALOG, IndexId, Snapshot};
+
+/// Bytes of one node of a persistent map: 16 entries of a key and a document, and its header.
+const MAP_NODE_BYTES: usize = 448;
+
+/// Entries of a node that is filled as nodes usually are.
+const MAP_NODE_ENTRIES: usize = 11;
+
+/// Where one document went in one index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The index.
+    pub index: IndexId,
+    /// Its key before; `None` for an insert.
+    pub before: Option<Key>,
+    /// Its key after; `None` for a delete.
+    pub after: Option<Key>,
+}
+
+impl KeyChange {
+    /// The keys that a reader can depend on: the old one, and the new one if it differs.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        let after = self.after.as_ref().filter(|after| self.before.as_ref() != Some(*after));
+        self.before.iter().chain(after)
+    }
+}
+
+/// What a transaction did to one document.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// Its table.
+    pub table: Arc<Table>,
+    /// The version before; `None` for an insert.
+    pub before: Option<Arc<Document>>,
+    /// The version after; `None` for a delete.
+    pub after: Option<Arc<Document>>,
+    /// Its keys in every index of the table.
+    pub keys: Vec<KeyChange>,
+}
+
+impl Write {
+    /// The document, in its newest version.
+    pub fn document(&self) -> &Arc<Document> {
+        let newest = self.after.as_ref().or(self.before.as_ref());
+        newest.expect("a write has a version before or after")
+    }
+}
+
+/// One commit.
+#[derive(Debug)]
+pub struct LogEntry {
+    /// Its timestamp.
+    pub ts: Timestamp,
+    /// The call that wrote.
+    pub writer: Writer,
+    /// The documents written, by table and id.
+    pub writes: Vec<Arc<Write>>,
+    /// Catalog keys written: tables created, deployments activated.
+    pub catalog: Vec<Key>,
+    /// The database right after.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// A written key that somebody had read.
+#[derive(Clone, Debug)]
+pub struct Overlap {
+    /// The index.
+    pub index: IndexId,
+    /// The range that was read.
+    pub range: Interval,
+    /// The key that was written.
+    pub key: Key,
+    /// The document; `None` for catalog keys.
+    pub document: Option<Arc<Document>>,
+}
+
+impl LogEntry {
+    /// Every key it wrote.
+    pub fn keys(&self) -> impl Iterator<Item = (IndexId, &Key, Option<&Arc<Document>>)> {
+        let catalog = self.catalog.iter().map(|key| (CATALOG, key, None));
+        catalog.chain(self.writes.iter().flat_map(|write| {
+            let document = Some(write.document());
+            let changes = write.keys.iter();
+            changes.flat_map(move |change| change.keys().map(move |k| (change.index, k, document)))
+        }))
+    }
+
+    /// The first key it wrote that `reads` holds.
+    pub fn overlap(&self, reads: &ReadSet) -> Option<Overlap> {
+        self.keys().find_map(|(index, key, document)| {
+            let range = reads.find(index, key)?.clone();
+            Some(Overlap { index, range, key: Arc::clone(key), document: document.cloned() })
+        })
+    }
+
+    /// Estimated memory that only this entry keeps alive: versions and keys, and the path of map
+    /// nodes that each changed key copied.
+    pub fn bytes(&self) -> usize {
+        let key_bytes = |key: &Key| key.len() + 40;
+        let catalog: usize = self.catalog.iter().map(key_bytes).sum();
+        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog;
+        for write in &self.writes {
+            let versions = write.before.iter().chain(&write.after);
+            bytes += size_of::<Write>() + 32 + versions.map(|v| v.bytes()).sum::<usize>();
+            for change in &write.keys {
+                let entries = self.snapshot.maps.get(&change.index).map_or(0, |map| map.len());
+                bytes += size_of::<KeyChange>() + change.keys().map(key_bytes).sum::<usize>();
+                bytes += change.keys().count() * tree_depth(entries) * MAP_NODE_BYTES;
+            }
+        }
+        bytes
+    }
+}
+
+/// Nodes on the way from the root of a map to one entry.
+fn tree_depth(entries: usize) -> usize {
+    let levels = std::iter::successors(Some(entries), |rest| Some(rest / MAP_NODE_ENTRIES));
+    levels.take_while(|rest| *rest > 0).count().max(1)
+}
+
+/// The retained commits.
+#[derive(Debug)]
+pub struct Log {
+    /// Each with its estimated bytes, oldest first.
+    entries: VecDeque<(Arc<LogEntry>, usize)>,
+    /// The snapshot before the oldest entry.
+    base: Arc<Snapshot>,
+    bytes: usize,
+    budget: usize,
+}
+
+impl Log {
+    /// An empty history that begins at `base` and may grow to `budget` bytes.
+    pub(crate) fn new(base: Arc<Snapshot>, budget: usize) -> Self {
+        Self { entries: VecDeque::new(), base, bytes: 0, budget }
+    }
+
+    /// Adds a commit and forgets the oldest ones that the budget no longer holds; they are handed
+    /// back so that the caller frees them when it holds no lock.
+    pub(crate) fn append(&mut self, entry: Arc<LogEntry>) -> Vec<Arc<LogEntry>> {
+        assert!(entry.ts > self.newest(), "timestamps increase");
+        assert_eq!(entry.ts, entry.snapshot.ts, "an entry keeps its own snapshot");
+        let bytes = entry.bytes();
+        self.bytes += bytes;
+        self.entries.push_back((entry, bytes));
+        let mut forgotten = Vec::new();
+        while self.bytes > self.budget
+            && self.entries.len() > 1
+            && let Some((oldest, bytes)) = self.entries.pop_front()
+        {
+            self.bytes -= bytes;
+            self.base = Arc::clone(&oldest.snapshot);
+            forgotten.push(oldest);
+        }
+        forgotten
+    }
+
+    /// The commits after `ts`, oldest first; `None` if some of them are forgotten.
+    pub fn since(&self, ts: Timestamp) -> Option<impl Iterator<Item = &Arc<LogEntry>>> {
+        let first = self.entries.partition_point(|(entry, _)| entry.ts <= ts);
+        (ts >= self.oldest()).then(|| self.entries.range(first..).map(|(entry, _)| entry))
+    }
+
+    /// The first key written after `ts` that `reads` holds, with its commit.
+    pub(crate) fn overlap(
+        &self,
+        reads: &ReadSet,
+        ts: Timestamp,
+    ) -> Result<Option<(Arc<LogEntry>, Overlap)>, Forgotten> {
+        let mut entries = self.since(ts).ok_or(Forgotten)?;
+        Ok(entries.find_map(|entry| Some((Arc::clone(entry), entry.overlap(reads)?))))
+    }
+
+    /// The database as it was at `ts`; `None` if that is forgotten. A moment between two commits is
+    /// the earlier one's; a moment after the newest commit is the newest's.
+    pub fn snapshot_at(&self, ts: Timestamp) -> Option<Arc<Snapshot>> {
+        let after = self.entries.partition_point(|(entry, _)| entry.ts <= ts);
+        match after.checked_sub(1) {
+            Some(at) => Some(Arc::clone(&self.entries[at].0.snapshot)),
+            None => (ts >= self.base.ts).then(|| Arc::clone(&self.base)),
+        }
+    }
+
+    /// The commits, newest first.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Arc<LogEntry>> {
+        self.entries.iter().rev().map(|(entry, _)| entry)
+    }
+
+    /// The oldest timestamp whose snapshot is kept.
+    pub fn oldest(&self) -> Timestamp {
+        self.base.ts
+    }
+
+    /// The timestamp of the newest commit.
+    pub fn newest(&self) -> Timestamp {
+        self.entries.back().map_or(self.base.ts, |(entry, _)| entry.ts)
+    }
+
+    /// Estimated bytes kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many commits are kept.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no commit is kept.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// The log no longer holds what was asked about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forgotten;

@@ -1,0 +1,152 @@
+//! The whole database at one timestamp: persistent maps behind one pointer, so that a copy is free.
+//!
+//! In: the maps that a commit derived from the snapshot before it. Out: tables, indexes and
+//! documents as they were at `ts`, for as long as somebody holds it.
+//! Invariant: a published snapshot never changes; every index of a table holds the same documents.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+
+use crate::catalog::{Catalog, Index, Table};
+use crate::deployment::{Analysis, Bundle};
+use crate::document::Document;
+use crate::id::TableNumber;
+use crate::key::{Interval, Key};
+use crate::record::Timestamp;
+use crate::schema::Schema;
+
+/// Names an index for the life of a database; never used again after the index is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexId(pub u32);
+
+/// The catalog, as an index: tables, table numbers and the deployment are keys that can be read.
+pub const CATALOG: IndexId = IndexId(0);
+
+/// One index: documents by key.
+pub(crate) type IndexMap = OrdMap<Key, Arc<Document>>;
+
+/// Every index.
+pub(crate) type IndexMaps = OrdMap<IndexId, IndexMap>;
+
+/// The code that serves at a snapshot.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// As pushed.
+    pub bundle: Arc<Bundle>,
+    /// What analysis found in it.
+    pub analysis: Arc<Analysis>,
+}
+
+impl Deployment {
+    /// The schema, if the project has one.
+    pub fn schema(&self) -> Option<&Arc<Schema>> {
+        self.analysis.schema.as_ref()
+    }
+}
+
+/// The database at one timestamp.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When: the timestamp of the commit that made it.
+    pub ts: Timestamp,
+    /// The code that serves; `None` before the first push.
+    pub deployment: Option<Arc<Deployment>>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) maps: IndexMaps,
+}
+
+/// One line of a list of tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSummary {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its number, the first bytes of its documents' ids.
+    pub number: TableNumber,
+    /// How many documents it holds.
+    pub documents: u64,
+}
+
+impl Snapshot {
+    /// An empty database.
+    pub(crate) fn empty(ts: Timestamp) -> Self {
+        let catalog = Arc::new(Catalog::new());
+        let maps = catalog.index_ids().map(|id| (id, IndexMap::new())).collect();
+        Self { ts, deployment: None, catalog, maps }
+    }
+
+    /// The table with that number, system tables included.
+    pub fn table_name(&self, component: &str, number: TableNumber) -> Option<Arc<str>> {
+        self.catalog.table_name(component, number)
+    }
+
+    /// The author's tables of a component, by name.
+    pub fn tables(&self, component: &str) -> Vec<TableSummary> {
+        let tables = self.catalog.tables(component).filter(|table| !table.is_system());
+        tables
+            .map(|table| TableSummary {
+                name: Arc::clone(&table.name),
+                number: table.number,
+                documents: self.count(table),
+            })
+            .collect()
+    }
+
+    /// One table.
+    pub fn table(&self, component: &str, name: &str) -> Option<&Arc<Table>> {
+        self.catalog.table(component, name)
+    }
+
+    /// One index of a table.
+    pub fn index(&self, component: &str, table: &str, index: &str) -> Option<Arc<Index>> {
+        self.catalog.table(component, table)?.index(index).cloned()
+    }
+
+    /// Every index of a table: `by_id`, `by_creation_time`, then the author's by name.
+    pub fn indexes(&self, component: &str, table: &str) -> Vec<Arc<Index>> {
+        let table = self.catalog.table(component, table);
+        table.map(|table| table.all_indexes().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many documents a table holds.
+    pub fn count(&self, table: &Table) -> u64 {
+        self.maps.get(&table.by_id.id).map_or(0, |map| map.len() as u64)
+    }
+
+    /// The documents of an index whose keys lie in `interval`, in order, either end first.
+    pub fn range(
+        &self,
+        index: IndexId,
+        interval: &Interval,
+    ) -> impl DoubleEndedIterator<Item = (&Key, &Arc<Document>)> {
+        range(&self.maps, index, interval)
+    }
+}
+
+/// The entries of one index map whose keys lie in `interval`.
+pub(crate) fn range<'a>(
+    maps: &'a IndexMaps,
+    index: IndexId,
+    interval: &Interval,
+) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Arc<Document>)> + use<'a> {
+    let map = maps.get(&index).filter(|map| !map.is_empty() && !interval.is_empty());
+    let start = Bound::Included(&*interval.start);
+    let end = interval.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    map.map(|map| map.range::<_, [u8]>((start, end))).into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_database_has_system_tables_only() {
+        let snapshot = Snapshot::empty(Timestamp(7));
+        assert!(snapshot.tables("").is_empty());
+        assert_eq!(snapshot.table_name("", TableNumber(540)).as_deref(), Some("_storage"));
+        let indexes = snapshot.indexes("", "_storage");
+        let names: Vec<_> = indexes.iter().map(|index| index.label()).collect();
+        assert_eq!(names, ["_storage.by_id", "_storage.by_creation_time"]);
+    }
+}

@@ -1,0 +1,232 @@
+//! Stop 7 of 8, invalidation: which live read sets does a commit touch?
+//!
+//! In: read sets that somebody still relies on, and commits. Out: one [`Invalidation`] per read set
+//! touched, with the range that was read, the key that was written, and by whom.
+//! Invariant: no commit is missed. A read set is compared with the log and entered into the index
+//! under the lock that commits append under, so each commit is seen by one of the two.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+
+use crate::cache::CachedResult;
+use crate::commit::Writer;
+use crate::explain::explain;
+use crate::intervals::Intervals;
+use crate::key::{Interval, Key};
+use crate::log::{Log, LogEntry, Overlap};
+use crate::read_set::ReadSet;
+use crate::record::Timestamp;
+use crate::snapshot::IndexId;
+
+/// Names a subscription; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriptionId(pub u64);
+
+/// Who relies on a read set.
+#[derive(Clone, Debug)]
+pub enum Owner {
+    /// An entry of the query cache.
+    Cache(Weak<CachedResult>),
+    /// Somebody who listens; the number is the listener's own.
+    Listener(u64),
+}
+
+/// A commit that wrote what a subscription had read. The subscription is over.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// Which one; `None` when it was refused at registration and never lived.
+    pub subscription: Option<SubscriptionId>,
+    /// Whose it was.
+    pub owner: Owner,
+    /// The index that was read.
+    pub index: IndexId,
+    /// The range of it that was read.
+    pub range: Interval,
+    /// The key in that range that was written.
+    pub key: Key,
+    /// The call that wrote.
+    pub writer: Writer,
+    /// When.
+    pub at: Timestamp,
+    /// The commit; `None` if it is older than the history kept.
+    pub commit: Option<Arc<LogEntry>>,
+}
+
+impl fmt::Display for Invalidation {
+    /// `items.by_name[name="x"] changed: addItem (request 1f) wrote [name="x", …] at 17…`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(commit) = &self.commit else {
+            return write!(f, "the snapshot is older than the history kept, since {}", self.at);
+        };
+        let said = explain(&commit.snapshot.catalog, self.index, &self.range, &self.key);
+        let (index, range, key) = (said.index, said.range, said.key);
+        let Writer { function, request_id } = &self.writer;
+        write!(f, "{index}{range} changed: {function} (request {request_id}) ")?;
+        write!(f, "wrote {key} at {}", self.at)
+    }
+}
+
+/// Hears of every commit's invalidations, in commit order, right after it is visible. It must not
+/// block and must not commit.
+pub type Listener = Arc<dyn Fn(&[Invalidation]) + Send + Sync>;
+
+/// Every live read set.
+pub struct Subscriptions {
+    log: Arc<Mutex<Log>>,
+    live: Mutex<Live>,
+    listeners: ArcSwap<Vec<Listener>>,
+}
+
+#[derive(Default)]
+struct Live {
+    indexes: BTreeMap<IndexId, Intervals>,
+    subscriptions: BTreeMap<u64, (Arc<ReadSet>, Owner)>,
+    made: u64,
+}
+
+impl Subscriptions {
+    pub(crate) fn new(log: Arc<Mutex<Log>>) -> Self {
+        Self { log, live: Mutex::default(), listeners: ArcSwap::default() }
+    }
+
+    /// Starts to watch `reads`, which were made at the snapshot `since`.
+    ///
+    /// # Errors
+    /// A commit after `since` already wrote into `reads`: they are stale.
+    pub fn register(
+        &self,
+        reads: &Arc<ReadSet>,
+        since: Timestamp,
+        owner: Owner,
+    ) -> Result<SubscriptionId, Box<Invalidation>> {
+        // Lock order: log, then live. Commits do the same.
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.overlap(reads, since) {
+            Ok(None) => {}
+            Ok(Some((commit, overlap))) => {
+                return Err(Box::new(invalidation(None, owner, &commit, overlap)));
+            }
+            Err(_) => return Err(Box::new(forgotten(owner, log.oldest()))),
+        }
+        let mut live = self.live();
+        live.made += 1;
+        let id = live.made;
+        for (index, interval) in reads.iter() {
+            live.indexes.entry(index).or_default().insert(interval.clone(), id);
+        }
+        live.subscriptions.insert(id, (Arc::clone(reads), owner));
+        Ok(SubscriptionId(id))
+    }
+
+    /// Stops watching; one that is over already is none of our concern.
+    pub fn cancel(&self, id: SubscriptionId) {
+        self.live().remove(id.0);
+    }
+
+    /// Adds a listener for the life of the database.
+    pub fn on_invalidated(&self, listener: Listener) {
+        self.listeners.rcu(|listeners| {
+            let mut listeners = Vec::clone(listeners);
+            listeners.push(Arc::clone(&listener));
+            listeners
+        });
+    }
+
+    /// How many are live.
+    pub fn len(&self) -> usize {
+        self.live().subscriptions.len()
+    }
+
+    /// Whether none is live.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many ranges are watched.
+    pub fn ranges(&self) -> usize {
+        self.live().indexes.values().map(Intervals::len).sum()
+    }
+
+    /// Ends every subscription that the commit touches. Called under the log's lock.
+    pub(crate) fn stab(&self, commit: &Arc<LogEntry>) -> Vec<Invalidation> {
+        let mut live = self.live();
+        let mut invalidations = Vec::new();
+        let mut hits: Vec<(u64, Interval)> = Vec::new();
+        for (index, key, document) in commit.keys() {
+            let Some(intervals) = live.indexes.get(&index) else { continue };
+            intervals.stab(key, &mut |id, interval| hits.push((id, interval.clone())));
+            // Removed at once, so that a commit meets each subscription at most once.
+            for (id, range) in hits.drain(..) {
+                let owner = live.remove(id).expect("a watched range belongs to a live subscription");
+                let (key, document) = (Arc::clone(key), document.cloned());
+                let overlap = Overlap { index, range, key, document };
+                invalidations.push(invalidation(Some(SubscriptionId(id)), owner, commit, overlap));
+            }
+        }
+        invalidations
+    }
+
+    /// Tells the listeners. Called in commit order, without the log's lock.
+    pub(crate) fn announce(&self, invalidations: &[Invalidation]) {
+        if invalidations.is_empty() {
+            return;
+        }
+        for listener in self.listeners.load().iter() {
+            listener(invalidations);
+        }
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // No caller's code runs under this lock, so a poisoned state is still whole.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Live {
+    fn remove(&mut self, id: u64) -> Option<Owner> {
+        let (reads, owner) = self.subscriptions.remove(&id)?;
+        for (index, interval) in reads.iter() {
+            let intervals = self.indexes.get_mut(&index).expect("registered ranges have an index");
+            let removed = intervals.remove(interval, id);
+            assert!(removed, "a live subscription watches every range it read");
+            if intervals.len() == 0 {
+                self.indexes.remove(&index);
+            }
+        }
+        Some(owner)
+    }
+}
+
+fn invalidation(
+    subscription: Option<SubscriptionId>,
+    owner: Owner,
+    commit: &Arc<LogEntry>,
+    overlap: Overlap,
+) -> Invalidation {
+    Invalidation {
+        subscription,
+        owner,
+        index: overlap.index,
+        range: overlap.range,
+        key: overlap.key,
+        writer: commit.writer.clone(),
+        at: commit.ts,
+        commit: Some(Arc::clone(commit)),
+    }
+}
+
+fn forgotten(owner: Owner, oldest: Timestamp) -> Invalidation {
+    Invalidation {
+        subscription: None,
+        owner,
+        index: crate::snapshot::CATALOG,
+        range: Interval::all(),
+        key: [][..].into(),
+        writer: Writer { function: "history".into(), request_id: "".into() },
+        at: oldest,
+        commit: None,
+    }
+}

@@ -1,0 +1,199 @@
+//! The kinds of value, their order and their size.
+//!
+//! In: decoded JSON. Out: [`Value`]. Invariant: [`Ord`] is Convex's total order
+//! (`convex-compat.md` section 2.4) and equals the order of `key::encode_value`'s bytes.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::error::UserError;
+use crate::limits;
+
+/// A Convex value. `undefined` is not one: where it can occur, code says `Option<Value>`.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// `null`
+    Null,
+    /// `bigint`, 64 bits
+    Int64(i64),
+    /// `number`
+    Float64(f64),
+    /// `boolean`
+    Boolean(bool),
+    /// `string`
+    String(String),
+    /// `ArrayBuffer`
+    Bytes(Vec<u8>),
+    /// Array
+    Array(Vec<Value>),
+    /// Plain object
+    Object(BTreeMap<String, Value>),
+    /// `{"$commitTs": null}`: the commit's timestamp, known only once the mutation commits.
+    CommitTs,
+}
+
+impl Value {
+    /// Size in bytes by Convex's rule (`convex-compat.md` section 2.3).
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Null | Self::Boolean(_) => 1,
+            Self::Int64(_) | Self::Float64(_) | Self::CommitTs => 9,
+            Self::String(text) => 2 + text.len(),
+            Self::Bytes(bytes) => 2 + bytes.len(),
+            Self::Array(items) => 2 + items.iter().map(Self::size).sum::<usize>(),
+            Self::Object(fields) => 2 + object_size(fields),
+        }
+    }
+
+    /// Levels of arrays and objects: 0 for a scalar, 1 for an empty array.
+    pub fn depth(&self) -> usize {
+        match self {
+            Self::Array(items) => 1 + items.iter().map(Self::depth).max().unwrap_or(0),
+            Self::Object(fields) => 1 + fields.values().map(Self::depth).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    /// The kind as Convex's error texts name it.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Null => "Null",
+            Self::Int64(_) | Self::CommitTs => "Int64",
+            Self::Float64(_) => "Float64",
+            Self::Boolean(_) => "Boolean",
+            Self::String(_) => "String",
+            Self::Bytes(_) => "Bytes",
+            Self::Array(_) => "Array",
+            Self::Object(_) => "Object",
+        }
+    }
+
+    /// The value at a dotted path; `None` is undefined.
+    pub fn field(&self, path: &str) -> Option<&Self> {
+        path.split('.').try_fold(self, |value, name| match value {
+            Self::Object(fields) => fields.get(name),
+            _ => None,
+        })
+    }
+
+    /// Checks size, nesting and lengths (`convex-compat.md` section 2.3).
+    ///
+    /// # Errors
+    /// Which limit, with the actual figure.
+    pub fn check_limits(&self) -> Result<(), UserError> {
+        let invalid = |message: String| Err(UserError::new("InvalidValue", message));
+        let (size, depth) = (self.size() as u64, self.depth() as u64);
+        if size > limits::VALUE_BYTES {
+            let max = limits::VALUE_BYTES;
+            return invalid(format!("Value is too large ({size} > maximum size {max})"));
+        }
+        if depth > limits::VALUE_DEPTH {
+            let max = limits::VALUE_DEPTH;
+            return invalid(format!(
+                "Value is too nested (nested {depth} levels deep > maximum nesting {max})"
+            ));
+        }
+        self.check_lengths()
+    }
+
+    fn check_lengths(&self) -> Result<(), UserError> {
+        let invalid = |message: String| Err(UserError::new("InvalidValue", message));
+        match self {
+            Self::Array(items) => {
+                let (length, max) = (items.len() as u64, limits::ARRAY_LENGTH);
+                if length > max {
+                    return invalid(format!(
+                        "Array length is too long ({length} > maximum length {max})"
+                    ));
+                }
+                items.iter().try_for_each(Self::check_lengths)
+            }
+            Self::Object(fields) => {
+                let (count, max) = (fields.len() as u64, limits::OBJECT_FIELDS);
+                if count > max {
+                    return invalid(format!(
+                        "Object has too many fields ({count} > maximum number {max})"
+                    ));
+                }
+                for (name, value) in fields {
+                    check_field_name(name)?;
+                    value.check_lengths()?;
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Place of the kind in the order; undefined would be before all.
+    fn band(&self) -> u8 {
+        match self {
+            Self::Null => 1,
+            Self::Int64(_) | Self::CommitTs => 2,
+            Self::Float64(_) => 3,
+            Self::Boolean(_) => 4,
+            Self::String(_) => 5,
+            Self::Bytes(_) => 6,
+            Self::Array(_) => 7,
+            Self::Object(_) => 8,
+        }
+    }
+
+    /// As an integer: the commit's timestamp is after every other.
+    fn integer(&self) -> i64 {
+        match self {
+            Self::Int64(number) => *number,
+            _ => i64::MAX,
+        }
+    }
+}
+
+/// Size of an object's fields without the object's own two bytes.
+pub fn object_size(fields: &BTreeMap<String, Value>) -> usize {
+    fields.iter().map(|(name, value)| name.len() + 1 + value.size()).sum()
+}
+
+/// Field names are at most 1024 bytes of printable ASCII and do not start with `$`.
+fn check_field_name(name: &str) -> Result<(), UserError> {
+    let why = if name.len() > 1024 {
+        "is too long: at most 1024 bytes"
+    } else if name.starts_with('$') {
+        "starts with a '$', which is reserved"
+    } else if !name.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+        "has characters that are not printable ASCII: use a field's value, or a record's entry \
+         list, for such text"
+    } else {
+        return Ok(());
+    };
+    let message = format!("Field name {:?} {why}.", name.chars().take(80).collect::<String>());
+    Err(UserError::new("InvalidFieldName", message))
+}
+
+impl Ord for Value {
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (self, other) {
+            (Self::Float64(a), Self::Float64(b)) => a.total_cmp(b),
+            (Self::Boolean(a), Self::Boolean(b)) => a.cmp(b),
+            (Self::String(a), Self::String(b)) => a.cmp(b),
+            (Self::Bytes(a), Self::Bytes(b)) => a.cmp(b),
+            (Self::Array(a), Self::Array(b)) => a.cmp(b),
+            (Self::Object(a), Self::Object(b)) => a.iter().cmp(b.iter()),
+            _ if self.band() == 2 && other.band() == 2 => self.integer().cmp(&other.integer()),
+            _ => self.band().cmp(&other.band()),
+        }
+    }
+}
+
+impl PartialOrd for Value {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Value {}

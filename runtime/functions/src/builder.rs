@@ -1,0 +1,262 @@
+//! The builder: a child process that evaluates a pushed bundle, analyses it and makes its snapshot.
+//!
+//! In: a bundle on standard input. Out: what it exports and a startup blob on standard output.
+//! Invariant: whatever the bundle does (abort V8, loop, eat memory), only the child dies; a blob that
+//! the child has not itself loaded twice, with equal analyses, never reaches the host.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use database::deployment::{Analysis, Bundle, Environment, Module, Tier};
+use database::limits;
+use serde::{Deserialize, Serialize};
+
+use crate::analyze::{self, AnalysisFailure, Found};
+use crate::code::Code;
+use crate::engine::Engine;
+use crate::{platform, startup};
+
+/// How to start the builder: the program (usually this one) and the arguments that make it build.
+#[derive(Clone, Debug)]
+pub struct Helper {
+    /// Path of the program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// In which tier to build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Mode {
+    /// The evaluated bundle inside the snapshot.
+    Snapshot,
+    /// The prelude's snapshot, the bundle evaluated in each context.
+    Evaluate,
+}
+
+/// What a build gave.
+pub(crate) struct Built {
+    pub(crate) found: Found,
+    pub(crate) blob: Arc<[u8]>,
+}
+
+/// Why there is no build.
+#[derive(Debug)]
+pub(crate) enum BuildFailure {
+    /// The bundle is at fault, and says where.
+    Bundle(AnalysisFailure),
+    /// The child died or took too long; its last words.
+    Died(String),
+    /// The child could not be started.
+    NoChild(String),
+}
+
+/// Builds in a child process.
+///
+/// # Errors
+/// See [`BuildFailure`].
+pub(crate) fn build(helper: &Helper, bundle: &Bundle, mode: Mode) -> Result<Built, BuildFailure> {
+    let request = Request { mode, bundle: WireBundle::from(bundle) };
+    let request = serde_json::to_vec(&request).expect("plain text and numbers serialise");
+    let no_child = |e: std::io::Error| {
+        BuildFailure::NoChild(format!("cannot start {}: {e}", helper.program.display()))
+    };
+    let mut child = Command::new(&helper.program)
+        .args(&helper.arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(no_child)?;
+    let mut input = child.stdin.take().expect("stdin was asked for");
+    // A writer of its own: a bundle larger than a pipe must not wait for the child's answer.
+    let writer = std::thread::spawn(move || input.write_all(&request));
+    let output = child.wait_with_output().map_err(no_child)?;
+    let _ = writer.join();
+    let died = || {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).collect();
+        let tail = last.iter().find(|line| line.contains("Fatal") || line.contains('#'));
+        let tail = tail.or(last.first()).map_or("no message", |line| line.trim());
+        BuildFailure::Died(format!("{} ({tail})", output.status))
+    };
+    let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
+    match serde_json::from_slice::<Answer>(header).map_err(|_| died())? {
+        Answer::Found(found) => Ok(Built { found, blob: blob.into() }),
+        Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
+    }
+}
+
+fn split_answer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_le_bytes(*length) as usize)
+}
+
+/// The child's main: reads a request, writes an answer, ends.
+///
+/// # Errors
+/// Standard input or output that cannot be read or written.
+pub fn main() -> std::io::Result<()> {
+    limit_cpu_time();
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text)?;
+    let request: Request = serde_json::from_slice(&text)?;
+    let (answer, blob) = match answer(&request) {
+        Ok((found, blob)) => (Answer::Found(found), blob),
+        Err(failure) => (Answer::Failed(failure), Vec::new()),
+    };
+    let header = serde_json::to_vec(&answer)?;
+    let mut out = std::io::stdout().lock();
+    let length = u32::try_from(header.len()).map_err(std::io::Error::other)?;
+    out.write_all(&length.to_le_bytes())?;
+    out.write_all(&header)?;
+    out.write_all(&blob)?;
+    out.flush()
+}
+
+/// CPU seconds of the whole build: a module that loops at import ends here, however busy the machine.
+fn limit_cpu_time() {
+    let seconds = limits::ANALYSIS_TIME_MS / 1000 + 2;
+    let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds };
+    // SAFETY: a plain system call on a value that lives here.
+    unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };
+}
+
+fn answer(request: &Request) -> Result<(Found, Vec<u8>), AnalysisFailure> {
+    platform::initialize();
+    let bundle = Arc::new(request.bundle.to_bundle());
+    let blob = match request.mode {
+        Mode::Snapshot => startup::make_blob(Some(&bundle))?,
+        Mode::Evaluate => startup::make_blob(None)?,
+    };
+    let tier = match request.mode {
+        Mode::Snapshot => Tier::Snapshot(blob.as_slice().into()),
+        Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob: blob.as_slice().into() },
+    };
+    let analysis = Analysis {
+        version: crate::code::version(&bundle),
+        modules: BTreeMap::new(),
+        schema: None,
+        definition_json: None,
+        auth_json: None,
+        tier,
+        warnings: Vec::new(),
+    };
+    let code = Arc::new(Code::new(bundle, Arc::new(analysis)));
+    let mut engine = Engine::new(code);
+    let first = look(&mut engine)?;
+    if look(&mut engine)? != first {
+        return Err(AnalysisFailure {
+            module: "convex".to_owned(),
+            message: "two evaluations of the same modules export different things".to_owned(),
+            code: "NondeterministicAnalysis".to_owned(),
+        });
+    }
+    Ok((first, blob))
+}
+
+fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
+    let stop = engine.stop_switch();
+    let looked = engine
+        .in_context(|scope, hooks, code| analyze::analyze(scope, hooks, code))
+        .unwrap_or_else(|error| {
+            let module = error.message.strip_prefix("Failed to import ");
+            let (module, message) =
+                module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));
+            Err(AnalysisFailure {
+                module: module.to_owned(),
+                message: message.to_owned(),
+                code: "ModuleImportFailed".to_owned(),
+            })
+        });
+    match (stop.reason(), looked) {
+        (Some(why), Err(failure)) => Err(AnalysisFailure { message: why.message(), ..failure }),
+        (_, looked) => looked,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Request {
+    mode: Mode,
+    bundle: WireBundle,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Found(Found),
+    Failed(AnalysisFailure),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireBundle {
+    modules: Vec<WireModule>,
+    schema: Option<WireModule>,
+    definition: Option<WireModule>,
+    udf_server_version: String,
+    environment: BTreeMap<String, String>,
+    import_time_ms: u64,
+    import_seed: [u8; 32],
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireModule {
+    path: Arc<str>,
+    source: Arc<str>,
+    source_map: Option<Arc<str>>,
+    is_node: bool,
+}
+
+impl From<&Bundle> for WireBundle {
+    fn from(bundle: &Bundle) -> Self {
+        Self {
+            modules: bundle.modules.values().map(WireModule::from).collect(),
+            schema: bundle.schema.as_ref().map(WireModule::from),
+            definition: bundle.definition.as_ref().map(WireModule::from),
+            udf_server_version: bundle.udf_server_version.clone(),
+            environment: bundle.environment.clone(),
+            import_time_ms: bundle.import_time_ms,
+            import_seed: bundle.import_seed,
+        }
+    }
+}
+
+impl WireBundle {
+    fn to_bundle(&self) -> Bundle {
+        let modules = self.modules.iter().map(WireModule::to_module);
+        Bundle {
+            modules: modules.map(|module| (Arc::clone(&module.path), module)).collect(),
+            schema: self.schema.as_ref().map(WireModule::to_module),
+            definition: self.definition.as_ref().map(WireModule::to_module),
+            udf_server_version: self.udf_server_version.clone(),
+            environment: self.environment.clone(),
+            import_time_ms: self.import_time_ms,
+            import_seed: self.import_seed,
+        }
+    }
+}
+
+impl From<&Module> for WireModule {
+    fn from(module: &Module) -> Self {
+        Self {
+            path: Arc::clone(&module.path),
+            source: Arc::clone(&module.source),
+            source_map: module.source_map.clone(),
+            is_node: module.environment == Environment::Node,
+        }
+    }
+}
+
+impl WireModule {
+    fn to_module(&self) -> Module {
+        Module {
+            path: Arc::clone(&self.path),
+            source: Arc::clone(&self.source),
+            source_map: self.source_map.clone(),
+            environment: if self.is_node { Environment::Node } else { Environment::Isolate },
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Stop 3 of 8: one call to its end: begin, run, commit, retry with a reason.
+//!
+//! Before: `server/session.rs` or `http.rs` made the call; `pool.rs` gave it a worker. After: `run.rs`
+//! runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's outcome is that of
+//! an attempt that committed, or of one that wrote nothing; after [`OPTIMISTIC_ATTEMPTS`] conflicts it
+//! runs while holding its turn in the commit order, so contention costs time, never starvation.
+
+use std::sync::Arc;
+
+use database::commit::{Committed, Conflict, Turn, Writer};
+use database::error::{Refusal, UserError};
+use database::record::{Call, FunctionError, FunctionKind, Given, Outcome};
+use database::snapshot::Snapshot;
+use database::transaction::Transaction;
+
+use crate::check;
+use crate::code::Code;
+use crate::engine::Engine;
+use crate::execution::Execution;
+use crate::host::Shared;
+use crate::run::Target;
+use crate::watchdog::Watched;
+
+/// Attempts that may conflict before the call takes its turn.
+const OPTIMISTIC_ATTEMPTS: usize = 2;
+
+/// How a worker's run of a job ended.
+pub(crate) enum Ran {
+    /// With this answer.
+    Done(Box<Result<Outcome, Refusal>>),
+    /// Another version was pushed meanwhile: run it again with that version's code.
+    Moved(Call),
+}
+
+/// Runs `call` with the engine's code.
+pub(crate) fn run(
+    shared: &Shared,
+    engine: &mut Engine,
+    watched: &Watched,
+    call: Call,
+    snapshot: Arc<Snapshot>,
+) -> Ran {
+    let code = Arc::clone(engine.code());
+    let function = match check::find(&code.analysis, &call) {
+        Ok(function) => function,
+        Err(error) => return done(Ok(failed(&call, &code.given(&snapshot), error))),
+    };
+    let attempts = Attempts { shared, watched, function_kind: function.kind };
+    match function.kind {
+        FunctionKind::Query => {
+            let outcome = attempts.query(engine, &call, snapshot);
+            shared.remember(&call, &outcome);
+            done(Ok(outcome))
+        }
+        FunctionKind::Mutation => attempts.mutation(engine, call),
+        FunctionKind::Action => done(Ok(failed(&call, &code.given(&snapshot), no_actions(&call)))),
+    }
+}
+
+/// Runs `call` again with what was decided then, on a thread and in an isolate of its own; nothing
+/// is committed and nothing is cached.
+///
+/// # Errors
+/// The system has no thread to give, or the host hit a bug.
+pub(crate) fn rerun(
+    shared: &Shared,
+    code: &Arc<Code>,
+    call: &Call,
+    given: &Given,
+    snapshot: Arc<Snapshot>,
+) -> Result<Outcome, Refusal> {
+    let broken = |why: &str| Refusal::Broken(format!("cannot run the call again: {why}"));
+    std::thread::scope(|scope| {
+        let again = || {
+            let watched = Watched::this_thread();
+            let function = match check::find(&code.analysis, call) {
+                Ok(function) => function,
+                Err(error) => return failed(call, given, error),
+            };
+            let mut engine = Engine::new(Arc::clone(code));
+            let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
+            attempts.attempt(&mut engine, call, given.clone(), snapshot).outcome
+        };
+        let builder = std::thread::Builder::new().stack_size(crate::pool::STACK_BYTES);
+        let thread = builder.spawn_scoped(scope, again).map_err(|e| broken(&e.to_string()))?;
+        thread.join().map_err(|_| broken("it panicked"))
+    })
+}
+
+fn done(answer: Result<Outcome, Refusal>) -> Ran {
+    Ran::Done(Box::new(answer))
+}
+
+/// What every attempt of one call needs.
+struct Attempts<'a> {
+    shared: &'a Shared,
+    watched: &'a Watched,
+    function_kind: FunctionKind,
+}
+
+/// One attempt's end.
+struct Attempt {
+    outcome: Outcome,
+    /// To be committed; `None` where the function failed.
+    transaction: Option<Transaction>,
+}
+
+impl Attempts<'_> {
+    fn query(&self, engine: &mut Engine, call: &Call, snapshot: Arc<Snapshot>) -> Outcome {
+        let given = self.shared.given(engine.code(), &snapshot);
+        self.attempt(engine, call, given, snapshot).outcome
+    }
+
+    fn mutation(&self, engine: &mut Engine, call: Call) -> Ran {
+        let mut conflicts: Vec<Conflict> = Vec::new();
+        loop {
+            let patient =
+                conflicts.len() >= OPTIMISTIC_ATTEMPTS || self.shared.contention.is_hot(&call.path);
+            let turn = patient.then(|| self.shared.database.turn());
+            let snapshot = self.shared.database.snapshot();
+            let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
+            if serving != Some(engine.code().analysis.version) {
+                return Ran::Moved(call);
+            }
+            let given = self.shared.given(engine.code(), &snapshot);
+            let Attempt { mut outcome, transaction } =
+                self.attempt(engine, &call, given, snapshot);
+            outcome.retries.clone_from(&conflicts);
+            let Some(transaction) = transaction else { return done(Ok(outcome)) };
+            match self.commit(&call, transaction, turn) {
+                Ok(committed) => {
+                    self.shared.contention.note(&call.path, conflicts.len());
+                    outcome.ts = committed.ts;
+                    return done(Ok(outcome));
+                }
+                Err(conflict) => {
+                    assert!(!patient, "a call that holds its turn cannot conflict: {conflict}");
+                    conflicts.push(conflict);
+                }
+            }
+            if engine.is_spent() {
+                return Ran::Moved(call);
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        call: &Call,
+        transaction: Transaction,
+        turn: Option<Turn<'_>>,
+    ) -> Result<Committed, Conflict> {
+        let writer = Writer {
+            function: call.path.identifier().into(),
+            request_id: Arc::clone(&call.request_id),
+        };
+        let now = self.shared.world.now();
+        match turn {
+            Some(turn) => turn.commit(transaction, now, writer),
+            None => self.shared.database.commit(transaction, now, writer),
+        }
+    }
+
+    /// Runs the function once at `snapshot`.
+    fn attempt(
+        &self,
+        engine: &mut Engine,
+        call: &Call,
+        given: Given,
+        snapshot: Arc<Snapshot>,
+    ) -> Attempt {
+        let code = Arc::clone(engine.code());
+        let read_only = self.function_kind == FunctionKind::Query;
+        let transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        let function = code.analysis.function(&call.path).expect("it was found to run");
+        if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
+            return Attempt { outcome: failed(call, &given, error), transaction: None };
+        }
+        let target = Target {
+            path: call.path.clone(),
+            kind: function.kind,
+            args: Arc::clone(&call.args.json),
+            seed: given.seed,
+            now: given.now,
+        };
+        let mut execution = Box::new(Execution::new(
+            transaction,
+            Arc::clone(&code),
+            call.clone(),
+            given.clone(),
+        ));
+        execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
+        self.watched.begin(engine.stop_switch());
+        let ran = engine.run(execution, &target);
+        self.watched.end();
+        let execution = *ran.execution;
+        let result = ran.result.and_then(|text| {
+            check::result(&snapshot, function, &call.path, &text)
+                .map_err(|e| FunctionError { message: e.message, data: e.data })
+        });
+        finish(self.function_kind, result, execution, given)
+    }
+}
+
+fn finish(
+    kind: FunctionKind,
+    result: Result<String, FunctionError>,
+    execution: Execution,
+    given: Given,
+) -> Attempt {
+    let Execution { transaction, observed, log, journal, .. } = execution;
+    let outcome = Outcome {
+        kind,
+        log_lines: log.into_lines().into(),
+        ts: given.snapshot,
+        reads: Arc::new(transaction.reads().clone()),
+        writes_digest: transaction.writes_digest(),
+        observed,
+        usage: transaction.usage(),
+        journal,
+        cached: false,
+        retries: Vec::new(),
+        given,
+        result: result.map(Into::into),
+    };
+    let transaction = outcome.result.is_ok().then_some(transaction);
+    Attempt { outcome, transaction }
+}
+
+/// The outcome of a call that no JavaScript ran for.
+pub(crate) fn failed(call: &Call, given: &Given, error: UserError) -> Outcome {
+    let kind = match call.expect {
+        database::record::Expect::Kind(kind) => kind,
+        database::record::Expect::Any => FunctionKind::Query,
+    };
+    Outcome {
+        result: Err(FunctionError { message: error.message, data: error.data }),
+        kind,
+        log_lines: Arc::from([]),
+        ts: given.snapshot,
+        reads: Arc::default(),
+        writes_digest: [0; 32],
+        observed: database::record::Observed::default(),
+        usage: database::record::Usage::default(),
+        journal: None,
+        cached: false,
+        retries: Vec::new(),
+        given: given.clone(),
+    }
+}
+
+/// What is not done says so.
+pub(crate) fn no_actions(call: &Call) -> UserError {
+    UserError::new(
+        "NotSupportedYet",
+        format!(
+            "{} is an action; actions are not supported by this version of concave yet. Queries \
+             and mutations are.",
+            call.path
+        ),
+    )
+}

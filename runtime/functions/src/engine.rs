@@ -1,0 +1,183 @@
+//! One thread's isolate for one deployment version, with contexts made ahead.
+//!
+//! In: the code to serve. Out: results of single calls. Invariant: an engine whose isolate was
+//! terminated is never used again; [`Engine::is_spent`] says so.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use database::record::FunctionError;
+
+use crate::code::Code;
+use crate::context::Ready;
+use crate::execution::{self, Execution};
+use crate::isolate::{LimitedIsolate, StopSwitch, Termination};
+use crate::run::{self, Target};
+use crate::{modules, rejections};
+
+/// Contexts kept ready while the thread is idle: one for the call, one for its retry or a nested call.
+const READY_CONTEXTS: usize = 2;
+
+thread_local! {
+    /// Microtask queues by depth of nesting. A queue is empty whenever no call runs at its depth.
+    static QUEUES: RefCell<Vec<v8::UniqueRef<v8::MicrotaskQueue>>> = const { RefCell::new(Vec::new()) };
+    /// Contexts for the next calls.
+    static READY: RefCell<Vec<Ready>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An isolate and its code.
+pub(crate) struct Engine {
+    isolate: Option<LimitedIsolate>,
+    code: Arc<Code>,
+}
+
+/// What one call left behind.
+pub(crate) struct Ran {
+    pub(crate) result: Result<String, FunctionError>,
+    pub(crate) execution: Box<Execution>,
+}
+
+impl Engine {
+    /// Starts an isolate from the code's blob.
+    pub(crate) fn new(code: Arc<Code>) -> Self {
+        rejections::clear();
+        let isolate = LimitedIsolate::new(code.blob().to_vec());
+        Self { isolate: Some(isolate), code }
+    }
+
+    /// The code it serves.
+    pub(crate) fn code(&self) -> &Arc<Code> {
+        &self.code
+    }
+
+    /// The switch that stops it, for the watchdog.
+    pub(crate) fn stop_switch(&self) -> Arc<StopSwitch> {
+        Arc::clone(self.isolate.as_ref().expect("an engine owns its isolate").stop_switch())
+    }
+
+    /// Whether it must be thrown away.
+    pub(crate) fn is_spent(&self) -> bool {
+        self.stop_switch().reason().is_some()
+    }
+
+    /// Makes a context ahead, if there is room. Returns whether it made one.
+    pub(crate) fn prepare(&mut self) -> bool {
+        if READY.with_borrow(Vec::len) >= READY_CONTEXTS || self.is_spent() {
+            return false;
+        }
+        let code = Arc::clone(&self.code);
+        execution::set_environment(Some(Arc::clone(&code)));
+        let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
+        v8::scope!(let scope, isolate.v8());
+        let queue = queue_at(scope, 0);
+        // A failure shows again in the call that needs the context, where it can be reported.
+        match Ready::make(scope, &code, queue) {
+            Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Runs one call to its end in a fresh context.
+    pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
+        rejections::clear();
+        execution::begin(execution);
+        let stop = self.stop_switch();
+        let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
+        let result = {
+            v8::scope!(let scope, isolate.v8());
+            run::invoke(scope, &self.code, target, 0)
+        };
+        let execution = execution::end();
+        let result = match stop.reason() {
+            Some(why) => Err(terminated(why)),
+            None => result.map_err(|end| match end {
+                run::End::Threw(error) => error,
+                run::End::Stopped => FunctionError {
+                    message: "Function execution was stopped".to_owned(),
+                    data: None,
+                },
+            }),
+        };
+        Ran { result, execution }
+    }
+
+    /// Calls `look` with the engine's code in a fresh context, outside any call: analysis.
+    pub(crate) fn in_context<R>(
+        &mut self,
+        look: impl for<'s, 'i> FnOnce(
+            &mut v8::PinScope<'s, 'i>,
+            v8::Local<'s, v8::Object>,
+            &Code,
+        ) -> R,
+    ) -> Result<R, FunctionError> {
+        let code = Arc::clone(&self.code);
+        execution::set_environment(Some(Arc::clone(&code)));
+        let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
+        v8::scope!(let scope, isolate.v8());
+        let queue = queue_at(scope, 0);
+        let ready = Ready::make(scope, &code, queue)?;
+        let context = v8::Local::new(scope, &ready.context);
+        let scope = &mut v8::ContextScope::new(scope, context);
+        let hooks = v8::Local::new(scope, &ready.hooks);
+        Ok(look(scope, hooks, &code))
+    }
+
+    /// Gives the memory of finished contexts back; only worth it while idle.
+    pub(crate) fn collect_garbage(&mut self) {
+        if let Some(isolate) = self.isolate.as_mut() {
+            isolate.v8().low_memory_notification();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        // Every handle before its isolate; the queues before it too: their destructor unlinks them
+        // from the isolate's own queue.
+        READY.take();
+        rejections::clear();
+        modules::end();
+        QUEUES.take();
+        self.isolate.take();
+    }
+}
+
+/// The error of a terminated call.
+fn terminated(why: Termination) -> FunctionError {
+    FunctionError { message: why.message(), data: None }
+}
+
+/// A context for a call at `depth`: a prepared one if there is any.
+///
+/// # Errors
+/// A module that throws at import.
+pub(crate) fn take_ready(
+    scope: &mut v8::PinScope<'_, '_, ()>,
+    code: &Code,
+    depth: usize,
+) -> Result<Ready, FunctionError> {
+    let queue = queue_at(scope, depth);
+    match READY.with_borrow_mut(Vec::pop) {
+        Some(ready) => {
+            if depth > 0 {
+                let context = v8::Local::new(scope, &ready.context);
+                // SAFETY: the queue lives in `QUEUES` until the engine, and with it every context,
+                // is dropped.
+                context.set_microtask_queue(unsafe { &*queue });
+            }
+            Ok(ready)
+        }
+        None => Ready::make(scope, code, queue),
+    }
+}
+
+/// The microtask queue of calls at `depth`.
+pub(crate) fn queue_at(isolate: &mut v8::Isolate, depth: usize) -> *mut v8::MicrotaskQueue {
+    QUEUES.with_borrow_mut(|queues| {
+        while queues.len() <= depth {
+            queues.push(v8::MicrotaskQueue::new(isolate, v8::MicrotasksPolicy::Explicit));
+        }
+        std::ptr::from_mut(&mut *queues[depth])
+    })
+}

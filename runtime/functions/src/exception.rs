@@ -1,0 +1,129 @@
+//! A thrown value → what its author reads: text, TypeScript positions, ConvexError data.
+//!
+//! In: a JavaScript exception. Out: a [`FunctionError`]. Invariant: never throws and never loops,
+//! whatever hostile object was thrown; the prelude's `formatError` guards every property access.
+
+use database::record::FunctionError;
+
+use crate::code::Code;
+use crate::modules::SCHEME;
+use crate::natives::string;
+
+/// Longest text of an error, in bytes (`convex-compat.md` section 8.7).
+const MESSAGE_BYTES: usize = 64 << 10;
+
+/// Describes `exception`; `hooks` are the prelude's.
+pub(crate) fn describe(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    code: Option<&Code>,
+    exception: v8::Local<'_, v8::Value>,
+) -> FunctionError {
+    v8::tc_scope!(let scope, scope);
+    let fields = format_fields(scope, hooks, exception);
+    let Some([text, stack, data]) = fields else {
+        // Out of stack or being terminated: the caller reports that reason instead.
+        return FunctionError { message: "Uncaught exception".to_owned(), data: None };
+    };
+    let mut message = text.unwrap_or_else(|| "Uncaught undefined".to_owned());
+    if message.len() > MESSAGE_BYTES {
+        let mut end = MESSAGE_BYTES;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
+    for frame in frames(code, &stack.unwrap_or_default()) {
+        message.push_str("\n    at ");
+        message.push_str(&frame);
+    }
+    message.push('\n');
+    if message.lines().count() == 1 {
+        message.truncate(message.trim_end().len());
+    }
+    FunctionError { message, data }
+}
+
+/// `[text, stack, data]` as the prelude gives them.
+fn format_fields(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    exception: v8::Local<'_, v8::Value>,
+) -> Option<[Option<String>; 3]> {
+    let key = string(scope, "formatError");
+    let format = v8::Local::<v8::Function>::try_from(hooks.get(scope, key.into())?).ok()?;
+    let described = format.call(scope, hooks.into(), &[exception])?;
+    let described = v8::Local::<v8::Object>::try_from(described).ok()?;
+    let mut fields = [None, None, None];
+    for (field, name) in fields.iter_mut().zip(["text", "stack", "data"]) {
+        let key = string(scope, name);
+        let value = described.get(scope, key.into())?;
+        *field = value.is_string().then(|| value.to_rust_string_lossy(scope));
+    }
+    Some(fields)
+}
+
+/// The frames of V8's stack text, mapped to TypeScript, the host's own left out.
+fn frames(code: Option<&Code>, stack: &str) -> Vec<String> {
+    stack
+        .lines()
+        .filter_map(|line| line.strip_prefix("    at "))
+        .filter_map(|frame| map_frame(code, frame))
+        .collect()
+}
+
+/// One frame: `fn (convex:/path.js:L:C)` or `convex:/path.js:L:C`, perhaps after `async `.
+fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
+    let (name, location) = match frame.strip_suffix(')').and_then(|f| f.rsplit_once(" (")) {
+        Some((name, location)) => (Some(name), location),
+        None => match frame.strip_prefix("async ") {
+            Some(location) => (Some("async"), location),
+            None => (None, frame),
+        },
+    };
+    let Some((path, line, column)) = split_location(location) else {
+        // `Promise.all (index 0)`, `Array.map (<anonymous>)`: worth keeping; `concave:` is ours.
+        let ours = location.starts_with("concave:") || frame.starts_with("concave:");
+        return (!ours && name.is_some()).then(|| frame.to_owned());
+    };
+    let at = match code.and_then(|code| code.position(path, line, column)) {
+        Some(position) if is_library(&position.path) => return None,
+        Some(position) => format!("{}:{}:{}", position.path, position.line, position.column),
+        None if is_library(path) => return None,
+        None => format!("{SCHEME}{path}:{line}:{column}"),
+    };
+    Some(match name {
+        Some("async") => format!("async ({at})"),
+        Some(name) => format!("{name} ({at})"),
+        None => format!("<anonymous> ({at})"),
+    })
+}
+
+/// Frames inside `convex/server` say nothing about the author's code.
+fn is_library(path: &str) -> bool {
+    path.contains("convex/src/server/impl/")
+        || (path.contains("convex") && path.contains("/server/impl/"))
+}
+
+fn split_location(location: &str) -> Option<(&str, u32, u32)> {
+    let path = location.strip_prefix(SCHEME)?;
+    let (rest, column) = path.rsplit_once(':')?;
+    let (path, line) = rest.rsplit_once(':')?;
+    Some((path, line.parse().ok()?, column.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_the_host_and_the_library_are_left_out() {
+        let stack = "Error: x\n    at handler (convex:/messages.js:3:9)\n    at invoke \
+                     (concave:/10.js:1:1)\n    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)\n    \
+                     at async Promise.all (index 0)";
+        assert_eq!(
+            frames(None, stack),
+            ["handler (convex:/messages.js:3:9)", "async Promise.all (index 0)"]
+        );
+    }
+}

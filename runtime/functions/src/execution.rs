@@ -1,0 +1,276 @@
+//! The call that runs on this thread: its transaction, its log, what it looked at, its nested calls.
+//!
+//! In: syscalls and natives, which have no other way to know who called them. Out: what
+//! [`crate::run`] reports. Invariant: at most one call a thread; while none runs (modules being
+//! imported, contexts being made) every data syscall is refused.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use database::error::UserError;
+use database::limits;
+use database::record::{
+    Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed,
+};
+use database::transaction::{Savepoint, Transaction};
+
+use crate::code::Code;
+
+/// The state of one call.
+pub(crate) struct Execution {
+    pub(crate) transaction: Transaction,
+    pub(crate) code: Arc<Code>,
+    pub(crate) call: Call,
+    pub(crate) given: Given,
+    pub(crate) observed: Observed,
+    pub(crate) log: Log,
+    pub(crate) journal: Option<Arc<str>>,
+    frames: Vec<Frame>,
+    nested: u64,
+}
+
+/// One function on the stack of nested calls.
+struct Frame {
+    path: FunctionPath,
+    kind: FunctionKind,
+}
+
+thread_local! {
+    static RUNNING: RefCell<Option<Box<Execution>>> = const { RefCell::new(None) };
+    static IMPORT_LOG: RefCell<Log> = RefCell::default();
+    static ENVIRONMENT: RefCell<Option<Arc<Code>>> = const { RefCell::new(None) };
+}
+
+impl Execution {
+    pub(crate) fn new(transaction: Transaction, code: Arc<Code>, call: Call, given: Given) -> Self {
+        Self {
+            transaction,
+            code,
+            call,
+            given,
+            observed: Observed::default(),
+            log: Log::default(),
+            journal: None,
+            frames: Vec::new(),
+            nested: 0,
+        }
+    }
+
+    /// Kind of the innermost function.
+    pub(crate) fn kind(&self) -> FunctionKind {
+        self.frames.last().map_or(FunctionKind::Query, |frame| frame.kind)
+    }
+
+    /// Path of the innermost function.
+    pub(crate) fn path(&self) -> &FunctionPath {
+        self.frames.last().map_or(&self.call.path, |frame| &frame.path)
+    }
+
+    /// Component of the innermost function.
+    pub(crate) fn component(&self) -> Arc<str> {
+        Arc::clone(&self.path().component)
+    }
+
+    /// Enters a function.
+    ///
+    /// # Errors
+    /// The limit of nesting.
+    pub(crate) fn enter(&mut self, path: FunctionPath, kind: FunctionKind) -> Result<(), UserError> {
+        let depth = u64::try_from(self.frames.len()).expect("a stack's depth fits");
+        if depth > limits::CALL_DEPTH {
+            return Err(UserError::new(
+                "CallDepthLimit",
+                "Cross component call depth limit exceeded. Do you have an infinite loop in your \
+                 app?",
+            ));
+        }
+        self.frames.push(Frame { path, kind });
+        Ok(())
+    }
+
+    /// Leaves the innermost function.
+    pub(crate) fn leave(&mut self) {
+        let left = self.frames.pop();
+        assert!(left.is_some(), "every leave has its enter");
+    }
+
+    /// A seed for the next nested call: a function of the call's seed and of how many came before.
+    pub(crate) fn nested_seed(&mut self) -> [u8; 32] {
+        use sha2::Digest as _;
+        self.nested += 1;
+        let mut hash = sha2::Sha256::new();
+        hash.update(self.given.seed);
+        hash.update(self.nested.to_le_bytes());
+        hash.finalize().into()
+    }
+
+    /// How many functions are on the stack.
+    pub(crate) fn depth(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Swaps in a transaction at the same snapshot that sees no uncommitted writes and whose reads
+    /// are not kept; gives back the call's own.
+    pub(crate) fn fork_at_snapshot(&mut self) -> Transaction {
+        let snapshot = Arc::clone(self.transaction.snapshot());
+        let fork = Transaction::begin(snapshot, &self.given, true);
+        std::mem::replace(&mut self.transaction, fork)
+    }
+
+    /// Marks the writes so far, for a nested mutation.
+    pub(crate) fn savepoint(&mut self) -> Savepoint {
+        self.transaction.savepoint()
+    }
+}
+
+/// Makes `execution` the one that runs here.
+pub(crate) fn begin(execution: Box<Execution>) {
+    RUNNING.with_borrow_mut(|running| {
+        assert!(running.is_none(), "a thread runs one call at a time");
+        *running = Some(execution);
+    });
+}
+
+/// Takes it back.
+pub(crate) fn end() -> Box<Execution> {
+    RUNNING.take().expect("a call that ended had begun")
+}
+
+/// Drops whatever ran here when the host itself failed.
+pub(crate) fn abandon() {
+    RUNNING.take();
+}
+
+/// Whether a call runs here.
+pub(crate) fn is_running() -> bool {
+    RUNNING.with_borrow(Option::is_some)
+}
+
+/// Gives the running call to `use_it`; `None` while modules are imported.
+pub(crate) fn with<R>(use_it: impl FnOnce(&mut Execution) -> R) -> Option<R> {
+    RUNNING.with_borrow_mut(|running| running.as_deref_mut().map(use_it))
+}
+
+/// Notes a hidden input: 1 time, 2 randomness, 4 identity.
+pub(crate) fn observe(flag: u32) {
+    with(|execution| match flag {
+        1 => execution.observed.time = true,
+        2 => execution.observed.randomness = true,
+        _ => execution.observed.identity = true,
+    });
+}
+
+/// Appends a console line to the running call, or to the import log.
+pub(crate) fn log(level: &str, parts: Vec<String>) {
+    let level = match level {
+        "DEBUG" => LogLevel::Debug,
+        "ERROR" => LogLevel::Error,
+        "WARN" => LogLevel::Warn,
+        "INFO" => LogLevel::Info,
+        _ => LogLevel::Log,
+    };
+    RUNNING.with_borrow_mut(|running| match running {
+        Some(execution) => execution.log.push(level, parts),
+        None => IMPORT_LOG.with_borrow_mut(|log| log.push(level, parts)),
+    });
+}
+
+/// What modules logged while they were imported, and forgets it.
+pub(crate) fn take_import_log() -> Vec<LogLine> {
+    IMPORT_LOG.take().lines
+}
+
+/// Whose environment variables `process.env` shows on this thread while nothing runs.
+pub(crate) fn set_environment(code: Option<Arc<Code>>) {
+    ENVIRONMENT.set(code);
+}
+
+/// `process.env.<name>`.
+pub(crate) fn environment_variable(name: &str) -> Option<String> {
+    let find = |code: &Code| code.bundle.environment.get(name).cloned();
+    match with(|execution| find(&execution.code)) {
+        Some(value) => value,
+        None => ENVIRONMENT.with_borrow(|code| code.as_deref().and_then(find)),
+    }
+}
+
+/// Console lines within the limits of `convex-compat.md` section 8.4.
+#[derive(Default)]
+pub(crate) struct Log {
+    lines: Vec<LogLine>,
+    overflown: bool,
+}
+
+impl Log {
+    fn push(&mut self, level: LogLevel, mut messages: Vec<String>) {
+        if self.overflown {
+            return;
+        }
+        if self.lines.len() as u64 >= limits::LOG_LINES {
+            self.overflown = true;
+            let text = format!(
+                "Log overflow (maximum {}). Remaining log lines omitted.",
+                limits::LOG_LINES
+            );
+            let messages = vec![text];
+            self.lines.push(LogLine { level: LogLevel::Error, messages, truncated: false });
+            return;
+        }
+        let truncated = truncate(&mut messages);
+        self.lines.push(LogLine { level, messages, truncated });
+    }
+
+    /// A line of the host's own.
+    pub(crate) fn warn(&mut self, text: String) {
+        self.push(LogLevel::Warn, vec![text]);
+    }
+
+    /// The lines, in order.
+    pub(crate) fn into_lines(self) -> Vec<LogLine> {
+        self.lines
+    }
+}
+
+/// Cuts a line at the limit of bytes, at a character's boundary.
+fn truncate(messages: &mut Vec<String>) -> bool {
+    let mut left = usize::try_from(limits::LOG_LINE_BYTES).expect("32 KiB fits");
+    for at in 0..messages.len() {
+        if messages[at].len() > left {
+            let mut end = left;
+            while !messages[at].is_char_boundary(end) {
+                end -= 1;
+            }
+            messages[at].truncate(end);
+            messages.truncate(at + 1);
+            return true;
+        }
+        left = left.saturating_sub(messages[at].len() + 1);
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_stops_at_its_limit_and_says_so() {
+        let mut log = Log::default();
+        for line in 0..300 {
+            log.push(LogLevel::Log, vec![line.to_string()]);
+        }
+        let lines = log.into_lines();
+        assert_eq!(lines.len() as u64, limits::LOG_LINES + 1);
+        assert_eq!(lines[256].client_text().lines().next(), Some(
+            "[ERROR] Log overflow (maximum 256). Remaining log lines omitted."
+        ));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_a_character() {
+        let mut messages = vec!["é".repeat(20_000), "gone".to_owned()];
+        assert!(truncate(&mut messages));
+        assert_eq!(messages.len(), 1);
+        assert_eq!(messages[0].len() as u64, limits::LOG_LINE_BYTES);
+    }
+}

@@ -1,0 +1,274 @@
+//! The host: the `functions` crate's implementation of [`Functions`].
+//!
+//! In: pushes and calls from the server. Out: analyses and outcomes. Invariant: a cached answer is
+//! the one a fresh execution at its timestamp would give; equal queries at one snapshot run once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use database::cache::CacheKey;
+use database::commit::Database;
+use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::error::{PushError, Refusal, UserError};
+use database::record::{
+    Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
+};
+use database::snapshot::{Deployment, Snapshot};
+
+use crate::builder::Helper;
+use crate::call;
+use crate::check;
+use crate::code::Code;
+use crate::contention::Contention;
+use crate::pool::{Job, Pool};
+use crate::push;
+
+/// What a host is made with.
+pub struct Config {
+    /// Isolate threads; cores are a good number.
+    pub threads: usize,
+    /// How to start the builder's process.
+    pub helper: Helper,
+}
+
+/// The functions of a deployment, running.
+pub struct Host {
+    shared: Arc<Shared>,
+    pool: RwLock<Pool>,
+    helper: Helper,
+}
+
+/// What the host and its workers share.
+pub(crate) struct Shared {
+    pub(crate) database: Arc<Database>,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) contention: Contention,
+    codes: RwLock<Codes>,
+    waiting: Mutex<HashMap<WaitKey, Vec<Reply>>>,
+}
+
+/// Code by version; the newest few.
+#[derive(Default)]
+struct Codes {
+    newest: Option<Arc<Code>>,
+    by_version: BTreeMap<CodeVersion, Arc<Code>>,
+}
+
+/// How many versions stay loaded: the newest, the one before, and what `at` queries ask for.
+const VERSIONS_KEPT: usize = 4;
+
+/// Equal queries at one snapshot.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct WaitKey {
+    cache: CacheKey,
+    identity: Option<Arc<str>>,
+    snapshot: u64,
+}
+
+impl Host {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub fn start(
+        config: Config,
+        database: Arc<Database>,
+        world: Arc<dyn World>,
+    ) -> std::io::Result<Arc<Self>> {
+        crate::platform::initialize();
+        let shared = Arc::new(Shared {
+            database,
+            world,
+            contention: Contention::default(),
+            codes: RwLock::default(),
+            waiting: Mutex::default(),
+        });
+        let pool = RwLock::new(Pool::start(config.threads, &shared)?);
+        Ok(Arc::new(Self { shared, pool, helper: config.helper }))
+    }
+
+    /// Finishes what is queued and ends the threads; later calls are refused.
+    pub fn shutdown(&self) {
+        self.pool.write().unwrap_or_else(PoisonError::into_inner).shut_down();
+    }
+
+    /// Runs a call again with what the host decided then, without cache and without commit: the
+    /// outcome must be equal (design, section 6, point 2).
+    ///
+    /// # Errors
+    /// The snapshot is no longer kept.
+    pub fn rerun(&self, call: &Call, given: &Given) -> Result<Outcome, Refusal> {
+        let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
+        let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
+        call::rerun(&self.shared, &code, call, given, snapshot)
+    }
+
+    fn submit(&self, job: Job) {
+        self.pool.read().unwrap_or_else(PoisonError::into_inner).submit(job);
+    }
+
+    /// Answers a query from the cache, joins an equal one that is running, or queues it.
+    fn query(&self, call: Call, code: Arc<Code>, snapshot: Arc<Snapshot>, reply: Reply) {
+        let identity = call.identity.attributes().cloned();
+        let key = self.shared.cache_key(&call, &code);
+        let now = self.shared.world.now();
+        let cached =
+            self.shared.database.cache().get(&key, identity.as_deref(), snapshot.ts, now);
+        if let Some(outcome) = cached {
+            return reply(Ok(outcome));
+        }
+        let wait = WaitKey { cache: key, identity, snapshot: snapshot.ts.0 };
+        {
+            let mut waiting = self.shared.waiting();
+            if let Some(replies) = waiting.get_mut(&wait) {
+                replies.push(reply);
+                return;
+            }
+            waiting.insert(wait.clone(), Vec::new());
+        }
+        let shared = Arc::clone(&self.shared);
+        let reply: Reply = Box::new(move |answer| {
+            let followers = shared.waiting().remove(&wait).unwrap_or_default();
+            for follower in followers {
+                follower(answer.clone());
+            }
+            reply(answer);
+        });
+        self.submit(Job { call, code, snapshot, reply });
+    }
+}
+
+impl Functions for Host {
+    fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
+        push::analyze(&self.helper, &bundle)
+    }
+
+    fn activate(
+        &self,
+        bundle: Arc<Bundle>,
+        analysis: Arc<Analysis>,
+    ) -> Result<Timestamp, PushError> {
+        let code = Arc::new(Code::new(Arc::clone(&bundle), Arc::clone(&analysis)));
+        self.shared.keep(&code);
+        let now = self.shared.world.now();
+        let ts = self.shared.database.activate(Deployment { bundle, analysis }, now)?;
+        self.shared.codes_mut().newest = Some(code);
+        Ok(ts)
+    }
+
+    fn call(&self, call: Call, reply: Reply) {
+        let snapshot = match call.at {
+            None => self.shared.database.snapshot(),
+            Some(ts) => match self.shared.database.snapshot_at(ts) {
+                Ok(snapshot) => snapshot,
+                Err(refusal) => return reply(Err(refusal)),
+            },
+        };
+        let Some(code) = self.shared.code_of(&snapshot) else {
+            return reply(Ok(call::failed(&call, &Given::default(), no_functions(&call))));
+        };
+        let function = match check::find(&code.analysis, &call) {
+            Ok(function) => function,
+            Err(error) => {
+                return reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
+            }
+        };
+        match function.kind {
+            FunctionKind::Query => self.query(call, code, snapshot, reply),
+            FunctionKind::Mutation => self.submit(Job { call, code, snapshot, reply }),
+            FunctionKind::Action => {
+                let error = call::no_actions(&call);
+                reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// What the host decides for a new attempt.
+    pub(crate) fn given(&self, code: &Code, snapshot: &Snapshot) -> Given {
+        let (seed, now) = (self.world.seed(), self.world.now());
+        Given { code: code.analysis.version, snapshot: snapshot.ts, seed, now }
+    }
+
+    /// The newest deployment's code, for contexts made ahead.
+    pub(crate) fn newest_code(&self) -> Option<Arc<Code>> {
+        self.codes.read().unwrap_or_else(PoisonError::into_inner).newest.clone()
+    }
+
+    /// The code a snapshot's calls run.
+    pub(crate) fn code_of(&self, snapshot: &Snapshot) -> Option<Arc<Code>> {
+        let deployment = snapshot.deployment.as_ref()?;
+        let version = deployment.analysis.version;
+        {
+            let codes = self.codes.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(code) = codes.by_version.get(&version) {
+                return Some(Arc::clone(code));
+            }
+        }
+        let (bundle, analysis) = (Arc::clone(&deployment.bundle), Arc::clone(&deployment.analysis));
+        let code = Arc::new(Code::new(bundle, analysis));
+        self.keep(&code);
+        Some(code)
+    }
+
+    /// Caches a query's outcome, if it may be shared.
+    pub(crate) fn remember(&self, call: &Call, outcome: &Outcome) {
+        if outcome.result.is_err() {
+            return;
+        }
+        let key = CacheKey {
+            code: outcome.given.code,
+            path: call.path.clone(),
+            args: Arc::clone(&call.args.json),
+            journal: call.journal.clone(),
+        };
+        let identity = call.identity.attributes().cloned();
+        self.database.cache().insert(key, identity, outcome);
+    }
+
+    fn cache_key(&self, call: &Call, code: &Code) -> CacheKey {
+        CacheKey {
+            code: code.analysis.version,
+            path: call.path.clone(),
+            args: Arc::clone(&call.args.json),
+            journal: call.journal.clone(),
+        }
+    }
+
+    fn keep(&self, code: &Arc<Code>) {
+        let mut codes = self.codes_mut();
+        if codes.by_version.len() >= VERSIONS_KEPT {
+            let newest = codes.newest.as_ref().map(|code| code.analysis.version);
+            codes.by_version.retain(|version, _| Some(*version) == newest);
+        }
+        codes.by_version.insert(code.analysis.version, Arc::clone(code));
+    }
+
+    fn codes_mut(&self) -> std::sync::RwLockWriteGuard<'_, Codes> {
+        self.codes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<WaitKey, Vec<Reply>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn nothing_deployed() -> Refusal {
+    Refusal::Bad(UserError::new("NoDeployment", "No functions are deployed at that snapshot."))
+}
+
+fn no_functions(call: &Call) -> UserError {
+    let visibility = match call.expect {
+        Expect::Kind(_) => "public function for",
+        Expect::Any => "function for",
+    };
+    UserError::new(
+        "FunctionNotFound",
+        format!(
+            "Could not find {visibility} '{}'. Nothing is deployed yet: run `concave push` or \
+             `concave dev`.",
+            call.path
+        ),
+    )
+}

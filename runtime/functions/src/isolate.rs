@@ -1,0 +1,186 @@
+//! One isolate: heap limit, buffer limit, termination reason, the end of its life.
+//!
+//! In: a startup snapshot. Out: an isolate whose every way to die is a reason, never a dead process.
+//! Invariant: after a termination the isolate is thrown away; nothing runs in it again.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use database::limits;
+
+use crate::{modules, natives, rejections};
+
+/// Room above the user heap for the garbage of finished contexts and V8's own slack, in bytes.
+const HEAP_SLACK_BYTES: usize = 32 << 20;
+
+/// Why an isolate was stopped in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Termination {
+    /// The heap limit or the buffer limit.
+    OutOfMemory,
+    /// The limit of CPU time.
+    CpuTime,
+    /// The limit of wall time.
+    WallTime,
+}
+
+impl Termination {
+    /// What the function's author reads (`convex-compat.md` section 8.6).
+    pub(crate) fn message(self) -> String {
+        match self {
+            Self::OutOfMemory => format!(
+                "JavaScript execution ran out of memory (maximum memory usage: {} MB)",
+                limits::HEAP_BYTES >> 20
+            ),
+            Self::CpuTime => format!(
+                "Function execution timed out (maximum duration: {}s)",
+                limits::CPU_TIME_MS / 1000
+            ),
+            Self::WallTime => {
+                "Your request timed out performing too many system operations.".to_owned()
+            }
+        }
+    }
+}
+
+/// The part of an isolate that other threads and V8's callbacks may touch.
+pub(crate) struct StopSwitch {
+    reason: AtomicU8,
+    buffer_bytes: AtomicUsize,
+    handle: std::sync::OnceLock<v8::IsolateHandle>,
+}
+
+impl StopSwitch {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            reason: AtomicU8::new(0),
+            buffer_bytes: AtomicUsize::new(0),
+            handle: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// Stops whatever the isolate runs. The first reason stays.
+    pub(crate) fn stop(&self, why: Termination) {
+        let code = match why {
+            Termination::OutOfMemory => 1,
+            Termination::CpuTime => 2,
+            Termination::WallTime => 3,
+        };
+        // A lost race means that another reason came first, which is the one to report.
+        let _ = self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
+        if let Some(handle) = self.handle.get() {
+            handle.terminate_execution();
+        }
+    }
+
+    /// The reason, if it was stopped.
+    pub(crate) fn reason(&self) -> Option<Termination> {
+        match self.reason.load(Ordering::Acquire) {
+            1 => Some(Termination::OutOfMemory),
+            2 => Some(Termination::CpuTime),
+            3 => Some(Termination::WallTime),
+            _ => None,
+        }
+    }
+}
+
+/// An isolate with its limits installed. Entered on the thread that made it, for as long as it lives.
+pub(crate) struct LimitedIsolate {
+    // Dropped in this order: the isolate, then what its callbacks point at.
+    isolate: v8::OwnedIsolate,
+    stop: Arc<StopSwitch>,
+}
+
+impl LimitedIsolate {
+    /// Makes an isolate from a snapshot that [`crate::startup`] made with the same flags and
+    /// external references.
+    pub(crate) fn new(blob: Vec<u8>) -> Self {
+        let stop = StopSwitch::new();
+        let max = usize::try_from(limits::HEAP_BYTES).expect("64 MiB fits") + HEAP_SLACK_BYTES;
+        let params = v8::CreateParams::default()
+            .snapshot_blob(v8::StartupData::from(blob))
+            .external_references(natives::external_references().into())
+            .allow_atomics_wait(false)
+            .heap_limits(0, max)
+            .array_buffer_allocator(counted_allocator(&stop));
+        let mut isolate = v8::Isolate::new(params);
+        let set = stop.handle.set(isolate.thread_safe_handle());
+        assert!(set.is_ok(), "a stop switch serves one isolate");
+        // The pointer stays valid: `stop` outlives the isolate (field order above).
+        let data = Arc::as_ptr(&stop).cast_mut().cast::<c_void>();
+        isolate.add_near_heap_limit_callback(near_heap_limit, data);
+        configure(&mut isolate);
+        Self { isolate, stop }
+    }
+
+    /// V8's isolate.
+    pub(crate) fn v8(&mut self) -> &mut v8::OwnedIsolate {
+        &mut self.isolate
+    }
+
+    /// The switch that stops it.
+    pub(crate) fn stop_switch(&self) -> &Arc<StopSwitch> {
+        &self.stop
+    }
+}
+
+/// What every isolate of ours has set, snapshot creators included.
+pub(crate) fn configure(isolate: &mut v8::Isolate) {
+    isolate.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
+    isolate.set_promise_reject_callback(rejections::on_reject);
+    isolate.set_host_import_module_dynamically_callback(modules::import_dynamically);
+    isolate.set_host_initialize_import_meta_object_callback(modules::initialize_import_meta);
+}
+
+unsafe extern "C" fn near_heap_limit(data: *mut c_void, current: usize, _initial: usize) -> usize {
+    // SAFETY: `data` is the `StopSwitch` that `LimitedIsolate::new` registered and keeps alive.
+    let stop = unsafe { &*data.cast::<StopSwitch>() };
+    stop.stop(Termination::OutOfMemory);
+    // V8 aborts the process when an allocation really fails: give it room to unwind.
+    current * 4
+}
+
+fn counted_allocator(stop: &Arc<StopSwitch>) -> v8::UniqueRef<v8::Allocator> {
+    static VTABLE: v8::RustAllocatorVtable<StopSwitch> =
+        v8::RustAllocatorVtable { allocate, allocate_uninitialized, free, drop: drop_switch };
+    // SAFETY: the handle is a strong count that `drop_switch` gives back, and the vtable's
+    // functions take what `Arc::into_raw` gave.
+    unsafe { v8::new_rust_allocator(Arc::into_raw(Arc::clone(stop)), &VTABLE) }
+}
+
+/// Counts `len` bytes in, or says no.
+fn reserve(stop: &StopSwitch, len: usize) -> bool {
+    let limit = usize::try_from(limits::ARRAY_BUFFER_BYTES).expect("64 MiB fits");
+    let before = stop.buffer_bytes.fetch_add(len, Ordering::AcqRel);
+    let fits = before.checked_add(len).is_some_and(|total| total <= limit);
+    if !fits {
+        stop.buffer_bytes.fetch_sub(len, Ordering::AcqRel);
+    }
+    fits
+}
+
+unsafe extern "C" fn allocate(stop: &StopSwitch, len: usize) -> *mut c_void {
+    if !reserve(stop, len) {
+        return std::ptr::null_mut();
+    }
+    // SAFETY: calloc takes any sizes; null is V8's own sign of failure (a RangeError).
+    unsafe { libc::calloc(len.max(1), 1) }
+}
+
+unsafe extern "C" fn allocate_uninitialized(stop: &StopSwitch, len: usize) -> *mut c_void {
+    // Zeroed all the same: uninitialised memory would be a source of nondeterminism.
+    // SAFETY: as `allocate`.
+    unsafe { allocate(stop, len) }
+}
+
+unsafe extern "C" fn free(stop: &StopSwitch, data: *mut c_void, len: usize) {
+    stop.buffer_bytes.fetch_sub(len, Ordering::AcqRel);
+    // SAFETY: `data` came from `calloc` above.
+    unsafe { libc::free(data) };
+}
+
+unsafe extern "C" fn drop_switch(stop: *const StopSwitch) {
+    // SAFETY: gives back the count that `counted_allocator` took.
+    drop(unsafe { Arc::from_raw(stop) });
+}

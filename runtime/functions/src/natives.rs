@@ -1,0 +1,162 @@
+//! The native functions that the prelude (`js/runtime`) builds the world of functions from.
+//!
+//! In: arguments from JavaScript. Out: results or thrown errors. Invariant: [`TABLE`] is the only
+//! list of them; its order is the order of V8's external references, equal in every process.
+
+mod binary;
+mod text;
+
+use v8::MapFnTo as _;
+
+use crate::{execution, syscall};
+
+/// A native function as the prelude sees it: `__concave.host.<name>`.
+struct Native {
+    name: &'static str,
+    callback: v8::FunctionCallback,
+}
+
+fn table() -> [Native; 13] {
+    let native = |name, callback| Native { name, callback };
+    [
+        native("syscall", syscall_sync.map_fn_to()),
+        native("asyncSyscall", syscall_async.map_fn_to()),
+        native("observe", observe.map_fn_to()),
+        native("log", log.map_fn_to()),
+        native("env", env.map_fn_to()),
+        native("urlParse", text::url_parse.map_fn_to()),
+        native("urlSet", text::url_set.map_fn_to()),
+        native("encodingLabel", text::encoding_label.map_fn_to()),
+        native("textDecode", text::decode.map_fn_to()),
+        native("utf8Encode", binary::utf8_encode.map_fn_to()),
+        native("base64", binary::base64.map_fn_to()),
+        native("structuredClone", binary::structured_clone.map_fn_to()),
+        native("digest", binary::digest.map_fn_to()),
+    ]
+}
+
+/// V8's table of external references: snapshots name our functions by their place in it.
+pub(crate) fn external_references() -> Vec<v8::ExternalReference> {
+    table().iter().map(|native| v8::ExternalReference { function: native.callback }).collect()
+}
+
+/// Makes the `host` object.
+pub(crate) fn host_object<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
+    let host = v8::Object::new(scope);
+    for native in table() {
+        let key = string(scope, native.name);
+        let function = v8::Function::builder_raw(native.callback)
+            .constructor_behavior(v8::ConstructorBehavior::Throw)
+            .build(scope)
+            .expect("a function without captured data is always built");
+        function.set_name(key);
+        host.set(scope, key.into(), function.into());
+    }
+    host
+}
+
+/// A V8 string; one byte a character where the text allows it.
+pub(crate) fn string<'s>(
+    scope: &v8::PinScope<'s, '_, ()>,
+    text: &str,
+) -> v8::Local<'s, v8::String> {
+    let made = if text.is_ascii() {
+        v8::String::new_from_one_byte(scope, text.as_bytes(), v8::NewStringType::Normal)
+    } else {
+        v8::String::new_from_utf8(scope, text.as_bytes(), v8::NewStringType::Normal)
+    };
+    made.unwrap_or_else(|| v8::String::empty(scope))
+}
+
+/// Throws a `TypeError`.
+pub(crate) fn throw_type_error(scope: &mut v8::PinScope<'_, '_>, message: &str) {
+    let message = string(scope, message);
+    let error = v8::Exception::type_error(scope, message);
+    scope.throw_exception(error);
+}
+
+/// Throws an `Error`, with `.data` where there is any (`convex-compat.md` section 1.1).
+pub(crate) fn throw_error(scope: &mut v8::PinScope<'_, '_>, message: &str, data: Option<&str>) {
+    let text = string(scope, message);
+    let error = v8::Exception::error(scope, text);
+    if let (Some(data), Ok(object)) = (data, v8::Local::<v8::Object>::try_from(error)) {
+        let json = string(scope, data);
+        if let Some(parsed) = v8::json::parse(scope, json) {
+            let key = string(scope, "data");
+            object.set(scope, key.into(), parsed);
+        }
+    }
+    scope.throw_exception(error);
+}
+
+fn syscall_sync(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let (operation, arguments) = operands(scope, &args);
+    match syscall::sync(&operation, &arguments) {
+        Ok(text) => result.set(string(scope, &text).into()),
+        Err(error) => throw_error(scope, &error.message, error.data.as_deref()),
+    }
+}
+
+fn syscall_async(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let (operation, arguments) = operands(scope, &args);
+    match syscall::answer(scope, &operation, &arguments) {
+        Ok(text) => result.set(string(scope, &text).into()),
+        Err(syscall::Failure::User(error)) => {
+            throw_error(scope, &error.message, error.data.as_deref());
+        }
+        // V8 is already unwinding; whatever is returned here is never seen.
+        Err(syscall::Failure::Stopped) => {}
+    }
+}
+
+fn operands(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: &v8::FunctionCallbackArguments<'_>,
+) -> (String, String) {
+    (args.get(0).to_rust_string_lossy(scope), args.get(1).to_rust_string_lossy(scope))
+}
+
+fn observe(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    _result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let flag = args.get(0).uint32_value(scope).unwrap_or(0);
+    execution::observe(flag);
+}
+
+fn log(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    _result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let level = args.get(0).to_rust_string_lossy(scope);
+    let mut parts = Vec::new();
+    if let Ok(list) = v8::Local::<v8::Array>::try_from(args.get(1)) {
+        for at in 0..list.length() {
+            if let Some(part) = list.get_index(scope, at) {
+                parts.push(part.to_rust_string_lossy(scope));
+            }
+        }
+    }
+    execution::log(&level, parts);
+}
+
+fn env(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let name = args.get(0).to_rust_string_lossy(scope);
+    if let Some(value) = execution::environment_variable(&name) {
+        result.set(string(scope, &value).into());
+    }
+}

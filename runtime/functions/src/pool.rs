@@ -1,0 +1,220 @@
+//! The pool: one isolate a thread, a bounded queue before them.
+//!
+//! ```text
+//!   server tasks ──► Host::call ──► queue (bounded) ──► worker 1: engine, ready contexts
+//!                     │ cache hit      full: 503    └──► worker 2: engine, ready contexts
+//!                     ▼                                       │
+//!                   reply ◄───────────────────────────────────┘
+//! ```
+//!
+//! In: jobs. Out: replies, exactly one each. Invariant: a worker whose engine was terminated, or
+//! whose job panicked, replaces the engine and goes on; the thread never dies before the pool does.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use database::error::Refusal;
+use database::limits;
+use database::record::{Call, Outcome, Reply};
+use database::snapshot::Snapshot;
+
+use crate::call::{self, Ran};
+use crate::code::Code;
+use crate::engine::Engine;
+use crate::host::Shared;
+use crate::watchdog::{Watchdog, Watched};
+
+/// After this long without a job a worker gives the memory of finished contexts back.
+const IDLE: Duration = Duration::from_millis(300);
+
+/// A thread's stack: V8 uses at most `--stack-size`; native recursion needs the rest.
+pub(crate) const STACK_BYTES: usize = 8 << 20;
+
+/// One call on its way to a worker.
+pub(crate) struct Job {
+    pub(crate) call: Call,
+    pub(crate) code: Arc<Code>,
+    /// The snapshot a query runs at; a mutation takes the newest when it starts.
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) reply: Reply,
+}
+
+/// The threads and their queue.
+pub(crate) struct Pool {
+    queue: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Pool {
+    /// Starts `threads` workers.
+    ///
+    /// # Errors
+    /// The system has no threads to give.
+    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> std::io::Result<Self> {
+        let capacity = usize::try_from(limits::MAX_QUEUED_CALLS).expect("a queue's length fits");
+        let (queue, jobs) = crossbeam_channel::bounded(capacity);
+        let watchdog = Arc::new(Watchdog::start()?);
+        let start = |number: usize| {
+            let (jobs, shared, watchdog) = (jobs.clone(), Arc::clone(shared), Arc::clone(&watchdog));
+            std::thread::Builder::new()
+                .name(format!("isolate-{number}"))
+                .stack_size(STACK_BYTES)
+                .spawn(move || Worker::new(shared).serve(&jobs, &watchdog))
+        };
+        let threads = (1..=threads.max(1)).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queue: Some(queue), threads })
+    }
+
+    /// Queues a job, or answers it with a refusal.
+    pub(crate) fn submit(&self, job: Job) {
+        let sent = match &self.queue {
+            Some(queue) => queue.try_send(job),
+            None => return refuse(job, "ShuttingDown", "The host is shutting down.".to_owned()),
+        };
+        match sent {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => refuse(
+                job,
+                "TooManyConcurrentRequests",
+                format!(
+                    "Too many concurrent requests. Your backend is limited to {} queued calls; \
+                     they wait for {} isolates. Try again in a moment.",
+                    limits::MAX_QUEUED_CALLS,
+                    self.threads.len()
+                ),
+            ),
+            Err(TrySendError::Disconnected(job)) => {
+                refuse(job, "ShuttingDown", "The host is shutting down.".to_owned());
+            }
+        }
+    }
+
+    /// Runs what is queued to its end, then ends the threads.
+    pub(crate) fn shut_down(&mut self) {
+        self.queue = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn refuse(job: Job, code: &'static str, message: String) {
+    (job.reply)(Err(Refusal::Overloaded { code, message }));
+}
+
+/// One thread.
+struct Worker {
+    shared: Arc<Shared>,
+    engine: Option<Engine>,
+}
+
+impl Worker {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, engine: None }
+    }
+
+    fn serve(mut self, jobs: &Receiver<Job>, watchdog: &Watchdog) {
+        let watched = Watched::this_thread();
+        watchdog.watch(Arc::clone(&watched));
+        let mut is_tidy = true;
+        loop {
+            let job = match jobs.try_recv() {
+                Ok(job) => job,
+                Err(_) => {
+                    // Nothing waits: make the next context now, off everybody's path.
+                    if self.prepare() {
+                        continue;
+                    }
+                    match jobs.recv_timeout(IDLE) {
+                        Ok(job) => job,
+                        Err(RecvTimeoutError::Disconnected) => break,
+                        Err(RecvTimeoutError::Timeout) if is_tidy => match jobs.recv() {
+                            Ok(job) => job,
+                            Err(_) => break,
+                        },
+                        Err(RecvTimeoutError::Timeout) => {
+                            self.tidy();
+                            is_tidy = true;
+                            continue;
+                        }
+                    }
+                }
+            };
+            is_tidy = false;
+            self.run(job, &watched);
+        }
+        watchdog.forget(&watched);
+    }
+
+    /// One job, whatever it does.
+    fn run(&mut self, job: Job, watched: &Watched) {
+        let Job { call, code, snapshot, reply } = job;
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_end(watched, call, code, snapshot)));
+        watched.end();
+        match ran {
+            Ok(answer) => reply(answer),
+            Err(_) => {
+                // Our bug, not the user's: the caller gets an error and the isolate goes.
+                crate::execution::abandon();
+                self.engine = None;
+                reply(Err(Refusal::Broken(
+                    "Your request couldn't be completed: the host hit a bug of its own and \
+                     recovered. Nothing was committed. Please report what you called."
+                        .to_owned(),
+                )));
+            }
+        }
+        if self.engine.as_ref().is_some_and(Engine::is_spent) {
+            self.engine = None;
+        }
+    }
+
+    /// Runs a call with its code, or with the code of a version that was pushed meanwhile.
+    fn run_to_end(
+        &mut self,
+        watched: &Watched,
+        mut call: Call,
+        mut code: Arc<Code>,
+        mut snapshot: Arc<Snapshot>,
+    ) -> Result<Outcome, Refusal> {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let engine = self.engine_for(&code);
+            match call::run(&shared, engine, watched, call, snapshot) {
+                Ran::Done(answer) => return *answer,
+                Ran::Moved(moved) => {
+                    call = moved;
+                    snapshot = shared.database.snapshot();
+                    code = shared.code_of(&snapshot).ok_or_else(|| {
+                        Refusal::Broken("the deployment vanished during a call".to_owned())
+                    })?;
+                }
+            }
+        }
+    }
+
+    /// The engine of `code`, replacing one of another version.
+    fn engine_for(&mut self, code: &Arc<Code>) -> &mut Engine {
+        let version = code.analysis.version;
+        let fits = |e: &Engine| e.code().analysis.version == version && !e.is_spent();
+        if self.engine.as_ref().is_some_and(|engine| !fits(engine)) {
+            self.engine = None;
+        }
+        self.engine.get_or_insert_with(|| Engine::new(Arc::clone(code)))
+    }
+
+    /// Makes a context for the newest deployment ahead of time. Returns whether it did anything.
+    fn prepare(&mut self) -> bool {
+        let Some(code) = self.shared.newest_code() else { return false };
+        self.engine_for(&code).prepare()
+    }
+
+    fn tidy(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.collect_garbage();
+        }
+    }
+}

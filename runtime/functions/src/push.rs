@@ -1,0 +1,169 @@
+//! From a bundle to an [`Analysis`]: the snapshot tier first, the fallback with its reason.
+//!
+//! In: a bundle. Out: what it exports and how its contexts are made. Invariant: a bundle is refused
+//! only for what it does in the fallback tier too, where every language feature exists.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use database::deployment::{
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, HttpRoute, Tier, Visibility,
+};
+use database::error::PushError;
+use database::record::FunctionKind;
+use database::schema::Schema;
+use database::validate::Validator;
+
+use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
+use crate::builder::{self, BuildFailure, Built, Helper, Mode};
+use crate::code::{self, Code};
+
+/// Analyses a bundle in child processes.
+///
+/// # Errors
+/// What is wrong with it, in its author's terms.
+pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
+    let (built, tier) = match builder::build(helper, bundle, Mode::Snapshot) {
+        Ok(Built { found, blob }) => (found, Tier::Snapshot(blob)),
+        Err(first) => {
+            let Built { found, blob } =
+                builder::build(helper, bundle, Mode::Evaluate).map_err(refused)?;
+            (found, Tier::Evaluate { reason: reason(&first), blob })
+        }
+    };
+    let warnings = match &tier {
+        Tier::Evaluate { reason, .. } => vec![reason.clone()],
+        Tier::Snapshot(_) => Vec::new(),
+    };
+    let mut analysis = Analysis {
+        version: code::version(bundle),
+        modules: BTreeMap::new(),
+        schema: None,
+        definition_json: built.definition.clone(),
+        auth_json: built.auth.clone(),
+        tier,
+        warnings,
+    };
+    let positions = Code::new(Arc::clone(bundle), Arc::new(analysis.clone()));
+    analysis.schema = schema(&built)?;
+    for (path, module) in built.modules {
+        let module = analyzed_module(&positions, &path, module)?;
+        analysis.modules.insert(path.into(), module);
+    }
+    Ok(Arc::new(analysis))
+}
+
+fn schema(found: &Found) -> Result<Option<Arc<Schema>>, PushError> {
+    let Some(text) = &found.schema else { return Ok(None) };
+    let schema = Schema::from_json(text).map_err(|e| PushError::new(e.code, e.message))?;
+    Ok(Some(Arc::new(schema)))
+}
+
+fn analyzed_module(
+    code: &Code,
+    path: &str,
+    found: FoundModule,
+) -> Result<AnalyzedModule, PushError> {
+    let functions = found.functions.into_iter();
+    let functions = functions.map(|function| analyzed_function(code, path, function));
+    let routes = found.http_routes.map(|routes| {
+        routes.into_iter().map(|(path, method)| HttpRoute { path, method }).collect()
+    });
+    Ok(AnalyzedModule {
+        functions: functions.collect::<Result<_, _>>()?,
+        http_routes: routes,
+        crons_json: found.crons,
+        reuse_context: found.reuse_context,
+    })
+}
+
+fn analyzed_function(
+    code: &Code,
+    module: &str,
+    found: FoundFunction,
+) -> Result<AnalyzedFunction, PushError> {
+    let failed = |what: &str, why: String| {
+        let name = &found.name;
+        let message = format!("Failed to analyze {module}: {what} of `{name}`: {why}");
+        PushError::new("InvalidValidator", message)
+    };
+    let args = Validator::from_json(&found.args).map_err(|e| failed("the args", e.message))?;
+    if !matches!(args, Validator::Object(_) | Validator::Any) {
+        let why = "Args validator must be an object or any".to_owned();
+        return Err(failed("the args", why));
+    }
+    let returns = match found.returns.as_str() {
+        "null" => None,
+        text => Some(Validator::from_json(text).map_err(|e| failed("the returns", e.message))?),
+    };
+    let kind = match found.kind.as_str() {
+        "Query" => FunctionKind::Query,
+        "Mutation" => FunctionKind::Mutation,
+        _ => FunctionKind::Action,
+    };
+    let visibility = match (found.is_public, found.is_internal) {
+        (true, _) => Some(Visibility::Public),
+        (_, true) => Some(Visibility::Internal),
+        _ => None,
+    };
+    let position = found.at.and_then(|(path, line, column)| code.position(&path, line, column));
+    Ok(AnalyzedFunction {
+        name: found.name.into(),
+        kind,
+        visibility,
+        args_json: found.args.into(),
+        args,
+        returns_json: found.returns.into(),
+        returns,
+        position,
+    })
+}
+
+/// Why a bundle is refused.
+fn refused(failure: BuildFailure) -> PushError {
+    match failure {
+        BuildFailure::Bundle(AnalysisFailure { module, message, code }) => {
+            let code = match code.as_str() {
+                "MissingSchemaExportError" => "MissingSchemaExportError",
+                "InvalidSchemaExport" => "InvalidSchemaExport",
+                "InvalidHttpRouter" => "InvalidHttpRouter",
+                "InvalidCrons" => "InvalidCrons",
+                "InvalidDefinition" => "InvalidDefinition",
+                "InvalidAuthConfig" => "InvalidAuthConfig",
+                _ => "ModuleAnalyzeError",
+            };
+            PushError::new(code, format!("Failed to analyze {module}: {message}"))
+        }
+        BuildFailure::Died(why) => PushError::new(
+            "AnalysisStopped",
+            format!(
+                "Evaluating your modules was stopped: {why}. A module must finish importing within \
+                 a few seconds and 64 MB: look for a loop or a large table at the top level of a \
+                 file."
+            ),
+        ),
+        BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),
+    }
+}
+
+/// Why there is no snapshot, and the cure.
+fn reason(failure: &BuildFailure) -> String {
+    let slower = "Its contexts evaluate the modules anew for each call, which is slower.";
+    match failure {
+        BuildFailure::Bundle(AnalysisFailure { module, message, .. }) => {
+            let first = message.lines().next().unwrap_or_default();
+            let cure = if first.contains("WebAssembly") {
+                "WebAssembly does not exist while a snapshot is made: instantiate the module inside \
+                 the function that uses it."
+            } else {
+                "Move what it does at import into the function that needs it."
+            };
+            format!("{module} cannot be kept in a startup snapshot ({first}). {slower} {cure}")
+        }
+        BuildFailure::Died(why) | BuildFailure::NoChild(why) => format!(
+            "The modules cannot be kept in a startup snapshot: V8 gave up ({why}). {slower} Usual \
+             causes at the top level of a file: an `Intl` object, a frozen `globalThis` or `Error`, \
+             a FinalizationRegistry. Create them inside the function that uses them."
+        ),
+    }
+}

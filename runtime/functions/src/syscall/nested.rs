@@ -1,0 +1,161 @@
+//! `ctx.runQuery` and `ctx.runMutation` inside a transaction: a fresh context, the same transaction,
+//! a savepoint (`convex-compat.md` section 1.9).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use database::error::UserError;
+use database::record::{Arguments, FunctionKind, FunctionPath};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Answer, Failure, parse};
+use crate::execution::{self, Execution};
+use crate::run::{self, End, Target};
+use crate::{check, code::Code};
+
+/// How a function names another (`convex-compat.md` section 1.10).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Address<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reference: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    function_handle: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RunUdf<'a> {
+    #[serde(borrow)]
+    udf_type: Cow<'a, str>,
+    #[serde(borrow)]
+    args: &'a RawValue,
+}
+
+/// What is kept of the caller while the callee runs.
+struct Entered {
+    code: Arc<Code>,
+    target: Target,
+    depth: usize,
+    savepoint: Option<database::transaction::Savepoint>,
+    /// The caller's transaction, while a `snapshotQuery` reads outside it.
+    outer: Option<database::transaction::Transaction>,
+}
+
+pub(super) fn run(
+    scope: &mut v8::PinScope<'_, '_>,
+    arguments: &str,
+) -> Result<String, Failure> {
+    let entered = execution::with(|execution| enter(execution, arguments));
+    let entered = entered.unwrap_or_else(|| {
+        Err(UserError::new(
+            "NoNestedCallDuringImport",
+            "ctx.runQuery and ctx.runMutation are unsupported at import time",
+        ))
+    })?;
+    let ran = run::invoke(scope, &entered.code, &entered.target, entered.depth);
+    let left = execution::with(|execution| leave(execution, entered, ran));
+    left.expect("the caller still runs")
+}
+
+fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserError> {
+    let args: RunUdf<'_> = parse("runQuery/runMutation", arguments)?;
+    let path = resolve(&parse("runQuery/runMutation", arguments)?)?;
+    let kind = match &*args.udf_type {
+        "query" | "snapshotQuery" => FunctionKind::Query,
+        "mutation" => FunctionKind::Mutation,
+        other => {
+            let message = format!("Cannot run a function of type {other:?} inside a transaction");
+            return Err(UserError::new("InvalidUdfType", message));
+        }
+    };
+    let caller = execution.kind();
+    if caller == FunctionKind::Query && kind != FunctionKind::Query {
+        let (kind, caller) = (kind.name().to_lowercase(), caller.name().to_lowercase());
+        return Err(UserError::new(
+            "InvalidNestedCall",
+            format!("Cannot call a {kind} function from a {caller} function"),
+        ));
+    }
+    let code = Arc::clone(&execution.code);
+    let function = check::find_nested(&code.analysis, &path, kind)?;
+    let arguments = Arguments::parse(&path, args.args.get())?;
+    check::arguments(execution.transaction.snapshot(), function, &path, &arguments)?;
+    execution.enter(path.clone(), kind)?;
+    let seed = execution.nested_seed();
+    let depth = execution.depth() - 1;
+    let target = Target { path, kind, args: arguments.json, seed, now: execution.given.now };
+    let savepoint = (kind == FunctionKind::Mutation).then(|| execution.savepoint());
+    let outer = (args.udf_type == "snapshotQuery").then(|| execution.fork_at_snapshot());
+    Ok(Entered { code, target, depth, savepoint, outer })
+}
+
+/// Ends the nested call: its result checked, or its writes undone.
+fn leave(
+    execution: &mut Execution,
+    entered: Entered,
+    ran: Result<String, End>,
+) -> Result<String, Failure> {
+    execution.leave();
+    if let Some(outer) = entered.outer {
+        execution.transaction = outer;
+    }
+    let path = &entered.target.path;
+    let checked = match ran {
+        Err(End::Stopped) => return Err(Failure::Stopped),
+        Err(End::Threw(error)) => {
+            Err(UserError { code: "NestedCallFailed", message: error.message, data: error.data })
+        }
+        Ok(text) => {
+            let function = entered.code.analysis.function(path).expect("it was found to run");
+            check::result(execution.transaction.snapshot(), function, path, &text)
+        }
+    };
+    if checked.is_err()
+        && let Some(savepoint) = entered.savepoint
+    {
+        execution.transaction.rollback(savepoint);
+    }
+    Ok(checked?)
+}
+
+pub(super) fn create_handle(execution: &mut Execution, arguments: &str) -> Answer {
+    let address: Address<'_> = parse("createFunctionHandle", arguments)?;
+    let path = resolve(&address)?;
+    if execution.code.analysis.function(&path).is_none() {
+        return Err(check::missing(&path));
+    }
+    // The part before `#` names the component; the root is 0.
+    Ok(serde_json::json!(format!("{HANDLE}0#{}", path.canonical())).to_string())
+}
+
+/// Scheme of function handles.
+const HANDLE: &str = "function://";
+
+fn resolve(address: &Address<'_>) -> Result<FunctionPath, UserError> {
+    if let Some(name) = &address.name {
+        return FunctionPath::parse(name);
+    }
+    if let Some(handle) = &address.function_handle {
+        let path = handle.strip_prefix(HANDLE).and_then(|rest| rest.split_once('#'));
+        let Some(("0", path)) = path else {
+            let message = format!("{handle:?} is not a function handle of this deployment");
+            return Err(UserError::new("InvalidFunctionHandle", message));
+        };
+        return FunctionPath::parse(path);
+    }
+    let reference = address.reference.as_deref().unwrap_or_default();
+    match reference.strip_prefix("_reference/function/") {
+        Some(path) => FunctionPath::parse(path),
+        None => Err(UserError::new(
+            "InvalidReference",
+            format!(
+                "The reference {reference:?} points into a component; components are not \
+                 supported by this version of concave yet."
+            ),
+        )),
+    }
+}

@@ -1,0 +1,124 @@
+//! The watchdog: one thread that stops calls which use too much CPU or wall time.
+//!
+//! In: what each worker is running. Out: terminations. Invariant: CPU time is the worker thread's own
+//! clock, so a busy machine does not fail a call; wall time is the second bound.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use database::limits;
+
+use crate::isolate::{StopSwitch, Termination};
+
+/// How often running calls are looked at: a call may pass its limit by this much.
+const PERIOD: Duration = Duration::from_millis(10);
+
+/// One worker's entry.
+pub(crate) struct Watched {
+    clock: libc::clockid_t,
+    running: Mutex<Option<Running>>,
+}
+
+/// The call a worker runs.
+struct Running {
+    cpu_start: Duration,
+    wall_start: Instant,
+    stop: Arc<StopSwitch>,
+}
+
+impl Watched {
+    /// An entry for the thread that calls this.
+    pub(crate) fn this_thread() -> Arc<Self> {
+        let mut clock = 0;
+        // SAFETY: the handle is the calling thread's own; the clock is written before use.
+        let error = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
+        assert_eq!(error, 0, "every thread has a CPU clock");
+        Arc::new(Self { clock, running: Mutex::new(None) })
+    }
+
+    /// Starts the clocks of one call.
+    pub(crate) fn begin(&self, stop: Arc<StopSwitch>) {
+        let running = Running { cpu_start: self.cpu_time(), wall_start: Instant::now(), stop };
+        *lock(&self.running) = Some(running);
+    }
+
+    /// Stops them.
+    pub(crate) fn end(&self) {
+        *lock(&self.running) = None;
+    }
+
+    fn cpu_time(&self) -> Duration {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes a timespec that lives here; the clock is a valid id while its thread lives,
+        // and an error leaves zero behind, which stops nothing.
+        unsafe { libc::clock_gettime(self.clock, &raw mut time) };
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+
+    fn check(&self) {
+        let running = lock(&self.running);
+        let Some(call) = running.as_ref() else { return };
+        let cpu = self.cpu_time().saturating_sub(call.cpu_start);
+        if cpu > Duration::from_millis(limits::CPU_TIME_MS) {
+            call.stop.stop(Termination::CpuTime);
+        } else if call.wall_start.elapsed() > Duration::from_millis(limits::WALL_TIME_MS) {
+            call.stop.stop(Termination::WallTime);
+        }
+    }
+}
+
+/// The thread.
+pub(crate) struct Watchdog {
+    watched: Arc<Mutex<Vec<Arc<Watched>>>>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watchdog {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(crate) fn start() -> std::io::Result<Self> {
+        let watched: Arc<Mutex<Vec<Arc<Watched>>>> = Arc::default();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (list, end) = (Arc::clone(&watched), Arc::clone(&ended));
+        let thread = thread::Builder::new().name("watchdog".into()).spawn(move || {
+            while !end.load(Ordering::Acquire) {
+                thread::park_timeout(PERIOD);
+                for worker in lock(&list).iter() {
+                    worker.check();
+                }
+            }
+        })?;
+        Ok(Self { watched, ended, thread: Some(thread) })
+    }
+
+    /// Adds a worker. It must be removed before its thread ends.
+    pub(crate) fn watch(&self, worker: Arc<Watched>) {
+        lock(&self.watched).push(worker);
+    }
+
+    /// Removes a worker.
+    pub(crate) fn forget(&self, worker: &Arc<Watched>) {
+        lock(&self.watched).retain(|other| !Arc::ptr_eq(other, worker));
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A poisoned lock holds nothing half-done here: one assignment each.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

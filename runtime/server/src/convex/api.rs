@@ -1,0 +1,350 @@
+//! The function endpoints (`convex-compat.md` section 4.1): request → [`Call`] → answer.
+//!
+//! In: heads and bodies. Out: `{"status":"success"|"error",…}` with status 200, or a failure.
+//! Invariant: the body is parsed once and borrowed; nothing on this path blocks a thread, and a
+//! call is handed to [`Functions`](database::record::Functions) before anything waits.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use database::error::Refusal;
+use database::json::Format;
+use database::record::{
+    Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Identity, Outcome, Timestamp,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::answer::Style;
+use super::{client, json, system};
+use crate::event::{CallEvent, Event};
+use crate::host::Host;
+use crate::refusal::Failure;
+use crate::request::{self, CALL_BODY, Text};
+
+type Shared = State<Arc<Host>>;
+
+/// `POST /api/query`
+pub(crate) async fn query(State(host): Shared, request: Request) -> Result<Response, Failure> {
+    one(&host, request, Expect::Kind(FunctionKind::Query)).await
+}
+
+/// `POST /api/mutation`
+pub(crate) async fn mutation(State(host): Shared, request: Request) -> Result<Response, Failure> {
+    one(&host, request, Expect::Kind(FunctionKind::Mutation)).await
+}
+
+/// `POST /api/action`
+pub(crate) async fn action(State(host): Shared, request: Request) -> Result<Response, Failure> {
+    one(&host, request, Expect::Kind(FunctionKind::Action)).await
+}
+
+/// `POST /api/function`: any kind, for the operator (`convex run`).
+pub(crate) async fn function(State(host): Shared, request: Request) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let asked = request::parse(&body)?;
+    let asker = Asker::read(&host, &head)?;
+    answer(&host, asker.start(&host, &asked, Target::newest(Expect::Any))?).await
+}
+
+/// `POST /api/query_ts`: the newest timestamp, for `query_at_ts`.
+pub(crate) async fn query_ts(State(host): Shared) -> Response {
+    let ts = STANDARD.encode(host.database.snapshot().ts.0.to_le_bytes());
+    json(format!(r#"{{"ts":"{ts}"}}"#))
+}
+
+/// `POST /api/query_at_ts`: a query at a snapshot that the client has seen before.
+pub(crate) async fn query_at_ts(
+    State(host): Shared,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    let asker = Asker::read(&host, &head)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let asked: Asked<'_> = request::parse(&body)?;
+    let at = Some(timestamp(asked.ts.as_ref().map(|ts| &*ts.0))?);
+    let target = Target { expect: Expect::Kind(FunctionKind::Query), at };
+    answer(&host, asker.start(&host, &asked, target)?).await
+}
+
+/// `POST /api/query_batch`: many queries at one snapshot, run side by side.
+pub(crate) async fn query_batch(
+    State(host): Shared,
+    request: Request,
+) -> Result<Response, Failure> {
+    #[derive(Deserialize)]
+    struct Batch<'a> {
+        #[serde(borrow)]
+        queries: Vec<Asked<'a>>,
+    }
+    let (head, body) = request.into_parts();
+    let asker = Asker::read(&host, &head)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let batch: Batch<'_> = request::parse(&body)?;
+    let at = Some(host.database.snapshot().ts);
+    let target = Target { expect: Expect::Kind(FunctionKind::Query), at };
+    let started: Vec<_> = batch
+        .queries
+        .iter()
+        .map(|asked| asker.start(&host, asked, target))
+        .collect::<Result<_, _>>()?;
+    let mut results = br#"{"results":["#.to_vec();
+    for (at, started) in started.into_iter().enumerate() {
+        if at > 0 {
+            results.push(b',');
+        }
+        results.extend_from_slice(&finish(&host, started).await?);
+    }
+    results.extend_from_slice(b"]}");
+    Ok(json(results))
+}
+
+/// `GET /api/query?path=&args=&format=`
+pub(crate) async fn query_by_url(
+    State(host): Shared,
+    request: Request,
+) -> Result<Response, Failure> {
+    #[derive(Deserialize)]
+    struct Parameters {
+        path: String,
+        args: Option<String>,
+        format: Option<String>,
+    }
+    let (head, _) = request.into_parts();
+    let asker = Asker::read(&host, &head)?;
+    let Parameters { path, args, format } = request::parameters(&head.uri)?;
+    let asked = Asked {
+        path: path.into(),
+        args: args.as_deref().map(|args| request::parse(args.as_bytes())).transpose()?,
+        format: format.map(|format| Text(format.into())),
+        ts: None,
+        component_path: None,
+    };
+    let target = Target::newest(Expect::Kind(FunctionKind::Query));
+    answer(&host, asker.start(&host, &asked, target)?).await
+}
+
+/// `POST /api/run/a/b/fn` runs `a/b:fn`, of whatever kind.
+pub(crate) async fn run(
+    State(host): Shared,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    #[derive(Deserialize)]
+    struct Given<'a> {
+        #[serde(borrow)]
+        args: Option<&'a RawValue>,
+        #[serde(borrow)]
+        format: Option<Text<'a>>,
+    }
+    let (head, body) = request.into_parts();
+    let mut asker = Asker::read(&host, &head)?;
+    asker.format = Format::Clean;
+    let body = request::read(body, CALL_BODY).await?;
+    let Given { args, format } = request::parse(&body)?;
+    let path = match id.rsplit_once('/') {
+        Some((module, export)) if !id.contains(':') => format!("{module}:{export}"),
+        _ => id,
+    };
+    let asked = Asked { path: path.into(), args, format, ts: None, component_path: None };
+    answer(&host, asker.start(&host, &asked, Target::newest(Expect::Any))?).await
+}
+
+async fn one(host: &Host, request: Request, expect: Expect) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    let asker = Asker::read(host, &head)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let asked = request::parse(&body)?;
+    answer(host, asker.start(host, &asked, Target::newest(expect))?).await
+}
+
+async fn answer(host: &Host, started: Started) -> Result<Response, Failure> {
+    Ok(json(finish(host, started).await?))
+}
+
+/// What a body asks for.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    format: Option<Text<'a>>,
+    #[serde(borrow)]
+    ts: Option<Text<'a>>,
+    #[serde(borrow, rename = "componentPath")]
+    component_path: Option<Text<'a>>,
+}
+
+/// What the endpoint decides.
+#[derive(Clone, Copy)]
+struct Target {
+    expect: Expect,
+    at: Option<Timestamp>,
+}
+
+impl Target {
+    fn newest(expect: Expect) -> Self {
+        Self { expect, at: None }
+    }
+}
+
+/// What the head decides, for every call of a request.
+struct Asker {
+    identity: Identity,
+    format: Format,
+    /// The client's own id for the request, if it sent one.
+    request_id: Option<Arc<str>>,
+}
+
+/// A call under way, or its answer where none was needed.
+enum Started {
+    Answered(Vec<u8>),
+    Running(Running),
+}
+
+struct Running {
+    outcome: oneshot::Receiver<Result<Outcome, Refusal>>,
+    format: Format,
+    request_id: Arc<str>,
+    /// Start and path, kept only where somebody will be told.
+    told: Option<(u64, String)>,
+}
+
+impl Asker {
+    fn read(host: &Host, head: &Parts) -> Result<Self, Failure> {
+        let id = head.headers.get("convex-request-id").and_then(|id| id.to_str().ok());
+        let plain = |id: &&str| {
+            (1..=64).contains(&id.len())
+                && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        };
+        Ok(Self {
+            identity: host.admin_key.identity(head)?,
+            format: client::default_format(&head.headers)?,
+            request_id: id.filter(plain).map(Into::into),
+        })
+    }
+
+    /// Hands the call over; returns before it has run.
+    fn start(&self, host: &Host, asked: &Asked<'_>, target: Target) -> Result<Started, Failure> {
+        let format = match &asked.format {
+            Some(Text(name)) => Format::parse(name)?,
+            None => self.format,
+        };
+        root_component(asked.component_path.as_ref().map(|path| &*path.0))?;
+        let path = FunctionPath::parse(&asked.path)?;
+        let request_id = self.request_id.clone().unwrap_or_else(|| host.request_id());
+        let redact = host.config.redact;
+        let style = Style { format, request_id: &request_id, redact };
+        let told = host.stopwatch().map(|now| (now, path.identifier()));
+        let args = match Arguments::parse(&path, asked.args.map_or("{}", RawValue::get)) {
+            Ok(args) => args,
+            Err(error) => {
+                tell(host, &request_id, told, &Err(Refusal::Bad(error.clone())));
+                return Ok(Started::Answered(style.wrong(error)));
+            }
+        };
+        if path.module.starts_with("_system/") {
+            let result = system::run(host, &self.identity, &path, &args.value);
+            return Ok(Started::Answered(match result {
+                Ok(value) => style.result(&value)?,
+                Err(error) => style.wrong(error),
+            }));
+        }
+        let (sender, outcome) = oneshot::channel();
+        let call = Call {
+            path,
+            args,
+            expect: target.expect,
+            identity: self.identity.clone(),
+            caller: Caller::HttpApi,
+            request_id: request_id.clone(),
+            at: target.at,
+            journal: None,
+        };
+        // A client that left no longer waits at the other end; its answer goes nowhere.
+        host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));
+        Ok(Started::Running(Running { outcome, format, request_id, told }))
+    }
+}
+
+/// Waits for a call and writes its answer.
+async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
+    let Running { outcome, format, request_id, told } = match started {
+        Started::Answered(body) => return Ok(body),
+        Started::Running(running) => running,
+    };
+    let outcome = outcome.await.unwrap_or_else(|_| {
+        Err(Refusal::Broken("the call was dropped without an answer".to_owned()))
+    });
+    tell(host, &request_id, told, &outcome);
+    let redact = host.config.redact;
+    let style = Style { format, request_id: &request_id, redact };
+    match outcome {
+        Ok(outcome) => style
+            .outcome(&outcome)
+            .map_err(|error| Failure::refused(Refusal::Broken(error.message), redact)),
+        Err(refusal) => Err(Failure::refused(refusal, redact)),
+    }
+}
+
+fn tell(
+    host: &Host,
+    request_id: &Arc<str>,
+    told: Option<(u64, String)>,
+    outcome: &Result<Outcome, Refusal>,
+) {
+    let Some((started, path)) = told else {
+        return;
+    };
+    let ran = outcome.as_ref().ok();
+    let error = match outcome {
+        Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
+        Err(refusal) => Some(refusal.to_string()),
+    };
+    host.tell(|| {
+        Event::Call(CallEvent {
+            request_id: request_id.clone(),
+            path,
+            kind: ran.map(|outcome| outcome.kind),
+            duration_ns: host.elapsed(started),
+            cached: ran.is_some_and(|outcome| outcome.cached),
+            error,
+            conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
+            log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
+            usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
+        })
+    });
+}
+
+fn root_component(path: Option<&str>) -> Result<(), Failure> {
+    match path {
+        None | Some("") => Ok(()),
+        Some(path) => Err(Failure::bad(
+            "ComponentPathNotFound",
+            format!("There is no component {path:?}: components are not supported by concave yet."),
+        )),
+    }
+}
+
+fn timestamp(text: Option<&str>) -> Result<Timestamp, Failure> {
+    let bytes = text.and_then(|text| STANDARD.decode(text).ok());
+    let bytes: Option<[u8; 8]> = bytes.and_then(|bytes| bytes.try_into().ok());
+    bytes.map(|bytes| Timestamp(u64::from_le_bytes(bytes))).ok_or_else(|| {
+        Failure::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidTimestamp",
+            "`ts` must be what /api/query_ts answered: base64 of 8 bytes.",
+        )
+    })
+}

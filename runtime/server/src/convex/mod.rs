@@ -1,0 +1,25 @@
+//! Everything that exists only because Convex's clients and its CLI expect it.
+//!
+//! In: heads and bodies from `http.rs`. Out: responses in the shapes of the `convex` npm package.
+//! Invariant: nothing outside this folder knows these shapes. The table of what is served, and what
+//! not yet, is `README.md` here.
+
+pub(crate) mod admin;
+mod answer;
+pub(crate) mod api;
+mod client;
+pub(crate) mod push;
+pub(crate) mod site;
+mod system;
+
+use axum::body::Body;
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+
+/// A 200 with a JSON body.
+fn json(body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,229 @@
+//! From a push request to a bundle: what was sent, plus what was kept from the running deployment.
+//!
+//! In: `start_push` requests (`convex-compat.md` section 6.4). Out: a [`Bundle`].
+//! Invariant: a bundle is complete; a module that was neither sent nor kept is a conflict, never a
+//! hole. Pushing what is running gives a bundle equal to the running one, import time and seed
+//! included, hence the same code version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use database::deployment::{Bundle, Environment, Module};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Keyed;
+use crate::host::Host;
+use crate::refusal::Failure;
+
+/// The body of `start_push`, `evaluate_push` and `evaluate_schema`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct StartPush {
+    admin_key: Option<String>,
+    app_definition: AppDefinition,
+    #[serde(default)]
+    component_definitions: Vec<ComponentDefinition>,
+    #[serde(default)]
+    node_dependencies: Vec<NodeDependency>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AppDefinition {
+    definition: Option<SentModule>,
+    schema: Option<SentModule>,
+    changed_modules: Vec<SentModule>,
+    #[serde(default)]
+    unchanged_module_hashes: Vec<KeptModule>,
+    udf_server_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SentModule {
+    path: String,
+    source: String,
+    source_map: Option<String>,
+    environment: Place,
+}
+
+/// A module that the deployment has already.
+#[derive(Deserialize)]
+struct KeptModule {
+    path: String,
+    environment: Place,
+    sha256: String,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    Isolate,
+    Node,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ComponentDefinition {
+    definition_path: String,
+}
+
+#[derive(Deserialize)]
+struct NodeDependency {
+    name: String,
+}
+
+impl Keyed for StartPush {
+    fn admin_key(&self) -> Option<&str> {
+        self.admin_key.as_deref()
+    }
+}
+
+/// The answer of `get_config_hashes`: what is running, module by module.
+pub(super) fn hashes(host: &Host) -> Value {
+    let snapshot = host.database.snapshot();
+    let bundle = snapshot.deployment.as_ref().map(|deployment| &deployment.bundle);
+    let hash = |module: &Module| {
+        let environment = match module.environment {
+            Environment::Isolate => "isolate",
+            Environment::Node => "node",
+        };
+        json!({ "path": &*module.path, "hash": sha256(module), "environment": environment })
+    };
+    // `nodeVersion` stays out, here and inside `config`: the CLI takes a string or nothing.
+    json!({
+        "config": { "functions": "convex/" },
+        "moduleHashes":
+            bundle.iter().flat_map(|b| b.modules.values()).map(hash).collect::<Vec<_>>(),
+        "udfServerVersion": bundle.map(|bundle| &bundle.udf_server_version),
+    })
+}
+
+/// Builds the bundle of a push.
+///
+/// # Errors
+/// What concave cannot run yet, module paths that are not paths, and 409 for modules that the CLI
+/// believes to be here and that are not.
+pub(super) fn bundle(
+    host: &Host,
+    asked: StartPush,
+    running: Option<&Bundle>,
+) -> Result<Bundle, Failure> {
+    let StartPush { app_definition: app, component_definitions, node_dependencies, .. } = asked;
+    if let Some(component) = component_definitions.first() {
+        let path = &component.definition_path;
+        return Err(Failure::bad(
+            "NotSupported",
+            format!(
+                "components are not supported by concave yet: remove {path:?} from \
+                 convex.config.ts."
+            ),
+        ));
+    }
+    if let Some(package) = node_dependencies.first() {
+        let name = &package.name;
+        return Err(Failure::unsupported(format!(
+            "node.externalPackages in convex.json (here {name:?})"
+        )));
+    }
+    let mut modules = BTreeMap::new();
+    let kept = app.unchanged_module_hashes.iter().map(|module| kept(module, running));
+    for module in app.changed_modules.into_iter().map(sent).chain(kept) {
+        let module = module?;
+        if let Some(twin) = modules.insert(module.path.clone(), module) {
+            let path = twin.path;
+            return Err(Failure::bad("DuplicateModule", format!("Module {path} came twice.")));
+        }
+    }
+    let config = &host.config;
+    let environment =
+        [("CONVEX_CLOUD_URL", &config.cloud_origin), ("CONVEX_SITE_URL", &config.site_origin)];
+    let mut bundle = Bundle {
+        modules,
+        schema: app.schema.map(sent).transpose()?,
+        definition: app.definition.map(sent).transpose()?,
+        udf_server_version: app.udf_server_version,
+        environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
+        import_time_ms: config.world.now() / 1_000_000,
+        import_seed: config.world.seed(),
+    };
+    if let Some(running) = running {
+        adopt(&mut bundle, running);
+    }
+    Ok(bundle)
+}
+
+/// Takes over import time and seed from a bundle with the same sources. Says whether it did.
+pub(super) fn adopt(bundle: &mut Bundle, other: &Bundle) -> bool {
+    let same = bundle.modules == other.modules
+        && bundle.schema == other.schema
+        && bundle.definition == other.definition
+        && bundle.udf_server_version == other.udf_server_version
+        && bundle.environment == other.environment;
+    if same {
+        bundle.import_time_ms = other.import_time_ms;
+        bundle.import_seed = other.import_seed;
+    }
+    same
+}
+
+fn sent(module: SentModule) -> Result<Module, Failure> {
+    let SentModule { path, source, source_map, environment } = module;
+    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
+    if !path.ends_with(".js") || !path.split('/').all(plain) || path.starts_with("_system/") {
+        return Err(Failure::bad(
+            "InvalidModulePath",
+            format!(
+                "{path:?} is not a module path: it must be relative to the functions folder, \
+                 without \"..\", and end with \".js\"."
+            ),
+        ));
+    }
+    Ok(Module {
+        path: path.into(),
+        source: source.into(),
+        source_map: source_map.map(Arc::from),
+        environment: environment.into(),
+    })
+}
+
+fn kept(module: &KeptModule, running: Option<&Bundle>) -> Result<Module, Failure> {
+    let KeptModule { path, environment, sha256: hash } = module;
+    let conflict = |code: &'static str, why: &str| {
+        let message = format!("Module {path} was not sent, {why}. Push again.");
+        Failure::new(StatusCode::CONFLICT, code, message)
+    };
+    let found = running
+        .and_then(|bundle| bundle.modules.get(path.as_str()))
+        .ok_or_else(|| conflict("MissingExistingModule", "but the deployment does not have it"))?;
+    if sha256(found) != *hash {
+        return Err(conflict("ExistingModuleHashConflict", "but the deployment's is another one"));
+    }
+    if found.environment != (*environment).into() {
+        return Err(conflict(
+            "ExistingModuleEnvConflict",
+            "but the deployment's is for another environment",
+        ));
+    }
+    Ok(found.clone())
+}
+
+/// The CLI's hash of a module: source, then source map.
+fn sha256(module: &Module) -> String {
+    let mut hash = Sha256::new();
+    hash.update(module.source.as_bytes());
+    hash.update(module.source_map.as_deref().unwrap_or("").as_bytes());
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl From<Place> for Environment {
+    fn from(place: Place) -> Self {
+        match place {
+            Place::Isolate => Self::Isolate,
+            Place::Node => Self::Node,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The answers of `start_push` and `evaluate_push` (`convex-compat.md` section 6.4).
+//!
+//! In: an analyzed push. Out: what it contains and what it would change.
+//! Invariant: the CLI echoes the answer of `start_push` to `finish_push` verbatim, so the push's id
+//! inside `schemaChange` finds it again; nothing secret is in it.
+
+use database::deployment::Tier;
+use serde_json::{Value, json};
+
+use super::pending::Push;
+use super::{definition, indexes};
+use crate::host::Host;
+use crate::refusal::Failure;
+
+/// The answer of `start_push`.
+///
+/// # Errors
+/// An auth configuration that is not one.
+pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
+    let analysis = &push.analysis;
+    let evaluated = definition::evaluated(&push.bundle, analysis)?;
+    Ok(json!({
+        // The server keeps the values and checks for races itself; nothing is echoed.
+        "environmentVariables": {},
+        "externalDepsId": null,
+        "componentDefinitionPackages": {},
+        "appAuth": definition::providers(analysis)?,
+        "analysis": { "": evaluated },
+        "app": definition::root_component(analysis),
+        "schemaChange": schema_change(push)?,
+        "concave": concave(host, push),
+    }))
+}
+
+/// The answer of `evaluate_push`.
+///
+/// # Errors
+/// Only a broken rule of ours.
+pub(super) fn evaluation(push: &Push) -> Result<Value, Failure> {
+    Ok(json!({ "schemaChange": schema_change(push)? }))
+}
+
+/// Added, removed, enabled and disabled indexes of the root component.
+///
+/// # Errors
+/// Only a broken rule of ours.
+pub(super) fn index_diff(push: &Push) -> Result<Value, Failure> {
+    let (old, new) = index_sets(push)?;
+    Ok(indexes::difference(&old, &new))
+}
+
+/// The indexes before and after a push.
+///
+/// # Errors
+/// Only a broken rule of ours.
+pub(super) fn index_sets(push: &Push) -> Result<(indexes::Indexes, indexes::Indexes), Failure> {
+    let before = push.base.as_ref().and_then(|base| base.analysis.schema.as_deref());
+    let of = |schema| {
+        indexes::of(schema).map_err(|error| {
+            Failure::broken(format!("A schema was kept in a wrong shape: {error}"))
+        })
+    };
+    Ok((of(before)?, of(push.analysis.schema.as_deref())?))
+}
+
+fn schema_change(push: &Push) -> Result<Value, Failure> {
+    let schema = push.analysis.schema.as_ref().map(|_| &push.id);
+    Ok(json!({
+        "allocatedComponentIds": {},
+        "schemaIds": { "": schema },
+        "indexDiffs": { "": index_diff(push)? },
+        "pushId": push.id,
+    }))
+}
+
+/// What only concave's own command reads: zod lets unknown keys pass.
+fn concave(host: &Host, push: &Push) -> Value {
+    let analysis = &push.analysis;
+    let slow_start = match &analysis.tier {
+        Tier::Snapshot(_) => None,
+        Tier::Evaluate { reason } => Some(reason),
+    };
+    let unchanged = push.base.as_ref().is_some_and(|base| base.bundle == push.bundle);
+    json!({
+        "version": analysis.version.to_string(),
+        "instanceName": host.config.instance_name,
+        "warnings": analysis.warnings,
+        "withoutSnapshot": slow_start,
+        "unchanged": unchanged,
+    })
+}

@@ -1,0 +1,120 @@
+//! What every handler needs, once per server.
+//!
+//! In: the [`Server`] as the root package assembled it. Out: shared state and request ids.
+//! Invariant: request ids are unique within a process and unpredictable from outside it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use database::commit::Database;
+use database::record::{Functions, World};
+
+use crate::auth::AdminKey;
+use crate::convex::push::Pushes;
+use crate::event::Event;
+use crate::{Server, ServerConfig};
+
+/// What every handler needs.
+pub(crate) struct Host {
+    /// The data.
+    pub(crate) database: Arc<Database>,
+    /// The door to functions.
+    pub(crate) functions: Arc<dyn Functions>,
+    /// The operator's choices.
+    pub(crate) config: ServerConfig,
+    /// The operator's secret, ready to compare.
+    pub(crate) admin_key: AdminKey,
+    /// Pushes between their start and their end.
+    pub(crate) pushes: Pushes,
+    request_ids: RequestIds,
+}
+
+impl Host {
+    /// Prepares a server's state.
+    pub(crate) fn new(server: Server) -> Self {
+        let Server { database, functions, config } = server;
+        Self {
+            admin_key: AdminKey::new(&config.admin_key),
+            request_ids: RequestIds::new(&*config.world),
+            pushes: Pushes::default(),
+            database,
+            functions,
+            config,
+        }
+    }
+
+    /// A fresh request id.
+    pub(crate) fn request_id(&self) -> Arc<str> {
+        self.request_ids.next()
+    }
+
+    /// The time now, if anybody will be told how long it took.
+    pub(crate) fn stopwatch(&self) -> Option<u64> {
+        self.config.events.as_ref().map(|_| self.config.world.now())
+    }
+
+    /// Nanoseconds since `started`.
+    pub(crate) fn elapsed(&self, started: u64) -> u64 {
+        self.config.world.now().saturating_sub(started)
+    }
+
+    /// Tells the hook; the event is built only if there is one.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(events) = &self.config.events {
+            events(event());
+        }
+    }
+}
+
+/// A counter behind a bijection: no two ids are equal, and neighbours do not look alike.
+struct RequestIds {
+    base: u64,
+    count: AtomicU64,
+}
+
+impl RequestIds {
+    fn new(world: &dyn World) -> Self {
+        let mut base = [0; 8];
+        base.copy_from_slice(&world.seed()[..8]);
+        Self { base: u64::from_le_bytes(base), count: AtomicU64::new(0) }
+    }
+
+    fn next(&self) -> Arc<str> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        format!("{:016x}", scramble(self.base.wrapping_add(count))).into()
+    }
+}
+
+/// SplitMix64's finaliser: a permutation of the 64-bit numbers.
+fn scramble(count: u64) -> u64 {
+    let mut z = count.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    struct Still;
+
+    impl World for Still {
+        fn now(&self) -> u64 {
+            0
+        }
+        fn seed(&self) -> [u8; 32] {
+            [7; 32]
+        }
+    }
+
+    #[test]
+    fn request_ids_are_16_hex_digits_and_differ() {
+        let ids = RequestIds::new(&Still);
+        let made: BTreeSet<_> = (0..10_000).map(|_| ids.next()).collect();
+        assert_eq!(made.len(), 10_000);
+        let hex = |id: &Arc<str>| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
+        assert!(made.iter().all(hex));
+    }
+}

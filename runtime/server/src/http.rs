@@ -1,0 +1,199 @@
+//! Stop 1 of 8: sockets and routes. Bytes in, bytes out.
+//!
+//! In: connections. Out: handlers of `convex/`, each given the head and the unread body.
+//! Invariant: every path under `/api/` gets an answer that is not 404, because the official CLI
+//! repeats a 404 for half a minute; every error is JSON with a code and a message.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::Server;
+use crate::convex::{admin, api, push, site};
+use crate::host::Host;
+use crate::refusal::Failure;
+
+/// The sockets to serve on.
+pub struct Listeners {
+    /// Functions, deploys, sessions.
+    pub cloud: TcpListener,
+    /// HTTP actions on an origin of their own.
+    pub site: Option<TcpListener>,
+}
+
+/// How serving ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every request in flight was answered.
+    Drained,
+    /// The deadline passed first; connections still open are dropped with the runtime.
+    CutOff,
+}
+
+/// Serves until `shutdown` resolves, then answers what is in flight, within the configured time.
+///
+/// # Errors
+/// A listener that cannot be used.
+pub async fn serve(
+    server: Server,
+    listeners: Listeners,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<Stopped> {
+    let drain = server.config.drain;
+    let routes = Routes::new(server);
+    let (stop, stopping) = watch::channel(());
+    let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
+    let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
+    shutdown.await;
+    // Dropping the sender is the signal: every receiver sees the channel close.
+    drop(stop);
+    let drained = async {
+        let finished = cloud.await;
+        if let Some(site) = site { finished.and(site.await) } else { finished }
+    };
+    match tokio::time::timeout(drain.max(Duration::from_millis(1)), drained).await {
+        Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
+        Err(_) => Ok(Stopped::CutOff),
+    }
+}
+
+fn start(
+    listener: TcpListener,
+    router: Router,
+    mut stopping: watch::Receiver<()>,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    listener.local_addr()?;
+    // An answer is one small write: waiting to fill a packet would only delay it.
+    let listener = listener.tap_io(|socket| {
+        // A socket that refuses the option still works, only slower.
+        let _ = socket.set_nodelay(true);
+    });
+    Ok(tokio::spawn(async move {
+        let closed = async move { while stopping.changed().await.is_ok() {} };
+        // axum's server retries accept errors itself and returns only after the signal.
+        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
+    }))
+}
+
+/// The two origins of a deployment.
+pub struct Routes {
+    /// Functions, deploys, sessions.
+    pub cloud: Router,
+    /// HTTP actions.
+    pub site: Router,
+}
+
+impl Routes {
+    /// Builds the routes, for serving or for tests that call them without a socket.
+    pub fn new(server: Server) -> Self {
+        let host = Arc::new(Host::new(server));
+        let actions = Router::new()
+            .route("/http", any(site::request))
+            .route("/http/", any(site::request))
+            .route("/http/{*path}", any(site::request));
+        let cloud = calls()
+            .merge(deploys())
+            .merge(operator())
+            .fallback(unknown)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(cors())
+            .merge(actions)
+            .with_state(host.clone());
+        let site = Router::new().fallback(site::request).with_state(host);
+        Self { cloud, site }
+    }
+}
+
+/// `convex-compat.md` section 4.1, and the sync protocol's place.
+fn calls() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/query", post(api::query).get(api::query_by_url))
+        .route("/api/query_ts", post(api::query_ts))
+        .route("/api/query_at_ts", post(api::query_at_ts))
+        .route("/api/query_batch", post(api::query_batch))
+        .route("/api/mutation", post(api::mutation))
+        .route("/api/action", post(api::action))
+        .route("/api/function", post(api::function))
+        .route("/api/run/{*id}", post(api::run))
+        .route("/api/{version}/sync", any(sync))
+        .route("/api/sync", any(sync))
+}
+
+/// `convex-compat.md` section 6.2.
+fn deploys() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/get_config_hashes", post(push::get_config_hashes))
+        .route("/api/deploy2/evaluate_schema", post(push::evaluate_schema))
+        .route("/api/deploy2/evaluate_push", post(push::evaluate_push))
+        .route("/api/deploy2/start_push", post(push::start_push))
+        .route("/api/deploy2/wait_for_schema", post(push::wait_for_schema))
+        .route("/api/deploy2/finish_push", post(push::finish_push))
+        .route("/api/deploy2/report_push_completed", post(push::report_push_completed))
+}
+
+/// `convex-compat.md` sections 4.4 and 6.14.
+fn operator() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/", get(admin::root))
+        .route("/version", get(admin::version))
+        .route("/instance_name", get(admin::instance_name))
+        .route("/instance_version", get(admin::version))
+        .route("/echo", post(admin::echo))
+        .route("/api/check_admin_key", get(admin::check_admin_key))
+        .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
+        .route("/api/v1/deployment_info", get(admin::deployment_info))
+        .route("/api/v1/list_environment_variables", get(admin::list_environment_variables))
+        .route("/api/list_environment_variables", get(admin::list_environment_variables))
+}
+
+/// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).
+fn cors() -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::mirror_request())
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_credentials(true)
+        .allow_methods([
+            Method::GET,
+            Method::POST,
+            Method::OPTIONS,
+            Method::PATCH,
+            Method::DELETE,
+            Method::PUT,
+        ])
+        .max_age(Duration::from_secs(86_400))
+}
+
+async fn sync() -> Response {
+    Failure::new(
+        StatusCode::NOT_IMPLEMENTED,
+        "NotSupported",
+        "The WebSocket sync protocol (ConvexReactClient, ConvexClient, most of the CLI's reads) is \
+         not supported by concave yet. ConvexHttpClient works.",
+    )
+    .into_response()
+}
+
+async fn unknown(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    if path.starts_with("/api/") {
+        return Failure::unsupported(format!("The endpoint {method} {path}")).into_response();
+    }
+    let message = format!("There is nothing at {path}. Functions are called under /api/.");
+    Failure::new(StatusCode::NOT_FOUND, "NotFound", message).into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let (method, path) = (request.method(), request.uri().path());
+    let message = format!("{path} does not take {method}.");
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message).into_response()
+}

@@ -1,0 +1,260 @@
+//! The whole server without V8: a fake behind the seam, requests without a socket.
+//!
+//! In: HTTP requests. Out: assertions on the responses.
+//! Invariant: the fake is as small as the seam; what it answers depends only on the call.
+
+mod calls;
+mod data;
+mod operator;
+mod push;
+mod shutdown;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use database::commit::{Database, Options};
+use database::deployment::{
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, CodeVersion, Tier, Visibility,
+};
+use database::error::{PushError, Refusal};
+use database::record::{
+    Call, FunctionError, FunctionKind, Functions, Given, LogLevel, LogLine, Observed, Outcome,
+    Reply, Timestamp, Usage, World,
+};
+use database::schema::Schema;
+use database::snapshot::Deployment;
+use database::validate::Validator;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tower::ServiceExt;
+
+use crate::{Event, Routes, Server, ServerConfig};
+
+/// The key of every test.
+const KEY: &str = "test|0123456789abcdef";
+
+/// A clock that moves one microsecond a look, and a seed that counts.
+struct Clock(AtomicU64);
+
+impl World for Clock {
+    fn now(&self) -> u64 {
+        self.0.fetch_add(1_000, Ordering::Relaxed)
+    }
+    fn seed(&self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.now().to_le_bytes());
+        seed
+    }
+}
+
+/// What a fake function does with a call.
+type Answer = dyn Fn(&Call) -> Result<Result<String, FunctionError>, Refusal> + Send + Sync;
+
+/// The seam, without V8.
+struct Fake {
+    database: Arc<Database>,
+    world: Arc<Clock>,
+    answer: Box<Answer>,
+    log_lines: Mutex<Vec<LogLine>>,
+    /// Bundles that were analyzed, in order.
+    analyzed: Mutex<Vec<Arc<Bundle>>>,
+    /// Replies that wait for the test.
+    held: Mutex<Option<Vec<(Reply, Outcome)>>>,
+}
+
+impl Functions for Fake {
+    fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
+        self.analyzed.lock().unwrap().push(bundle.clone());
+        let mut version = Sha256::new();
+        version.update(format!("{bundle:?}"));
+        let mut modules = std::collections::BTreeMap::new();
+        for (path, module) in &bundle.modules {
+            if module.source.contains("SYNTAX ERROR") {
+                return Err(PushError::new("BadModule", format!("{path}: syntax error")));
+            }
+            modules.insert(path.clone(), analyzed_module(&module.source));
+        }
+        let schema = bundle.schema.as_ref().map(|schema| Schema::from_json(&schema.source));
+        let schema = schema.transpose().map_err(|e| PushError::new(e.code, e.message))?;
+        Ok(Arc::new(Analysis {
+            version: CodeVersion(version.finalize().into()),
+            modules,
+            schema: schema.map(Arc::new),
+            definition_json: None,
+            auth_json: None,
+            tier: Tier::Evaluate { reason: "a fake has no snapshot".into() },
+            warnings: vec!["a fake warns".into()],
+        }))
+    }
+
+    fn activate(
+        &self,
+        bundle: Arc<Bundle>,
+        analysis: Arc<Analysis>,
+    ) -> Result<Timestamp, PushError> {
+        self.database.activate(Deployment { bundle, analysis }, self.world.now())
+    }
+
+    fn call(&self, call: Call, reply: Reply) {
+        let outcome = match (self.answer)(&call) {
+            Ok(result) => self.outcome(result),
+            Err(refusal) => return reply(Err(refusal)),
+        };
+        match &mut *self.held.lock().unwrap() {
+            Some(held) => held.push((reply, outcome)),
+            None => reply(Ok(outcome)),
+        }
+    }
+}
+
+impl Fake {
+    fn outcome(&self, result: Result<String, FunctionError>) -> Outcome {
+        Outcome {
+            result: result.map(Arc::from),
+            kind: FunctionKind::Query,
+            log_lines: self.log_lines.lock().unwrap().clone().into(),
+            ts: Timestamp(1),
+            reads: Arc::default(),
+            writes_digest: [0; 32],
+            observed: Observed::default(),
+            usage: Usage::default(),
+            journal: None,
+            cached: true,
+            retries: Vec::new(),
+            given: Given {
+                code: CodeVersion::default(),
+                snapshot: Timestamp(1),
+                seed: [0; 32],
+                now: 0,
+            },
+        }
+    }
+}
+
+/// One public query `list`, and routes or crons where the source says so.
+fn analyzed_module(source: &str) -> AnalyzedModule {
+    let any = r#"{"type":"any"}"#;
+    AnalyzedModule {
+        functions: vec![AnalyzedFunction {
+            name: "list".into(),
+            kind: FunctionKind::Query,
+            visibility: Some(Visibility::Public),
+            args_json: any.into(),
+            args: Validator::from_json(any).unwrap(),
+            returns_json: "null".into(),
+            returns: None,
+            position: None,
+        }],
+        http_routes: source.contains("httpRouter").then(Vec::new),
+        crons_json: source.contains("cronJobs").then(|| {
+            r#"{"tick":{"name":"a:list","args":[{}],"schedule":{"type":"interval"}}}"#.to_owned()
+        }),
+        reuse_context: false,
+    }
+}
+
+/// A server under test.
+struct Bench {
+    fake: Arc<Fake>,
+    cloud: Router,
+    site: Router,
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+/// A server whose functions answer with their arguments.
+fn echo() -> Bench {
+    bench(false, |call| Ok(Ok(call.args.json[1..call.args.json.len() - 1].to_owned())))
+}
+
+fn bench(
+    redact: bool,
+    answer: impl Fn(&Call) -> Result<Result<String, FunctionError>, Refusal> + Send + Sync + 'static,
+) -> Bench {
+    let (server, fake, events) = server(redact, Box::new(answer));
+    let Routes { cloud, site } = Routes::new(server);
+    Bench { fake, cloud, site, events }
+}
+
+fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Vec<Event>>>) {
+    let world = Arc::new(Clock(AtomicU64::new(1_700_000_000_000_000_000)));
+    let database = Arc::new(Database::new(Options::at(world.now())));
+    let fake = Arc::new(Fake {
+        database: database.clone(),
+        world: world.clone(),
+        answer,
+        log_lines: Mutex::default(),
+        analyzed: Mutex::default(),
+        held: Mutex::default(),
+    });
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let told = events.clone();
+    let config = ServerConfig {
+        admin_key: KEY.into(),
+        instance_name: "bench".into(),
+        cloud_origin: "http://127.0.0.1:3210".into(),
+        site_origin: "http://127.0.0.1:3211".into(),
+        redact,
+        world,
+        events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+        drain: Duration::from_millis(200),
+    };
+    (Server { database, functions: fake.clone(), config }, fake, events)
+}
+
+/// A response, read to its end.
+struct Got {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("not JSON: {}", self.body))
+    }
+
+    /// Status and code of a failure.
+    fn failure(&self) -> (u16, String) {
+        (self.status.as_u16(), self.json()["code"].as_str().unwrap_or_default().to_owned())
+    }
+}
+
+impl Bench {
+    async fn send(&self, request: Request<Body>) -> Got {
+        let response = self.cloud.clone().oneshot(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        Got { status: head.status, headers: head.headers, body }
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Body>) -> Got {
+        self.send(Request::post(path).body(body.into()).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Got {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    /// With an `Authorization` header.
+    async fn authorized(&self, method: Method, path: &str, (auth, body): (&str, String)) -> Got {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header(header::AUTHORIZATION, auth).body(Body::from(body));
+        self.send(request.unwrap()).await
+    }
+
+    /// As the operator.
+    async fn admin(&self, path: &str, body: Value) -> Got {
+        let with = (&*format!("Convex {KEY}"), body.to_string());
+        self.authorized(Method::POST, path, with).await
+    }
+}
+
+/// A `console.log` line.
+fn log_line(text: &str) -> LogLine {
+    LogLine { level: LogLevel::Log, messages: vec![text.to_owned()], truncated: false }
+}

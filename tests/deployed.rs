@@ -1,0 +1,177 @@
+//! A running deployment for tests: a database, a host, and functions written in plain JavaScript
+//! against the bare ABI, so that no npm package is needed.
+//!
+//! In: module sources. Out: outcomes. Invariant: the builder is the real binary's hidden command.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+
+use concave::world::SeededWorld;
+use database::commit::{Database, Options};
+use database::deployment::{Bundle, Environment, Module};
+use database::error::{PushError, Refusal};
+use database::record::{
+    Arguments, Call, Caller, Expect, FunctionPath, Functions as _, Identity, Outcome,
+};
+use functions::{Config, Helper, Host};
+
+/// What `query(…)` and `mutation(…)` of npm's `convex/server` come down to.
+pub const ABI: &str = r#"
+const wrap = (flag, method) => (handler, visibility = "isPublic") => ({
+    [flag]: true, [visibility]: true, _handler: handler,
+    exportArgs: () => '{"type":"any"}', exportReturns: () => "null",
+    [method]: async (text) => {
+        const result = await handler(db, JSON.parse(text)[0]);
+        return JSON.stringify(result === undefined ? null : result);
+    },
+});
+export const query = wrap("isQuery", "invokeQuery");
+export const mutation = wrap("isMutation", "invokeMutation");
+const call = async (op, args) => JSON.parse(await Convex.asyncSyscall("1.0/" + op, JSON.stringify(args)));
+const stream = (source, operators = []) => {
+    const text = JSON.stringify({ query: { source, operators } });
+    return JSON.parse(Convex.syscall("1.0/queryStream", text)).queryId;
+};
+export const db = {
+    call,
+    get: (id) => call("get", { id, isSystem: false }),
+    insert: async (table, value) => (await call("insert", { table, value }))._id,
+    patch: (id, value) => call("shallowMerge", { id, value }),
+    replace: (id, value) => call("replace", { id, value }),
+    remove: (id) => call("remove", { id }),
+    runMutation: (name, args) => call("runUdf", { udfType: "mutation", name, args }),
+    runQuery: (name, args) => call("runUdf", { udfType: "query", name, args }),
+    async all(source, operators) {
+        const queryId = stream(source, operators);
+        const found = [];
+        for (;;) {
+            const { value, done } = await call("queryStreamNext", { queryId });
+            if (done) return found;
+            found.push(value);
+        }
+    },
+    table: (tableName, operators) =>
+        db.all({ type: "FullTableScan", tableName, order: "asc" }, operators),
+    index: (indexName, range, operators, order = "asc") =>
+        db.all({ type: "IndexRange", indexName, range, order }, operators),
+};
+"#;
+
+/// A deployment under test.
+pub struct Deployed {
+    pub host: Arc<Host>,
+    pub database: Arc<Database>,
+    requests: AtomicU64,
+}
+
+impl Deployed {
+    /// Pushes `modules` (path without extension, source); each may `import … from "./abi.js"`.
+    pub fn with(modules: &[(&str, &str)]) -> Self {
+        let deployed = Self::empty();
+        deployed.push(modules).expect("the modules are fine");
+        deployed
+    }
+
+    /// A host with nothing deployed.
+    pub fn empty() -> Self {
+        let world = Arc::new(SeededWorld::new(1));
+        let options = Options { now: 1_700_000_000_000_000_000, ..Options::default() };
+        let database = Arc::new(Database::new(options));
+        let config = Config { threads: 2, helper: helper() };
+        let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
+        Self { host, database, requests: AtomicU64::new(1) }
+    }
+
+    /// Pushes modules over whatever serves.
+    pub fn push(&self, modules: &[(&str, &str)]) -> Result<(), PushError> {
+        self.push_bundle(bundle(modules))
+    }
+
+    /// Pushes a bundle.
+    pub fn push_bundle(&self, bundle: Bundle) -> Result<(), PushError> {
+        let bundle = Arc::new(bundle);
+        let analysis = self.host.analyze(Arc::clone(&bundle))?;
+        self.host.activate(bundle, analysis)?;
+        Ok(())
+    }
+
+    /// Starts a call; the answer comes on the channel.
+    pub fn start(&self, call: Call) -> mpsc::Receiver<Result<Outcome, Refusal>> {
+        let (send, answer) = mpsc::channel();
+        self.host.call(call, Box::new(move |outcome| drop(send.send(outcome))));
+        answer
+    }
+
+    /// A call as `/api/function` makes it.
+    pub fn make(&self, path: &str, args: &str) -> Call {
+        let path = FunctionPath::parse(path).expect("a path");
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        Call {
+            args: Arguments::parse(&path, args).expect("arguments"),
+            path,
+            expect: Expect::Any,
+            identity: Identity::Admin,
+            caller: Caller::HttpApi,
+            request_id: format!("{number:016x}").into(),
+            at: None,
+            journal: None,
+        }
+    }
+
+    /// Runs a function to its end.
+    pub fn run(&self, path: &str, args: &str) -> Outcome {
+        self.start(self.make(path, args)).recv().expect("an answer").expect("no refusal")
+    }
+
+    /// The JSON text of a function that must succeed.
+    pub fn value(&self, path: &str, args: &str) -> String {
+        match self.run(path, args).result {
+            Ok(text) => text.to_string(),
+            Err(error) => panic!("{path} failed: {}", error.message),
+        }
+    }
+
+    /// The error text of a function that must fail.
+    pub fn error(&self, path: &str, args: &str) -> String {
+        match self.run(path, args).result {
+            Ok(text) => panic!("{path} gave {text}"),
+            Err(error) => error.message,
+        }
+    }
+}
+
+impl Drop for Deployed {
+    fn drop(&mut self) {
+        self.host.shutdown();
+    }
+}
+
+/// The builder's process.
+pub fn helper() -> Helper {
+    Helper {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
+        arguments: vec!["snapshot-builder".into()],
+    }
+}
+
+/// A bundle of plain modules plus `abi.js`.
+pub fn bundle(modules: &[(&str, &str)]) -> Bundle {
+    let mut bundle =
+        Bundle { import_time_ms: 1_600_000_000_000, import_seed: [9; 32], ..Bundle::default() };
+    for (name, source) in modules.iter().copied().chain([("abi", ABI)]) {
+        let path: Arc<str> = format!("{name}.js").into();
+        let module = Module {
+            path: Arc::clone(&path),
+            source: source.into(),
+            source_map: None,
+            environment: Environment::Isolate,
+        };
+        match name {
+            "schema" => bundle.schema = Some(module),
+            _ => drop(bundle.modules.insert(path, module)),
+        }
+    }
+    bundle
+}
+

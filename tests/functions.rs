@@ -1,0 +1,116 @@
+//! What a function can do and what it is told when it fails: the syscall ABI, errors, nesting.
+
+use crate::deployed::Deployed;
+
+const NOTES: &str = r#"
+import { query, mutation, db } from "./abi.js";
+export const add = mutation((db, { text }) => db.insert("notes", { text }));
+export const list = query(async (db) => (await db.table("notes")).map((note) => note.text));
+export const get = query((db, { id }) => db.get(id));
+export const edit = mutation(async (db, { id, text }) => { await db.patch(id, { text }); });
+export const remove = mutation(async (db, { id }) => { await db.remove(id); });
+export const secret = query(() => 42, "isInternal");
+export const writes_in_query = query((db) => db.insert("notes", { text: "no" }));
+export const throws = query(() => { throw new TypeError("bad thing"); });
+export const throws_text = query(() => { throw "just text"; });
+export const throws_null = mutation(async () => { throw null; });
+export const never = query(() => new Promise(() => {}));
+export const unhandled = query(() => { Promise.reject(new Error("nobody caught me")); return 1; });
+export const logs = query(() => { console.log("a", 1, { b: [2] }); console.warn("careful"); });
+export const half = mutation(async (db) => {
+    await db.insert("notes", { text: "half" });
+    throw new Error("after the write");
+});
+export const nests = mutation(async (db) => {
+    await db.insert("notes", { text: "outer" });
+    try { await db.runMutation("notes:half", {}); } catch (e) { return e.message.includes("after"); }
+});
+export const sees_own = mutation(async (db) => {
+    await db.insert("notes", { text: "own" });
+    return await db.runQuery("notes:list", {});
+});
+export const forever = mutation((db) => db.runMutation("notes:forever", {}));
+"#;
+
+fn notes() -> Deployed {
+    Deployed::with(&[("notes", NOTES)])
+}
+
+#[test]
+fn documents_come_back_as_they_went_in() {
+    let deployed = notes();
+    let id = deployed.value("notes:add", r#"{"text":"hello"}"#);
+    assert_eq!(deployed.value("notes:list", "{}"), r#"["hello"]"#);
+    let document = deployed.value("notes:get", &format!(r#"{{"id":{id}}}"#));
+    assert!(document.contains(r#""text":"hello""#) && document.contains(&id), "{document}");
+    deployed.value("notes:edit", &format!(r#"{{"id":{id},"text":"bye"}}"#));
+    assert_eq!(deployed.value("notes:list", "{}"), r#"["bye"]"#);
+    deployed.value("notes:remove", &format!(r#"{{"id":{id}}}"#));
+    assert_eq!(deployed.value("notes:list", "{}"), "[]");
+}
+
+#[test]
+fn a_failed_mutation_leaves_nothing() {
+    let deployed = notes();
+    let error = deployed.error("notes:half", "{}");
+    assert!(error.starts_with("Uncaught Error: after the write\n    at "), "{error}");
+    assert!(error.contains("convex:/notes.js:"), "{error}");
+    assert_eq!(deployed.value("notes:list", "{}"), "[]");
+}
+
+#[test]
+fn a_nested_mutation_that_fails_is_undone_and_its_caller_goes_on() {
+    let deployed = notes();
+    assert_eq!(deployed.value("notes:nests", "{}"), "true");
+    assert_eq!(deployed.value("notes:list", "{}"), r#"["outer"]"#);
+    assert_eq!(deployed.value("notes:sees_own", "{}"), r#"["outer","own"]"#);
+}
+
+#[test]
+fn endless_nesting_hits_its_limit() {
+    let error = notes().error("notes:forever", "{}");
+    assert!(error.contains("call depth limit exceeded"), "{error}");
+}
+
+#[test]
+fn queries_do_not_write() {
+    let error = notes().error("notes:writes_in_query", "{}");
+    assert!(error.contains("queries only read"), "{error}");
+}
+
+#[test]
+fn whatever_is_thrown_becomes_a_text() {
+    let deployed = notes();
+    let error = deployed.error("notes:throws", "{}");
+    assert!(error.starts_with("Uncaught TypeError: bad thing\n    at "), "{error}");
+    assert_eq!(deployed.error("notes:throws_text", "{}"), "Uncaught just text");
+    assert_eq!(deployed.error("notes:throws_null", "{}"), "Uncaught null");
+    let error = deployed.error("notes:never", "{}");
+    assert!(error.starts_with("Returned promise will never resolve"), "{error}");
+    let error = deployed.error("notes:unhandled", "{}");
+    assert!(error.starts_with("Uncaught Error: nobody caught me"), "{error}");
+}
+
+#[test]
+fn console_lines_come_in_convex_format() {
+    let outcome = notes().run("notes:logs", "{}");
+    let lines: Vec<_> = outcome.log_lines.iter().map(database::record::LogLine::client_text).collect();
+    assert_eq!(lines, ["[LOG] a 1 { b: [ 2 ] }", "[WARN] careful"]);
+}
+
+#[test]
+fn internal_functions_do_not_exist_for_the_public() {
+    use database::record::{Expect, FunctionKind, Identity};
+    let deployed = notes();
+    let mut call = deployed.make("notes:secret", "{}");
+    assert_eq!(deployed.value("notes:secret", "{}"), "42");
+    call.identity = Identity::Anonymous;
+    call.expect = Expect::Kind(FunctionKind::Query);
+    let outcome = deployed.start(call).recv().unwrap().unwrap();
+    let error = outcome.result.unwrap_err().message;
+    assert!(error.starts_with("Could not find public function for 'notes:secret'."), "{error}");
+    let mut call = deployed.make("notes:list", "{}");
+    call.expect = Expect::Kind(FunctionKind::Mutation);
+    let error = deployed.start(call).recv().unwrap().unwrap().result.unwrap_err().message;
+    assert_eq!(error, "Trying to execute notes:list as Mutation, but it is defined as Query.");
+}
