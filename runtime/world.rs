@@ -49,11 +49,14 @@ pub struct SeededWorld {
 /// One look at a [`SeededWorld`]'s clock to the next, nanoseconds.
 const STEP_NS: u64 = 1_000_000;
 
+/// The first look at a [`SeededWorld`]'s clock: 14 November 2023.
+const START_NS: u64 = 1_700_000_000_000_000_000;
+
 impl SeededWorld {
-    /// A world that starts at `now`, nanoseconds since the Unix epoch.
-    pub fn new(seed: u64, now: u64) -> Self {
+    /// The world of a seed.
+    pub fn new(seed: u64) -> Self {
         let key = Sha256::digest(seed.to_le_bytes()).into();
-        Self { now: AtomicU64::new(now), seeds: Seeds::new(key) }
+        Self { now: AtomicU64::new(START_NS), seeds: Seeds::new(key) }
     }
 }
 
@@ -99,11 +102,11 @@ mod tests {
     #[test]
     fn a_seeded_world_repeats_itself() {
         let walk = |seed| {
-            let world = SeededWorld::new(seed, 7);
+            let world = SeededWorld::new(seed);
             (0..3).map(|_| (world.now(), world.seed())).collect::<Vec<_>>()
         };
         assert_eq!(walk(1), walk(1));
         assert_ne!(walk(1)[0].1, walk(2)[0].1);
-        assert_eq!(walk(1)[2].0, 7 + 2 * STEP_NS);
+        assert_eq!(walk(1)[2].0, START_NS + 2 * STEP_NS);
     }
 }

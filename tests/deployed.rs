@@ -76,8 +76,7 @@ impl Deployed {
     /// A host with nothing deployed.
     pub fn empty() -> Self {
         let world = Arc::new(SeededWorld::new(1));
-        let options = Options { now: 1_700_000_000_000_000_000, ..Options::default() };
-        let database = Arc::new(Database::new(options));
+        let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
         let config = Config { threads: 2, helper: helper() };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, requests: AtomicU64::new(1) }

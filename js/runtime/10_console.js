@@ -1,9 +1,9 @@
 // `console`: log lines of a function.
 //
-// In: any values. Out: `host.log(level, parts)`, one call a line; group, counts and timers live in
-// `__concave.call.console`, which `begin` empties. Invariant: logging never throws, never runs a getter,
-// and its cost is bounded whatever is logged (depth, items, length); strings at top level are
-// printed as they are, everything else as Node prints it.
+// In: any values. Out: `host.log(level, parts)`, one call a line; groups, counts and timers live in
+// `__concave.call.console`, which `begin` empties. Invariant: logging never throws, runs no
+// getter but an error's `stack`, and its cost is bounded whatever is logged (depth, items, length);
+// strings at top level are printed as they are, everything else much as Node prints it.
 ((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
@@ -15,7 +15,7 @@
     const opened = () => (prelude.call.console ??= { __proto__: null, indent: 0,
       timers: undefined, counts: undefined });
 
-    const inspect = makeInspector();
+    const inspect = (value) => inspector()(value);
 
     const write = (level, values) => {
       const parts = [];
@@ -65,7 +65,7 @@
       },
       dir(value) { write('LOG', [typeof value === 'string' ? inspect(value) : value]); },
       dirxml(...values) { write('LOG', values); },
-      table(data) { write('LOG', [table(data)]); },
+      table(data) { write('LOG', [table()(data)]); },
       group(...values) {
         if (values.length > 0) write('LOG', values);
         opened().indent++;
@@ -132,7 +132,7 @@
     const isIndex = (key) => typeof key === 'string'
       && apply(primordials.RegExpExec, /^(0|[1-9][0-9]*)$/, [key]) !== null;
 
-    function makeInspector() {
+    const inspector = section(() => {
       const { StringIncludes, StringSlice, StringIndexOf, getOwnPropertyDescriptor } = primordials;
       const { ObjectToString, ObjectHasOwn, SymbolToStringTag, getPrototypeOf } = primordials;
       const push = (list, item) => { apply(ArrayPush, list, [item]); };
@@ -278,12 +278,14 @@
         if (primordials.isArray(value)) return array(run, value);
         const known = tag === '[object Object]' ? undefined : builtin(value, tag);
         if (known === undefined) return plain(run, value, undefined);
-        if (known.map) return collection(run, value, ' => ', prefix(value, 'Map', `(${known.size})`));
-        if (known.set) return collection(run, value, '', prefix(value, 'Set', `(${known.size})`));
+        const size = `(${known.size})`;
+        if (known.map) return collection(run, value, ' => ', prefix(value, 'Map', size));
+        if (known.set) return collection(run, value, '', prefix(value, 'Set', size));
         if (known.typed) return array(run, value, known);
         if (known.error) return error(run, value);
         if (known.items !== undefined) {
-          return braces(run, prefix(value, known.name), known.items, members(run, value, undefined));
+          const own = members(run, value, undefined);
+          return braces(run, prefix(value, known.name), known.items, own);
         }
         return plain(run, value, known.text, known.skip);
       };
@@ -473,7 +475,7 @@
       };
 
       return inspect;
-    }
+    });
 
     /** Recognises built-in objects by their internal slots, through captured getters. */
     function makeBuiltins() {
@@ -548,9 +550,7 @@
     }
 
     /** `console.table`: rows and columns, plain ASCII; anything that is no table is inspected. */
-    const table = makeTable();
-
-    function makeTable() {
+    const table = section(() => {
       const { StringPadEnd, isObject, ownKeys } = primordials;
       const push = (list, item) => { apply(ArrayPush, list, [item]); };
 
@@ -602,7 +602,9 @@
         }
         if (values.length > 0) {
           push(columns, 'Values');
-          for (let at = 1; at < values.length; at++) rows[at][columns.length - 1] = values[at] ?? '';
+          for (let at = 1; at < values.length; at++) {
+            rows[at][columns.length - 1] = values[at] ?? '';
+          }
         }
         return rows;
       };
@@ -628,7 +630,7 @@
           return inspect(data);
         }
       };
-    }
+    });
 
     return { __proto__: null, console };
   }));

@@ -1,9 +1,9 @@
 // TextEncoder, TextDecoder, atob, btoa, and the one base64 codec of the prelude.
 //
 // In: strings and buffers; `host.utf8Encode`, `host.textDecode`, `host.encodingLabel`. Out: the
-// globals, and `__concave.encoding()` with `base64()` and `bytesOf` for other files. Invariant: results are
-// those of the Encoding and Infra standards; where streaming is not offered (multi-byte encodings
-// other than UTF-8 and UTF-16) the call says so instead of giving wrong text.
+// globals, and `__concave.encoding()` with `base64()` and `bytesOf` for other files. Invariant:
+// results are those of the Encoding and Infra standards; where streaming is not offered (multi-byte
+// encodings other than UTF-8 and UTF-16) the call says so instead of giving wrong text.
 ((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
@@ -152,7 +152,7 @@
       return TextDecoder;
     }
 
-    /** How many bytes at the end of a chunk belong to a character that goes on in the next chunk. */
+    /** How many bytes at the end of a chunk belong to a character that goes on in the next. */
     function makeTails() {
       const { apply: call, StringIncludes, TypeError } = primordials;
       const stateful = ' gbk gb18030 big5 euc-jp iso-2022-jp shift_jis euc-kr ';
@@ -199,7 +199,7 @@
       return { check, length };
     }
 
-    function makeBase64() {
+    const base64 = section(() => {
       const { SyntaxError, Uint8Array, uncurry } = primordials;
       const codeAt = uncurry(primordials.StringCharCodeAt);
       const subarray = uncurry(primordials.TypedArraySubarray);
@@ -345,9 +345,8 @@
         return encode(bytes, false, true);
       };
       return { encode, decode, decodeAll, atob, btoa };
-    }
+    });
 
-    const base64 = section(makeBase64);
     return { __proto__: null, bytesOf, base64,
       TextEncoder: makeEncoder(), TextDecoder: makeDecoder() };
   });

@@ -9,7 +9,6 @@
   const { apply, lazy, section } = primordials;
 
   const classes = section(() => {
-    const events = makeEvents();
     const DOMException = makeDOMException();
 
     function makeDOMException() {
@@ -58,7 +57,7 @@
       return DOMException;
     }
 
-    function makeEvents() {
+    const events = section(() => {
       const { ArrayPush, ArraySlice, ArraySplice, TypeError, isObject } = primordials;
       const { Promise, PromiseReject, SymbolToStringTag, install } = primordials;
       const inner = { __proto__: null };
@@ -216,9 +215,10 @@
         get [SymbolToStringTag]() { return 'EventTarget'; }
       }
       return { __proto__: null, Event, CustomEvent, EventTarget, inner };
-    }
+    });
 
-    function makeSignals({ Event, EventTarget, inner }) {
+    const signals = section(() => {
+      const { Event, EventTarget, inner } = events();
       const { ArrayPush, TypeError, defineProperty, isObject } = primordials;
       const { SymbolIterator, SymbolToStringTag } = primordials;
       const key = {};
@@ -306,10 +306,10 @@
       }
       defineProperty(AbortSignal, 'length', { __proto__: null, value: 0, configurable: true });
       return { __proto__: null, AbortSignal, AbortController };
-    }
+    });
 
-    const { Event, CustomEvent, EventTarget } = events;
-    const { AbortSignal, AbortController } = makeSignals(events);
+    const { Event, CustomEvent, EventTarget } = events();
+    const { AbortSignal, AbortController } = signals();
     return { __proto__: null, DOMException, Event, CustomEvent, EventTarget, AbortSignal,
       AbortController };
   });

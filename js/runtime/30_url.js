@@ -9,11 +9,11 @@
   const { apply, lazy, section } = primordials;
 
   lazy(['URL', 'URLSearchParams'], section(() => {
-    const inner = { __proto__: null, form: makeForm() };
-    const URLSearchParams = makeSearchParams(inner);
-    const URL = makeURL(inner, URLSearchParams);
+    // What the two classes know of each other.
+    const inner = { __proto__: null };
 
-    function makeURL(inner, URLSearchParams) {
+    const locator = section(() => {
+      const URLSearchParams = query();
       const { TypeError, JSONStringify, SymbolToStringTag } = primordials;
       // Places in the host's list of parts.
       const HREF = 0, PROTOCOL = 1, USERNAME = 2, PASSWORD = 3, HOST = 4, HOSTNAME = 5;
@@ -101,12 +101,12 @@
         }
       }
       return URL;
-    }
+    });
 
-    function makeSearchParams(inner) {
+    const query = section(() => {
       const { ArrayPush, ArraySort, ArraySplice, StringSlice, StringStartsWith } = primordials;
       const { SymbolIterator, SymbolToStringTag, TypeError, isObject } = primordials;
-      const { form } = inner;
+      const { format, parse } = form();
       const text = (value) => apply(primordials.StringToWellFormed, `${value}`, []);
       const push = (list, item) => { apply(ArrayPush, list, [item]); };
       const need = (given, count) => {
@@ -122,7 +122,9 @@
           const open = isObject(step.value) ? step.value[SymbolIterator] : undefined;
           if (typeof open !== 'function') throw new TypeError('A query pair is not iterable');
           const parts = apply(open, step.value, []);
-          for (let part = parts.next(); !part.done; part = parts.next()) push(pair, text(part.value));
+          for (let part = parts.next(); !part.done; part = parts.next()) {
+            push(pair, text(part.value));
+          }
           if (pair.length !== 2) throw new TypeError('A query pair has a name and a value');
           push(pairs, pair);
         }
@@ -148,7 +150,7 @@
           return iterable ? fromPairs(init, method) : fromRecord(init);
         }
         const query = text(init);
-        return form.parse(apply(StringStartsWith, query, ['?'])
+        return parse(apply(StringStartsWith, query, ['?'])
           ? apply(StringSlice, query, [1]) : query);
       };
 
@@ -166,7 +168,7 @@
 
         constructor(init = '') { this.#pairs = read(init); }
 
-        #change() { this.#changed?.(form.format(this.#pairs)); }
+        #change() { this.#changed?.(format(this.#pairs)); }
 
         #drop(name, value) {
           const wanted = text(name);
@@ -256,7 +258,7 @@
         entries() { return new Iteration(this, (pair) => [pair[0], pair[1]]); }
         keys() { return new Iteration(this, (pair) => pair[0]); }
         values() { return new Iteration(this, (pair) => pair[1]); }
-        toString() { return form.format(this.#pairs); }
+        toString() { return format(this.#pairs); }
         get [SymbolToStringTag]() { return 'URLSearchParams'; }
 
         [prelude.shown]() {
@@ -277,7 +279,7 @@
         __proto__: null, value: 0, configurable: true,
       });
       return URLSearchParams;
-    }
+    });
 
     /** The class of the iterators: live, as the standard wants. */
     function makeIteration(pairAt) {
@@ -308,7 +310,7 @@
     }
 
     /** application/x-www-form-urlencoded. */
-    function makeForm() {
+    const form = section(() => {
       const { ArrayPush, StringCharCodeAt, StringIncludes, StringIndexOf } = primordials;
       const { StringSlice, encodeURIComponent, uncurry } = primordials;
       const codeAt = uncurry(StringCharCodeAt);
@@ -388,8 +390,8 @@
         return result;
       };
       return { parse, format };
-    }
+    });
 
-    return { __proto__: null, URL, URLSearchParams };
+    return { __proto__: null, URL: locator(), URLSearchParams: query() };
   }));
 })(globalThis.__concave);

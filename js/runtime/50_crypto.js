@@ -60,9 +60,9 @@
     /** The methods of Web Crypto that are not offered. */
     function makeMissing() {
       const refuse = (name) => {
-        throw prelude.domException(`crypto.subtle.${name} is not supported in queries and mutations; `
-          + 'crypto.subtle.digest, crypto.getRandomValues and crypto.randomUUID are.',
-        'NotSupportedError');
+        const text = `crypto.subtle.${name} is not supported in queries and mutations; `
+          + 'crypto.subtle.digest, crypto.getRandomValues and crypto.randomUUID are.';
+        throw prelude.domException(text, 'NotSupportedError');
       };
       return {
         async encrypt() { refuse('encrypt'); },
@@ -85,7 +85,8 @@
       const integers = ' Int8Array Uint8Array Uint8ClampedArray Int16Array Uint16Array Int32Array '
         + 'Uint32Array BigInt64Array BigUint64Array ';
       if (tag === undefined || !apply(StringIncludes, integers, [` ${tag} `])) {
-        throw prelude.domException('getRandomValues takes an array of integers', 'TypeMismatchError');
+        const text = 'getRandomValues takes an array of integers';
+        throw prelude.domException(text, 'TypeMismatchError');
       }
       const bytes = prelude.encoding().bytesOf(array);
       if (bytes.length > 65536) {

@@ -81,7 +81,7 @@
       throw new primordials.TypeError('The callback is not a function');
     };
 
-    function makeBinary() {
+    const binary = section(() => {
       const { SyntaxError, TypeError, TypedArrayTag, Uint8Array: Bytes, uncurry } = primordials;
       const codeAt = uncurry(primordials.StringCharCodeAt);
       const slice = uncurry(primordials.TypedArraySlice);
@@ -126,7 +126,8 @@
       const setFromBase64 = (target, string, options) => {
         needBytes(target);
         needText(string);
-        const { read, written, error } = prelude.encoding().base64().decode(string, rules(options), target);
+        const { decode } = prelude.encoding().base64();
+        const { read, written, error } = decode(string, rules(options), target);
         if (error !== undefined) throw error;
         return { read, written };
       };
@@ -179,7 +180,7 @@
         return text;
       };
       return { fromBase64, setFromBase64, toBase64, fromHex, setFromHex, toHex };
-    }
+    });
 
     function makeEscape() {
       const { StringCharCodeAt, StringIncludes, StringPadStart, TypeError } = primordials;
@@ -246,7 +247,7 @@
       };
 
       return (items) => {
-        if (items === undefined || items === null) throw new TypeError('The items are not iterable');
+        if (items === undefined || items === null) throw new TypeError('Nothing to iterate over');
         let sum = 0n;
         let special;
         let onlyMinusZero = true;
@@ -326,7 +327,7 @@
       };
     }
 
-    return { __proto__: null, needHeld, needFunction, binary: makeBinary(),
+    return { __proto__: null, needHeld, needFunction, binary: binary(),
       escape: makeEscape(), sum: makeSum(), concat: makeConcat() };
   });
 })(globalThis.__concave);

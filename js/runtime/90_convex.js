@@ -37,7 +37,8 @@
 
   lazy(['process'], section(() => {
     const readOnly = (_target, key) => {
-      throw new primordials.TypeError(`process.env.${prelude.errors().asText(key)} cannot be changed by a function; `
+      const name = prelude.errors().asText(key);
+      throw new primordials.TypeError(`process.env.${name} cannot be changed by a function; `
         + 'set environment variables on the deployment');
     };
     const env = (key) => (typeof key === 'string' ? host.env(key) : undefined);
@@ -63,7 +64,9 @@
     const isError = (value) => {
       const { ErrorPrototype, ObjectToString, SymbolToStringTag, getPrototypeOf } = primordials;
       if (typeof value !== 'object' || value === null) return false;
-      if (!(SymbolToStringTag in value)) return apply(ObjectToString, value, []) === '[object Error]';
+      if (!(SymbolToStringTag in value)) {
+        return apply(ObjectToString, value, []) === '[object Error]';
+      }
       for (let owner = getPrototypeOf(value); owner !== null; owner = getPrototypeOf(owner)) {
         if (owner === ErrorPrototype) return true;
       }

@@ -162,8 +162,7 @@ impl Client {
         let request =
             request.body(Full::new(body)).map_err(|_| ClientError::Address { url: url() })?;
         let exchange = async {
-            let unreachable =
-                |cause: String| ClientError::Unreachable { url: url(), cause };
+            let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
             let response =
                 self.connections.request(request).await.map_err(|e| unreachable(root_cause(&e)))?;
             let status = response.status();

@@ -18,7 +18,7 @@ pub const FOLDER: &str = "_generated";
 /// What the files are made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct App {
-    /// Entry modules relative to the functions folder, with their extensions: `dir/mod.ts`.
+    /// Entry modules relative to the functions folder, with an extension: `dir/mod.js`.
     pub modules: Vec<String>,
     /// Whether there is a `schema.ts`.
     pub has_schema: bool,
@@ -97,7 +97,7 @@ fn type_of(validator: &Value) -> String {
 fn header(what: &str) -> String {
     format!(
         "/* eslint-disable */\n/**\n * {what}\n *\n * Generated at every push: edits are lost. \
-         To generate it again: `concave dev`, `concave push` or `npx convex dev`.\n * @module\n \
+         To generate it again:\n * `concave dev`, `concave push` or `npx convex dev`.\n * @module\n \
          */\n\n"
     )
 }
@@ -155,12 +155,56 @@ fn identifier(module: &str) -> String {
 
 /// Words that cannot name an import, and names that the file itself declares.
 const RESERVED: &[&str] = &[
-    "api", "await", "break", "case", "catch", "class", "components", "const", "continue",
-    "debugger", "default", "delete", "do", "else", "enum", "export", "extends", "false", "finally",
-    "for", "fullApi", "function", "if", "implements", "import", "in", "instanceof", "interface",
-    "internal", "let", "new", "null", "package", "private", "protected", "public", "return",
-    "static", "super", "switch", "this", "throw", "true", "try", "typeof", "var", "void", "while",
-    "with", "yield",
+    "api",
+    "await",
+    "break",
+    "case",
+    "catch",
+    "class",
+    "components",
+    "const",
+    "continue",
+    "debugger",
+    "default",
+    "delete",
+    "do",
+    "else",
+    "enum",
+    "export",
+    "extends",
+    "false",
+    "finally",
+    "for",
+    "fullApi",
+    "function",
+    "if",
+    "implements",
+    "import",
+    "in",
+    "instanceof",
+    "interface",
+    "internal",
+    "let",
+    "new",
+    "null",
+    "package",
+    "private",
+    "protected",
+    "public",
+    "return",
+    "static",
+    "super",
+    "switch",
+    "this",
+    "throw",
+    "true",
+    "try",
+    "typeof",
+    "var",
+    "void",
+    "while",
+    "with",
+    "yield",
 ];
 
 const API_JS: &str = r#"import { anyApi, componentsGeneric } from "convex/server";

@@ -194,7 +194,8 @@ fn grid(rows: &[Value]) -> String {
 /// The id first, then the fields by name, the creation time last.
 fn columns(rows: &[Value]) -> Vec<&str> {
     let names = rows.iter().filter_map(Value::as_object).flat_map(|row| row.keys());
-    let mut columns: Vec<_> = names.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
+    let mut columns: Vec<_> =
+        names.map(String::as_str).collect::<BTreeSet<_>>().into_iter().collect();
     columns.sort_by_key(|name| match *name {
         "_id" | "name" => 0,
         "_creationTime" => 2,

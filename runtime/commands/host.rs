@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::commit::{Database, Options as DatabaseOptions};
-use database::limits;
 use database::record::World;
 use functions::{Config, Helper};
 use server::{Events, Listeners, Server, ServerConfig, Stopped};
@@ -103,11 +102,7 @@ impl Running {
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
-        let database = Arc::new(Database::new(DatabaseOptions {
-            history_bytes: limits::HISTORY_BYTES,
-            cache_bytes: limits::CACHE_BYTES,
-            now: world.now(),
-        }));
+        let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let config = Config { threads, helper: helper() };
         let functions = functions::Host::start(config, database.clone(), world.clone())
@@ -210,7 +205,7 @@ mod tests {
 
     #[test]
     fn made_up_keys_are_usable_and_differ() {
-        let world = SeededWorld::new(1, 0);
+        let world = SeededWorld::new(1);
         let (one, other) = (fresh_key(&world), fresh_key(&world));
         assert_ne!(one, other);
         assert_eq!(one.len(), "concave|".len() + 64);

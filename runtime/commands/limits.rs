@@ -41,9 +41,7 @@ fn as_json() -> String {
 
 /// Name, number and unit in columns, the reason below each.
 fn as_text() -> String {
-    let widest = |width: fn(&Limit) -> usize| {
-        TABLE.iter().map(width).max().unwrap_or_default()
-    };
+    let widest = |width: fn(&Limit) -> usize| TABLE.iter().map(width).max().unwrap_or_default();
     let (names, values) = (widest(|l| l.name.len()), widest(|l| grouped(l.value).len()));
     let rows = TABLE.iter().map(|limit| {
         let (name, value, unit) = (limit.name, grouped(limit.value), unit(limit.unit));

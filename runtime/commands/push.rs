@@ -289,7 +289,7 @@ fn start_push(
         "dryRun": false,
         "functions": "convex/",
         "appDefinition": {
-            "definition": sent(&output.definition),
+            "definition": output.definition.as_ref().map(sent),
             "dependencies": [],
             "schema": output.schema.as_ref().map(sent),
             "changedModules": changed,
@@ -361,9 +361,7 @@ fn summary(start: &Value, finished: &Value) -> Pushed {
     warnings.extend(host["withoutSnapshot"].as_str().map(str::to_owned));
     Pushed {
         version: host["version"].as_str().unwrap_or_default().to_owned(),
-        functions: functions
-            .map(|module| module["functions"].as_array().map_or(0, Vec::len))
-            .sum(),
+        functions: functions.map(|module| module["functions"].as_array().map_or(0, Vec::len)).sum(),
         unchanged: host["unchanged"] == Value::Bool(true),
         changes: changes(&finished["componentDiffs"][""]),
         warnings,

@@ -42,7 +42,9 @@ pub struct Arguments {
 #[derive(Debug, Error)]
 pub enum RunError {
     /// The argument is not JSON.
-    #[error("The arguments are not a JSON object: {cause}. Write them like '{{\"name\": \"Ada\"}}'.")]
+    #[error(
+        "The arguments are not a JSON object: {cause}. Write them like '{{\"name\": \"Ada\"}}'."
+    )]
     Arguments {
         /// Where and why.
         cause: String,

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::event::{EventKind, ModifyKind};
@@ -21,8 +22,25 @@ const QUIET: Duration = Duration::from_millis(30);
 pub struct Watch {
     watcher: RecommendedWatcher,
     changes: mpsc::UnboundedReceiver<PathBuf>,
-    functions_dir: PathBuf,
+    sources: Arc<Mutex<Sources>>,
     folders: BTreeSet<PathBuf>,
+}
+
+/// What is watched.
+struct Sources {
+    functions_dir: PathBuf,
+    /// Files outside of it, and folders whose files matter.
+    outside: BTreeSet<PathBuf>,
+}
+
+impl Sources {
+    fn hold(&self, path: &Path) -> bool {
+        let named = |path: &Path| self.outside.contains(path);
+        matters(path)
+            && (path.starts_with(&self.functions_dir)
+                || named(path)
+                || path.parent().is_some_and(named))
+    }
 }
 
 impl Watch {
@@ -32,7 +50,10 @@ impl Watch {
     /// The system has no watches left, or the folder cannot be read.
     pub fn new(functions_dir: &Path) -> notify::Result<Self> {
         let functions_dir = functions_dir.canonicalize()?;
+        let sources = Sources { functions_dir: functions_dir.clone(), outside: BTreeSet::new() };
+        let sources = Arc::new(Mutex::new(sources));
         let (tell, changes) = mpsc::unbounded_channel();
+        let known = sources.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error here means that events were lost: look again, to be safe.
             let paths = match event {
@@ -40,24 +61,27 @@ impl Watch {
                 Ok(_) => Vec::new(),
                 Err(error) => error.paths,
             };
-            for path in paths.into_iter().filter(|path| matters(path)) {
+            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            for path in paths.into_iter().filter(|path| known.hold(path)) {
                 // The receiver goes away only with the whole watch.
                 let _ = tell.send(path);
             }
         })?;
         watcher.watch(&functions_dir, RecursiveMode::Recursive)?;
-        Ok(Self { watcher, changes, functions_dir, folders: BTreeSet::new() })
+        Ok(Self { watcher, changes, sources, folders: BTreeSet::new() })
     }
 
     /// Watches these sources too: what the app imports from outside its functions folder.
-    pub fn also(&mut self, sources: &[PathBuf]) {
-        let outside = |source: &&PathBuf| !source.starts_with(&self.functions_dir);
-        let folders: BTreeSet<PathBuf> = sources
-            .iter()
-            .filter(|source| matters(source))
-            .filter(outside)
-            .filter_map(|source| Some(source.parent()?.to_owned()))
-            .collect();
+    pub fn also(&mut self, named: &[PathBuf]) {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let outside = |path: &&PathBuf| matters(path) && !path.starts_with(&sources.functions_dir);
+        let outside: BTreeSet<PathBuf> = named.iter().filter(outside).cloned().collect();
+        let folder = |path: &PathBuf| {
+            if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_owned) }
+        };
+        let folders: BTreeSet<PathBuf> = outside.iter().filter_map(folder).collect();
+        sources.outside = outside;
+        drop(sources);
         for folder in folders.difference(&self.folders) {
             // A folder that went away meanwhile fails the next push, which says so.
             let _ = self.watcher.watch(folder, RecursiveMode::NonRecursive);
@@ -105,7 +129,8 @@ mod tests {
 
     #[test]
     fn generated_files_packages_and_drafts_do_not_matter() {
-        for path in ["/a/convex/_generated/api.js", "/a/node_modules/x/i.js", "/a/.env.local", "/a/b.ts~"]
+        for path in
+            ["/a/convex/_generated/api.js", "/a/node_modules/x/i.js", "/a/.env.local", "/a/b.ts~"]
         {
             assert!(!matters(Path::new(path)), "{path}");
         }
@@ -133,6 +158,7 @@ mod tests {
         fs::write(&shared, "1").unwrap();
         let mut watch = Watch::new(&convex).unwrap();
         watch.also(std::slice::from_ref(&shared));
+        fs::write(root.join("shared/unrelated.ts"), "2").unwrap();
         fs::write(&shared, "2").unwrap();
         assert_eq!(watch.changed().await, shared);
     }

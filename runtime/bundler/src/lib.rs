@@ -1,1 +1,36 @@
-//! placeholder
+//! From a project folder to the modules of a deployment.
+//!
+//! In: a [`Project`]. Out: [`Output`], ES modules that import each other by relative paths; V8
+//! links them, so nothing is hoisted or renamed here. Invariant: the same files give the same
+//! bytes.
+//!
+//! ```text
+//! project  what is an entry                    resolve  where a specifier leads
+//! graph    every file that is reached    ---  compile  one file: strip types, take imports out
+//! link     what runs, what is used             (cached by content)
+//! check    what is wrong, with place and cure
+//! names    paths of output modules
+//! emit     ES modules, source maps             single   schema and definition: one module each
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod check;
+mod compile;
+mod define;
+mod emit;
+mod error;
+mod graph;
+mod inline;
+mod link;
+mod names;
+mod package;
+mod project;
+mod resolve;
+mod single;
+mod tables;
+
+pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
+pub use error::{BundleError, BundleErrors};
+pub use project::Project;

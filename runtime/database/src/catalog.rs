@@ -79,8 +79,8 @@ pub struct Index {
     pub number: TableNumber,
     /// Its name within the table.
     pub name: Arc<str>,
-    /// The fields a query may constrain, in order: those declared, then `_creationTime`; for `by_id`
-    /// only `_id`.
+    /// The fields a query may constrain, in order: those declared, then `_creationTime`; for
+    /// `by_id` only `_id`.
     pub fields: Vec<Arc<str>>,
     /// What its keys are.
     pub kind: IndexKind,

@@ -4,7 +4,7 @@
 //! [`Conflict`] that stood in the way.
 //!
 //! ```text
-//!   turn ─▶ did a commit since `begin` write into what was read? ──yes──▶ Conflict(range, key, writer)
+//!   turn ─▶ did a commit since `begin` write what was read? ─yes─▶ Conflict(range, key, writer)
 //!           │ no
 //!           ▼
 //!   ts = max(now, newest + 1) ─▶ maps ─▶ [log lock: append · end subscriptions · swap the pointer]
@@ -197,11 +197,13 @@ impl Database {
         now: u64,
         writer: Writer,
     ) -> Result<Committed, Box<Rejected>> {
+        // Hashed before the turn: others need not wait for it.
+        let digest = transaction.writes_digest();
         if !transaction.has_writes() {
             let ts = transaction.snapshot.ts;
-            return Ok(committed(transaction, ts));
+            return Ok(committed(transaction, ts, digest));
         }
-        self.turn().commit(transaction, now, writer)
+        self.turn().commit_hashed(transaction, digest, now, writer)
     }
 
     /// Waits for the right to commit next.
@@ -249,21 +251,32 @@ impl Turn<'_> {
     /// What it read was written by a later commit than its snapshot.
     pub fn commit(
         &self,
-        mut transaction: Transaction,
+        transaction: Transaction,
         now: u64,
         writer: Writer,
     ) -> Result<Committed, Box<Rejected>> {
+        let digest = transaction.writes_digest();
         if !transaction.has_writes() {
             let ts = transaction.snapshot.ts;
-            return Ok(committed(transaction, ts));
+            return Ok(committed(transaction, ts, digest));
         }
+        self.commit_hashed(transaction, digest, now, writer)
+    }
+
+    fn commit_hashed(
+        &self,
+        mut transaction: Transaction,
+        digest: [u8; 32],
+        now: u64,
+        writer: Writer,
+    ) -> Result<Committed, Box<Rejected>> {
+        assert!(transaction.has_writes() && !transaction.read_only, "queries write nothing");
         let newest = self.snapshot();
         if let Some(conflict) = self.conflict(&transaction, &newest, &writer) {
             let reads = Arc::new(transaction.reads);
             return Err(Box::new(Rejected { conflict, reads, usage: transaction.usage }));
         }
         let ts = next_timestamp(&newest, now);
-        let digest = transaction.writes_digest();
         let next = Arc::new(successor(&newest, &mut transaction, ts));
         self.publish(LogEntry {
             ts,
@@ -272,7 +285,7 @@ impl Turn<'_> {
             catalog: transaction.state.created.iter().cloned().collect(),
             snapshot: next,
         });
-        Ok(Committed { writes_digest: digest, ..committed(transaction, ts) })
+        Ok(committed(transaction, ts, digest))
     }
 
     /// What stands in the way of a commit.
@@ -362,8 +375,7 @@ fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestam
 
 /// An insert whose id somebody else has taken since: two calls were given the same seed.
 fn taken_id<'a>(transaction: &'a Transaction, newest: &Snapshot) -> Option<&'a Arc<Write>> {
-    let mut inserts =
-        transaction.state.writes.iter().filter(|(_, write)| write.before.is_none());
+    let mut inserts = transaction.state.writes.iter().filter(|(_, write)| write.before.is_none());
     let taken = inserts.find(|((index, internal), _)| {
         newest.maps.get(index).is_some_and(|documents| documents.contains_key(&internal[..]))
     });
@@ -397,11 +409,7 @@ fn begun_too_early(begun: Timestamp, oldest: Timestamp, reader: &Writer) -> Conf
     }
 }
 
-fn committed(transaction: Transaction, ts: Timestamp) -> Committed {
-    Committed {
-        ts,
-        writes_digest: transaction.writes_digest(),
-        usage: transaction.usage,
-        reads: Arc::new(transaction.reads),
-    }
+fn committed(transaction: Transaction, ts: Timestamp, writes_digest: [u8; 32]) -> Committed {
+    let usage = transaction.usage;
+    Committed { ts, reads: Arc::new(transaction.reads), usage, writes_digest }
 }

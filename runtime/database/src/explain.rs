@@ -118,12 +118,13 @@ fn is_within(interval: &Interval, length: usize) -> bool {
 /// value's keys, or in the midst of them.
 fn bound(bytes: &[u8], operators: [&str; 3]) -> Option<String> {
     let exact = first_value(bytes);
-    let mut before = bytes.to_vec();
-    match bytes.last()?.checked_sub(1)? {
-        // Behind a string stands 0xff, behind anything else its last byte plus one.
-        0xfe => drop(before.pop()),
-        less => *before.last_mut()? = less,
-    }
+    let (last, front) = bytes.split_last()?;
+    // Behind a string stands 0xff; behind anything else its last byte is one more.
+    let before = match last {
+        0x00 => Vec::new(),
+        0xff => front.to_vec(),
+        more => [front, &[more - 1]].concat(),
+    };
     let behind = first_value(&before).filter(|(_, length)| *length == before.len());
     let say = |operator: &str, value: &Option<Value>| format!("{operator}{}", text(value));
     match (exact, behind) {

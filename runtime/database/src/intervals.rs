@@ -197,9 +197,9 @@ impl Intervals {
     fn refresh(&mut self, at: u32) {
         let node = &self.nodes[at as usize];
         let below = [node.left, node.right].into_iter().filter_map(|child| self.node(child));
-        let farthest = below.map(|child| child.farthest).fold(at, |best, other| {
-            if self.ends_after(other, best) { other } else { best }
-        });
+        let farthest = below
+            .map(|child| child.farthest)
+            .fold(at, |best, other| if self.ends_after(other, best) { other } else { best });
         self.nodes[at as usize].farthest = farthest;
     }
 

@@ -32,3 +32,6 @@ pub mod transaction;
 pub mod validate;
 pub mod value;
 mod writes;
+
+#[cfg(test)]
+mod tests;

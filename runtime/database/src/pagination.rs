@@ -299,9 +299,7 @@ fn decode(cursor: &str, fingerprint: [u8; FINGERPRINT_BYTES]) -> Result<Position
             message: "InvalidCursor: Tried to run a query starting from a cursor, but it looks \
                       like this cursor is from a different query."
                 .into(),
-            data: Some(
-                r#"{"isConvexSystemError":true,"paginationError":"InvalidCursor"}"#.into(),
-            ),
+            data: Some(r#"{"isConvexSystemError":true,"paginationError":"InvalidCursor"}"#.into()),
         }),
     }
 }

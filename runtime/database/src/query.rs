@@ -115,7 +115,6 @@ impl Transaction {
     ///
     /// # Errors
     /// A query that is not open, a filter that fails, a limit.
-    #[expect(clippy::should_implement_trait, reason = "the syscall's name; it takes the query")]
     pub fn next(&mut self, query: u32) -> Result<Option<Arc<Document>>, UserError> {
         // Taken out while it runs, because reading needs the rest of the transaction.
         let Some(mut open) = self.queries.remove(&query) else {
@@ -266,10 +265,7 @@ pub(crate) fn divide(interval: &Interval, key: &[u8], descending: bool) -> (Inte
         (Interval { start: Arc::clone(&at), end }, Interval { start, end: Some(at) })
     } else {
         let behind = next_key(key);
-        (
-            Interval { start, end: Some(Arc::clone(&behind)) },
-            Interval { start: behind, end },
-        )
+        (Interval { start, end: Some(Arc::clone(&behind)) }, Interval { start: behind, end })
     }
 }
 

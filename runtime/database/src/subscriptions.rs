@@ -160,7 +160,8 @@ impl Subscriptions {
             intervals.stab(key, &mut |id, interval| hits.push((id, interval.clone())));
             // Removed at once, so that a commit meets each subscription at most once.
             for (id, range) in hits.drain(..) {
-                let owner = live.remove(id).expect("a watched range belongs to a live subscription");
+                let owner =
+                    live.remove(id).expect("a watched range belongs to a live subscription");
                 let (key, document) = (Arc::clone(key), document.cloned());
                 let overlap = Overlap { index, range, key, document };
                 invalidations.push(invalidation(Some(SubscriptionId(id)), owner, commit, overlap));

@@ -1,17 +1,18 @@
-//! Stop 5 of 8, transaction: one call's view of the database, with its own writes, its reads recorded.
+//! Stop 5 of 8, transaction: one call's view of the database, its own writes in it, its reads
+//! recorded.
 //!
 //! In: reads and writes of a function. Out: documents, and for the commit the read set and the
 //! writes. A transaction works on its own copy of the persistent maps (free until it writes), so it
 //! sees its own writes everywhere, and a savepoint is a copy of that copy.
 //!
 //! ```text
-//!   snapshot ──copy──▶ working state ──copy──▶ savepoint        commit: writes go onto the newest
-//!   (shared, fixed)    (maps + writes)         (rollback target)  snapshot, if nothing read changed
+//!   snapshot ──copy──▶ working state ──copy──▶ savepoint      commit: writes go onto the newest
+//!   (shared)           (maps, writes)          (rollback)     snapshot, if nothing read changed
 //! ```
-//! Invariant: every answer depends only on the snapshot, the writes so far, and keys in the read set.
+//! Invariant: every answer depends only on the writes so far and on keys in the read set.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -31,6 +32,9 @@ use crate::snapshot::{CATALOG, IndexId, IndexMaps, Snapshot};
 
 /// Stream of the call's ChaCha generator that ids come from; `Math.random` uses another.
 const ID_STREAM: u64 = 0x6964;
+
+/// The first read of every call; shared, because every live read set holds it.
+static DEPLOYMENT: LazyLock<Interval> = LazyLock::new(|| Interval::point(&deployment_key()));
 
 /// One call's reads and writes.
 pub struct Transaction {
@@ -135,10 +139,11 @@ pub struct GetArgs<'a> {
 }
 
 impl Transaction {
-    pub(crate) fn begin(snapshot: Arc<Snapshot>, given: &Given, read_only: bool) -> Self {
+    /// Starts at a snapshot.
+    pub fn begin(snapshot: Arc<Snapshot>, given: &Given, read_only: bool) -> Self {
         let mut reads = ReadSet::default();
-        // Code and schema are inputs of every call: a push conflicts with what runs on the old ones.
-        reads.insert(CATALOG, Interval::point(&deployment_key()));
+        // Code and schema are inputs of every call: a push conflicts with what runs on the old.
+        reads.insert(CATALOG, DEPLOYMENT.clone());
         let mut ids = ChaCha12Rng::from_seed(given.seed);
         ids.set_stream(ID_STREAM);
         let state = State {
@@ -268,8 +273,7 @@ impl Transaction {
 
     /// `getTransactionMetrics`, the database's part.
     pub fn metrics(&self) -> Metrics {
-        let metric =
-            |used: u64, limit: u64| Metric { used, remaining: limit.saturating_sub(used) };
+        let metric = |used: u64, limit: u64| Metric { used, remaining: limit.saturating_sub(used) };
         let (usage, budget) = (&self.usage, &self.budget);
         Metrics {
             bytes_read: metric(usage.bytes_read, budget.bytes_read),
@@ -344,9 +348,7 @@ impl Transaction {
         }
         Err(UserError::new(
             "TooManyReads",
-            format!(
-                "Too many reads in a single function execution (limit: {limit}). {READ_LESS}"
-            ),
+            format!("Too many reads in a single function execution (limit: {limit}). {READ_LESS}"),
         ))
     }
 

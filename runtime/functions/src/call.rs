@@ -48,9 +48,9 @@ pub(crate) fn run(
     let attempts = Attempts { shared, watched, function_kind: function.kind };
     match function.kind {
         FunctionKind::Query => {
-            let outcome = attempts.query(engine, &call, snapshot);
+            let outcome = Arc::new(attempts.query(engine, &call, snapshot));
             shared.remember(&call, &outcome);
-            done(Ok(outcome))
+            done(Ok(Arc::unwrap_or_clone(outcome)))
         }
         FunctionKind::Mutation => attempts.mutation(engine, call),
         FunctionKind::Action => done(Ok(failed(&call, &code.given(&snapshot), no_actions(&call)))),
@@ -155,10 +155,11 @@ impl Attempts<'_> {
             request_id: Arc::clone(&call.request_id),
         };
         let now = self.shared.world.now();
-        match turn {
+        let committed = match turn {
             Some(turn) => turn.commit(transaction, now, writer),
             None => self.shared.database.commit(transaction, now, writer),
-        }
+        };
+        committed.map_err(|rejected| rejected.conflict)
     }
 
     /// Runs the function once at `snapshot`.

@@ -60,9 +60,8 @@ const VERSIONS_KEPT: usize = 4;
 /// Equal queries at one snapshot.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct WaitKey {
-    cache: CacheKey,
-    identity: Option<Arc<str>>,
-    snapshot: u64,
+    key: CacheKey,
+    snapshot: Timestamp,
 }
 
 impl Host {
@@ -109,15 +108,12 @@ impl Host {
 
     /// Answers a query from the cache, joins an equal one that is running, or queues it.
     fn query(&self, call: Call, code: Arc<Code>, snapshot: Arc<Snapshot>, reply: Reply) {
-        let identity = call.identity.attributes().cloned();
-        let key = self.shared.cache_key(&call, &code);
+        let key = cache_key(&call, code.analysis.version);
         let now = self.shared.world.now();
-        let cached =
-            self.shared.database.cache().get(&key, identity.as_deref(), snapshot.ts, now);
-        if let Some(outcome) = cached {
-            return reply(Ok(outcome));
+        if let Some(found) = self.shared.database.cache().find(&key, snapshot.ts, now) {
+            return reply(Ok(Outcome { cached: true, ..(*found.outcome).clone() }));
         }
-        let wait = WaitKey { cache: key, identity, snapshot: snapshot.ts.0 };
+        let wait = WaitKey { key, snapshot: snapshot.ts };
         {
             let mut waiting = self.shared.waiting();
             if let Some(replies) = waiting.get_mut(&wait) {
@@ -212,28 +208,9 @@ impl Shared {
         Some(code)
     }
 
-    /// Caches a query's outcome, if it may be shared.
-    pub(crate) fn remember(&self, call: &Call, outcome: &Outcome) {
-        if outcome.result.is_err() {
-            return;
-        }
-        let key = CacheKey {
-            code: outcome.given.code,
-            path: call.path.clone(),
-            args: Arc::clone(&call.args.json),
-            journal: call.journal.clone(),
-        };
-        let identity = call.identity.attributes().cloned();
-        self.database.cache().insert(key, identity, outcome);
-    }
-
-    fn cache_key(&self, call: &Call, code: &Code) -> CacheKey {
-        CacheKey {
-            code: code.analysis.version,
-            path: call.path.clone(),
-            args: Arc::clone(&call.args.json),
-            journal: call.journal.clone(),
-        }
+    /// Caches a query's outcome; the cache refuses what must not be shared.
+    pub(crate) fn remember(&self, call: &Call, outcome: &Arc<Outcome>) {
+        self.database.cache().insert(cache_key(call, outcome.given.code), outcome);
     }
 
     fn keep(&self, code: &Arc<Code>) {
@@ -251,6 +228,16 @@ impl Shared {
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<WaitKey, Vec<Reply>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
+    CacheKey {
+        code,
+        path: call.path.clone(),
+        args: Arc::clone(&call.args.json),
+        identity: call.identity.attributes().cloned(),
+        journal: call.journal.clone(),
     }
 }
 

@@ -16,7 +16,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 13] {
+fn table() -> [Native; 14] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -24,12 +24,13 @@ fn table() -> [Native; 13] {
         native("observe", observe.map_fn_to()),
         native("log", log.map_fn_to()),
         native("env", env.map_fn_to()),
+        native("continuationGet", continuation_get.map_fn_to()),
+        native("continuationSet", continuation_set.map_fn_to()),
         native("urlParse", text::url_parse.map_fn_to()),
         native("urlSet", text::url_set.map_fn_to()),
         native("encodingLabel", text::encoding_label.map_fn_to()),
         native("textDecode", text::decode.map_fn_to()),
         native("utf8Encode", binary::utf8_encode.map_fn_to()),
-        native("base64", binary::base64.map_fn_to()),
         native("structuredClone", binary::structured_clone.map_fn_to()),
         native("digest", binary::digest.map_fn_to()),
     ]
@@ -159,4 +160,21 @@ fn env(
     if let Some(value) = execution::environment_variable(&name) {
         result.set(string(scope, &value).into());
     }
+}
+
+/// What V8 carries across `await` and `then`: the frame of AsyncLocalStorage.
+fn continuation_get(
+    scope: &mut v8::PinScope<'_, '_>,
+    _args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    result.set(scope.get_continuation_preserved_embedder_data());
+}
+
+fn continuation_set(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    _result: v8::ReturnValue<'_, v8::Value>,
+) {
+    scope.set_continuation_preserved_embedder_data(args.get(0));
 }

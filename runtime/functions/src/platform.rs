@@ -34,6 +34,11 @@ pub const FLAGS: &[&str] = &[
     "--wasm-max-mem-pages=4096",
     // Contexts come and go; the code they share stays compiled.
     "--no-flush-bytecode",
+    // V8 remembers on shared code that it was hot once and optimises it at once in every later
+    // context: for contexts that live for one call that costs twenty times the call.
+    "--no-profile-guided-optimization",
+    // Contexts made while marking runs survive that collection; marked in one go, none does.
+    "--no-incremental-marking",
     // Two cores belong to calls, not to helper threads.
     "--single-threaded-gc",
 ];

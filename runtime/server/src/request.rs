@@ -11,18 +11,18 @@ use std::io::Read;
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use bytes::Bytes;
+use database::limits;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::error::Category;
 
 use crate::refusal::Failure;
 
-/// Largest body of a function endpoint: 16 MiB of arguments and what stands around them
-/// (`convex-compat.md` section 4.1).
-pub(crate) const CALL_BODY: usize = 16 * 1024 * 1024 + 2000;
+/// Largest body of a function endpoint, bytes.
+pub(crate) const CALL_BODY: usize = limits::HTTP_BODY_BYTES as usize;
 
-/// Largest push, compressed or not (`convex-compat.md` section 6.4).
-pub(crate) const PUSH_BODY: usize = 200 * 1000 * 1000;
+/// Largest push, compressed or not, bytes.
+pub(crate) const PUSH_BODY: usize = limits::PUSH_BODY_BYTES as usize;
 
 /// A string that borrows from the body where it can. `Option<Cow<str>>` would always copy.
 #[derive(Debug, Deserialize)]
@@ -69,7 +69,7 @@ pub(crate) fn plain(headers: &HeaderMap, body: Bytes, limit: usize) -> Result<By
 }
 
 fn too_large(limit: usize) -> Failure {
-    let message = format!("The request body is larger than the limit of {limit} bytes.");
+    let message = format!("Request body is too large: the limit is {limit} bytes.");
     Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge", message)
 }
 

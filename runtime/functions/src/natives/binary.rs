@@ -1,23 +1,12 @@
-//! Natives over bytes: UTF-8, base64, hashes, structured clone.
+//! Natives over bytes: UTF-8, hashes, structured clone.
 //!
 //! In: strings, buffers, values. Out: the same. Invariant: pure.
 
-use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use sha2::Digest as _;
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
 use super::{string, throw_error, throw_type_error};
-
-/// Forgiving base64: padding optional (the Infra standard, "forgiving-base64 decode").
-const FORGIVING: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// The bytes of an ArrayBuffer or a view; nothing for anything else.
 pub(super) fn bytes_of(value: v8::Local<'_, v8::Value>) -> Vec<u8> {
@@ -76,24 +65,6 @@ pub(super) fn utf8_encode(
 ) {
     let text = args.get(0).to_rust_string_lossy(scope);
     set_bytes(scope, text.as_bytes(), &mut result);
-}
-
-/// `("encode", bytes) → string` or `("decode", string) → Uint8Array | null`.
-pub(super) fn base64(
-    scope: &mut v8::PinScope<'_, '_>,
-    args: v8::FunctionCallbackArguments<'_>,
-    mut result: v8::ReturnValue<'_, v8::Value>,
-) {
-    if args.get(0).to_rust_string_lossy(scope) == "encode" {
-        let text = FORGIVING.encode(bytes_of(args.get(1)));
-        return result.set(string(scope, &text).into());
-    }
-    let mut text = args.get(1).to_rust_string_lossy(scope);
-    text.retain(|c| !matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c'));
-    match FORGIVING.decode(&text) {
-        Ok(bytes) => set_bytes(scope, &bytes, &mut result),
-        Err(_) => result.set_null(),
-    }
 }
 
 fn set_bytes<'s>(

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use database::error::UserError;
 use database::record::FunctionKind;
+use database::transaction::Metric;
 
 use super::Answer;
 use crate::execution::Execution;
@@ -25,7 +26,20 @@ pub(super) fn snapshot_timestamp(execution: &mut Execution, _arguments: &str) ->
 }
 
 pub(super) fn transaction_metrics(execution: &mut Execution, _arguments: &str) -> Answer {
-    Ok(execution.transaction.metrics())
+    let metrics = execution.transaction.metrics();
+    let metric = |m: Metric| serde_json::json!({ "used": m.used, "remaining": m.remaining });
+    // Nothing can be scheduled yet, so nothing is.
+    let none = serde_json::json!({ "used": 0, "remaining": 0 });
+    Ok(serde_json::json!({
+        "bytesRead": metric(metrics.bytes_read),
+        "bytesWritten": metric(metrics.bytes_written),
+        "databaseQueries": metric(metrics.database_queries),
+        "documentsRead": metric(metrics.documents_read),
+        "documentsWritten": metric(metrics.documents_written),
+        "functionsScheduled": none,
+        "scheduledFunctionArgsBytes": none,
+    })
+    .to_string())
 }
 
 pub(super) fn function_metadata(execution: &mut Execution, _arguments: &str) -> Answer {

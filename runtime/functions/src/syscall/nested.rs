@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use database::error::UserError;
 use database::record::{Arguments, FunctionKind, FunctionPath};
+use database::transaction::{Budget, Savepoint, Scope, Transaction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -33,6 +34,48 @@ struct RunUdf<'a> {
     udf_type: Cow<'a, str>,
     #[serde(borrow)]
     args: &'a RawValue,
+    transaction_limits: Option<Limits>,
+}
+
+/// What a caller leaves its callee; absent means whatever it has left itself.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Limits {
+    bytes_read: f64,
+    bytes_written: f64,
+    database_queries: f64,
+    documents_read: f64,
+    documents_written: f64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let all = f64::INFINITY;
+        Self {
+            bytes_read: all,
+            bytes_written: all,
+            database_queries: all,
+            documents_read: all,
+            documents_written: all,
+        }
+    }
+}
+
+impl From<Limits> for Budget {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "`as` saturates, which is what is wanted"
+    )]
+    fn from(limits: Limits) -> Self {
+        Self {
+            bytes_read: limits.bytes_read as u64,
+            bytes_written: limits.bytes_written as u64,
+            ranges: limits.database_queries as u64,
+            documents_read: limits.documents_read as u64,
+            documents_written: limits.documents_written as u64,
+        }
+    }
 }
 
 /// What is kept of the caller while the callee runs.
@@ -40,9 +83,11 @@ struct Entered {
     code: Arc<Code>,
     target: Target,
     depth: usize,
-    savepoint: Option<database::transaction::Savepoint>,
+    savepoint: Option<Savepoint>,
+    /// The caller's open queries and budget.
+    scope: Scope,
     /// The caller's transaction, while a `snapshotQuery` reads outside it.
-    outer: Option<database::transaction::Transaction>,
+    outer: Option<Transaction>,
 }
 
 pub(super) fn run(
@@ -90,7 +135,8 @@ fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserErro
     let target = Target { path, kind, args: arguments.json, seed, now: execution.given.now };
     let savepoint = (kind == FunctionKind::Mutation).then(|| execution.savepoint());
     let outer = (args.udf_type == "snapshotQuery").then(|| execution.fork_at_snapshot());
-    Ok(Entered { code, target, depth, savepoint, outer })
+    let scope = execution.transaction.enter(args.transaction_limits.map(Budget::from));
+    Ok(Entered { code, target, depth, savepoint, scope, outer })
 }
 
 /// Ends the nested call: its result checked, or its writes undone.
@@ -100,6 +146,7 @@ fn leave(
     ran: Result<String, End>,
 ) -> Result<String, Failure> {
     execution.leave();
+    execution.transaction.leave(entered.scope);
     if let Some(outer) = entered.outer {
         execution.transaction = outer;
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use database::transaction::PageRequest;
+use database::pagination::PageRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -92,7 +92,7 @@ pub(super) fn page(execution: &mut Execution, arguments: &str) -> Answer {
         string(&page.split_cursor),
         page.status.map_or("null".to_owned(), |status| format!("\"{}\"", status.name())),
     ));
-    execution.journal = page.journal.map(Into::into);
+    execution.journal = Some(page.journal.into());
     Ok(text)
 }
 

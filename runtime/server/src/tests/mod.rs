@@ -52,7 +52,10 @@ impl World for Clock {
 }
 
 /// What a fake function does with a call.
-type Answer = dyn Fn(&Call) -> Result<Result<String, FunctionError>, Refusal> + Send + Sync;
+type Answer = dyn Fn(&Call) -> Answered + Send + Sync;
+
+/// Encoded JSON, the function's error, or the host's refusal.
+type Answered = Result<Result<String, FunctionError>, Refusal>;
 
 /// The seam, without V8.
 struct Fake {
@@ -86,7 +89,7 @@ impl Functions for Fake {
             schema: schema.map(Arc::new),
             definition_json: None,
             auth_json: None,
-            tier: Tier::Evaluate { reason: "a fake has no snapshot".into() },
+            tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
         }))
     }
@@ -170,10 +173,7 @@ fn echo() -> Bench {
     bench(false, |call| Ok(Ok(call.args.json[1..call.args.json.len() - 1].to_owned())))
 }
 
-fn bench(
-    redact: bool,
-    answer: impl Fn(&Call) -> Result<Result<String, FunctionError>, Refusal> + Send + Sync + 'static,
-) -> Bench {
+fn bench(redact: bool, answer: impl Fn(&Call) -> Answered + Send + Sync + 'static) -> Bench {
     let (server, fake, events) = server(redact, Box::new(answer));
     let Routes { cloud, site } = Routes::new(server);
     Bench { fake, cloud, site, events }

@@ -246,6 +246,12 @@ async fn what_cannot_run_yet_is_refused_at_once() {
         let got = bench.admin("/api/deploy2/start_push", push(&[(path, "")])).await;
         assert_eq!(got.failure(), (400, "InvalidModulePath".into()), "{path}");
     }
+    let large = "x".repeat(database::limits::BUNDLE_BYTES as usize / 2 + 1);
+    let got = bench.admin("/api/deploy2/start_push", push(&[("a.js", &large)])).await;
+    assert_eq!(got.status, 200, "half is fine: {}", got.body);
+    let sent = push(&[("a.js", &large), ("b.js", &large)]);
+    let got = bench.admin("/api/deploy2/start_push", sent).await;
+    assert_eq!(got.failure(), (400, "BundleTooLarge".into()));
     let twice = push(&[("a.js", "1"), ("a.js", "2")]);
     let got = bench.admin("/api/deploy2/start_push", twice).await;
     assert_eq!(got.failure(), (400, "DuplicateModule".into()));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use database::deployment::{Bundle, Environment, Module};
+use database::limits;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -138,6 +139,7 @@ pub(super) fn bundle(
             return Err(Failure::bad("DuplicateModule", format!("Module {path} came twice.")));
         }
     }
+    within_limit(modules.values())?;
     let config = &host.config;
     let environment =
         [("CONVEX_CLOUD_URL", &config.cloud_origin), ("CONVEX_SITE_URL", &config.site_origin)];
@@ -154,6 +156,17 @@ pub(super) fn bundle(
         adopt(&mut bundle, running);
     }
     Ok(bundle)
+}
+
+fn within_limit<'a>(modules: impl Iterator<Item = &'a Module>) -> Result<(), Failure> {
+    let bytes: u64 = modules.map(|module| module.source.len() as u64).sum();
+    if bytes <= limits::BUNDLE_BYTES {
+        return Ok(());
+    }
+    let limit = limits::BUNDLE_BYTES;
+    let message =
+        format!("The bundle is too large: {bytes} bytes of JavaScript, and the limit is {limit}.");
+    Err(Failure::bad("BundleTooLarge", message))
 }
 
 /// Takes over import time and seed from a bundle with the same sources. Says whether it did.

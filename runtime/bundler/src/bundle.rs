@@ -1,0 +1,342 @@
+//! One run from folder to output, and what is kept between runs.
+//!
+//! In: a [`Project`]. Out: [`Output`] or every error found. Invariant: a run that fails leaves the
+//! bundler as useful as before, its cache included.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use crate::check::check;
+use crate::emit::Emitter;
+use crate::error::{BundleError, BundleErrors};
+use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
+use crate::link::Link;
+use crate::names::{Names, origin};
+use crate::package::{Packages, in_node_modules, installed_version};
+use crate::project::{Entries, Project};
+use crate::resolve::{Location, Resolvers, Supplied, is_builtin, package_name};
+use crate::single::emit_single;
+
+/// The most text that a deployment may have, in bytes (Convex's limit).
+const SOURCE_BYTES_MAX: usize = 32 << 20;
+
+/// Where a module runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Environment {
+    /// The default runtime.
+    Isolate,
+    /// Files with `"use node"`.
+    Node,
+}
+
+impl Environment {
+    /// `isolate` or `node`, as the deploy protocol spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Isolate => "isolate",
+            Self::Node => "node",
+        }
+    }
+}
+
+/// What a caller may change about bundling.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Conditions of package exports besides `convex` and `module`.
+    pub conditions_extra: Vec<String>,
+}
+
+/// One ES module of the output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BundledModule {
+    /// `messages.js`, `_deps/zod_4.1.0/index.js`: within Convex's rule for module paths.
+    pub path: String,
+    /// JavaScript; its imports are relative paths.
+    pub source: String,
+    /// Source map, JSON text; `None` for modules that no file stands behind.
+    pub source_map: Option<String>,
+    /// `isolate` or `node`.
+    pub environment: &'static str,
+}
+
+/// An entry: an output module whose exports are functions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryModule {
+    /// Path of the output module.
+    pub path: String,
+    /// The file it comes from, relative to the project's root.
+    pub source: String,
+}
+
+/// Everything that a push sends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Entries, dependencies and `auth.config.js`; not the schema, not the definition.
+    pub modules: Vec<BundledModule>,
+    /// `schema.js`, without imports.
+    pub schema: Option<BundledModule>,
+    /// `convex.config.js`, without imports; made up where the project has none.
+    pub definition: Option<BundledModule>,
+    /// Files and folders whose change calls for another run.
+    pub watched: Vec<PathBuf>,
+    /// Packages that `"use node"` files import at run time: name, installed version.
+    pub external_dependencies: Vec<(String, String)>,
+    /// Version of the installed `convex` package; empty where there is none.
+    pub convex_version: String,
+    /// The function modules.
+    pub entries: Vec<EntryModule>,
+    /// How many files this run had to compile; the rest came from the cache.
+    pub compiled: usize,
+}
+
+/// Bundles projects; keeps compiled files in memory between runs.
+#[derive(Default)]
+pub struct Bundler {
+    options: Options,
+    cache: Cache,
+}
+
+impl Bundler {
+    /// A bundler with nothing cached.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A bundler with settings.
+    pub fn with_options(options: Options) -> Self {
+        Self { options, cache: Cache::default() }
+    }
+
+    /// Bundles a project.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the project, each with its place.
+    pub fn bundle(&mut self, project: &Project) -> Result<Output, BundleErrors> {
+        let entries = project.entries().map_err(BundleErrors::collect)?;
+        let mut run = Run {
+            project,
+            resolvers: Resolvers::new(project, &self.options.conditions_extra),
+            packages: Packages::default(),
+            cache: &self.cache,
+            output: Output::default(),
+            watched: BTreeSet::from([project.functions_dir.clone()]),
+            errors: vec![],
+        };
+        run.functions(&entries, Environment::Isolate);
+        run.functions(&entries, Environment::Node);
+        run.configuration(&entries);
+        run.check_size();
+        let Run { mut output, watched, errors, .. } = run;
+        output.compiled = self.cache.end_run();
+        if !errors.is_empty() {
+            return Err(BundleErrors::collect(errors));
+        }
+        for name in ["package.json", "convex.json", "tsconfig.json"] {
+            output.watched.push(project.root.join(name));
+        }
+        output.watched.extend(watched);
+        output.convex_version =
+            installed_version(&project.functions_dir, "convex").unwrap_or_default();
+        output.modules.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(output)
+    }
+}
+
+struct Run<'a> {
+    project: &'a Project,
+    resolvers: Resolvers,
+    packages: Packages,
+    cache: &'a Cache,
+    output: Output,
+    watched: BTreeSet<PathBuf>,
+    errors: Vec<BundleError>,
+}
+
+impl Run<'_> {
+    fn load(&mut self, entries: &[Location], environment: Environment, inline: bool) -> Graph {
+        let loader = Loader {
+            resolvers: &self.resolvers,
+            packages: &self.packages,
+            cache: self.cache,
+            environment,
+            inline,
+        };
+        let graph = loader.load(entries);
+        let files = graph.modules.iter().filter_map(|module| file_of(&module.location));
+        self.watched.extend(files.filter(|file| in_node_modules(file).is_none()).cloned());
+        graph
+    }
+
+    /// The function modules of one environment, with everything they import.
+    fn functions(&mut self, entries: &Entries, environment: Environment) {
+        let node = environment == Environment::Node;
+        let chosen: Vec<_> = entries.functions.iter().filter(|(_, e)| e.node == node).collect();
+        if chosen.is_empty() {
+            return;
+        }
+        let files: Vec<_> = chosen.iter().map(|(_, e)| Location::File(e.file.clone())).collect();
+        let graph = self.load(&files, environment, false);
+        let link = Link::new(&graph, &graph.entries);
+        let errors = check(self.project, &link);
+        for (path, entry) in &chosen {
+            let source = self.project.display(&entry.file);
+            self.output.entries.push(EntryModule { path: (*path).clone(), source });
+        }
+        if errors.is_empty() {
+            let paths: BTreeMap<ModuleId, String> = graph
+                .entries
+                .iter()
+                .copied()
+                .zip(chosen.iter().map(|(p, _)| (*p).clone()))
+                .collect();
+            let folder = if node { "_deps/node/" } else { "_deps/" };
+            let names = Names::assign(self.project, &link, &paths, folder);
+            let emitter =
+                Emitter { project: self.project, link: &link, names: &names, environment };
+            self.output.modules.extend(emitter.emit());
+        }
+        if node {
+            self.external_dependencies(&link);
+        }
+        self.errors.extend(errors);
+    }
+
+    fn external_dependencies(&mut self, link: &Link<'_>) {
+        let targets = link.modules().flat_map(|m| &link.graph.modules[m].targets);
+        let names: BTreeSet<&str> = targets
+            .filter_map(|target| match target {
+                Target::External(specifier) if !is_builtin(specifier) => {
+                    Some(package_name(specifier))
+                }
+                _ => None,
+            })
+            .collect();
+        for name in names {
+            match installed_version(&self.project.functions_dir, name) {
+                Some(version) => {
+                    self.output.external_dependencies.push((name.to_owned(), version));
+                }
+                None => self.errors.push(
+                    BundleError::in_file(
+                        "convex.json",
+                        format!("The external package \"{name}\" is not installed"),
+                    )
+                    .help(format!("Try: npm install {name}")),
+                ),
+            }
+        }
+    }
+
+    /// Schema, definition and auth config: self-contained modules.
+    fn configuration(&mut self, entries: &Entries) {
+        let file = |path: &Option<PathBuf>| path.clone().map(Location::File);
+        let definition =
+            file(&entries.definition).unwrap_or(Location::Supplied(Supplied::Definition));
+        let wanted = [
+            ("convex.config.js", Some(definition)),
+            ("schema.js", file(&entries.schema)),
+            ("auth.config.js", file(&entries.auth_config)),
+        ];
+        let wanted: Vec<_> = wanted.into_iter().filter_map(|(p, l)| Some((p, l?))).collect();
+        let locations: Vec<_> = wanted.iter().map(|(_, location)| location.clone()).collect();
+        let graph = self.load(&locations, Environment::Isolate, true);
+        for ((path, _), &root) in wanted.iter().zip(&graph.entries) {
+            let link = Link::new(&graph, &[root]);
+            let mut errors = check(self.project, &link);
+            if *path == "convex.config.js" {
+                errors.extend(self.components(&graph, root));
+            }
+            if errors.is_empty() {
+                let module = emit_single(self.project, &link, root, path);
+                match *path {
+                    "convex.config.js" => self.output.definition = Some(module),
+                    "schema.js" => self.output.schema = Some(module),
+                    _ => self.output.modules.push(module),
+                }
+            }
+            self.errors.append(&mut errors);
+        }
+    }
+
+    /// Imports of other components, which this host does not run yet.
+    fn components(&self, graph: &Graph, root: ModuleId) -> Vec<BundleError> {
+        let module = &graph.modules[root];
+        let requests = module.compiled.tables.requests.iter();
+        let imports = requests.filter(|request| {
+            let last = request.specifier.rsplit('/').next().unwrap_or_default();
+            last.starts_with("convex.config")
+        });
+        let error = |request: &crate::compile::Request| {
+            let error = BundleError::in_file(
+                origin(self.project, graph, root),
+                format!("Cannot use the component \"{}\"", request.specifier),
+            );
+            error
+                .at(&module.text, request.offset.unwrap_or_default())
+                .help("Components are not supported yet: remove the import and its app.use(…).")
+        };
+        imports.map(error).collect()
+    }
+
+    /// The limit on the size of a deployment, with a list of what fills it.
+    fn check_size(&mut self) {
+        let total: usize = self.output.modules.iter().map(|module| module.source.len()).sum();
+        if total <= SOURCE_BYTES_MAX {
+            return;
+        }
+        self.errors.push(
+            BundleError::new(format!(
+                "The bundle has {}, the limit is {}",
+                mebibytes(total),
+                mebibytes(SOURCE_BYTES_MAX)
+            ))
+            .help(largest(&self.output.modules)),
+        );
+    }
+}
+
+/// The packages with the most text, one a line.
+fn largest(modules: &[BundledModule]) -> String {
+    const SHOWN_MAX: usize = 10;
+    let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
+    for module in modules {
+        let inside =
+            module.path.strip_prefix("_deps/").map(|p| p.strip_prefix("node/").unwrap_or(p));
+        let owner = inside.map_or("your functions", |p| p.split('/').next().unwrap_or(p));
+        *sizes.entry(owner).or_default() += module.source.len();
+    }
+    let mut sizes: Vec<_> = sizes.into_iter().collect();
+    sizes.sort_by_key(|&(name, size)| (std::cmp::Reverse(size), name));
+    let lines = sizes.iter().take(SHOWN_MAX);
+    let lines: Vec<_> =
+        lines.map(|(name, size)| format!("    {:>10}  {name}", mebibytes(*size))).collect();
+    format!("The largest parts are:\n{}", lines.join("\n"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with two digits")]
+fn mebibytes(bytes: usize) -> String {
+    format!("{:.2} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_packages_come_first() {
+        let module = |path: &str, size: usize| BundledModule {
+            path: path.to_owned(),
+            source: "x".repeat(size),
+            source_map: None,
+            environment: "isolate",
+        };
+        let text = largest(&[
+            module("a.js", 10),
+            module("_deps/zod_4.1.0/a.js", 2 << 20),
+            module("_deps/node/big_1.0.0/a.js", 3 << 20),
+            module("_deps/zod_4.1.0/b.js", 2 << 20),
+        ]);
+        let order: Vec<_> = text.lines().skip(1).map(|l| l.split_whitespace().last()).collect();
+        assert_eq!(order, [Some("zod_4.1.0"), Some("big_1.0.0"), Some("functions")]);
+    }
+}

@@ -1,0 +1,269 @@
+//! The module graph: every file that the entries reach, compiled, with its requests resolved.
+//!
+//! In: the entries of one environment. Out: [`Graph`]. Invariant: modules are numbered breadth
+//! first from the entries in their order, so that the same input gives the same numbers whatever
+//! the threads do.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use crate::Environment;
+use crate::compile::{Compiled, Language, Settings, Source, base64_of, compile};
+use crate::package::{Package, Packages};
+use crate::resolve::{Location, Missing, Resolved, Resolvers};
+
+/// Index of a module in its graph.
+pub(crate) type ModuleId = usize;
+
+/// One module of the graph.
+pub(crate) struct Module {
+    pub(crate) location: Location,
+    pub(crate) text: Arc<str>,
+    pub(crate) compiled: Arc<Compiled>,
+    pub(crate) package: Arc<Package>,
+    /// Whether importing it may do something besides defining its exports.
+    pub(crate) has_side_effects: bool,
+    /// Whether `import x from "commonjs"` gives `module.exports` whole, as in Node (for `.mjs` and
+    /// `"type": "module"`), and not its `default` property.
+    pub(crate) node_interop: bool,
+    /// TypeScript: an export that its target lacks may be a type.
+    pub(crate) is_typescript: bool,
+    /// One per request.
+    pub(crate) targets: Vec<Target>,
+    /// Who asked for it first.
+    pub(crate) importer: Option<ModuleId>,
+    /// The file could not be read.
+    pub(crate) unreadable: Option<String>,
+}
+
+/// Where a request leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Target {
+    Module(ModuleId),
+    External(String),
+    Missing(Missing),
+}
+
+/// Everything reached from a list of entries.
+pub(crate) struct Graph {
+    pub(crate) modules: Vec<Module>,
+    /// The entries, in the order given.
+    pub(crate) entries: Vec<ModuleId>,
+}
+
+impl Graph {
+    /// The files from `module` to the entry that reaches it.
+    pub(crate) fn chain(&self, module: ModuleId) -> impl Iterator<Item = ModuleId> {
+        std::iter::successors(Some(module), |&m| self.modules[m].importer)
+    }
+}
+
+/// Compiled files by the hash of everything that went into them; outlives single runs.
+#[derive(Default)]
+pub(crate) struct Cache {
+    compiled: Mutex<BTreeMap<[u8; 32], Arc<Compiled>>>,
+    used: Mutex<BTreeSet<[u8; 32]>>,
+    misses: Mutex<usize>,
+}
+
+impl Cache {
+    fn compile(&self, source: &Source) -> Arc<Compiled> {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?}{:?}", source.language, source.settings));
+        hash.update(&*source.text);
+        let key: [u8; 32] = hash.finalize().into();
+        lock(&self.used).insert(key);
+        if let Some(known) = lock(&self.compiled).get(&key).cloned() {
+            return known;
+        }
+        let compiled = Arc::new(compile(source));
+        *lock(&self.misses) += 1;
+        lock(&self.compiled).insert(key, Arc::clone(&compiled));
+        compiled
+    }
+
+    /// Forgets what the run that ends here did not use; gives how many files it had to compile.
+    pub(crate) fn end_run(&self) -> usize {
+        let used = std::mem::take(&mut *lock(&self.used));
+        lock(&self.compiled).retain(|key, _| used.contains(key));
+        std::mem::take(&mut *lock(&self.misses))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Every critical section here leaves the value whole, even if a thread dies elsewhere.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What loading needs.
+pub(crate) struct Loader<'a> {
+    pub(crate) resolvers: &'a Resolvers,
+    pub(crate) packages: &'a Packages,
+    pub(crate) cache: &'a Cache,
+    pub(crate) environment: Environment,
+    /// Whether to compile for self-contained output.
+    pub(crate) inline: bool,
+}
+
+impl Loader<'_> {
+    /// Loads everything that `entries` reach.
+    pub(crate) fn load(&self, entries: &[Location]) -> Graph {
+        let mut graph = Graph { modules: vec![], entries: vec![] };
+        let mut numbers: HashMap<Location, ModuleId> = HashMap::new();
+        let mut wave: Vec<(Location, Option<ModuleId>)> = vec![];
+        for entry in entries {
+            let next = numbers.len();
+            let number = *numbers.entry(entry.clone()).or_insert(next);
+            graph.entries.push(number);
+            if number == next {
+                wave.push((entry.clone(), None));
+            }
+        }
+        while !wave.is_empty() {
+            let is_entry = graph.modules.is_empty();
+            let loaded: Vec<(Module, Vec<Resolved>)> = wave
+                .into_par_iter()
+                .map(|(location, importer)| self.module(location, importer, is_entry))
+                .collect();
+            let first = graph.modules.len();
+            wave = vec![];
+            for (offset, (mut module, resolved)) in loaded.into_iter().enumerate() {
+                for target in resolved {
+                    module.targets.push(match target {
+                        Resolved::External(specifier) => Target::External(specifier),
+                        Resolved::Missing(missing) => Target::Missing(missing),
+                        Resolved::Module(location) => {
+                            let next = numbers.len();
+                            let number = *numbers.entry(location.clone()).or_insert(next);
+                            if number == next {
+                                wave.push((location, Some(first + offset)));
+                            }
+                            Target::Module(number)
+                        }
+                    });
+                }
+                graph.modules.push(module);
+            }
+        }
+        assert_eq!(graph.modules.len(), numbers.len(), "every number has its module");
+        graph
+    }
+
+    fn module(
+        &self,
+        location: Location,
+        importer: Option<ModuleId>,
+        is_entry: bool,
+    ) -> (Module, Vec<Resolved>) {
+        let package = match &location {
+            Location::File(path) => self.packages.of(path),
+            _ => Arc::default(),
+        };
+        let (source, unreadable) = match self.source(&location, &package, is_entry) {
+            Ok(source) => (source, None),
+            Err(message) => (self.empty_source(), Some(message)),
+        };
+        let compiled = self.cache.compile(&source);
+        let resolve = |r: &crate::compile::Request| {
+            self.resolvers.resolve(&location, &r.specifier, r.kind, self.environment)
+        };
+        let resolved = compiled.tables.requests.iter().map(resolve).collect();
+        let extension = extension(&location);
+        // A file that is broken must not go unnoticed because nothing of it could be found used.
+        let is_broken = unreadable.is_some() || !compiled.issues.is_empty();
+        let module = Module {
+            has_side_effects: match &location {
+                _ if is_broken => true,
+                Location::File(path) => {
+                    !matches!(source.language, Language::Json | Language::Text)
+                        && package.has_side_effects(path)
+                }
+                Location::Supplied(_) | Location::Ignored(_) => false,
+            },
+            node_interop: package.is_module || matches!(extension, "mjs" | "mts"),
+            is_typescript: matches!(source.language, Language::TypeScript | Language::Tsx),
+            text: source.text,
+            location,
+            compiled,
+            package,
+            targets: vec![],
+            importer,
+            unreadable,
+        };
+        (module, resolved)
+    }
+
+    fn source(
+        &self,
+        location: &Location,
+        package: &Package,
+        is_entry: bool,
+    ) -> Result<Source, String> {
+        let path = match location {
+            Location::File(path) => path,
+            Location::Supplied(supplied) => {
+                let settings = self.settings(None, true);
+                let language = Language::JavaScript;
+                return Ok(Source { text: supplied.source().into(), language, settings });
+            }
+            // As esbuild: an ignored file is an empty CommonJS module.
+            Location::Ignored(_) => return Ok(self.empty_source()),
+        };
+        let extension = extension(location);
+        let Some(language) = Language::of(extension) else {
+            return Err(format!("Files that end in .{extension} cannot be bundled"));
+        };
+        let bytes = std::fs::read(path).map_err(|e| format!("Cannot read the file: {e}"))?;
+        let text = match language {
+            Language::WebAssembly => base64_of(&bytes),
+            _ => String::from_utf8(bytes).map_err(|_| "The file is not UTF-8".to_owned())?,
+        };
+        let data = matches!(language, Language::Text | Language::WebAssembly);
+        let prefer_esm = data
+            || matches!(extension, "mjs" | "mts")
+            || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
+        let settings = self.settings(Some(path), prefer_esm);
+        Ok(Source { text: text.into(), language, settings })
+    }
+
+    fn empty_source(&self) -> Source {
+        let settings = self.settings(None, false);
+        Source { text: "".into(), language: Language::JavaScript, settings }
+    }
+
+    fn settings(&self, file: Option<&Path>, prefer_esm: bool) -> Settings {
+        let tsconfig = file.and_then(|file| self.resolvers.tsconfig(file));
+        let options = tsconfig.as_deref().map(|config| &config.compiler_options);
+        Settings {
+            inline: self.inline,
+            prefer_esm,
+            jsx_import_source: options.and_then(|o| o.jsx_import_source.clone()),
+            legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
+        }
+    }
+}
+
+/// Whether a file without import and export statements is CommonJS even in an ES package.
+fn looks_like_commonjs(text: &str, extension: &str) -> bool {
+    matches!(extension, "cjs" | "cts")
+        || ["module.exports", "exports.", "require("].iter().any(|mark| text.contains(mark))
+}
+
+fn extension(location: &Location) -> &str {
+    match location {
+        Location::File(path) => path.extension().and_then(|e| e.to_str()).unwrap_or(""),
+        Location::Supplied(_) | Location::Ignored(_) => "js",
+    }
+}
+
+/// The file of a location, if it has one.
+pub(crate) fn file_of(location: &Location) -> Option<&PathBuf> {
+    match location {
+        Location::File(path) => Some(path),
+        Location::Supplied(_) | Location::Ignored(_) => None,
+    }
+}

@@ -1,0 +1,393 @@
+//! Where a specifier leads: Node's resolution with Convex's conditions.
+//!
+//! In: a specifier, the file that wrote it and how. Out: [`Resolved`]. Invariant: the same file is
+//! found as esbuild finds with `--conditions=convex,module` for the browser (default runtime) or
+//! Node.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oxc_resolver::{ResolveError, ResolveOptions, Resolver, TsConfig, TsconfigDiscovery};
+
+use crate::Environment;
+use crate::compile::RequestKind;
+use crate::error::closest;
+use crate::package::in_node_modules;
+use crate::project::Project;
+
+/// Where the text of a module comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Location {
+    /// A file.
+    File(PathBuf),
+    /// A module that the bundler itself supplies.
+    Supplied(Supplied),
+    /// A file that the `browser` field of its package replaces with nothing.
+    Ignored(PathBuf),
+}
+
+/// Modules that the bundler supplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Supplied {
+    /// `async_hooks`, which the default runtime has as globals.
+    AsyncHooks,
+    /// `server-only`, which is a marker and does nothing.
+    ServerOnly,
+    /// The `convex.config.ts` that a project without one has.
+    Definition,
+}
+
+impl Supplied {
+    pub(crate) fn source(self) -> &'static str {
+        match self {
+            Self::AsyncHooks => {
+                "export const AsyncLocalStorage = globalThis.AsyncLocalStorage;\n\
+                 export const AsyncResource = globalThis.AsyncResource;\n\
+                 export default { AsyncLocalStorage, AsyncResource };\n"
+            }
+            Self::ServerOnly => "export {};\n",
+            Self::Definition => {
+                "import { defineApp } from \"convex/server\";\nexport default defineApp();\n"
+            }
+        }
+    }
+
+    /// File name, for paths and messages.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AsyncHooks => "async_hooks.js",
+            Self::ServerOnly => "server_only.js",
+            Self::Definition => "convex.config.js",
+        }
+    }
+}
+
+/// Where a specifier leads.
+#[derive(Clone, Debug)]
+pub(crate) enum Resolved {
+    /// Into the bundle.
+    Module(Location),
+    /// Out of it: a Node built-in or an external package of a `"use node"` file.
+    External(String),
+    /// Nowhere.
+    Missing(Missing),
+}
+
+/// Why a specifier leads nowhere.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+/// The resolvers of one bundling run; they share one cache of the file system.
+pub(crate) struct Resolvers {
+    isolate: [Resolver; 2],
+    node: [Resolver; 2],
+    external_packages: Vec<String>,
+    functions_dir: PathBuf,
+    definition: PathBuf,
+}
+
+impl Resolvers {
+    pub(crate) fn new(project: &Project, extra_conditions: &[String]) -> Self {
+        let options = |environment, require| options(environment, require, extra_conditions);
+        let first = Resolver::new(options(Environment::Isolate, false));
+        let more = |environment, require| first.clone_with_options(options(environment, require));
+        let (browser_require, node_import, node_require) = (
+            more(Environment::Isolate, true),
+            more(Environment::Node, false),
+            more(Environment::Node, true),
+        );
+        Self {
+            isolate: [first, browser_require],
+            node: [node_import, node_require],
+            external_packages: project.external_packages.clone(),
+            functions_dir: project.functions_dir.clone(),
+            definition: project.functions_dir.join("convex.config.ts"),
+        }
+    }
+
+    /// The settings that govern a TypeScript file, if they can be read.
+    pub(crate) fn tsconfig(&self, file: &Path) -> Option<Arc<TsConfig>> {
+        self.isolate[0].find_tsconfig(file).ok().flatten()
+    }
+
+    /// Resolves one specifier.
+    pub(crate) fn resolve(
+        &self,
+        from: &Location,
+        specifier: &str,
+        kind: RequestKind,
+        environment: Environment,
+    ) -> Resolved {
+        if let Some(resolved) = self.without_files(specifier, environment) {
+            return resolved;
+        }
+        let [import, require] = match environment {
+            Environment::Isolate => &self.isolate,
+            Environment::Node => &self.node,
+        };
+        let resolver = if kind == RequestKind::Require { require } else { import };
+        let found = match from {
+            Location::File(file) | Location::Ignored(file) => {
+                resolve_from(resolver, file, specifier)
+            }
+            Location::Supplied(_) => resolver.resolve(&self.functions_dir, specifier),
+        };
+        match found {
+            Ok(found) => Resolved::Module(Location::File(found.into_path_buf())),
+            Err(ResolveError::Ignored(path)) => Resolved::Module(Location::Ignored(path)),
+            Err(_) if is_builtin(specifier) => Resolved::Missing(node_builtin(specifier)),
+            Err(error) => Resolved::Missing(self.unresolved(from, specifier, &error)),
+        }
+    }
+
+    /// Specifiers that are decided by their text alone.
+    fn without_files(&self, specifier: &str, environment: Environment) -> Option<Resolved> {
+        if specifier == "server-only" {
+            return Some(Resolved::Module(Location::Supplied(Supplied::ServerOnly)));
+        }
+        if environment == Environment::Node {
+            let name = package_name(specifier);
+            let listed = |external: &String| external == name || external == "*";
+            let external = is_builtin(specifier)
+                || (is_bare(specifier) && self.external_packages.iter().any(listed));
+            return external.then(|| Resolved::External(specifier.to_owned()));
+        }
+        match specifier {
+            "async_hooks" | "node:async_hooks" => {
+                Some(Resolved::Module(Location::Supplied(Supplied::AsyncHooks)))
+            }
+            _ if specifier.starts_with("node:") => Some(Resolved::Missing(node_builtin(specifier))),
+            _ => None,
+        }
+    }
+
+    fn unresolved(&self, from: &Location, specifier: &str, error: &ResolveError) -> Missing {
+        let dir = match from {
+            Location::File(file) | Location::Ignored(file) => file.parent().unwrap_or(file),
+            Location::Supplied(_) => self.definition.parent().unwrap_or(&self.definition),
+        };
+        let help = if is_bare(specifier) {
+            let name = package_name(specifier);
+            let installed = dir.ancestors().any(|d| d.join("node_modules").join(name).is_dir());
+            match (installed, closest_package(dir, name)) {
+                (true, _) => match error {
+                    ResolveError::PackagePathNotExported { .. } => {
+                        Some(format!("The package {name} does not export this path: {error}"))
+                    }
+                    _ => None,
+                },
+                (false, Some(near)) => Some(format!("Did you mean \"{near}\"?")),
+                (false, None) if specifier.starts_with(['@', '~', '#']) => None,
+                (false, None) => Some(format!("Is it installed? Try: npm install {name}")),
+            }
+        } else {
+            closest_file(dir, specifier).map(|near| format!("Did you mean \"{near}\"?"))
+        };
+        Missing { message: format!("Could not resolve \"{specifier}\""), help }
+    }
+}
+
+fn resolve_from(
+    resolver: &Resolver,
+    file: &Path,
+    specifier: &str,
+) -> Result<oxc_resolver::Resolution, ResolveError> {
+    let dir = file.parent().unwrap_or(file);
+    if in_node_modules(file).is_some() {
+        return resolver.resolve(dir, specifier);
+    }
+    match resolver.resolve_file(file, specifier) {
+        // A tsconfig.json that does not load takes its path aliases with it, nothing more.
+        Err(
+            ResolveError::TsconfigNotFound(_)
+            | ResolveError::TsconfigLoadFailed { .. }
+            | ResolveError::TsconfigSelfReference(_)
+            | ResolveError::TsconfigCircularExtend(_),
+        ) => resolver.resolve(dir, specifier),
+        other => other,
+    }
+}
+
+fn options(environment: Environment, require: bool, extra: &[String]) -> ResolveOptions {
+    let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let node = environment == Environment::Node;
+    let mut conditions = list(&["convex", "module"]);
+    conditions.extend_from_slice(extra);
+    conditions.push(if require { "require" } else { "import" }.to_owned());
+    conditions.push(if node { "node" } else { "browser" }.to_owned());
+    conditions.push("default".to_owned());
+    // A `require` takes `main` before `module`, else a package that asks for its own CommonJS half
+    // would get the ES half (esbuild does the same).
+    let main_fields = match (node, require) {
+        (true, _) => list(&["main", "module"]),
+        (false, true) => list(&["browser", "main", "module"]),
+        (false, false) => list(&["browser", "module", "main"]),
+    };
+    let alias = |from: &str, to: &[&str]| (from.to_owned(), list(to));
+    ResolveOptions {
+        tsconfig: Some(TsconfigDiscovery::Auto),
+        condition_names: conditions,
+        main_fields,
+        alias_fields: if node { vec![] } else { vec![list(&["browser"])] },
+        extensions: list(&[".tsx", ".ts", ".jsx", ".js", ".mts", ".mjs", ".cts", ".cjs", ".json"]),
+        extension_alias: vec![
+            alias(".js", &[".js", ".ts", ".tsx"]),
+            alias(".jsx", &[".jsx", ".tsx"]),
+            alias(".mjs", &[".mjs", ".mts"]),
+            alias(".cjs", &[".cjs", ".cts"]),
+        ],
+        node_path: false,
+        ..ResolveOptions::default()
+    }
+}
+
+fn node_builtin(specifier: &str) -> Missing {
+    Missing {
+        message: format!(
+            "Could not resolve \"{specifier}\": it is built into Node.js and does not exist in the \
+             default runtime"
+        ),
+        help: Some(
+            "It looks like you are using Node APIs from a file without the \"use node\" directive. \
+             Split out actions using Node.js APIs like this into a new file only containing \
+             actions that uses \"use node\" so these actions will run in a Node.js environment."
+                .to_owned(),
+        ),
+    }
+}
+
+/// Whether a specifier names a package rather than a file.
+fn is_bare(specifier: &str) -> bool {
+    !specifier.starts_with(['.', '/'])
+}
+
+/// `@scope/name` or `name` of a bare specifier.
+pub(crate) fn package_name(specifier: &str) -> &str {
+    let parts = if specifier.starts_with('@') { 2 } else { 1 };
+    match specifier.match_indices('/').nth(parts - 1) {
+        Some((at, _)) => &specifier[..at],
+        None => specifier,
+    }
+}
+
+fn closest_package(dir: &Path, name: &str) -> Option<String> {
+    let names = dir.ancestors().flat_map(|d| file_names(&d.join("node_modules")));
+    let names: Vec<String> = names.collect();
+    closest(name, names.iter().map(String::as_str)).map(str::to_owned)
+}
+
+fn closest_file(dir: &Path, specifier: &str) -> Option<String> {
+    let (folder, name) = specifier.rsplit_once('/').unwrap_or(("", specifier));
+    let names = file_names(&dir.join(folder));
+    let stem = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    let wanted = stem(name);
+    let stems: Vec<String> = names.iter().map(|name| stem(name)).collect();
+    let near = closest(&wanted, stems.iter().map(String::as_str))?;
+    Some(format!("{folder}/{near}"))
+}
+
+fn file_names(dir: &Path) -> Vec<String> {
+    let list = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok);
+    let mut names: Vec<_> = list.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Whether Node.js brings this module along.
+pub(crate) fn is_builtin(specifier: &str) -> bool {
+    const BUILTINS: [&str; 46] = [
+        "_http_agent",
+        "_http_client",
+        "_http_common",
+        "_http_server",
+        "_stream_readable",
+        "_stream_writable",
+        "_tls_common",
+        "assert",
+        "async_hooks",
+        "buffer",
+        "child_process",
+        "cluster",
+        "console",
+        "constants",
+        "crypto",
+        "dgram",
+        "diagnostics_channel",
+        "dns",
+        "domain",
+        "events",
+        "fs",
+        "http",
+        "http2",
+        "https",
+        "inspector",
+        "module",
+        "net",
+        "os",
+        "path",
+        "perf_hooks",
+        "process",
+        "punycode",
+        "querystring",
+        "readline",
+        "repl",
+        "stream",
+        "string_decoder",
+        "sys",
+        "timers",
+        "tls",
+        "trace_events",
+        "tty",
+        "url",
+        "util",
+        "v8",
+        "vm",
+    ];
+    const BUILTINS_REST: [&str; 3] = ["wasi", "worker_threads", "zlib"];
+    if specifier.starts_with("node:") {
+        return true;
+    }
+    let name = specifier.split('/').next().unwrap_or(specifier);
+    let subpath_ok = !specifier.contains('/')
+        || matches!(
+            specifier,
+            "assert/strict"
+                | "dns/promises"
+                | "fs/promises"
+                | "path/posix"
+                | "path/win32"
+                | "readline/promises"
+                | "stream/consumers"
+                | "stream/promises"
+                | "stream/web"
+                | "timers/promises"
+                | "util/types"
+                | "inspector/promises"
+        );
+    subpath_ok && (BUILTINS.contains(&name) || BUILTINS_REST.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifiers_split_into_package_and_path() {
+        assert_eq!(package_name("@a/b/c"), "@a/b");
+        assert_eq!(package_name("lodash/fp"), "lodash");
+        assert_eq!(package_name("zod"), "zod");
+    }
+
+    #[test]
+    fn builtins_are_known_by_name_and_by_scheme() {
+        for yes in ["fs", "node:sqlite", "fs/promises", "worker_threads"] {
+            assert!(is_builtin(yes), "{yes}");
+        }
+        for no in ["fs-extra", "buffer/", "events/x", "lodash"] {
+            assert!(!is_builtin(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Subscriptions against brute force: a commit ends exactly those whose reads it wrote into.
+//!
+//! In: random read sets, cancelled and registered late, and random commits. Out: the same
+//! invalidations that comparing every read set with every commit gives.
+
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::read_set::ReadSet;
+use crate::subscriptions::{Invalidation, Owner, SubscriptionId};
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Reads at a snapshot that many commits old.
+    Watch {
+        low: u8,
+        high: u8,
+        limit: bool,
+        age: usize,
+    },
+    Cancel {
+        which: usize,
+    },
+    Insert {
+        x: u8,
+    },
+    Move {
+        which: usize,
+        x: u8,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0u8..40, 0u8..40, any::<bool>(), 0usize..4)
+            .prop_map(|(low, high, limit, age)| Step::Watch { low, high, limit, age }),
+        1 => (0usize..20).prop_map(|which| Step::Cancel { which }),
+        2 => (0u8..40).prop_map(|x| Step::Insert { x }),
+        2 => (0usize..20, 0u8..40).prop_map(|(which, x)| Step::Move { which, x }),
+    ]
+}
+
+fn watch(database: &Database, step: (u8, u8, bool, usize)) -> (Arc<ReadSet>, Timestamp) {
+    let (low, high, limit, age) = step;
+    let entries = database.history().entries;
+    let snapshot = entries.get(age).map_or_else(|| database.snapshot(), |e| e.snapshot.clone());
+    let ts = snapshot.ts;
+    let mut reader = database.begin(snapshot, &given(1), true);
+    let range = [bound("Gte", "x", &low.to_string()), bound("Lt", "x", &high.to_string())];
+    let operators = if limit { r#"{"limit":1}"# } else { "" };
+    let query = index_query("a.by_x", &range.join(","), "asc", operators);
+    // An old snapshot may be older than the schema; then there is no such index.
+    let _ = collect(&mut reader, &query);
+    (Arc::new(reader.reads().clone()), ts)
+}
+
+fn check(steps: Vec<Step>) {
+    let database = deployed();
+    let heard: Arc<Mutex<Vec<Invalidation>>> = Arc::default();
+    let ears = Arc::clone(&heard);
+    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
+        ears.lock().unwrap().extend_from_slice(invalidations);
+    }));
+    let mut live: Vec<(SubscriptionId, Arc<ReadSet>)> = Vec::new();
+    let mut seen = database.snapshot().ts;
+    for (call, step) in steps.into_iter().enumerate() {
+        let call = call as u64 + 1;
+        match step {
+            Step::Watch { low, high, limit, age } => {
+                let (reads, ts) = watch(&database, (low, high, limit, age));
+                let entries = database.history().entries;
+                let stale = entries.iter().any(|e| e.ts > ts && e.overlap(&reads).is_some());
+                let registered =
+                    database.subscriptions().register(&reads, ts, Owner::Listener(call));
+                assert_eq!(registered.is_err(), stale);
+                live.extend(registered.map(|id| (id, reads)));
+            }
+            Step::Cancel { which } if which < live.len() => {
+                let (id, _) = live.remove(which);
+                database.subscriptions().cancel(id);
+                database.subscriptions().cancel(id);
+            }
+            Step::Cancel { .. } => {}
+            Step::Insert { x } => {
+                let document = value(&format!(r#"{{"x":{x}}}"#));
+                mutate(&database, call, |tx| tx.insert("", "a", document));
+            }
+            Step::Move { which, x } => {
+                let found = collect(&mut begin(&database, call), &full_scan("a")).unwrap();
+                let Some(document) = found.get(which) else { continue };
+                let patch = json::decode_patch(&format!(r#"{{"x":{x}}}"#)).unwrap();
+                mutate(&database, call, |tx| tx.patch("", &document.id.encode(), None, patch));
+            }
+        }
+        let newest = database.history().entries[0].clone();
+        let committed = std::mem::replace(&mut seen, newest.ts) < newest.ts;
+        let hit = |reads: &ReadSet| committed && newest.overlap(reads).is_some();
+        let (gone, rest): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, reads)| hit(reads));
+        let gone: Vec<_> = gone.into_iter().map(|(id, _)| Some(id)).collect();
+        let told = std::mem::take(&mut *heard.lock().unwrap());
+        let mut ended: Vec<_> = told.iter().map(|told| told.subscription).collect();
+        ended.sort();
+        assert_eq!(ended, gone, "told of exactly those that the commit touched");
+        live = rest;
+        assert_eq!(database.subscriptions().len(), live.len());
+        let ranges: usize = live.iter().map(|(_, reads)| reads.len()).sum();
+        assert_eq!(database.subscriptions().ranges(), ranges);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn a_commit_ends_exactly_what_it_touches(steps in prop::collection::vec(step(), 1..60)) {
+        check(steps);
+    }
+}
+
+#[test]
+fn an_invalidation_says_why() {
+    let database = deployed();
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let ears = Arc::clone(&heard);
+    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
+        ears.lock().unwrap().extend(invalidations.iter().map(ToString::to_string));
+    }));
+    let (reads, ts) = watch(&database, (3, 8, false, 0));
+    let subscriptions = database.subscriptions();
+    subscriptions.register(&reads, ts, Owner::Listener(5)).unwrap();
+    mutate(&database, 1, |tx| tx.insert("", "a", value(r#"{"x":9}"#)));
+    assert!(heard.lock().unwrap().is_empty());
+    mutate(&database, 2, |tx| tx.insert("", "a", value(r#"{"x":5}"#)));
+    let said = heard.lock().unwrap().remove(0);
+    let expected =
+        "a.by_x[x>=3, x<8] changed: mutate (request r-mutate) wrote [x=5, _creationTime=";
+    assert!(said.starts_with(expected), "{said}");
+    assert!(subscriptions.is_empty(), "an invalidated subscription is over");
+    let late = subscriptions.register(&reads, ts, Owner::Listener(6)).unwrap_err();
+    assert!(late.subscription.is_none());
+    assert!(late.to_string().starts_with(expected));
+    assert!(matches!(late.owner, Owner::Listener(6)));
+}
+
+#[test]
+fn registering_while_others_commit_misses_nothing() {
+    let database = deployed();
+    let ended = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = Arc::clone(&ended);
+    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
+        let more = invalidations.len() as u64;
+        count.fetch_add(more, std::sync::atomic::Ordering::SeqCst);
+    }));
+    let refused = std::thread::scope(|scope| {
+        let commits = scope.spawn(|| {
+            for call in 1..400 {
+                mutate(&database, call, |tx| tx.insert("", "a", value(r#"{"x":5}"#)));
+            }
+        });
+        let mut refused = 0;
+        for owner in 0..400 {
+            let (reads, ts) = watch(&database, (5, 6, true, 0));
+            let registered = database.subscriptions().register(&reads, ts, Owner::Listener(owner));
+            refused += u64::from(registered.is_err());
+        }
+        commits.join().unwrap();
+        refused
+    });
+    // Each was refused, or heard of a commit, or still holds at the end.
+    let live = database.subscriptions().len() as u64;
+    assert_eq!(refused + ended.load(std::sync::atomic::Ordering::SeqCst) + live, 400);
+    mutate(&database, 500, |tx| {
+        for document in collect(tx, &full_scan("a"))? {
+            tx.remove("", &document.id.encode(), None)?;
+        }
+        Ok(())
+    });
+    assert!(database.subscriptions().is_empty());
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Runs every check, prints each runner's summary, and ends with one line that sums them up.
+#
+# In: nothing, or `rust` or `node` for one half. Out: exit code 0 only if nothing failed.
+# Invariant: a runner that dies, or that runs no test at all, is a failure.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+half=${1:-all}
+passed=0
+failed=0
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
+
+# check NAME COMMAND… : one thing that either holds or not.
+check() {
+  local name=$1
+  shift
+  echo "== $name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $name"
+  fi
+}
+
+# count NAME PASSED-PATTERN FAILED-PATTERN COMMAND… : a runner that prints how many tests passed.
+count() {
+  local name=$1 good=$2 bad=$3
+  shift 3
+  echo "== $name"
+  local code=0
+  "$@" 2>&1 | tee "$output" || code=$?
+  local ok not_ok
+  ok=$(sum "$good")
+  not_ok=$(sum "$bad")
+  passed=$((passed + ok))
+  failed=$((failed + not_ok))
+  if [ "$not_ok" -eq 0 ] && { [ "$code" -ne 0 ] || [ "$ok" -eq 0 ]; }; then
+    failed=$((failed + 1))
+    echo "FAILED: $name (exit code $code, $ok tests passed)"
+  fi
+}
+
+# The sum of the numbers that the pattern captures in the last runner's output.
+sum() {
+  sed 's/\x1b\[[0-9;]*m//g' "$output" | sed -nE "s/$1/\1/p" | awk '{ n += $1 } END { print n + 0 }'
+}
+
+rust() {
+  check "format" cargo fmt --all --check
+  check "lints" cargo clippy --workspace --all-targets --quiet -- -D warnings
+  if cargo nextest --version > /dev/null 2>&1; then
+    local summary='.*Summary.* tests? run: '
+    count "Rust tests" "${summary}([0-9]+) passed.*" "${summary}.* ([0-9]+) failed.*" \
+      cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level fail
+  else
+    local summary='^test result: .* '
+    count "Rust tests" "${summary}([0-9]+) passed;.*" "${summary}([0-9]+) failed;.*" \
+      cargo test --workspace --no-fail-fast --quiet
+  fi
+}
+
+node_tests() {
+  check "build" cargo build --quiet
+  count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
+    node --test --test-reporter=spec tests/*.test.mjs
+  local example
+  for example in examples/*/; do
+    check "types of $example" node "$example/node_modules/typescript/bin/tsc" \
+      --noEmit -p "$example/convex"
+  done
+}
+
+[ "$half" = node ] || rust
+[ "$half" = rust ] || node_tests
+
+echo
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

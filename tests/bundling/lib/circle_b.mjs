@@ -1,0 +1,2 @@
+import { a } from "./circle_a.mjs";
+export const b = typeof a;

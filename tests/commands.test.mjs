@@ -1,0 +1,167 @@
+// The commands as a user types them: dev, run, data, limits, serve.
+//
+// In: the built program and copies of examples/*. Out: checks of output, exit codes and files.
+// Invariant: every failure that is provoked here names its cure.
+import assert from "node:assert/strict";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ConvexHttpClient } from "convex/browser";
+import { KEY, concave, copy, pointedAt, serve, start } from "./host.mjs";
+
+const FREE_PORTS = ["--port", "0", "--site-port", "0"];
+
+test("dev pushes, tells each call, pushes again at a save, and survives a broken save", async () => {
+  const folder = copy("swaghaus");
+  writeFileSync(join(folder, ".env.local"), "# mine\nOTHER=1\n");
+  const host = await start(["dev", folder, ...FREE_PORTS]);
+  await host.says(/push +pushed \d+ functions/);
+  const variables = readFileSync(join(folder, ".env.local"), "utf8");
+  assert.match(variables, /^# mine\nOTHER=1\n/);
+  assert.ok(variables.includes(`CONVEX_SELF_HOSTED_URL='${host.url}'`), variables);
+
+  // Another terminal, in the app's folder: nothing has to be said twice.
+  const refilled = concave(["run", "stock:refill"], { cwd: folder });
+  assert.equal(refilled.status, 0, refilled.stderr);
+  assert.equal(refilled.stdout, "4\n");
+  assert.match(refilled.stderr, /\[LOG\] 'put 4 kinds of things on the shelf'/);
+  await host.says(/mutation stock:refill \d/);
+
+  const client = new ConvexHttpClient(host.url, { logger: false });
+  await client.query("shop:getItems", {});
+  await client.query("shop:getItems", {});
+  await host.says(/query +shop:getItems .* cached/);
+  await assert.rejects(client.mutation("shop:addCart", { buyer: "a", item: "nonsense" }));
+  await host.says(/mutation shop:addCart[^\n]*\n +.*ArgumentValidationError/);
+
+  const source = join(folder, "convex/shop.ts");
+  const before = readFileSync(source, "utf8");
+  let seen = host.output.length;
+  const late = `\nexport const late = query({ args: {}, handler: async () => "now" });\n`;
+  writeFileSync(source, before + late);
+  await host.says(/push +pushed/, seen);
+  assert.equal(await client.query("shop:late", {}), "now");
+
+  seen = host.output.length;
+  writeFileSync(source, before + late + "export const = 1;\n");
+  await host.says(/what was running goes on/, seen);
+  assert.match(host.output.slice(seen), /shop\.ts/);
+  assert.equal(await client.query("shop:late", {}), "now");
+
+  seen = host.output.length;
+  writeFileSync(source, before);
+  await host.says(/push +pushed/, seen);
+  await assert.rejects(client.query("shop:late", {}), /Could not find public function/);
+  assert.equal(await host.stop(), 0);
+
+  // The key stays the same over restarts.
+  const key = variables.match(/ADMIN_KEY='(.*)'/)[1];
+  const again = await start(["dev", folder, ...FREE_PORTS]);
+  assert.ok(readFileSync(join(folder, ".env.local"), "utf8").includes(key));
+  await again.stop();
+});
+
+test("dev --once tells by its exit code whether the app runs", () => {
+  const folder = copy("chat");
+  assert.equal(concave(["dev", folder, "--once", ...FREE_PORTS]).status, 0);
+  writeFileSync(join(folder, "convex/broken.ts"), "export const x = (;\n");
+  const broken = concave(["dev", folder, "--once", ...FREE_PORTS]);
+  assert.equal(broken.status, 1);
+  assert.match(broken.stderr, /broken\.ts/);
+});
+
+test("an app whose packages are not installed is told the command", () => {
+  const folder = copy("chat");
+  rmSync(join(folder, "node_modules"));
+  const ended = concave(["dev", folder, ...FREE_PORTS]);
+  assert.equal(ended.status, 1);
+  assert.ok(ended.stderr.includes(`npm install --prefix ${folder}`), ended.stderr);
+});
+
+test("run and data show what is there, in JSON where asked", async () => {
+  const host = await serve("--push", "examples/chat");
+  const env = pointedAt(host);
+  const ask = (...args) => concave(args, { env });
+  const read = (...args) => JSON.parse(ask(...args).stdout);
+
+  const ada = read("run", "users:enter", '{"name": "ada"}');
+  assert.equal(typeof ada, "string");
+  for (const name of ["bob", "cyd"]) ask("run", "api.users.enter", JSON.stringify({ name }));
+  assert.deepEqual(read("data", "--json"), [
+    { name: "channels", documents: 0 },
+    { name: "messages", documents: 0 },
+    { name: "users", documents: 3 },
+  ]);
+  const names = (...flags) => read("data", "users", "--json", ...flags).map((user) => user.name);
+  assert.deepEqual(names(), ["cyd", "bob", "ada"]);
+  assert.deepEqual(names("--order", "asc", "--limit", "2"), ["ada", "bob"]);
+  const lines = ask("data", "users", "--jsonl", "--limit", "1").stdout.trim().split("\n");
+  assert.deepEqual(lines.map((line) => JSON.parse(line).name), ["cyd"]);
+
+  const missing = ask("data", "nothing");
+  assert.equal(missing.status, 1);
+  assert.match(missing.stderr, /There is no table "nothing".*users/);
+
+  const unknown = ask("run", "users:nobody");
+  assert.equal(unknown.status, 1);
+  assert.match(unknown.stderr, /Could not find/);
+  assert.match(unknown.stderr, /users:enter/);
+
+  const failed = ask("run", "users:enter", '{"name": " "}');
+  assert.equal(failed.status, 1);
+  assert.match(failed.stderr, /convex\/users\.ts:\d+:\d+/);
+  assert.match(failed.stderr, /"code": "EmptyName"/);
+  assert.equal(failed.stdout, "");
+
+  assert.equal(ask("run", "users:enter", "{name: 1}").status, 2);
+  assert.equal(ask("run", "users:enter", "{}", "--identity", "{}").status, 2);
+  await host.stop();
+});
+
+test("commands that know no host, or find none, say what to do", () => {
+  const cwd = copy("transfer");
+  const nowhere = concave(["run", "accounts:get_account"], { cwd });
+  assert.equal(nowhere.status, 2);
+  assert.match(nowhere.stderr, /concave dev/);
+  const silent = ["--url", "http://127.0.0.1:9", "--admin-key", KEY];
+  const unreachable = concave(["data", ...silent], { cwd });
+  assert.equal(unreachable.status, 1);
+  assert.match(unreachable.stderr, /Nothing answers at http:\/\/127\.0\.0\.1:9/);
+});
+
+test("serve says what it does not do yet, and what it will lose", async () => {
+  const durable = concave(["serve", "--data", "/nowhere", ...FREE_PORTS]);
+  assert.equal(durable.status, 1);
+  assert.match(durable.stderr, /not built yet.*--in-memory/);
+  assert.equal(concave(["serve", "--data", "x", "--in-memory"]).status, 2);
+  assert.equal(concave(["serve", "--admin-key", "a:b", ...FREE_PORTS]).status, 1);
+
+  const host = await start(["serve", ...FREE_PORTS]);
+  assert.match(host.output, /memory only/);
+  const [, key] = await host.says(/admin key (concave\|[0-9a-f]{64})/);
+  const taken = concave(["serve", "--in-memory", "--port", new URL(host.url).port]);
+  assert.equal(taken.status, 1);
+  assert.match(taken.stderr, /in use.*--port/);
+  const empty = concave(["data", "--json", "--url", host.url, "--admin-key", key]);
+  assert.deepEqual(JSON.parse(empty.stdout), []);
+  assert.equal(await host.stop(), 0);
+});
+
+test("limits are printed as text and as JSON", () => {
+  const limits = JSON.parse(concave(["limits", "--json"]).stdout);
+  const text = concave(["limits"]).stdout;
+  assert.ok(limits.length > 20);
+  for (const { name, value, reason } of limits) {
+    assert.ok(Number.isSafeInteger(value) && value > 0, name);
+    assert.ok(text.includes(name) && text.includes(reason), name);
+  }
+});
+
+test("help teaches, mistakes are usage errors", () => {
+  assert.match(concave(["--help"]).stdout, /concave dev/);
+  assert.match(concave(["help", "run"]).stdout, /Examples:/);
+  assert.doesNotMatch(concave(["--help"]).stdout, /snapshot-builder/);
+  for (const args of [["frobnicate"], [], ["data", "x", "--limit", "0"], ["serve", "--port", "x"]]) {
+    assert.equal(concave(args).status, 2, args.join(" "));
+  }
+});

@@ -1,0 +1,103 @@
+// Hosts for the Node drivers: starts the built program, waits until it serves, stops it.
+//
+// In: arguments of `concave`. Out: address, key, output. Invariant: a host that does not start
+// fails the test with what it printed; nothing outlives the test process.
+import { spawn, spawnSync } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const ROOT = fileURLToPath(new URL("..", import.meta.url));
+export const EXAMPLES = ["swaghaus", "transfer", "chat"];
+export const KEY = `concave|${"ab".repeat(32)}`;
+
+const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");
+export const CONCAVE = process.env.CONCAVE_BINARY ?? join(TARGET, "debug", "concave");
+if (!existsSync(CONCAVE)) {
+  throw new Error(`${CONCAVE} is not built. Run: cargo build, or name it in CONCAVE_BINARY.`);
+}
+
+// The tests decide which host is meant, not the shell that runs them.
+const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
+for (const name of Object.keys(ENVIRONMENT)) {
+  if (name.startsWith("CONVEX_")) delete ENVIRONMENT[name];
+}
+
+/** How long a host may take to say something: it hangs, or this machine is on its knees. */
+const PATIENCE_MS = 60_000;
+
+const running = new Set();
+process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+
+/** Starts `concave …args` and waits for its address. */
+export async function start(args, options = {}) {
+  const child = spawn(CONCAVE, args, { env: ENVIRONMENT, cwd: ROOT, ...options });
+  running.add(child);
+  const host = { child, output: "", key: KEY };
+  const add = (text) => (host.output += text);
+  child.stdout.setEncoding("utf8").on("data", add);
+  child.stderr.setEncoding("utf8").on("data", add);
+  host.ended = new Promise((resolve) => {
+    child.on("exit", (code) => {
+      running.delete(child);
+      resolve(code);
+    });
+  });
+  /** Waits until the output matches. */
+  host.says = async (pattern, from = 0) => {
+    const ended = host.ended.then((code) => ({ code }));
+    for (const since = Date.now(); ; ) {
+      if (Date.now() - since > PATIENCE_MS) {
+        throw new Error(`concave ${args.join(" ")} does not say ${pattern}:\n${host.output}`);
+      }
+      const match = host.output.slice(from).match(pattern);
+      if (match) return match;
+      const tick = new Promise((resolve) => setTimeout(resolve, 10));
+      const end = await Promise.race([ended, tick]);
+      if (end && !host.output.slice(from).match(pattern)) {
+        throw new Error(`concave ${args.join(" ")} ended with ${end.code}:\n${host.output}`);
+      }
+    }
+  };
+  /** Stops it as Ctrl-C does, and gives its exit code. */
+  host.stop = () => {
+    child.kill("SIGINT");
+    return host.ended;
+  };
+  host.url = (await host.says(/(?:serving|at) (http:\/\/127\.0\.0\.1:\d+)/))[1];
+  return host;
+}
+
+/** A host in memory on free ports. */
+export function serve(...args) {
+  const ports = ["--port", "0", "--site-port", "0", "--admin-key", KEY];
+  return start(["serve", "--in-memory", ...ports, ...args]);
+}
+
+/** Runs a command to its end. */
+export function concave(args, options = {}) {
+  return spawnSync(CONCAVE, args, { env: ENVIRONMENT, encoding: "utf8", cwd: ROOT, ...options });
+}
+
+/** The environment that points any command at a host. */
+export function pointedAt(host) {
+  return {
+    ...ENVIRONMENT,
+    CONVEX_SELF_HOSTED_URL: host.url,
+    CONVEX_SELF_HOSTED_ADMIN_KEY: host.key,
+  };
+}
+
+/** A copy of an example that a test may change; its packages are shared with the original. */
+export function copy(example) {
+  const source = join(ROOT, "examples", example);
+  const folder = mkdtempSync(join(tmpdir(), `concave-${example}-`));
+  cpSync(source, folder, {
+    recursive: true,
+    filter: (path) => !path.includes("node_modules") && !path.endsWith(".env.local"),
+  });
+  symlinkSync(join(source, "node_modules"), join(folder, "node_modules"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}

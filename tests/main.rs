@@ -1,0 +1,7 @@
+//! The one integration binary: V8 is linked once, and every module below runs in it.
+//!
+//! In: the crates and the built program. Out: checks of what must always hold (design, section 6).
+//! Invariant: each file in this folder that is not a Node driver is listed here.
+#![allow(clippy::unwrap_used, reason = "a test that panics fails, which is its job")]
+
+mod tidy;
