@@ -28,7 +28,8 @@ const wrap = (flag, method) => (handler, visibility = "isPublic") => ({
 });
 export const query = wrap("isQuery", "invokeQuery");
 export const mutation = wrap("isMutation", "invokeMutation");
-const call = async (op, args) => JSON.parse(await Convex.asyncSyscall("1.0/" + op, JSON.stringify(args)));
+const call = async (op, args) => JSON.parse(await Convex.asyncSyscall("1.0/" + op,
+    JSON.stringify(args)));
 const stream = (source, operators = []) => {
     const text = JSON.stringify({ query: { source, operators } });
     return JSON.parse(Convex.syscall("1.0/queryStream", text)).queryId;
@@ -173,4 +174,3 @@ pub fn bundle(modules: &[(&str, &str)]) -> Bundle {
     }
     bundle
 }
-

@@ -23,7 +23,8 @@ export const half = mutation(async (db) => {
 });
 export const nests = mutation(async (db) => {
     await db.insert("notes", { text: "outer" });
-    try { await db.runMutation("notes:half", {}); } catch (e) { return e.message.includes("after"); }
+    try { await db.runMutation("notes:half", {}); } catch (e) {
+        return e.message.includes("after"); }
 });
 export const sees_own = mutation(async (db) => {
     await db.insert("notes", { text: "own" });
@@ -94,7 +95,8 @@ fn whatever_is_thrown_becomes_a_text() {
 #[test]
 fn console_lines_come_in_convex_format() {
     let outcome = notes().run("notes:logs", "{}");
-    let lines: Vec<_> = outcome.log_lines.iter().map(database::record::LogLine::client_text).collect();
+    let lines: Vec<_> =
+        outcome.log_lines.iter().map(database::record::LogLine::client_text).collect();
     assert_eq!(lines, ["[LOG] a 1 { b: [ 2 ] }", "[WARN] careful"]);
 }
 

@@ -34,6 +34,8 @@ process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 export async function start(args, options = {}) {
   const child = spawn(CONCAVE, args, { env: ENVIRONMENT, cwd: ROOT, ...options });
   running.add(child);
+  // A test that fails without stopping its host must not keep the runner waiting for it.
+  for (const handle of [child, child.stdout, child.stderr]) handle.unref();
   const host = { child, output: "", key: KEY };
   const add = (text) => (host.output += text);
   child.stdout.setEncoding("utf8").on("data", add);
@@ -62,6 +64,7 @@ export async function start(args, options = {}) {
   };
   /** Stops it as Ctrl-C does, and gives its exit code. */
   host.stop = () => {
+    child.ref();
     child.kill("SIGINT");
     return host.ended;
   };

@@ -4,4 +4,11 @@
 //! Invariant: each file in this folder that is not a Node driver is listed here.
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, which is its job")]
 
+mod deployed;
+mod determinism;
+mod functions;
+mod isolation;
+mod limits;
+mod path;
+mod push;
 mod tidy;

@@ -1,7 +1,9 @@
 //! What a push brings: the bundle as it arrived, and what analysis found in it.
 //!
-//! In: modules from the deploy protocol. Out: the tables of functions that a call is checked against.
-//! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it came from.
+//! In: modules from the deploy protocol. Out: the tables of functions that a call is checked
+//! against.
+//! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it
+//! came from.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -131,7 +133,8 @@ pub struct AnalyzedModule {
 pub enum Tier {
     /// From a V8 startup snapshot that holds the evaluated bundle.
     Snapshot(Arc<[u8]>),
-    /// From the base snapshot, the modules evaluated in each; `reason` says why and what would cure it.
+    /// From the base snapshot, the modules evaluated in each; `reason` says why and what would
+    /// cure it.
     Evaluate {
         /// One sentence for the author, naming the module and the cure.
         reason: String,
@@ -149,7 +152,8 @@ pub struct Analysis {
     pub modules: BTreeMap<Arc<str>, AnalyzedModule>,
     /// The schema; `None` without `schema.ts`.
     pub schema: Option<Arc<Schema>>,
-    /// JSON text of `defineApp().export()`, `path` not yet filled in; `None` without a definition module.
+    /// JSON text of `defineApp().export()`, `path` not yet filled in; `None` without a definition
+    /// module.
     pub definition_json: Option<String>,
     /// JSON text of the default export of `auth.config.js`.
     pub auth_json: Option<String>,

@@ -1,6 +1,7 @@
 //! Errors, by who reads them: the author of a function, the operator, and us.
 //!
-//! Invariant: a conflict is never an error of these kinds; it is `commit::Conflict` and carries its reason.
+//! Invariant: a conflict is never an error of these kinds; it is `commit::Conflict` and carries
+//! its reason.
 
 use thiserror::Error;
 

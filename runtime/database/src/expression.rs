@@ -117,7 +117,9 @@ impl Expression {
                 Some(Value::Int64(number)) => {
                     let negated = number.checked_neg().map(Value::Int64);
                     negated.map(Some).ok_or_else(|| {
-                        problem(format!("Cannot negate {number}n: the result is out of range for Int64"))
+                        problem(format!(
+                            "Cannot negate {number}n: the result is out of range for Int64"
+                        ))
                     })
                 }
                 Some(Value::Float64(number)) => Ok(Some(Value::Float64(-number))),
@@ -150,7 +152,9 @@ impl Expression {
     pub fn is_true(&self, document: &Value) -> Result<bool, UserError> {
         match self.evaluate(document)? {
             Some(Value::Boolean(value)) => Ok(value),
-            other => Err(problem(format!("Cannot use value {} as a Boolean", shown(other.as_ref())))),
+            other => {
+                Err(problem(format!("Cannot use value {} as a Boolean", shown(other.as_ref()))))
+            }
         }
     }
 }
@@ -251,7 +255,8 @@ mod tests {
             evaluate(sum, r#"{"a":"x"}"#).unwrap_err(),
             "Cannot add \"x\" (type String) and 2.0 (type Float64)"
         );
-        let half = r#"{"$div":[{"$literal":{"$integer":"AQAAAAAAAAA="}},{"$literal":{"$integer":"AAAAAAAAAAA="}}]}"#;
+        let half = r#"{"$div":[{"$literal":{"$integer":"AQAAAAAAAAA="}},
+            {"$literal":{"$integer":"AAAAAAAAAAA="}}]}"#;
         assert_eq!(evaluate(half, "{}").unwrap_err(), "Cannot divide 1n by zero");
         assert_eq!(
             evaluate(r#"{"$literal":1}"#, "{}").unwrap_err(),

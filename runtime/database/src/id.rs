@@ -1,6 +1,7 @@
 //! Document ids: encode, decode, check (`convex-compat.md` section 2.6).
 //!
-//! In: a table number and 16 bytes, or text from a client. Out: the other. Invariant: a text decodes
+//! In: a table number and 16 bytes, or text from a client. Out: the other. Invariant: a text
+//! decodes
 //! only if encoding gives it back, so equal documents have one id.
 
 /// Number of a table within its component; user tables start at 10001.
@@ -136,7 +137,8 @@ mod tests {
     fn only_the_canonical_text_decodes() {
         let good = "j57000820c20a1g7104gm2rc1m70ynr8";
         assert!(DocumentId::decode(good).is_some());
-        for bad in ["", "x", "j57000820c20a1g7104gm2rc1m70ynr9", "J57000820C20A1G7104GM2RC1M70YNR8"] {
+        for bad in ["", "x", "j57000820c20a1g7104gm2rc1m70ynr9", "J57000820C20A1G7104GM2RC1M70YNR8"]
+        {
             assert_eq!(DocumentId::decode(bad), None, "{bad}");
         }
         assert_eq!(DocumentId::decode(&format!("{good}0")), None);
@@ -150,7 +152,11 @@ mod tests {
         }
 
         #[test]
-        fn one_changed_digit_is_refused(internal: [u8; 16], at in 0..32_usize, digit in 0..32_usize) {
+        fn one_changed_digit_is_refused(
+            internal: [u8; 16],
+            at in 0..32_usize,
+            digit in 0..32_usize,
+        ) {
             let id = DocumentId { table: TableNumber(10001), internal };
             let mut text = id.encode().into_bytes();
             prop_assume!(text[at] != ALPHABET[digit]);

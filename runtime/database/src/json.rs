@@ -1,4 +1,5 @@
-//! Values as Convex's JSON: `$integer`, `$float`, `$bytes` (`convex-compat.md` sections 2.1 and 2.2).
+//! Values as Convex's JSON: `$integer`, `$float`, `$bytes` (`convex-compat.md` sections 2.1 and
+//! 2.2).
 //!
 //! In: JSON text. Out: [`Value`]s, and text again. Invariant: [`encode`] is canonical: equal values
 //! have equal texts, and `decode(encode(v)) == v`, bit for bit.

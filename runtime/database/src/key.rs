@@ -1,7 +1,8 @@
 //! Index keys as order-preserving bytes; ranges over them (`convex-compat.md` section 2.4).
 //!
 //! In: values. Out: bytes whose order is the values' order, and [`Interval`]s of them.
-//! Invariant: no encoding is a prefix of another value's encoding, so concatenations order like tuples.
+//! Invariant: no encoding is a prefix of another value's encoding, so concatenations order like
+//! tuples.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! Every limit, its unit, its number, its reason: one table (`convex-compat.md` sections 2.3 and 8.6).
+//! Every limit, its unit, its number, its reason: one table (`convex-compat.md` sections 2.3 and
+//! 8.6).
 //!
 //! In: nothing. Out: constants for the code that enforces them and [`TABLE`] for `concave limits`.
 //! Invariant: a number that bounds a user's work stands here and nowhere else.
@@ -30,7 +31,8 @@ pub struct Limit {
 }
 
 macro_rules! limits {
-    ($($(#[doc = $doc:literal])* $name:ident = $value:expr, $unit:ident, $reason:literal, $error:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident = $value:expr, $unit:ident, $reason:literal,
+        $error:literal;)*) => {
         $($(#[doc = $doc])* pub const $name: u64 = $value;)*
 
         /// Every limit.

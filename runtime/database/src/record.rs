@@ -1,6 +1,8 @@
-//! What a call was given and everything it touched: `Call`, `Outcome`, and the two seams `Functions` and `World`.
+//! What a call was given and everything it touched: `Call`, `Outcome`, and the two seams
+//! `Functions` and `World`.
 //!
-//! In: nothing; these are the nouns every other file speaks. Out: the types that stops 1 to 8 hand to each other.
+//! In: nothing; these are the nouns every other file speaks. Out: the types that stops 1 to 8 hand
+//! to each other.
 //! Invariant: a [`Call`], a [`Given`] and the code version reproduce an [`Outcome`] byte for byte
 //! (design, section 1: "record what went in; derive everything else on demand").
 
@@ -14,7 +16,8 @@ use crate::json;
 use crate::read_set::ReadSet;
 use crate::value::Value;
 
-/// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per commit.
+/// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per
+/// commit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub u64);
 
@@ -91,7 +94,9 @@ impl FunctionPath {
             }
         }
         if export.is_empty() || export.len() > 64 {
-            return bad(format!("{text:?} is not a function path: the part after ':' must name an export."));
+            return bad(format!(
+                "{text:?} is not a function path: the part after ':' must name an export."
+            ));
         }
         let module = match module.strip_suffix(".js") {
             Some(stem) => format!("{stem}.js"),
@@ -123,7 +128,8 @@ impl fmt::Display for FunctionPath {
 pub struct Arguments {
     /// The object.
     pub value: Value,
-    /// Canonical encoded JSON of a one-element array: what `invokeQuery` receives and the cache key holds.
+    /// Canonical encoded JSON of a one-element array: what `invokeQuery` receives and the cache
+    /// key holds.
     pub json: Arc<str>,
 }
 
@@ -133,8 +139,9 @@ impl Arguments {
     /// # Errors
     /// JSON that is malformed, or of another shape (`convex-compat.md` section 3.4).
     pub fn parse(path: &FunctionPath, text: &str) -> Result<Self, UserError> {
-        let invalid =
-            |e: &dyn fmt::Display| UserError::new("InvalidArguments", format!("Invalid arguments for {path}: {e}"));
+        let invalid = |e: &dyn fmt::Display| {
+            UserError::new("InvalidArguments", format!("Invalid arguments for {path}: {e}"))
+        };
         let value = match json::decode(text).map_err(|e| invalid(&e))? {
             Value::Array(mut items) if items.len() <= 1 => {
                 items.pop().unwrap_or_else(|| Value::Object(Default::default()))
@@ -153,7 +160,10 @@ impl Arguments {
         if !matches!(value, Value::Object(_)) {
             return Err(UserError::new(
                 "InvalidArguments",
-                format!("Expected to receive an object as the function's argument. Instead received: {text}"),
+                format!(
+                    "Expected to receive an object as the function's argument. Instead received: \
+                     {text}"
+                ),
             ));
         }
         Ok(Self { value, json: format!("[{text}]").into() })
@@ -246,7 +256,8 @@ pub struct Call {
     pub journal: Option<Arc<str>>,
 }
 
-/// What the host decided for one attempt at a call: with the [`Call`] it determines the [`Outcome`].
+/// What the host decided for one attempt at a call: with the [`Call`] it determines the
+/// [`Outcome`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Given {
     /// Code that ran.
@@ -388,7 +399,11 @@ pub trait Functions: Send + Sync + 'static {
     ///
     /// # Errors
     /// Documents that do not match the new schema; the previous deployment goes on serving.
-    fn activate(&self, bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Result<Timestamp, PushError>;
+    fn activate(
+        &self,
+        bundle: Arc<Bundle>,
+        analysis: Arc<Analysis>,
+    ) -> Result<Timestamp, PushError>;
 
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);

@@ -1,6 +1,7 @@
 //! A deployment's schema: tables, fields, indexes (`convex-compat.md` section 3.2).
 //!
-//! In: the JSON text of `defineSchema(…).export()`. Out: a checked [`Schema`]. Invariant: a schema that
+//! In: the JSON text of `defineSchema(…).export()`. Out: a checked [`Schema`]. Invariant: a schema
+//! that
 //! exists has legal names, and its indexes name fields that documents can have.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -235,7 +236,8 @@ impl Checked<'_> {
             return Err(problem("EmptyIndex", text));
         }
         if index.fields.len() as u64 > max {
-            let text = format!("{at} has {} fields; at most {max} are allowed.", index.fields.len());
+            let text =
+                format!("{at} has {} fields; at most {max} are allowed.", index.fields.len());
             return Err(problem("IndexTooManyFields", text));
         }
         let mut fields = Vec::new();
@@ -323,8 +325,9 @@ impl Checked<'_> {
             return Err(problem("IndexFieldNameReserved", text));
         }
         if !self.document.has_field(field) {
-            let text =
-                format!("{at} is invalid because it references the field {field} that does not exist.");
+            let text = format!(
+                "{at} is invalid because it references the field {field} that does not exist."
+            );
             return Err(problem("InvalidIndexField", text));
         }
         Ok(field.into())
@@ -375,7 +378,8 @@ mod tests {
             r#"{{"tables":[{{"tableName":"items","indexes":{indexes},"searchIndexes":[],
             "vectorIndexes":[],"documentType":{{"type":"object","value":{{"name":{{"fieldType":
             {{"type":"string"}},"optional":false}},"at":{{"fieldType":{{"type":"object","value":
-            {{"x":{{"fieldType":{{"type":"number"}},"optional":false}}}}}},"optional":false}}}}}}}}],
+            {{"x":{{"fieldType":{{"type":"number"}},"optional":false}}}}}},"optional":false}}}}}}
+            }}],
             "schemaValidation":true}}"#
         );
         Schema::from_json(&text).map_err(|e| e.code)
@@ -405,14 +409,17 @@ mod tests {
         assert_eq!(index("i", r#"["at.y"]"#), "InvalidIndexField");
         let many: Vec<String> = (0..17).map(|n| format!("\"f{n}\"")).collect();
         assert_eq!(index("i", &format!("[{}]", many.join(","))), "IndexTooManyFields");
-        let twice = r#"[{"indexDescriptor":"i","fields":["name"]},{"indexDescriptor":"i","fields":["name"]}]"#;
+        let twice = r#"[{"indexDescriptor":"i","fields":["name"]},
+            {"indexDescriptor":"i","fields":["name"]}]"#;
         assert_eq!(schema(twice).unwrap_err(), "IndexNamesNotUnique");
     }
 
     #[test]
     fn names_of_tables() {
         let named = |name: &str| {
-            let text = format!(r#"{{"tables":[{{"tableName":"{name}","documentType":{{"type":"any"}}}}]}}"#);
+            let text = format!(
+                r#"{{"tables":[{{"tableName":"{name}","documentType":{{"type":"any"}}}}]}}"#
+            );
             Schema::from_json(&text).map(|_| ()).map_err(|e| e.code)
         };
         assert_eq!(named("ok_1"), Ok(()));

@@ -543,7 +543,8 @@ mod tests {
     fn texts_of_ids_and_literals() {
         let id = r#"{"type":"id","tableName":"users"}"#;
         assert_eq!(check(id, "\"j57000820c20a1g7104gm2rc1m70ynr8\""), Ok(()));
-        let error = check(r#"{"type":"id","tableName":"posts"}"#, "\"j57000820c20a1g7104gm2rc1m70ynr8\"");
+        let error =
+            check(r#"{"type":"id","tableName":"posts"}"#, "\"j57000820c20a1g7104gm2rc1m70ynr8\"");
         assert_eq!(
             error.unwrap_err(),
             "Found ID \"j57000820c20a1g7104gm2rc1m70ynr8\" from table `users`, which does not \
@@ -568,8 +569,9 @@ mod tests {
         assert!(error.ends_with("Validator: v.union(v.null(), v.float64())"), "{error}");
         let member = |kind: &str, field: &str| {
             format!(
-                r#"{{"type":"object","value":{{"kind":{{"fieldType":{{"type":"literal","value":"{kind}"}},
-                "optional":false}},"{field}":{{"fieldType":{{"type":"string"}},"optional":false}}}}}}"#
+                r#"{{"type":"object","value":{{
+                "kind":{{"fieldType":{{"type":"literal","value":"{kind}"}},"optional":false}},
+                "{field}":{{"fieldType":{{"type":"string"}},"optional":false}}}}}}"#
             )
         };
         let tagged =
@@ -580,7 +582,8 @@ mod tests {
 
     #[test]
     fn records() {
-        let record = r#"{"type":"record","keys":{"type":"string"},"values":{"fieldType":{"type":"number"},"optional":false}}"#;
+        let record = r#"{"type":"record","keys":{"type":"string"},
+            "values":{"fieldType":{"type":"number"},"optional":false}}"#;
         assert_eq!(check(record, r#"{"a":1}"#), Ok(()));
         let error = check(record, r#"{"a":"b"}"#).unwrap_err();
         assert!(error.contains("Path: .values()"), "{error}");

@@ -173,7 +173,8 @@ fn function<'s>(
     if is_public && is_internal {
         return Ok(None);
     }
-    let args = call_text(scope, object, "exportArgs")?.unwrap_or_else(|| "{\"type\":\"any\"}".into());
+    let args =
+        call_text(scope, object, "exportArgs")?.unwrap_or_else(|| "{\"type\":\"any\"}".into());
     let returns = call_text(scope, object, "exportReturns")?.unwrap_or_else(|| "null".into());
     let handler = get(scope, object, "_handler")
         .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok());
@@ -219,9 +220,8 @@ fn http_routes<'s>(
     for at in 0..routes.length() {
         let Some(route) = routes.get_index(scope, at) else { continue };
         let Ok(route) = v8::Local::<v8::Object>::try_from(route) else { continue };
-        let part = |index| {
-            route.get_index(scope, index).map(|value| value.to_rust_string_lossy(scope))
-        };
+        let part =
+            |index| route.get_index(scope, index).map(|value| value.to_rust_string_lossy(scope));
         if let (Some(path), Some(method)) = (part(0), part(1)) {
             found.push((path, method));
         }
@@ -305,7 +305,10 @@ fn stringify_default<'s>(
     namespace: v8::Local<'s, v8::Object>,
 ) -> Result<String, Problem> {
     let Some(default) = get(scope, namespace, "default") else {
-        return Err(Problem::Says("InvalidAuthConfig", "auth.config.ts has no default export".into()));
+        return Err(Problem::Says(
+            "InvalidAuthConfig",
+            "auth.config.ts has no default export".into(),
+        ));
     };
     stringify(scope, default)
 }

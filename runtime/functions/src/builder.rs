@@ -1,24 +1,27 @@
 //! The builder: a child process that evaluates a pushed bundle, analyses it and makes its snapshot.
 //!
 //! In: a bundle on standard input. Out: what it exports and a startup blob on standard output.
-//! Invariant: whatever the bundle does (abort V8, loop, eat memory), only the child dies; a blob that
+//! Invariant: whatever the bundle does (abort V8, loop, eat memory), only the child dies; a blob
+//! that
 //! the child has not itself loaded twice, with equal analyses, never reaches the host.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use database::deployment::{Analysis, Bundle, Environment, Module, Tier};
 use database::limits;
+use database::record::LogLine;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
 use crate::code::Code;
 use crate::engine::Engine;
-use crate::{platform, startup};
+use crate::{execution, platform, startup};
 
 /// How to start the builder: the program (usually this one) and the arguments that make it build.
 #[derive(Clone, Debug)]
@@ -49,8 +52,10 @@ pub(crate) struct Built {
 pub(crate) enum BuildFailure {
     /// The bundle is at fault, and says where.
     Bundle(AnalysisFailure),
-    /// The child died or took too long; its last words.
+    /// The child died; its last words.
     Died(String),
+    /// The child used up its CPU time: so it would in the other tier.
+    TimedOut,
     /// The child could not be started.
     NoChild(String),
 }
@@ -77,12 +82,17 @@ pub(crate) fn build(helper: &Helper, bundle: &Bundle, mode: Mode) -> Result<Buil
     let writer = std::thread::spawn(move || input.write_all(&request));
     let output = child.wait_with_output().map_err(no_child)?;
     let _ = writer.join();
+    if output.status.signal() == Some(libc::SIGXCPU) {
+        return Err(BuildFailure::TimedOut);
+    }
     let died = || {
+        // V8 frames its last words with lines of `#`.
         let words = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = words.lines().filter(|line| !line.trim().is_empty()).collect();
-        let tail = last.iter().find(|line| line.contains("Fatal") || line.contains('#'));
-        let tail = tail.or(last.first()).map_or("no message", |line| line.trim());
-        BuildFailure::Died(format!("{} ({tail})", output.status))
+        let lines = words.lines().map(|line| line.trim_matches(['#', ' ']));
+        let mut lines = lines.filter(|line| !line.is_empty());
+        let why = lines.clone().find(|line| line.contains("heck failed") || line.contains("error"));
+        let why = why.or_else(|| lines.next()).unwrap_or("no message");
+        BuildFailure::Died(format!("{}: {why}", output.status))
     };
     let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
     match serde_json::from_slice::<Answer>(header).map_err(|_| died())? {
@@ -107,7 +117,7 @@ pub fn main() -> std::io::Result<()> {
     let request: Request = serde_json::from_slice(&text)?;
     let (answer, blob) = match answer(&request) {
         Ok((found, blob)) => (Answer::Found(found), blob),
-        Err(failure) => (Answer::Failed(failure), Vec::new()),
+        Err(failure) => (Answer::Failed(with_log(failure)), Vec::new()),
     };
     let header = serde_json::to_vec(&answer)?;
     let mut out = std::io::stdout().lock();
@@ -118,10 +128,21 @@ pub fn main() -> std::io::Result<()> {
     out.flush()
 }
 
-/// CPU seconds of the whole build: a module that loops at import ends here, however busy the machine.
+/// Adds what the modules logged while they were imported: it is shown only with a failure.
+fn with_log(mut failure: AnalysisFailure) -> AnalysisFailure {
+    let lines = execution::take_import_log();
+    if !lines.is_empty() {
+        let lines: Vec<String> = lines.iter().map(LogLine::client_text).collect();
+        failure.message = format!("{}\n{}", failure.message.trim_end(), lines.join("\n"));
+    }
+    failure
+}
+
+/// CPU seconds of the whole build: a module that loops at import ends here, however busy the
+/// machine.
 fn limit_cpu_time() {
-    let seconds = limits::ANALYSIS_TIME_MS / 1000 + 2;
-    let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds };
+    let seconds = limits::ANALYSIS_TIME_MS / 1000;
+    let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds + 2 };
     // SAFETY: a plain system call on a value that lives here.
     unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };
 }

@@ -1,8 +1,11 @@
 //! Stop 3 of 8: one call to its end: begin, run, commit, retry with a reason.
 //!
-//! Before: `server/session.rs` or `http.rs` made the call; `pool.rs` gave it a worker. After: `run.rs`
-//! runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's outcome is that of
-//! an attempt that committed, or of one that wrote nothing; after [`OPTIMISTIC_ATTEMPTS`] conflicts it
+//! Before: `server/session.rs` or `http.rs` made the call; `pool.rs` gave it a worker. After:
+//! `run.rs`
+//! runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's outcome is
+//! that of
+//! an attempt that committed, or of one that wrote nothing; after [`OPTIMISTIC_ATTEMPTS`]
+//! conflicts it
 //! runs while holding its turn in the commit order, so contention costs time, never starvation.
 
 use std::sync::Arc;
@@ -123,8 +126,7 @@ impl Attempts<'_> {
                 return Ran::Moved(call);
             }
             let given = self.shared.given(engine.code(), &snapshot);
-            let Attempt { mut outcome, transaction } =
-                self.attempt(engine, &call, given, snapshot);
+            let Attempt { mut outcome, transaction } = self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
             let Some(transaction) = transaction else { return done(Ok(outcome)) };
             match self.commit(&call, transaction, turn) {
@@ -184,12 +186,8 @@ impl Attempts<'_> {
             seed: given.seed,
             now: given.now,
         };
-        let mut execution = Box::new(Execution::new(
-            transaction,
-            Arc::clone(&code),
-            call.clone(),
-            given.clone(),
-        ));
+        let mut execution =
+            Box::new(Execution::new(transaction, Arc::clone(&code), call.clone(), given.clone()));
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);

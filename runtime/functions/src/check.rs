@@ -1,4 +1,5 @@
-//! What is checked before and after a function runs: existence, visibility, kind, arguments, result.
+//! What is checked before and after a function runs: existence, visibility, kind, arguments,
+//! result.
 //!
 //! In: the analysis that a push left behind. Out: Convex's error texts (`convex-compat.md`
 //! section 3.4). Invariant: no JavaScript runs for a call that fails a check.
@@ -53,9 +54,7 @@ pub(crate) fn find_nested<'a>(
 pub(crate) fn missing(path: &FunctionPath) -> UserError {
     UserError::new(
         "FunctionNotFound",
-        format!(
-            "Could not find function for '{path}'. Did you forget to run `npx convex dev`?"
-        ),
+        format!("Could not find function for '{path}'. Did you forget to run `npx convex dev`?"),
     )
 }
 
@@ -146,9 +145,8 @@ pub(crate) fn result(
     text: &str,
 ) -> Result<String, UserError> {
     let invalid = |why: String| UserError::new("InvalidReturnValue", why);
-    let value = json::decode(text).map_err(|e| {
-        invalid(format!("Function {path} return value invalid: {}", e.message))
-    })?;
+    let value = json::decode(text)
+        .map_err(|e| invalid(format!("Function {path} return value invalid: {}", e.message)))?;
     let size = value.size() as u64;
     if size > limits::RESULT_BYTES {
         return Err(invalid(format!(
@@ -156,9 +154,9 @@ pub(crate) fn result(
             limits::RESULT_BYTES
         )));
     }
-    value.check_limits().map_err(|e| {
-        invalid(format!("Function {path} return value invalid: {}", e.message))
-    })?;
+    value
+        .check_limits()
+        .map_err(|e| invalid(format!("Function {path} return value invalid: {}", e.message)))?;
     if let Some(returns) = &function.returns {
         returns.check(&value, &tables(snapshot, path)).map_err(|e| {
             UserError::new("ReturnsValidationError", format!("ReturnsValidationError: {e}"))

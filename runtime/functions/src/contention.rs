@@ -27,8 +27,7 @@ pub(crate) struct Contention {
 impl Contention {
     /// Whether `path` should hold its turn from the start.
     pub(crate) fn is_hot(&self, path: &FunctionPath) -> bool {
-        self.any.load(Ordering::Relaxed)
-            && self.heat().get(path).is_some_and(|heat| *heat >= HOT)
+        self.any.load(Ordering::Relaxed) && self.heat().get(path).is_some_and(|heat| *heat >= HOT)
     }
 
     /// A commit of `path` took `conflicts` conflicts.
@@ -38,7 +37,8 @@ impl Contention {
         }
         let mut heat = self.heat();
         if conflicts > 0 {
-            let added = HEAT_PER_CONFLICT.saturating_mul(u32::try_from(conflicts).unwrap_or(u32::MAX));
+            let added =
+                HEAT_PER_CONFLICT.saturating_mul(u32::try_from(conflicts).unwrap_or(u32::MAX));
             let entry = heat.entry(path.clone()).or_default();
             *entry = entry.saturating_add(added).min(HOTTEST);
         } else if let Some(entry) = heat.get_mut(path) {

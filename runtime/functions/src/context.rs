@@ -39,9 +39,6 @@ impl Ready {
                 return Err(FunctionError { message, data: error.data });
             }
         }
-        Ok(Self {
-            context: v8::Global::new(scope, context),
-            hooks: v8::Global::new(scope, hooks),
-        })
+        Ok(Self { context: v8::Global::new(scope, context), hooks: v8::Global::new(scope, hooks) })
     }
 }

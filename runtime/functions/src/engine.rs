@@ -15,12 +15,15 @@ use crate::isolate::{LimitedIsolate, StopSwitch, Termination};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
-/// Contexts kept ready while the thread is idle: one for the call, one for its retry or a nested call.
+/// Contexts kept ready while the thread is idle: one for the call, one for its retry or a nested
+/// call.
 const READY_CONTEXTS: usize = 2;
+
+type Queue = v8::UniqueRef<v8::MicrotaskQueue>;
 
 thread_local! {
     /// Microtask queues by depth of nesting. A queue is empty whenever no call runs at its depth.
-    static QUEUES: RefCell<Vec<v8::UniqueRef<v8::MicrotaskQueue>>> = const { RefCell::new(Vec::new()) };
+    static QUEUES: RefCell<Vec<Queue>> = const { RefCell::new(Vec::new()) };
     /// Contexts for the next calls.
     static READY: RefCell<Vec<Ready>> = const { RefCell::new(Vec::new()) };
 }
@@ -30,6 +33,9 @@ pub(crate) struct Engine {
     isolate: Option<LimitedIsolate>,
     code: Arc<Code>,
 }
+
+/// The prelude's hooks in one context.
+type Hooks<'s> = v8::Local<'s, v8::Object>;
 
 /// What one call left behind.
 pub(crate) struct Ran {
@@ -105,11 +111,7 @@ impl Engine {
     /// Calls `look` with the engine's code in a fresh context, outside any call: analysis.
     pub(crate) fn in_context<R>(
         &mut self,
-        look: impl for<'s, 'i> FnOnce(
-            &mut v8::PinScope<'s, 'i>,
-            v8::Local<'s, v8::Object>,
-            &Code,
-        ) -> R,
+        look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         let code = Arc::clone(&self.code);
         execution::set_environment(Some(Arc::clone(&code)));

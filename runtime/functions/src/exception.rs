@@ -118,9 +118,14 @@ mod tests {
 
     #[test]
     fn frames_of_the_host_and_the_library_are_left_out() {
-        let stack = "Error: x\n    at handler (convex:/messages.js:3:9)\n    at invoke \
-                     (concave:/10.js:1:1)\n    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)\n    \
-                     at async Promise.all (index 0)";
+        let stack = [
+            "Error: x",
+            "    at handler (convex:/messages.js:3:9)",
+            "    at invoke (concave:/10.js:1:1)",
+            "    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)",
+            "    at async Promise.all (index 0)",
+        ];
+        let stack = &stack.join("\n");
         assert_eq!(
             frames(None, stack),
             ["handler (convex:/messages.js:3:9)", "async Promise.all (index 0)"]

@@ -1,4 +1,5 @@
-//! The call that runs on this thread: its transaction, its log, what it looked at, its nested calls.
+//! The call that runs on this thread: its transaction, its log, what it looked at, its nested
+//! calls.
 //!
 //! In: syscalls and natives, which have no other way to know who called them. Out: what
 //! [`crate::run`] reports. Invariant: at most one call a thread; while none runs (modules being
@@ -9,9 +10,7 @@ use std::sync::Arc;
 
 use database::error::UserError;
 use database::limits;
-use database::record::{
-    Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed,
-};
+use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
 use database::transaction::{Savepoint, Transaction};
 
 use crate::code::Code;
@@ -75,7 +74,11 @@ impl Execution {
     ///
     /// # Errors
     /// The limit of nesting.
-    pub(crate) fn enter(&mut self, path: FunctionPath, kind: FunctionKind) -> Result<(), UserError> {
+    pub(crate) fn enter(
+        &mut self,
+        path: FunctionPath,
+        kind: FunctionKind,
+    ) -> Result<(), UserError> {
         let depth = u64::try_from(self.frames.len()).expect("a stack's depth fits");
         if depth > limits::CALL_DEPTH {
             return Err(UserError::new(
@@ -261,9 +264,10 @@ mod tests {
         }
         let lines = log.into_lines();
         assert_eq!(lines.len() as u64, limits::LOG_LINES + 1);
-        assert_eq!(lines[256].client_text().lines().next(), Some(
-            "[ERROR] Log overflow (maximum 256). Remaining log lines omitted."
-        ));
+        assert_eq!(
+            lines[256].client_text().lines().next(),
+            Some("[ERROR] Log overflow (maximum 256). Remaining log lines omitted.")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! One isolate: heap limit, buffer limit, termination reason, the end of its life.
 //!
-//! In: a startup snapshot. Out: an isolate whose every way to die is a reason, never a dead process.
+//! In: a startup snapshot. Out: an isolate whose every way to die is a reason, never a dead
+//! process.
 //! Invariant: after a termination the isolate is thrown away; nothing runs in it again.
 
 use std::ffi::c_void;
@@ -85,7 +86,8 @@ impl StopSwitch {
     }
 }
 
-/// An isolate with its limits installed. Entered on the thread that made it, for as long as it lives.
+/// An isolate with its limits installed. Entered on the thread that made it, for as long as it
+/// lives.
 pub(crate) struct LimitedIsolate {
     // Dropped in this order: the isolate, then what its callbacks point at.
     isolate: v8::OwnedIsolate,

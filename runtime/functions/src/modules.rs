@@ -1,6 +1,7 @@
 //! ES modules of a bundle: resolve, compile, link, evaluate; V8 does the linking.
 //!
-//! In: a [`Bundle`]'s sources. Out: namespaces. Invariant: a module URL is `convex:/<path>`, never a
+//! In: a [`Bundle`]'s sources. Out: namespaces. Invariant: a module URL is `convex:/<path>`, never
+//! a
 //! path of the host; nothing outside the bundle can be imported.
 
 use std::cell::RefCell;
@@ -71,10 +72,7 @@ pub(crate) fn load<'s>(
 }
 
 /// The compiled module at `path`, compiling it the first time.
-fn compile<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    path: &str,
-) -> Option<v8::Local<'s, v8::Module>> {
+fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local<'s, v8::Module>> {
     let known = GRAPH.with_borrow(|graph| graph.loaded.get(path).cloned());
     if let Some(module) = known {
         return Some(v8::Local::new(scope, module));
@@ -108,19 +106,7 @@ fn compile<'s>(
 
 fn origin<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> v8::ScriptOrigin<'s> {
     let name = string(scope, &format!("{SCHEME}{path}"));
-    v8::ScriptOrigin::new(
-        scope,
-        name.into(),
-        0,
-        0,
-        false,
-        -1,
-        None,
-        false,
-        false,
-        true,
-        None,
-    )
+    v8::ScriptOrigin::new(scope, name.into(), 0, 0, false, -1, None, false, false, true, None)
 }
 
 /// V8 asks for an import while it links.

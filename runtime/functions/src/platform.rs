@@ -1,7 +1,8 @@
 //! V8 once a process: flags, platform, time zone, locale.
 //!
 //! In: nothing. Out: an initialised V8. Invariant: every process that makes or uses a snapshot runs
-//! with exactly [`FLAGS`]; a blob made under other flags must not be loaded (`runtime.md` section 1.4).
+//! with exactly [`FLAGS`]; a blob made under other flags must not be loaded (`runtime.md` section
+//! 1.4).
 
 use std::sync::Once;
 

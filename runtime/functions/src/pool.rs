@@ -58,7 +58,8 @@ impl Pool {
         let (queue, jobs) = crossbeam_channel::bounded(capacity);
         let watchdog = Arc::new(Watchdog::start()?);
         let start = |number: usize| {
-            let (jobs, shared, watchdog) = (jobs.clone(), Arc::clone(shared), Arc::clone(&watchdog));
+            let (jobs, shared, watchdog) =
+                (jobs.clone(), Arc::clone(shared), Arc::clone(&watchdog));
             std::thread::Builder::new()
                 .name(format!("isolate-{number}"))
                 .stack_size(STACK_BYTES)

@@ -25,6 +25,7 @@ use crate::code::{self, Code};
 pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
     let (built, tier) = match builder::build(helper, bundle, Mode::Snapshot) {
         Ok(Built { found, blob }) => (found, Tier::Snapshot(blob)),
+        Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
             let Built { found, blob } =
                 builder::build(helper, bundle, Mode::Evaluate).map_err(refused)?;
@@ -134,16 +135,23 @@ fn refused(failure: BuildFailure) -> PushError {
             };
             PushError::new(code, format!("Failed to analyze {module}: {message}"))
         }
-        BuildFailure::Died(why) => PushError::new(
-            "AnalysisStopped",
-            format!(
-                "Evaluating your modules was stopped: {why}. A module must finish importing within \
-                 a few seconds and 64 MB: look for a loop or a large table at the top level of a \
-                 file."
-            ),
-        ),
+        BuildFailure::Died(why) => stopped(&why),
+        BuildFailure::TimedOut => {
+            let seconds = database::limits::ANALYSIS_TIME_MS / 1000;
+            stopped(&format!("they used {seconds} seconds of CPU"))
+        }
         BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),
     }
+}
+
+fn stopped(why: &str) -> PushError {
+    PushError::new(
+        "AnalysisStopped",
+        format!(
+            "Evaluating your modules was stopped: {why}. A module must finish importing within a \
+             few seconds and 64 MB: look for a loop or a large table at the top level of a file."
+        ),
+    )
 }
 
 /// Why there is no snapshot, and the cure.
@@ -153,17 +161,18 @@ fn reason(failure: &BuildFailure) -> String {
         BuildFailure::Bundle(AnalysisFailure { module, message, .. }) => {
             let first = message.lines().next().unwrap_or_default();
             let cure = if first.contains("WebAssembly") {
-                "WebAssembly does not exist while a snapshot is made: instantiate the module inside \
-                 the function that uses it."
+                "WebAssembly does not exist while a snapshot is made: instantiate the module \
+                 inside the function that uses it."
             } else {
                 "Move what it does at import into the function that needs it."
             };
             format!("{module} cannot be kept in a startup snapshot ({first}). {slower} {cure}")
         }
+        BuildFailure::TimedOut => slower.to_owned(),
         BuildFailure::Died(why) | BuildFailure::NoChild(why) => format!(
             "The modules cannot be kept in a startup snapshot: V8 gave up ({why}). {slower} Usual \
-             causes at the top level of a file: an `Intl` object, a frozen `globalThis` or `Error`, \
-             a FinalizationRegistry. Create them inside the function that uses them."
+             causes at the top level of a file: an `Intl` object, a frozen `globalThis` or \
+             `Error`, a FinalizationRegistry. Create them inside the function that uses them."
         ),
     }
 }

@@ -1,6 +1,7 @@
 //! Unhandled promise rejections of the call that runs on this thread.
 //!
-//! In: V8's reject callback. Out: the first rejection nobody handled by the time all microtasks ran.
+//! In: V8's reject callback. Out: the first rejection nobody handled by the time all microtasks
+//! ran.
 //! Invariant: the list is emptied at the start of every call, so one call never sees another's.
 
 use std::cell::RefCell;

@@ -2,7 +2,8 @@
 //!
 //! Before: `call.rs` opened a transaction. After: `database/transaction.rs` answers each syscall.
 //! In: a target and its arguments as JSON text. Out: the result as JSON text, or what it threw.
-//! Invariant: the whole call is one uninterrupted run on this thread; every microtask it started has
+//! Invariant: the whole call is one uninterrupted run on this thread; every microtask it started
+//! has
 //! run before it ends, so nothing of it is left in the isolate.
 
 use database::record::{FunctionError, FunctionKind, FunctionPath};
@@ -127,7 +128,8 @@ enum Started<'s> {
     Problem(String),
 }
 
-/// Looks the export up and calls `invokeQuery` or `invokeMutation` (`convex-compat.md` section 1.4).
+/// Looks the export up and calls `invokeQuery` or `invokeMutation` (`convex-compat.md` section
+/// 1.4).
 /// `None`: it threw at once.
 fn start_call<'s>(
     scope: &mut v8::PinScope<'s, '_>,

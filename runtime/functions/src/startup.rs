@@ -30,6 +30,11 @@ const PRELUDE: &[(&str, &str)] = &[
     ("99_seal.js", include_str!("../../../js/runtime/99_seal.js")),
 ];
 
+/// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
+/// tier,
+/// which has the functions' own limit, then says what happened.
+const CREATOR_HEAP_BYTES: usize = 256 << 20;
+
 /// A module that failed while it was imported.
 #[derive(Debug)]
 pub(crate) struct ImportFailure {
@@ -46,7 +51,8 @@ pub(crate) struct ImportFailure {
 pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportFailure> {
     platform::initialize();
     let references = natives::external_references();
-    let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), None);
+    let params = v8::CreateParams::default().heap_limits(0, CREATOR_HEAP_BYTES);
+    let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
     let evaluated = fill(&mut creator, bundle);
     // No handle of ours may be alive now: V8 checks, and aborts.
@@ -58,10 +64,7 @@ pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportF
     Ok(blob.expect("V8 makes a blob once its default context is set").to_vec())
 }
 
-fn fill(
-    creator: &mut v8::OwnedIsolate,
-    bundle: Option<&Arc<Bundle>>,
-) -> Result<(), ImportFailure> {
+fn fill(creator: &mut v8::OwnedIsolate, bundle: Option<&Arc<Bundle>>) -> Result<(), ImportFailure> {
     v8::scope!(let scope, creator);
     let context = v8::Context::new(scope, v8::ContextOptions::default());
     let scope = &mut v8::ContextScope::new(scope, context);

@@ -116,6 +116,9 @@ fn with_call(operation: &str, run: impl FnOnce(&mut Execution) -> Answer) -> Ans
 /// Parses an operation's arguments.
 fn parse<'a, T: Deserialize<'a>>(operation: &str, arguments: &'a str) -> Result<T, UserError> {
     serde_json::from_str(arguments).map_err(|e| {
-        UserError::new("SyscallArgsInvalidJson", format!("Invalid arguments for `{operation}`: {e}"))
+        UserError::new(
+            "SyscallArgsInvalidJson",
+            format!("Invalid arguments for `{operation}`: {e}"),
+        )
     })
 }

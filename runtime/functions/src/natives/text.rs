@@ -27,7 +27,8 @@ pub(super) fn url_parse(
     }
 }
 
-/// `(href, part, value) → parts | null`: one setter of the URL class; null leaves the URL as it was.
+/// `(href, part, value) → parts | null`: one setter of the URL class; null leaves the URL as it
+/// was.
 pub(super) fn url_set(
     scope: &mut v8::PinScope<'_, '_>,
     args: v8::FunctionCallbackArguments<'_>,

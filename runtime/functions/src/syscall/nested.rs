@@ -1,4 +1,5 @@
-//! `ctx.runQuery` and `ctx.runMutation` inside a transaction: a fresh context, the same transaction,
+//! `ctx.runQuery` and `ctx.runMutation` inside a transaction: a fresh context, the same
+//! transaction,
 //! a savepoint (`convex-compat.md` section 1.9).
 
 use std::borrow::Cow;
@@ -90,10 +91,7 @@ struct Entered {
     outer: Option<Transaction>,
 }
 
-pub(super) fn run(
-    scope: &mut v8::PinScope<'_, '_>,
-    arguments: &str,
-) -> Result<String, Failure> {
+pub(super) fn run(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result<String, Failure> {
     let entered = execution::with(|execution| enter(execution, arguments));
     let entered = entered.unwrap_or_else(|| {
         Err(UserError::new(

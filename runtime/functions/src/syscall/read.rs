@@ -23,8 +23,7 @@ struct Get<'a> {
 pub(super) fn get(execution: &mut Execution, arguments: &str) -> Answer {
     let args: Get<'_> = parse("db.get", arguments)?;
     let component = execution.component();
-    let get =
-        GetArgs { id: &args.id, table: args.table.as_deref(), is_system: args.is_system };
+    let get = GetArgs { id: &args.id, table: args.table.as_deref(), is_system: args.is_system };
     let document = execution.transaction.get(&component, get)?;
     Ok(document.map_or_else(|| "null".to_owned(), |document| document.json().to_owned()))
 }

@@ -1,0 +1,123 @@
+//! Pushes: what each kind of bundle comes to, and that a failed one leaves the previous serving.
+
+use database::deployment::Tier;
+use database::record::Functions as _;
+
+use crate::deployed::{Deployed, bundle};
+
+const ONE: &str = r#"import { query } from "./abi.js"; export const f = query(() => 1);"#;
+
+/// The function as `import` would leave it, after a line of top-level code.
+fn with(top: &str) -> String {
+    format!("{top}\nimport {{ query }} from \"./abi.js\"; export const f = query(() => 2);")
+}
+
+fn tier(top: &str) -> Result<Tier, String> {
+    let deployed = Deployed::empty();
+    let bundle = std::sync::Arc::new(bundle(&[("m", &with(top))]));
+    let analysis = deployed.host.analyze(bundle.clone()).map_err(|e| e.message)?;
+    deployed.host.activate(bundle, analysis.clone()).map_err(|e| e.message)?;
+    assert_eq!(deployed.value("m:f", "{}"), "2", "{top}");
+    assert_eq!(deployed.value("m:f", r#"{"again":1}"#), "2", "{top}");
+    Ok(analysis.tier.clone())
+}
+
+#[test]
+fn plain_bundles_are_kept_in_a_snapshot() {
+    for top in
+        ["", "const table = new Map([[1, { a: [2n, /x/g, new Date(0), new Uint8Array(9)] }]]);"]
+    {
+        assert!(matches!(tier(top), Ok(Tier::Snapshot(_))), "{top}");
+    }
+}
+
+#[test]
+fn bundles_that_cannot_be_snapshotted_are_evaluated_and_say_why() {
+    let wasm = "const m = new WebAssembly.Module(new Uint8Array([0,97,115,109,1,0,0,0]));";
+    for top in
+        ["Object.freeze(globalThis);", wasm, "globalThis.format = new Intl.NumberFormat('de');"]
+    {
+        match tier(top) {
+            Ok(Tier::Evaluate { reason, .. }) => {
+                let cure = ["top level of a file", "at import", "inside the function"];
+                assert!(cure.iter().any(|words| reason.contains(words)), "{reason}");
+            }
+            other => panic!("{top}: {}", if other.is_ok() { "snapshot" } else { "refused" }),
+        }
+    }
+}
+
+#[test]
+fn modules_that_fail_are_refused_with_their_place() {
+    let error = |top: &str| tier(top).err().unwrap_or_else(|| panic!("{top} was accepted"));
+    let thrown = error("function boom() { throw new Error('no'); } boom();");
+    assert!(thrown.starts_with("Failed to analyze m.js: Uncaught Error: no"), "{thrown}");
+    assert!(thrown.contains("boom (convex:/m.js:1:"), "{thrown}");
+    assert!(error("import './gone.js';").contains("Couldn't find JavaScript module 'gone.js'"));
+    assert!(error("let x = ;").contains("SyntaxError"));
+    assert!(error("await 1;").contains("Top-level awaits in source files are unsupported"));
+    let endless = error("for (;;) ;");
+    assert!(endless.contains("Evaluating your modules was stopped"), "{endless}");
+    let hungry = error("const kept = []; for (;;) kept.push(new Array(1e6).fill(0));");
+    assert!(hungry.contains("memory") || hungry.contains("stopped"), "{hungry}");
+    let database = error("Convex.syscall('1.0/queryStream', '{}');");
+    assert!(database.contains("Can't use database at import time"), "{database}");
+}
+
+#[test]
+fn a_failed_push_leaves_the_previous_deployment() {
+    let deployed = Deployed::with(&[("m", ONE)]);
+    assert_eq!(deployed.value("m:f", "{}"), "1");
+    deployed.push(&[("m", "throw new Error('broken');")]).unwrap_err();
+    assert_eq!(deployed.value("m:f", "{}"), "1");
+    deployed.push(&[("m", &with(""))]).unwrap();
+    assert_eq!(deployed.value("m:f", "{}"), "2");
+}
+
+#[test]
+fn a_schema_that_existing_documents_break_is_refused_whole() {
+    let source = r#"import { mutation } from "./abi.js"; export const add = mutation((db, v) => db.insert("t", v));"#;
+    let deployed = Deployed::with(&[("m", source)]);
+    deployed.value("m:add", r#"{"n":"text"}"#);
+    let schema = r#"export default { export: () => JSON.stringify({ schemaValidation: true, tables: [{
+        tableName: "t", indexes: [], documentType: { type: "object", value: {
+        n: { fieldType: { type: "number" }, optional: false } } } }] }) };"#;
+    let error = deployed.push(&[("m", source), ("schema", schema)]).unwrap_err();
+    assert!(error.message.contains("in table \"t\" does not match the schema"), "{error}");
+    deployed.value("m:add", r#"{"n":"still free"}"#);
+}
+
+#[test]
+fn a_push_in_the_middle_of_calls_gives_each_one_version() {
+    let deployed = Deployed::with(&[("m", ONE)]);
+    for round in 0..6 {
+        let calls: Vec<_> = (0..40)
+            .map(|n| deployed.start(deployed.make("m:f", &format!(r#"{{"n":{n},"r":{round}}}"#))))
+            .collect();
+        let source = if round % 2 == 0 { with("") } else { ONE.to_owned() };
+        deployed.push(&[("m", &source)]).unwrap();
+        for call in calls {
+            let text = call.recv().unwrap().unwrap().result.unwrap();
+            assert!(["1", "2"].contains(&&*text), "{text}");
+        }
+    }
+}
+
+/// Snapshots of several deployments alive at once in one process: V8's shared read-only heap.
+#[test]
+fn snapshots_of_several_deployments_live_together() {
+    let deployed: Vec<Deployed> = (0..4)
+        .map(|n| {
+            let top =
+                format!("const big = Array.from({{ length: {} }}, (_, i) => ({{ i }}));", n * 500);
+            Deployed::with(&[("m", &with(&top))])
+        })
+        .collect();
+    for round in 0..50 {
+        let args = format!(r#"{{"round":{round}}}"#);
+        let calls: Vec<_> = deployed.iter().map(|one| one.start(one.make("m:f", &args))).collect();
+        for call in calls {
+            assert_eq!(&*call.recv().unwrap().unwrap().result.unwrap(), "2");
+        }
+    }
+}
