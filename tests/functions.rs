@@ -116,3 +116,14 @@ fn internal_functions_do_not_exist_for_the_public() {
     let error = deployed.start(call).recv().unwrap().unwrap().result.unwrap_err().message;
     assert_eq!(error, "Trying to execute notes:list as Mutation, but it is defined as Query.");
 }
+
+/// A context that was made ahead has the outer call's microtask queue, which V8 will not let go of
+/// while it runs: nested calls make their own.
+#[test]
+fn nested_calls_run_beside_contexts_made_ahead() {
+    let deployed = notes();
+    for round in 0..40 {
+        let args = format!(r#"{{"round":{round}}}"#);
+        assert_eq!(deployed.value("notes:nests", &args), "true");
+    }
+}

@@ -76,11 +76,12 @@ fn a_failed_push_leaves_the_previous_deployment() {
 
 #[test]
 fn a_schema_that_existing_documents_break_is_refused_whole() {
-    let source = r#"import { mutation } from "./abi.js"; export const add = mutation((db, v) => db.insert("t", v));"#;
+    let source = r#"import { mutation } from "./abi.js";
+        export const add = mutation((db, v) => db.insert("t", v));"#;
     let deployed = Deployed::with(&[("m", source)]);
     deployed.value("m:add", r#"{"n":"text"}"#);
-    let schema = r#"export default { export: () => JSON.stringify({ schemaValidation: true, tables: [{
-        tableName: "t", indexes: [], documentType: { type: "object", value: {
+    let schema = r#"export default { export: () => JSON.stringify({ schemaValidation: true,
+        tables: [{ tableName: "t", indexes: [], documentType: { type: "object", value: {
         n: { fieldType: { type: "number" }, optional: false } } } }] }) };"#;
     let error = deployed.push(&[("m", source), ("schema", schema)]).unwrap_err();
     assert!(error.message.contains("in table \"t\" does not match the schema"), "{error}");

@@ -40,6 +40,19 @@ pub fn files(app: &App) -> Vec<Generated> {
     ]
 }
 
+/// Writes the files that are not there at all, for an app that is bundled for the first time: its
+/// sources import them. The push that follows knows the app and writes the true ones.
+///
+/// # Errors
+/// A folder or file that cannot be read or written.
+pub fn write_missing(functions_dir: &Path) -> io::Result<()> {
+    let has_schema = ["schema.ts", "schema.js"].iter().any(|n| functions_dir.join(n).exists());
+    let folder = functions_dir.join(FOLDER);
+    let mut missing = files(&App { has_schema, ..App::default() });
+    missing.retain(|(name, _)| !folder.join(name).exists());
+    if missing.is_empty() { Ok(()) } else { write(functions_dir, &missing).map(drop) }
+}
+
 /// Writes what changed below `functions_dir`, and says which files those were.
 ///
 /// # Errors
@@ -421,6 +434,9 @@ mod tests {
         assert!(write(folder.path(), &files(&app(&["a.ts"]))).unwrap().is_empty());
         let two = files(&app(&["a.ts", "b.ts"]));
         assert_eq!(names(write(folder.path(), &two).unwrap()), ["api.d.ts"]);
+        fs::remove_file(folder.path().join(FOLDER).join("server.js")).unwrap();
+        write_missing(folder.path()).unwrap();
+        assert!(write(folder.path(), &two).unwrap().is_empty(), "what was there stayed");
         let left = fs::read_dir(folder.path().join(FOLDER)).unwrap().count();
         assert_eq!(left, all.len(), "no drafts stay");
     }

@@ -158,6 +158,8 @@ impl Pusher {
     /// # Errors
     /// See [`PushError`]; what the host served before, it goes on serving.
     pub async fn push(&mut self, client: &Client) -> Result<Pushed, PushError> {
+        let folder = &self.project.functions_dir;
+        codegen::write_missing(folder).map_err(|cause| unwritable(folder, cause))?;
         let started = Instant::now();
         // Compiling takes a core for milliseconds: other tasks of this thread move elsewhere.
         let output = tokio::task::block_in_place(|| self.bundler.bundle(&self.project));
@@ -211,8 +213,7 @@ impl Pusher {
             variables: codegen::variables(definition),
         };
         let folder = &self.project.functions_dir;
-        codegen::write(folder, &codegen::files(&app))
-            .map_err(|cause| PushError::Generated { folder: folder.join(codegen::FOLDER), cause })
+        codegen::write(folder, &codegen::files(&app)).map_err(|cause| unwritable(folder, cause))
     }
 }
 
@@ -238,6 +239,10 @@ impl Pushed {
             ms(activate),
         )
     }
+}
+
+fn unwritable(functions_dir: &Path, cause: std::io::Error) -> PushError {
+    PushError::Generated { folder: functions_dir.join(codegen::FOLDER), cause }
 }
 
 /// Whether package.json asks for packages that are not there.

@@ -15,8 +15,7 @@ use crate::isolate::{LimitedIsolate, StopSwitch, Termination};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
-/// Contexts kept ready while the thread is idle: one for the call, one for its retry or a nested
-/// call.
+/// Contexts kept ready while the thread is idle: one for the call, one for its retry.
 const READY_CONTEXTS: usize = 2;
 
 type Queue = v8::UniqueRef<v8::MicrotaskQueue>;
@@ -150,7 +149,7 @@ fn terminated(why: Termination) -> FunctionError {
     FunctionError { message: why.message(), data: None }
 }
 
-/// A context for a call at `depth`: a prepared one if there is any.
+/// A context for a call at `depth`: a prepared one for a call from outside, if there is any.
 ///
 /// # Errors
 /// A module that throws at import.
@@ -159,18 +158,15 @@ pub(crate) fn take_ready(
     code: &Code,
     depth: usize,
 ) -> Result<Ready, FunctionError> {
-    let queue = queue_at(scope, depth);
-    match READY.with_borrow_mut(Vec::pop) {
-        Some(ready) => {
-            if depth > 0 {
-                let context = v8::Local::new(scope, &ready.context);
-                // SAFETY: the queue lives in `QUEUES` until the engine, and with it every context,
-                // is dropped.
-                context.set_microtask_queue(unsafe { &*queue });
-            }
-            Ok(ready)
+    // A nested call cannot take one: it would need another queue, and V8 does not change the queue of
+    // a context while the old one runs.
+    let ready = (depth == 0).then(|| READY.with_borrow_mut(Vec::pop)).flatten();
+    match ready {
+        Some(ready) => Ok(ready),
+        None => {
+            let queue = queue_at(scope, depth);
+            Ready::make(scope, code, queue)
         }
-        None => Ready::make(scope, code, queue),
     }
 }
 

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(join("a/b.js", "../c"), "c.js");
         assert_eq!(join("b.js", "./_deps/x/../y.js"), "_deps/y.js");
         assert_eq!(join("b.js", "../../c.js"), "c.js");
-        assert_eq!(join("b.js", "convex:/_system/repl/wrappers.js"), "_system/repl/wrappers.js");
+        assert_eq!(join("b.js", "convex:/a/repl/wrappers.js"), "a/repl/wrappers.js");
         assert_eq!(join("b.js", "lodash"), "lodash");
     }
 }
