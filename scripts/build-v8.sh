@@ -71,9 +71,9 @@ clang_version="22" treat_warnings_as_errors=false v8_monolithic_for_shared_libra
 enable_rust=false enable_rust_cxx=false v8_enable_temporal_support=false symbol_level=0
 line_tables_only=false rusty_v8_enable_simdutf=true'
 cd "$source"
-"$work/tools/bin/gn" gen "$work/out" --args="${arguments//$'\n'/ }"
+"$work/tools/bin/gn" gen out --args="${arguments//$'\n'/ }"
 started=$SECONDS
-"$work/tools/bin/ninja" -C "$work/out" rusty_v8
-gzip -9 < "$work/out/obj/librusty_v8.a" > "$work/$NAME.new"
+"$work/tools/bin/ninja" -C out rusty_v8
+gzip -9 < out/obj/librusty_v8.a > "$work/$NAME.new"
 mv "$work/$NAME.new" "$work/$NAME"
 say "built in $(((SECONDS - started) / 60)) minutes: .cache/v8/$NAME"

@@ -11,7 +11,7 @@ import { KEY, concave, copy, pointedAt, serve, start } from "./host.mjs";
 
 const FREE_PORTS = ["--port", "0", "--site-port", "0"];
 
-test("dev pushes, tells each call, pushes again at a save, and survives a broken save", async () => {
+test("dev pushes, tells each call, pushes at a save, and survives a broken save", async () => {
   const folder = copy("swaghaus");
   writeFileSync(join(folder, ".env.local"), "# mine\nOTHER=1\n");
   const host = await start(["dev", folder, ...FREE_PORTS]);
@@ -48,6 +48,9 @@ test("dev pushes, tells each call, pushes again at a save, and survives a broken
   assert.match(host.output.slice(seen), /shop\.ts/);
   assert.equal(await client.query("shop:late", {}), "now");
 
+  seen = host.output.length;
+  writeFileSync(source, before + late);
+  await host.says(/push +unchanged/, seen);
   seen = host.output.length;
   writeFileSync(source, before);
   await host.says(/push +pushed/, seen);
@@ -161,7 +164,8 @@ test("help teaches, mistakes are usage errors", () => {
   assert.match(concave(["--help"]).stdout, /concave dev/);
   assert.match(concave(["help", "run"]).stdout, /Examples:/);
   assert.doesNotMatch(concave(["--help"]).stdout, /snapshot-builder/);
-  for (const args of [["frobnicate"], [], ["data", "x", "--limit", "0"], ["serve", "--port", "x"]]) {
+  const mistakes = [["frobnicate"], [], ["data", "x", "--limit", "0"], ["serve", "--port", "x"]];
+  for (const args of mistakes) {
     assert.equal(concave(args).status, 2, args.join(" "));
   }
 });

@@ -41,7 +41,8 @@ import * as ourServer from "./_ours/server";
 import * as theirServer from "./_generated/server";
 import type * as ourData from "./_ours/dataModel";
 import type * as theirData from "./_generated/dataModel";
-type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+type Asks<A> = <T>() => T extends A ? 1 : 2;
+type Same<A, B> = Asks<A> extends Asks<B> ? true : false;
 const same = <A, B>(_: Same<A, B>) => {};
 same<typeof ours, typeof theirs>(true);
 same<typeof ourServer, typeof theirServer>(true);
@@ -95,7 +96,8 @@ export const hello = query({ args: {}, handler: async () => "hello" });
 test("a deploy that fails says why and leaves what was serving", async () => {
   const folder = copy("chat");
   const host = await serve("--push", folder);
-  writeFileSync(join(folder, "convex/broken.ts"), `throw new Error("broken at import");\nexport {};\n`);
+  const broken = `throw new Error("broken at import");\nexport {};\n`;
+  writeFileSync(join(folder, "convex/broken.ts"), broken);
   const deployed = await convex(folder, host, "deploy", "--typecheck", "disable");
   assert.notEqual(deployed.code, 0);
   assert.match(deployed.output, /broken at import/);
@@ -121,7 +123,8 @@ test("a schema that the documents do not fit is refused, and named", async () =>
   const pushed = concave(["push", folder], { env: pointedAt(host) });
   assert.equal(pushed.status, 1);
   assert.match(pushed.stderr, /users/);
-  assert.deepEqual(await new ConvexHttpClient(host.url).query("users:search", { prefix: "" }), ["ada"]);
+  const client = new ConvexHttpClient(host.url);
+  assert.deepEqual(await client.query("users:search", { prefix: "" }), ["ada"]);
   await host.stop();
 });
 
@@ -147,7 +150,7 @@ import { api, internal, components } from "./_generated/api";
 export const any = query({ handler: async (ctx): Promise<Doc[]> => ctx.db.query("x").collect() });
 export const id = (text: string) => text as Id<"x">;
 export const names: TableNames = "x";
-export const references = [api.plain.any, internal, components];
+export const references = (): unknown[] => [api.plain.any, internal, components];
 `);
   const host = await serve();
   const pushed = concave(["push", folder], { env: pointedAt(host) });

@@ -1,5 +1,8 @@
 //! Every limit of a call, hit; and the process that goes on.
 
+use database::error::Refusal;
+use database::limits;
+
 use crate::deployed::Deployed;
 
 const HUNGRY: &str = r#"
@@ -14,6 +17,9 @@ export const buffers = query(() => { const kept = []; for (;;) kept.push(new Uin
     });
 export const smallBuffers = query(() => { const kept = [];
     for (;;) kept.push(new TextEncoder().encode("x".repeat(5000))); });
+export const buffer = query((db, { bytes }) => new ArrayBuffer(bytes).byteLength);
+export const nest = query((db, { levels }) =>
+    levels === 0 ? 0 : db.runQuery("hungry:nest", { levels: levels - 1 }));
 export const recursion = query(() => { const f = () => f() + 1; return f(); });
 export const deepJson = query(() => { let v = 1; for (let i = 0; i < 70; i++) v = [v]; return v; });
 export const regexp = query(() => /(a+)+$/.test("a".repeat(40) + "b"));
@@ -50,16 +56,19 @@ fn stops(deployed: &Deployed, name: &str, expected: &str) {
 #[test]
 fn time_runs_out() {
     let deployed = hungry();
-    let expected = "Function execution timed out (maximum duration: 1s)";
+    let seconds = limits::CPU_TIME_MS / 1000;
+    let expected = format!("Function execution timed out (maximum duration: {seconds}s)");
     for name in ["loop", "microtasks", "regexp"] {
-        stops(&deployed, name, expected);
+        stops(&deployed, name, &expected);
     }
 }
 
 #[test]
 fn memory_runs_out() {
     let deployed = hungry();
-    stops(&deployed, "memory", "ran out of memory (maximum memory usage: 64 MB)");
+    let megabytes = limits::HEAP_BYTES >> 20;
+    let expected = format!("ran out of memory (maximum memory usage: {megabytes} MB)");
+    stops(&deployed, "memory", &expected);
     stops(&deployed, "recursion", "Uncaught RangeError: Maximum call stack size exceeded");
     // Buffers count against their own limit and against V8's; whichever is hit first stops the
     // call.
@@ -71,31 +80,54 @@ fn memory_runs_out() {
 }
 
 #[test]
-fn results_are_bounded() {
+fn one_buffer_above_the_limit_is_refused() {
     let deployed = hungry();
+    let fits = format!(r#"{{"bytes":{}}}"#, limits::ARRAY_BUFFER_BYTES / 2);
+    assert_eq!(deployed.value("hungry:buffer", &fits), fits[9..fits.len() - 1]);
+    let above = format!(r#"{{"bytes":{}}}"#, limits::ARRAY_BUFFER_BYTES + 1);
+    let error = deployed.error("hungry:buffer", &above);
+    assert!(error.contains("out of memory") || error.contains("RangeError"), "{error}");
+}
+
+#[test]
+fn arguments_and_results_are_bounded() {
+    let deployed = hungry();
+    assert_eq!(limits::RESULT_BYTES, 16 << 20, "what `bigResult` goes above");
     stops(&deployed, "bigResult", "return value is too large");
     stops(&deployed, "deepJson", "nested");
+    let bytes = usize::try_from(limits::ARGUMENT_BYTES).unwrap();
+    let args = format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes));
+    let error = deployed.error("hungry:fine", &args);
+    assert!(error.starts_with("Arguments for hungry:fine are too large (actual: "), "{error}");
 }
 
 #[test]
 fn logs_are_bounded() {
     let deployed = hungry();
     let outcome = deployed.run("hungry:logs", "{}");
-    assert_eq!(outcome.log_lines.len(), 257);
-    let last = outcome.log_lines[256].client_text();
+    assert_eq!(outcome.log_lines.len() as u64, limits::LOG_LINES + 1);
+    let last = outcome.log_lines.last().unwrap().client_text();
     assert_eq!(last, "[ERROR] Log overflow (maximum 256). Remaining log lines omitted.");
     let outcome = deployed.run("hungry:longLog", "{}");
     assert!(outcome.log_lines[0].client_text().ends_with(" (truncated due to length)"));
+    assert_eq!(outcome.log_lines[0].messages[0].len() as u64, limits::LOG_LINE_BYTES);
 }
 
 #[test]
 fn transactions_are_bounded() {
     let deployed = hungry();
-    stops(&deployed, "manyWrites", "Too many writes in a single function execution (limit: 16000)");
+    let writes = limits::DOCUMENTS_WRITTEN;
+    let expected = format!("Too many writes in a single function execution (limit: {writes})");
+    stops(&deployed, "manyWrites", &expected);
+    assert_eq!(limits::BYTES_WRITTEN, 16 << 20, "what `fatWrites` goes above");
     stops(&deployed, "fatWrites", "Too many bytes written in a single function execution");
-    stops(&deployed, "ranges", "Too many reads in a single function execution (limit: 4096)");
+    let ranges = limits::INDEX_RANGES;
+    let expected = format!("Too many reads in a single function execution (limit: {ranges})");
+    stops(&deployed, "ranges", &expected);
+    assert_eq!(limits::DOCUMENT_BYTES, 1 << 20, "what `bigDocument` goes above");
     stops(&deployed, "bigDocument", "Value is too large");
-    stops(&deployed, "deepDocument", "Document is too nested");
+    let depth = limits::DOCUMENT_DEPTH;
+    stops(&deployed, "deepDocument", &format!("levels deep > maximum nesting {depth})"));
 }
 
 #[test]
@@ -104,14 +136,46 @@ fn reads_are_bounded() {
     for from in [0, 15_000, 30_000] {
         deployed.value("hungry:fill", &format!(r#"{{"from":{from},"n":15000,"size":1}}"#));
     }
-    stops(
-        &deployed,
-        "readAll",
-        "Too many documents read in a single function execution (limit: 32000)",
-    );
+    let documents = limits::DOCUMENTS_READ;
+    let expected =
+        format!("Too many documents read in a single function execution (limit: {documents})");
+    stops(&deployed, "readAll", &expected);
     let deployed = hungry();
     for from in [0, 10] {
         deployed.value("hungry:fill", &format!(r#"{{"from":{from},"n":10,"size":900000}}"#));
     }
+    assert_eq!(limits::BYTES_READ, 16 << 20, "what 20 documents of 900,000 bytes go above");
     stops(&deployed, "readAll", "Too many bytes read in a single function execution");
+}
+
+#[test]
+fn nested_calls_are_bounded() {
+    let deployed = hungry();
+    for (levels, fits) in [(limits::CALL_DEPTH, true), (limits::CALL_DEPTH + 1, false)] {
+        let outcome = deployed.run("hungry:nest", &format!(r#"{{"levels":{levels}}}"#));
+        assert_eq!(outcome.result.is_ok(), fits, "{levels}: {:?}", outcome.result);
+    }
+}
+
+#[test]
+fn the_queue_is_bounded_and_says_so() {
+    let deployed = hungry();
+    let count = limits::MAX_QUEUED_CALLS * 3;
+    let answers: Vec<_> = (0..count)
+        .map(|n| deployed.start(deployed.make("hungry:fine", &format!(r#"{{"n":{n}}}"#))))
+        .collect();
+    let mut refused = 0;
+    for answer in answers {
+        match answer.recv().unwrap() {
+            Ok(outcome) => assert_eq!(&*outcome.result.unwrap(), r#""fine""#),
+            Err(Refusal::Overloaded { code, message }) => {
+                assert_eq!(code, "TooManyConcurrentRequests");
+                assert!(message.starts_with("Too many concurrent requests."), "{message}");
+                refused += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0, "{count} calls at once must overflow the queue");
+    assert_eq!(deployed.value("hungry:fine", "{}"), r#""fine""#);
 }

@@ -29,20 +29,22 @@ test("transfer: without funds, or to nowhere, nothing moves", async () => {
   await reset();
   const attempt = (args) => client().mutation(api.transfer.transfer, args);
   const failsWith = (code) => (error) => error instanceof ConvexError && error.data.code === code;
-  await assert.rejects(attempt({ amount: 101, from_id: 1, to_id: 2 }), failsWith("InsufficientFunds"));
+  const tooMuch = attempt({ amount: 101, from_id: 1, to_id: 2 });
+  await assert.rejects(tooMuch, failsWith("InsufficientFunds"));
   await assert.rejects(attempt({ amount: 1, from_id: 1, to_id: 99 }), failsWith("NoSuchAccount"));
   await assert.rejects(attempt({ amount: 0, from_id: 1, to_id: 2 }), failsWith("InvalidTransfer"));
   const stats = await client().query(api.accounts.get_stats, { initialBalance: INITIAL });
   assert.deepEqual(stats, { count: ACCOUNTS, total: ACCOUNTS * INITIAL, changed: 0 });
 });
 
-test("transfer: 200 concurrent transfers over 10 accounts keep the sum at every moment", async () => {
+test("transfer: 200 at once over 10 accounts keep the sum at every moment", async () => {
   await reset();
   const clients = Array.from({ length: 16 }, client);
   const total = async () =>
     (await client().query(api.accounts.get_stats, { initialBalance: INITIAL })).total;
   const transfers = Array.from({ length: 200 }, (_, i) => {
-    const args = { amount: 1 + (i % 7), from_id: (i * 3) % ACCOUNTS, to_id: (i * 3 + 1) % ACCOUNTS };
+    const [from_id, to_id] = [(i * 3) % ACCOUNTS, (i * 3 + 1) % ACCOUNTS];
+    const args = { amount: 1 + (i % 7), from_id, to_id };
     return clients[i % 16].mutation(api.transfer.transfer, args);
   });
   const looks = await Promise.all(Array.from({ length: 20 }, total));

@@ -110,8 +110,8 @@ fn type_of(validator: &Value) -> String {
 fn header(what: &str) -> String {
     format!(
         "/* eslint-disable */\n/**\n * {what}\n *\n * Generated at every push: edits are lost. \
-         To generate it again:\n * `concave dev`, `concave push` or `npx convex dev`.\n * @module\n \
-         */\n\n"
+         To generate it again:\n * `concave dev`, `concave push` or `npx convex dev`.\n \
+         * @module\n */\n\n"
     )
 }
 
@@ -230,7 +230,11 @@ export const internal = anyApi;
 export const components = componentsGeneric();
 "#;
 
-const API_D_TS: &str = r#"import type { ApiFromModules, FilterApi, FunctionReference } from "convex/server";
+const API_D_TS: &str = r#"import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
 
 declare const fullApi: ApiFromModules<{
   MODULES;

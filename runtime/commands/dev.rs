@@ -10,7 +10,7 @@ use clap::Args;
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
-use super::environment;
+use super::environment::{self, FILE};
 use super::events;
 use super::host::{Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
@@ -56,7 +56,7 @@ pub enum DevError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// `.env.local` cannot be written.
-    #[error("Could not write {}: {cause}. Make the folder writable.", folder.join(environment::FILE).display())]
+    #[error("Could not write {FILE} in {}: {cause}. Make it writable.", folder.display())]
     Environment {
         /// The app's folder.
         folder: PathBuf,
@@ -120,10 +120,11 @@ async fn follow(pusher: &mut Pusher, client: &Client, dir: &Path) -> Result<(), 
     let mut watch = Watch::new(&folder).map_err(failed)?;
     let stop = asked_to_stop();
     tokio::pin!(stop);
+    let mut told = false;
     loop {
         tokio::select! {
             () = &mut stop => break,
-            () = push(pusher, client, &mut watch) => {}
+            runs = push(pusher, client, &mut watch, told) => told = runs,
         }
         tokio::select! {
             () = &mut stop => break,
@@ -134,20 +135,24 @@ async fn follow(pusher: &mut Pusher, client: &Client, dir: &Path) -> Result<(), 
     Ok(())
 }
 
-async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch) {
+/// Pushes and tells. `told` is whether the last line said that the app runs: a push that changes
+/// nothing is news only after one that failed. Gives whether the app runs as saved.
+async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch, told: bool) -> bool {
     match pusher.push(client).await {
         Ok(pushed) => {
             watch.also(&pushed.watched);
             for warning in &pushed.warnings {
                 terminal::warning(warning);
             }
-            if !pushed.unchanged {
+            if !(pushed.unchanged && told) {
                 terminal::news(events::marked("push", &pushed.line()));
             }
+            true
         }
         Err(error) => {
             terminal::problem(error);
             terminal::news("Fix it and save; what was running goes on.");
+            false
         }
     }
 }

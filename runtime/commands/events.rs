@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use console::Style;
+use database::commit::Conflict;
 use database::record::{FunctionKind, LogLevel};
 use server::{CallEvent, Event, PushEvent};
 
@@ -99,12 +100,14 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
         head.push_str(&format!(" {}", dim().apply_to("cached")));
     }
     if !call.conflicts.is_empty() {
-        let times = if call.conflicts.len() == 1 { "once more" } else { "again and again" };
-        let note = format!("ran {times} ({} conflicts)", call.conflicts.len());
+        let note = match call.conflicts.len() {
+            1 => "ran again after a conflict".to_owned(),
+            n => format!("ran again after {n} conflicts"),
+        };
         head.push_str(&format!(" {}", Style::new().for_stderr().yellow().apply_to(note)));
     }
     let mut lines = vec![marked(kind, &head)];
-    lines.extend(call.conflicts.iter().map(|conflict| indented(&conflict.to_string())));
+    lines.extend(call.conflicts.iter().map(|conflict| indented(&cause(conflict))));
     lines.extend(call.log_lines.iter().map(|line| {
         let text = indented(&line.client_text());
         match line.level {
@@ -117,6 +120,16 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
         lines.push(red().apply_to(indented(error.trim_end())).to_string());
     }
     lines
+}
+
+/// What was read, and which call wrote it meanwhile.
+fn cause(conflict: &Conflict) -> String {
+    let Conflict { index, range, writer, document, .. } = conflict;
+    if document.is_none() {
+        // The catalog, or history that is no longer kept: the conflict's own sentence says it.
+        return conflict.to_string();
+    }
+    format!("{index}{range} was written by {} ({})", writer.function, writer.request_id)
 }
 
 fn push_lines(push: &PushEvent) -> Vec<String> {
@@ -154,7 +167,8 @@ fn red() -> Style {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use database::record::LogLine;
+    use database::commit::Writer;
+    use database::record::{LogLine, Timestamp};
 
     fn call() -> CallEvent {
         CallEvent {
@@ -195,6 +209,26 @@ mod tests {
             "         Uncaught Error: sold out\n             at handler (../convex/shop.ts:4:7)",
         ];
         assert_eq!(plain(failed), expected);
+    }
+
+    #[test]
+    fn a_retry_names_the_range_and_the_call_that_wrote_there() {
+        let writer = |id: &str| Writer { function: "shop:addCart".into(), request_id: id.into() };
+        let conflict = Conflict {
+            index: "items.by_id".into(),
+            table: "items".into(),
+            range: "[_id=\"k\"]".into(),
+            key: "[_id=\"k\"]".into(),
+            document: Some("k".into()),
+            reader: writer("one"),
+            writer: writer("two"),
+            at: Timestamp(1),
+        };
+        let expected = [
+            "mutation shop:addCart 1.2 ms ran again after a conflict",
+            "         items.by_id[_id=\"k\"] was written by shop:addCart (two)",
+        ];
+        assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
     }
 
     #[test]

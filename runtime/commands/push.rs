@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bundler::{BundleErrors, BundledModule, Bundler, Output, Project};
+use bundler::{BundleError, BundleErrors, BundledModule, Bundler, Output, Project};
 use clap::Args;
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ Examples:
   concave push                                     the host that `concave dev` wrote to .env.local
   concave push examples/chat --url http://127.0.0.1:3210 --admin-key 'concave|…'
 
-The push is atomic: either everything new runs (code, schema, indexes), or everything old goes on.")]
+The push is atomic: everything new runs (code, schema, indexes), or everything old goes on.")]
 pub struct Arguments {
     /// The app: a folder with package.json, or its convex/ folder
     #[arg(default_value = ".")]
@@ -43,7 +43,7 @@ pub enum PushError {
     Target(#[from] TargetError),
     /// The folder is not an app.
     #[error(transparent)]
-    Project(#[from] bundler::BundleError),
+    Project(Box<BundleError>),
     /// The packages that the app imports are not there.
     #[error("The packages of {app} are not installed. Run: npm install --prefix {app}")]
     NotInstalled {
@@ -141,7 +141,7 @@ impl Pusher {
     /// # Errors
     /// A folder that is not an app, or one whose packages are not installed.
     pub fn new(dir: &Path) -> Result<Self, PushError> {
-        let project = Project::find(dir)?;
+        let project = Project::find(dir).map_err(|e| PushError::Project(Box::new(e)))?;
         if needs_install(&project.root) {
             return Err(PushError::NotInstalled { app: dir.display().to_string() });
         }

@@ -1,6 +1,7 @@
 // The bundler against esbuild: the same functions, bundled by both, must give the same results.
 //
-// In: the project in this folder and the one in commonjs/. Out: one line per entry, exit code 1 on any
+// In: the project in this folder and the one in commonjs/. Out: one line per entry, exit code 1
+// on any
 // difference. Invariant: esbuild runs with the settings of Convex's own command line.
 //
 //   npm ci && node oracle.mjs            (needs cargo; or BUNDLE=path/of/the/bundle/example)
@@ -108,7 +109,8 @@ async function compare(name, ours, theirs) {
     const [a, b] = [await import(pathToFileURL(ours)), await import(pathToFileURL(theirs))];
     // `export *` of a CommonJS module: ours has the names that can be told, esbuild's has none.
     const exportsEqual = Object.keys(b).every((key) => key in a);
-    const values = [await a.run?.(), await b.run?.()].map((value) => JSON.stringify(value, null, 1));
+    const results = [await a.run?.(), await b.run?.()];
+    const values = results.map((value) => JSON.stringify(value, null, 1));
     if (values[0] !== values[1]) result = difference(values[0], values[1]);
     else if (!exportsEqual) result = `exports ${Object.keys(a)} and not ${Object.keys(b)}`;
   } catch (error) {
@@ -121,7 +123,8 @@ async function compare(name, ours, theirs) {
 function difference(ours, theirs) {
   const [a, b] = [String(ours).split("\n"), String(theirs).split("\n")];
   const at = a.findIndex((line, i) => line !== b[i]);
-  return `line ${at}: ours\n${a.slice(at, at + 5).join("\n")}\nesbuild's\n${b.slice(at, at + 5).join("\n")}`;
+  const [ours, theirs] = [a, b].map((lines) => lines.slice(at, at + 5).join("\n"));
+  return `line ${at}: ours\n${ours}\nesbuild's\n${theirs}`;
 }
 
 // Schema, definition and auth config must stand alone, and say the same as their sources.
@@ -139,7 +142,11 @@ async function configuration(name, ours, theirs) {
     } else if (file === "schema.js") {
       const other = await import(pathToFileURL(path.join(theirs, file)));
       if (value !== other.default.export()) result = difference(value, other.default.export());
-    } else if (file === "auth.config.js" ? value.providers.length !== 1 : value.definitionType.type !== "app") {
+    } else if (
+      file === "auth.config.js"
+        ? value.providers.length !== 1
+        : value.definitionType.type !== "app"
+    ) {
       result = JSON.stringify(value);
     }
     if (result) failures += 1;

@@ -46,8 +46,9 @@ impl Checker<'_> {
 
     fn missing_exports(&self) -> Vec<BundleError> {
         let module = &self.link.graph.modules[self.module];
-        let mut wanted: Vec<(usize, &Name)> =
-            module.compiled.tables.imports.iter().map(|i| (i.request, &i.name)).collect();
+        let mut wanted: Vec<(usize, &Name, Option<usize>)> =
+            module.compiled.tables.imports.iter().map(|i| (i.request, &i.name, i.offset)).collect();
+        let requests = &module.compiled.tables.requests;
         // In TypeScript a re-exported name without a value behind it is a type.
         if !module.is_typescript {
             let reexports = module.compiled.tables.reexports.iter();
@@ -55,10 +56,10 @@ impl Checker<'_> {
             wanted.extend(
                 reexports
                     .filter(|r| used.contains(&r.exported.as_str()))
-                    .map(|r| (r.request, &r.name)),
+                    .map(|r| (r.request, &r.name, requests[r.request].offset)),
             );
         }
-        let found = wanted.into_iter().filter_map(|(request, name)| {
+        let found = wanted.into_iter().filter_map(|(request, name, offset)| {
             let Name::Export(exported) = name else { return None };
             let target = self.link.target(self.module, request)?;
             let place = self.link.locate(self.module, request, name);
@@ -70,13 +71,12 @@ impl Checker<'_> {
                 Some(Origin::From(..)) if self.link.graph.modules[target].is_typescript
             );
             (place == Place::Missing && !broken && !passed_on)
-                .then(|| self.no_export(request, target, exported))
+                .then(|| self.no_export(offset, target, exported))
         });
         found.collect()
     }
 
-    fn no_export(&self, request: usize, target: ModuleId, name: &str) -> BundleError {
-        let offset = self.link.graph.modules[self.module].compiled.tables.requests[request].offset;
+    fn no_export(&self, offset: Option<usize>, target: ModuleId, name: &str) -> BundleError {
         let file = origin(self.project, self.link.graph, target);
         let error =
             self.error(format!("No matching export in \"{file}\" for import \"{name}\""), offset);

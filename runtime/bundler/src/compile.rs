@@ -149,6 +149,8 @@ pub(crate) struct Import {
     pub(crate) name: Name,
     /// Name of the binding in the code.
     pub(crate) local: String,
+    /// Where the import statement names it: byte offset in the text.
+    pub(crate) offset: Option<usize>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -296,78 +296,22 @@ fn file_names(dir: &Path) -> Vec<String> {
     names
 }
 
+/// Modules that Node.js brings along, by their first path segment.
+const BUILTINS: &str = "_http_agent _http_client _http_common _http_server _stream_readable \
+    _stream_writable _tls_common assert async_hooks buffer child_process cluster console constants \
+    crypto dgram diagnostics_channel dns domain events fs http http2 https inspector module net os \
+    path perf_hooks process punycode querystring readline repl stream string_decoder sys timers tls \
+    trace_events tty url util v8 vm wasi worker_threads zlib";
+
+/// Those of them that have paths of their own.
+const BUILTIN_PATHS: &str = "assert/strict dns/promises fs/promises inspector/promises path/posix \
+    path/win32 readline/promises stream/consumers stream/promises stream/web timers/promises \
+    util/types";
+
 /// Whether Node.js brings this module along.
 pub(crate) fn is_builtin(specifier: &str) -> bool {
-    const BUILTINS: [&str; 46] = [
-        "_http_agent",
-        "_http_client",
-        "_http_common",
-        "_http_server",
-        "_stream_readable",
-        "_stream_writable",
-        "_tls_common",
-        "assert",
-        "async_hooks",
-        "buffer",
-        "child_process",
-        "cluster",
-        "console",
-        "constants",
-        "crypto",
-        "dgram",
-        "diagnostics_channel",
-        "dns",
-        "domain",
-        "events",
-        "fs",
-        "http",
-        "http2",
-        "https",
-        "inspector",
-        "module",
-        "net",
-        "os",
-        "path",
-        "perf_hooks",
-        "process",
-        "punycode",
-        "querystring",
-        "readline",
-        "repl",
-        "stream",
-        "string_decoder",
-        "sys",
-        "timers",
-        "tls",
-        "trace_events",
-        "tty",
-        "url",
-        "util",
-        "v8",
-        "vm",
-    ];
-    const BUILTINS_REST: [&str; 3] = ["wasi", "worker_threads", "zlib"];
-    if specifier.starts_with("node:") {
-        return true;
-    }
-    let name = specifier.split('/').next().unwrap_or(specifier);
-    let subpath_ok = !specifier.contains('/')
-        || matches!(
-            specifier,
-            "assert/strict"
-                | "dns/promises"
-                | "fs/promises"
-                | "path/posix"
-                | "path/win32"
-                | "readline/promises"
-                | "stream/consumers"
-                | "stream/promises"
-                | "stream/web"
-                | "timers/promises"
-                | "util/types"
-                | "inspector/promises"
-        );
-    subpath_ok && (BUILTINS.contains(&name) || BUILTINS_REST.contains(&name))
+    let list = if specifier.contains('/') { BUILTIN_PATHS } else { BUILTINS };
+    specifier.starts_with("node:") || list.split_whitespace().any(|name| name == specifier)
 }
 
 #[cfg(test)]

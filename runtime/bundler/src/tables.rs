@@ -58,6 +58,7 @@ pub(crate) struct Binding {
     request: usize,
     /// `None` is the namespace.
     name: Option<String>,
+    span: Span,
 }
 
 impl Binding {
@@ -67,7 +68,12 @@ impl Binding {
             (None, Usage::Members(members)) => Name::Namespace(Some(members.clone())),
             (None, Usage::Opaque) => Name::Namespace(None),
         };
-        Import { request: self.request, name, local: self.id.0.to_string() }
+        Import {
+            request: self.request,
+            name,
+            local: self.id.0.to_string(),
+            offset: offset(self.span),
+        }
     }
 
     fn reexport(&self, exported: String) -> Reexport {
@@ -119,7 +125,7 @@ fn bindings(module: &Module, tables: &mut Tables) -> HashMap<Id, Binding> {
                     None => named.local.sym.to_string(),
                 }),
             };
-            bindings.insert(id.clone(), Binding { id, request, name });
+            bindings.insert(id.clone(), Binding { id, request, name, span: specifier.span() });
         }
     }
     bindings

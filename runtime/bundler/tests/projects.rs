@@ -257,7 +257,7 @@ fn every_error_is_reported_with_its_place() {
         "> 2 | export const b = ;\n    |                  ^",
         "convex/slip.ts:1:19: Could not resolve \"./mesages\"",
         "Did you mean \"./messages\"?",
-        "convex/name.ts:1:22: No matching export in \"convex/messages.ts\" for import \"lsit\"",
+        "convex/name.ts:1:10: No matching export in \"convex/messages.ts\" for import \"lsit\"",
         "Did you mean to import \"list\" instead?",
         "Did you mean \"zod\"?",
         "convex/d.json:2:",

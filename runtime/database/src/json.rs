@@ -43,7 +43,17 @@ pub fn decode_patch(text: &str) -> Result<BTreeMap<String, Option<Value>>, UserE
         return Err(parser.error("expected an object"));
     }
     parser.at += 1;
-    let fields = parser.fields(1)?;
+    let start = parser.at;
+    let mut fields = BTreeMap::new();
+    let mut more = !parser.closes(b'}');
+    while more {
+        let name = parser.name()?;
+        if name.starts_with('$') {
+            return Err(parser.at(start).reserved(&name));
+        }
+        fields.insert(name, parser.value(1)?);
+        more = parser.goes_on(b'}', "expected `,` or `}`")?;
+    }
     parser.end()?;
     Ok(fields)
 }
@@ -113,71 +123,36 @@ impl<'a> Parser<'a> {
     fn array(&mut self, depth: usize) -> Result<Value, UserError> {
         self.check_depth(depth)?;
         let mut items = Vec::new();
-        self.space();
-        if self.eat(b']') {
-            return Ok(Value::Array(items));
-        }
-        loop {
+        let mut more = !self.closes(b']');
+        while more {
             let item = self.value(depth)?;
             items.push(item.ok_or_else(|| self.error("`undefined` is not a value in an array"))?);
-            self.space();
-            if self.eat(b']') {
-                return Ok(Value::Array(items));
-            }
-            self.expect(b',', "expected `,` or `]`")?;
+            more = self.goes_on(b']', "expected `,` or `]`")?;
         }
+        Ok(Value::Array(items))
     }
 
-    /// After `{`: an object or a special.
+    /// After `{`: an object or a special. A later duplicate of a field wins, as in JavaScript.
     fn object(&mut self, depth: usize) -> Result<Option<Value>, UserError> {
-        let start = self.at;
-        let fields = self.fields(depth)?;
-        if fields.len() == 1
-            && let Some((name, value)) = fields.first_key_value()
-            && name.starts_with('$')
-        {
-            let special = special(name, value.as_ref());
-            return special.map_err(|why| Self { text: self.text, at: start }.error(&why));
-        }
-        let mut object = BTreeMap::new();
-        for (name, value) in fields {
-            match value {
-                Some(_) if name.starts_with('$') => {
-                    let why = format!("the field {name:?} starts with a `$`, which is reserved");
-                    return Err(Self { text: self.text, at: start }.error(&why));
-                }
-                Some(value) => drop(object.insert(name, value)),
-                None => {
-                    let why = format!("`undefined` is not a value: the field {name:?}");
-                    return Err(Self { text: self.text, at: start }.error(&why));
-                }
-            }
-        }
-        Ok(Some(Value::Object(object)))
-    }
-
-    /// The fields up to `}`; a later duplicate wins, as in JavaScript.
-    fn fields(&mut self, depth: usize) -> Result<BTreeMap<String, Option<Value>>, UserError> {
         self.check_depth(depth)?;
-        let mut fields = BTreeMap::new();
-        self.space();
-        if self.eat(b'}') {
-            return Ok(fields);
-        }
-        loop {
-            self.space();
-            self.expect(b'"', "expected a field name in double quotes")?;
-            let name = self.string()?;
-            self.space();
-            self.expect(b':', "expected `:`")?;
-            let value = self.value(depth)?;
-            fields.insert(name, value);
-            self.space();
-            if self.eat(b'}') {
-                return Ok(fields);
+        let start = self.at;
+        // Collected first: a map is built at once from fields in order, which encoded text has.
+        let mut fields = Vec::new();
+        let mut more = !self.closes(b'}');
+        while more {
+            let name = self.name()?;
+            if name.starts_with('$') {
+                let first = fields.is_empty();
+                return self.special(&name, depth, first).map_err(|why| self.at(start).error(&why));
             }
-            self.expect(b',', "expected `,` or `}`")?;
+            let Some(value) = self.value(depth)? else {
+                let why = format!("`undefined` is not a value: the field {name:?}");
+                return Err(self.at(start).error(&why));
+            };
+            fields.push((name, value));
+            more = self.goes_on(b'}', "expected `,` or `}`")?;
         }
+        Ok(Some(Value::Object(fields.into_iter().collect())))
     }
 
     /// After `"`.
@@ -507,4 +482,58 @@ pub fn write_string(text: &str, out: &mut String) {
 /// Writing into a `String` cannot fail.
 fn infallible(written: std::fmt::Result) {
     written.expect("a String takes any text");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        decode(text).unwrap_err().message
+    }
+
+    #[test]
+    fn a_patch_takes_away_only_at_its_top() {
+        let patch = decode_patch(r#"{"a":{"$undefined":null},"b":{"$integer":"AQAAAAAAAAA="}}"#);
+        let expected = [("a".to_owned(), None), ("b".to_owned(), Some(Value::Int64(1)))];
+        assert_eq!(patch.unwrap(), BTreeMap::from(expected));
+        assert!(decode_patch(r#"{"a":{"b":{"$undefined":null}}}"#).is_err());
+        assert!(decode_patch(r#"{"a":[{"$undefined":null}]}"#).is_err());
+        assert!(decode_patch("[]").is_err());
+    }
+
+    #[test]
+    fn a_patch_is_no_special() {
+        for text in
+            [r#"{"$integer":"AQAAAAAAAAA="}"#, r#"{"$undefined":null}"#, r#"{"a":1,"$b":2}"#]
+        {
+            let message = decode_patch(text).expect_err(text).message;
+            assert!(message.contains("starts with a `$`, which is reserved"), "{message}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_counted_in_values_not_in_braces() {
+        let wrap = |levels: usize, leaf: &str| {
+            format!("{}{leaf}{}", "[".repeat(levels), "]".repeat(levels))
+        };
+        let max = usize::try_from(limits::VALUE_DEPTH).unwrap();
+        // A special is a scalar, though its JSON is an object.
+        for leaf in ["1", r#"{"$integer":"AQAAAAAAAAA="}"#, r#"{"$commitTs":null}"#] {
+            assert_eq!(decode(&wrap(max, leaf)).unwrap().depth(), max, "{leaf}");
+            let message = error(&wrap(max + 1, leaf));
+            assert!(
+                message.starts_with(
+                    "Value is too nested (nested 65 levels deep > maximum nesting 64)"
+                ),
+                "{message}"
+            );
+        }
+        assert!(error(&wrap(max, "{}")).starts_with("Value is too nested"));
+        assert!(decode(&wrap(max - 1, "{}")).is_ok());
+        let hostile = r#"{"a":"#.repeat(100_000);
+        assert!(error(&hostile).starts_with("Value is too nested"));
+        let hostile = r#"{"$integer":"#.repeat(100_000);
+        assert!(decode(&hostile).is_err());
+    }
 }

@@ -1,8 +1,8 @@
 //! Index keys as order-preserving bytes; ranges over them (`convex-compat.md` section 2.4).
 //!
 //! In: values. Out: bytes whose order is the values' order, and [`Interval`]s of them.
-//! Invariant: no encoding is a prefix of another value's encoding, so concatenations order like
-//! tuples.
+//! Invariant: concatenated encodings order like tuples, as long as an encoding follows each string
+//! and bytes value: no encoding starts with 0xff, so `"a"` followed by anything is below `"a\0"`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

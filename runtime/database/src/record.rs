@@ -82,7 +82,7 @@ impl FunctionPath {
         let (module, export) = text.rsplit_once(':').unwrap_or((text, "default"));
         let bad = |why: String| Err(UserError::new("InvalidFunctionPath", why));
         for part in module.split('/') {
-            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.' || c == '-';
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
             if part.len() > 64
                 || !part.chars().all(legal)
                 || !part.chars().any(|c| c.is_ascii_alphanumeric())

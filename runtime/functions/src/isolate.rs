@@ -53,7 +53,7 @@ pub(crate) struct StopSwitch {
 }
 
 impl StopSwitch {
-    fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             reason: AtomicU8::new(0),
             buffer_bytes: AtomicUsize::new(0),

@@ -124,3 +124,42 @@ impl Drop for Watchdog {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_time_stops_a_call_that_gets_no_cpu() {
+        let watched = Watched::this_thread();
+        let limit = Duration::from_millis(limits::WALL_TIME_MS);
+        for (age, expected) in [(limit / 2, None), (limit * 2, Some(Termination::WallTime))] {
+            let stop = StopSwitch::new();
+            watched.begin(Arc::clone(&stop));
+            let started = Instant::now().checked_sub(age);
+            lock(&watched.running).as_mut().unwrap().wall_start = started.unwrap();
+            watched.check();
+            assert_eq!(stop.reason(), expected);
+            watched.end();
+        }
+    }
+
+    #[test]
+    fn cpu_time_is_the_threads_own() {
+        let watched = Watched::this_thread();
+        let stop = StopSwitch::new();
+        watched.begin(Arc::clone(&stop));
+        // Another thread's work does not count.
+        let busy = std::thread::spawn(|| (0..10_000_000_u64).fold(0, |a, b| a ^ b));
+        assert!(busy.join().is_ok());
+        watched.check();
+        assert_eq!(stop.reason(), None);
+        let used = Duration::from_millis(limits::CPU_TIME_MS + 1);
+        lock(&watched.running).as_mut().unwrap().cpu_start = Duration::ZERO;
+        while watched.cpu_time() < used {
+            std::hint::black_box((0..1_000_000_u64).fold(0, |a, b| a ^ b));
+        }
+        watched.check();
+        assert_eq!(stop.reason(), Some(Termination::CpuTime));
+    }
+}

@@ -10,7 +10,11 @@
 import type * as channels from "../channels.js";
 import type * as messages from "../messages.js";
 import type * as users from "../users.js";
-import type { ApiFromModules, FilterApi, FunctionReference } from "convex/server";
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
 
 declare const fullApi: ApiFromModules<{
   channels: typeof channels;

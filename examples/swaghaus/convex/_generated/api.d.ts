@@ -9,7 +9,11 @@
 
 import type * as shop from "../shop.js";
 import type * as stock from "../stock.js";
-import type { ApiFromModules, FilterApi, FunctionReference } from "convex/server";
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
 
 declare const fullApi: ApiFromModules<{
   shop: typeof shop;

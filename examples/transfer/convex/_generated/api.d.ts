@@ -10,7 +10,11 @@
 import type * as accounts from "../accounts.js";
 import type * as seed from "../seed.js";
 import type * as transfer from "../transfer.js";
-import type { ApiFromModules, FilterApi, FunctionReference } from "convex/server";
+import type {
+  ApiFromModules,
+  FilterApi,
+  FunctionReference,
+} from "convex/server";
 
 declare const fullApi: ApiFromModules<{
   accounts: typeof accounts;

@@ -10,8 +10,6 @@ use crate::cache::CacheKey;
 use crate::record::{FunctionKind, FunctionPath, Observed, Outcome};
 use crate::snapshot::Snapshot;
 
-const SECOND: u64 = 1_000_000_000;
-
 fn run(database: &Database, snapshot: Arc<Snapshot>, low: u8, high: u8) -> Outcome {
     let given = Given { snapshot: snapshot.ts, ..given(1) };
     let ts = snapshot.ts;
@@ -126,8 +124,9 @@ fn identity_time_and_journal_narrow_a_result() {
     outcome.journal = Some("end".into());
     cache.insert(key("time"), &Arc::new(outcome.clone()));
     let now = outcome.given.now;
-    assert!(cache.find(&key("time"), ts, now + 16 * SECOND).is_some());
-    assert!(cache.find(&key("time"), ts, now + 18 * SECOND).is_none());
+    let last = now + crate::limits::CACHED_TIME_NS - 1;
+    assert!(cache.find(&key("time"), ts, last).is_some());
+    assert!(cache.find(&key("time"), ts, last + 1).is_none());
     let journalled = CacheKey { journal: Some("end".into()), ..key("time") };
     assert!(cache.find(&journalled, ts, now).is_some(), "kept under both journals");
     let error = crate::record::FunctionError { message: "no".into(), data: None };

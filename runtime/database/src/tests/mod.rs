@@ -13,6 +13,7 @@ mod ranges;
 mod retention;
 mod serializability;
 mod subscriptions;
+mod values;
 
 use std::sync::Arc;
 

@@ -83,3 +83,10 @@ fn forgotten_snapshots_free_what_only_they_held() {
     }
     assert_eq!(Arc::strong_count(&first), 1, "nobody but this test holds the first version");
 }
+
+#[test]
+fn the_default_budgets_are_those_of_the_table() {
+    let options = Options::at(EPOCH);
+    assert_eq!(options.history_bytes as u64, crate::limits::HISTORY_BYTES);
+    assert_eq!(options.cache_bytes as u64, crate::limits::CACHE_BYTES);
+}

@@ -169,7 +169,7 @@ async fn wrong_requests_are_told_what_is_wrong() {
     assert!(message("[]").await.contains("line 1"));
     let path = echo.post("/api/query", r#"{"path":"a b:c","args":{}}"#).await;
     assert_eq!(path.failure(), (400, "InvalidFunctionPath".into()));
-    let large = "x".repeat(crate::request::CALL_BODY + 1);
+    let large = "x".repeat(usize::try_from(database::limits::HTTP_BODY_BYTES).unwrap() + 1);
     let got = echo.post("/api/query", large).await;
     assert_eq!(got.failure(), (413, "RequestBodyTooLarge".into()));
     assert!(got.json()["message"].as_str().unwrap().contains("16779216 bytes"));

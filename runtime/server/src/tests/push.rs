@@ -281,3 +281,18 @@ async fn the_key_may_stand_in_the_body_and_the_body_may_be_packed() {
     let got = bench.post("/api/deploy2/start_push", typed).await;
     assert!(got.body.contains("appDefinition.changedModules[0].source"), "{}", got.body);
 }
+
+/// A few kilobytes that unpack to more than a push may hold are refused by their unpacked size.
+#[tokio::test]
+async fn a_body_that_unpacks_beyond_the_limit_is_refused() {
+    let bench = echo();
+    let limit = usize::try_from(database::limits::PUSH_BODY_BYTES).unwrap();
+    let mut packed = Vec::new();
+    let quick = brotli::enc::BrotliEncoderParams { quality: 1, ..Default::default() };
+    let blanks = vec![b' '; limit + 1];
+    brotli::BrotliCompress(&mut &blanks[..], &mut packed, &quick).unwrap();
+    assert!(packed.len() < limit / 100);
+    let request = Request::post("/api/deploy2/start_push").header("content-encoding", "br");
+    let got = bench.send(request.body(Body::from(packed)).unwrap()).await;
+    assert_eq!(got.failure(), (413, "RequestBodyTooLarge".into()));
+}
