@@ -127,3 +127,22 @@ fn nested_calls_run_beside_contexts_made_ahead() {
         assert_eq!(deployed.value("notes:nests", &args), "true");
     }
 }
+
+#[test]
+fn equal_queries_at_one_moment_run_once() {
+    let deployed = notes();
+    deployed.value("notes:add", r#"{"text":"shared"}"#);
+    for round in 0..5 {
+        // Something slow is ahead of them, so that they are all in flight together.
+        let slow: Vec<_> = (0..4)
+            .map(|n| deployed.start(deployed.make("notes:add", &format!(r#"{{"text":"{n}"}}"#))))
+            .collect();
+        slow.into_iter().for_each(|answer| drop(answer.recv().unwrap().unwrap()));
+        let args = format!(r#"{{"round":{round}}}"#);
+        let answers: Vec<_> =
+            (0..20).map(|_| deployed.start(deployed.make("notes:list", &args))).collect();
+        let seeds: std::collections::BTreeSet<_> =
+            answers.into_iter().map(|answer| answer.recv().unwrap().unwrap().given.seed).collect();
+        assert_eq!(seeds.len(), 1, "20 answers came from {} executions", seeds.len());
+    }
+}

@@ -1,8 +1,7 @@
 // The bundler against esbuild: the same functions, bundled by both, must give the same results.
 //
 // In: the project in this folder and the one in commonjs/. Out: one line per entry, exit code 1
-// on any
-// difference. Invariant: esbuild runs with the settings of Convex's own command line.
+// on any difference. Invariant: esbuild runs with the settings of Convex's own command line.
 //
 //   npm ci && node oracle.mjs            (needs cargo; or BUNDLE=path/of/the/bundle/example)
 
@@ -123,8 +122,8 @@ async function compare(name, ours, theirs) {
 function difference(ours, theirs) {
   const [a, b] = [String(ours).split("\n"), String(theirs).split("\n")];
   const at = a.findIndex((line, i) => line !== b[i]);
-  const [ours, theirs] = [a, b].map((lines) => lines.slice(at, at + 5).join("\n"));
-  return `line ${at}: ours\n${ours}\nesbuild's\n${theirs}`;
+  const [left, right] = [a, b].map((lines) => lines.slice(at, at + 5).join("\n"));
+  return `line ${at}: ours\n${left}\nesbuild's\n${right}`;
 }
 
 // Schema, definition and auth config must stand alone, and say the same as their sources.

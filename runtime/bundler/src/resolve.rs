@@ -297,11 +297,12 @@ fn file_names(dir: &Path) -> Vec<String> {
 }
 
 /// Modules that Node.js brings along, by their first path segment.
-const BUILTINS: &str = "_http_agent _http_client _http_common _http_server _stream_readable \
-    _stream_writable _tls_common assert async_hooks buffer child_process cluster console constants \
-    crypto dgram diagnostics_channel dns domain events fs http http2 https inspector module net os \
-    path perf_hooks process punycode querystring readline repl stream string_decoder sys timers tls \
-    trace_events tty url util v8 vm wasi worker_threads zlib";
+const BUILTINS: &str = "\
+    _http_agent _http_client _http_common _http_server _stream_readable _stream_writable \
+    _tls_common assert async_hooks buffer child_process cluster console constants crypto \
+    dgram diagnostics_channel dns domain events fs http http2 https inspector module net os \
+    path perf_hooks process punycode querystring readline repl stream string_decoder sys \
+    timers tls trace_events tty url util v8 vm wasi worker_threads zlib";
 
 /// Those of them that have paths of their own.
 const BUILTIN_PATHS: &str = "assert/strict dns/promises fs/promises inspector/promises path/posix \

@@ -35,7 +35,7 @@ pub fn decode_optional(text: &str) -> Result<Option<Value>, UserError> {
 /// Decodes a patch: fields whose value is `{"$undefined": null}` are to be removed.
 ///
 /// # Errors
-/// As [`decode`]; a text that is no object.
+/// As [`decode`]; a text that is no object; a field whose name starts with `$`.
 pub fn decode_patch(text: &str) -> Result<BTreeMap<String, Option<Value>>, UserError> {
     let mut parser = Parser::new(text);
     parser.space();
@@ -49,7 +49,7 @@ pub fn decode_patch(text: &str) -> Result<BTreeMap<String, Option<Value>>, UserE
     while more {
         let name = parser.name()?;
         if name.starts_with('$') {
-            return Err(parser.at(start).reserved(&name));
+            return Err(parser.error_at(start, &reserved(&name)));
         }
         fields.insert(name, parser.value(1)?);
         more = parser.goes_on(b'}', "expected `,` or `}`")?;
@@ -64,7 +64,8 @@ struct Parser<'a> {
     at: usize,
 }
 
-/// Levels the parser follows: beyond every limit on values, far below the stack.
+/// Levels the parser follows: far below the stack. Above [`limits::VALUE_DEPTH`], because a special
+/// is a scalar in braces and calls wrap their argument in a list; `Value::check_limits` is exact.
 const MAX_DEPTH: usize = 96;
 
 impl<'a> Parser<'a> {
@@ -141,18 +142,46 @@ impl<'a> Parser<'a> {
         let mut more = !self.closes(b'}');
         while more {
             let name = self.name()?;
+            let value = self.value(depth)?;
+            more = self.goes_on(b'}', "expected `,` or `}`")?;
             if name.starts_with('$') {
-                let first = fields.is_empty();
-                return self.special(&name, depth, first).map_err(|why| self.at(start).error(&why));
+                let alone = fields.is_empty() && !more;
+                let special =
+                    if alone { special(&name, value.as_ref()) } else { Err(reserved(&name)) };
+                return special.map_err(|why| self.error_at(start, &why));
             }
-            let Some(value) = self.value(depth)? else {
+            let Some(value) = value else {
                 let why = format!("`undefined` is not a value: the field {name:?}");
-                return Err(self.at(start).error(&why));
+                return Err(self.error_at(start, &why));
             };
             fields.push((name, value));
-            more = self.goes_on(b'}', "expected `,` or `}`")?;
         }
         Ok(Some(Value::Object(fields.into_iter().collect())))
+    }
+
+    /// A field's name and its colon.
+    fn name(&mut self) -> Result<String, UserError> {
+        self.space();
+        self.expect(b'"', "expected a field name in double quotes")?;
+        let name = self.string()?;
+        self.space();
+        self.expect(b':', "expected `:`")?;
+        Ok(name)
+    }
+
+    /// Whether a list ends right after it began.
+    fn closes(&mut self, close: u8) -> bool {
+        self.space();
+        self.eat(close)
+    }
+
+    /// After an element: whether another follows.
+    fn goes_on(&mut self, close: u8, why: &str) -> Result<bool, UserError> {
+        if self.closes(close) {
+            return Ok(false);
+        }
+        self.expect(b',', why)?;
+        Ok(true)
     }
 
     /// After `"`.
@@ -292,7 +321,11 @@ impl<'a> Parser<'a> {
     }
 
     fn error(&self, why: &str) -> UserError {
-        let mut end = self.at.min(self.text.len());
+        self.error_at(self.at, why)
+    }
+
+    fn error_at(&self, at: usize, why: &str) -> UserError {
+        let mut end = at.min(self.text.len());
         while !self.text.is_char_boundary(end) {
             end -= 1;
         }
@@ -301,6 +334,10 @@ impl<'a> Parser<'a> {
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         UserError::new("InvalidJson", format!("{why} at line {line} column {column}"))
     }
+}
+
+fn reserved(name: &str) -> String {
+    format!("the field {name:?} starts with a `$`, which is reserved")
 }
 
 /// The value behind `{"$x": …}`.
@@ -513,27 +550,113 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_counted_in_values_not_in_braces() {
-        let wrap = |levels: usize, leaf: &str| {
-            format!("{}{leaf}{}", "[".repeat(levels), "]".repeat(levels))
-        };
+    fn hostile_nesting_ends_in_an_error() {
         let max = usize::try_from(limits::VALUE_DEPTH).unwrap();
         // A special is a scalar, though its JSON is an object.
         for leaf in ["1", r#"{"$integer":"AQAAAAAAAAA="}"#, r#"{"$commitTs":null}"#] {
-            assert_eq!(decode(&wrap(max, leaf)).unwrap().depth(), max, "{leaf}");
-            let message = error(&wrap(max + 1, leaf));
-            assert!(
-                message.starts_with(
-                    "Value is too nested (nested 65 levels deep > maximum nesting 64)"
-                ),
-                "{message}"
-            );
+            let text = format!("{}{leaf}{}", "[".repeat(max), "]".repeat(max));
+            let value = decode(&text).unwrap();
+            assert_eq!(value.depth(), max, "{leaf}");
+            assert!(value.check_limits().is_ok());
         }
-        assert!(error(&wrap(max, "{}")).starts_with("Value is too nested"));
-        assert!(decode(&wrap(max - 1, "{}")).is_ok());
-        let hostile = r#"{"a":"#.repeat(100_000);
-        assert!(error(&hostile).starts_with("Value is too nested"));
-        let hostile = r#"{"$integer":"#.repeat(100_000);
-        assert!(decode(&hostile).is_err());
+        for level in ["[", r#"{"a":"#, r#"{"$integer":"#, r#"[{"a":["#] {
+            let message = error(&level.repeat(100_000));
+            assert!(message.starts_with("Value is too nested"), "{message}");
+        }
+        let patch = decode_patch(&r#"{"a":"#.repeat(100_000)).unwrap_err();
+        assert!(patch.message.starts_with("Value is too nested"), "{}", patch.message);
+    }
+
+    #[test]
+    fn a_special_stands_alone_and_holds_what_it_says() {
+        for (text, why) in [
+            (r#"{"$integer":"AQAAAAAAAAA=","a":1}"#, "which is reserved"),
+            (r#"{"a":1,"$integer":"AQAAAAAAAAA="}"#, "which is reserved"),
+            (r#"{"$integer":"AQ=="}"#, "`$integer` must hold 8 bytes, not 1"),
+            (r#"{"$integer":1}"#, "`$integer` must hold a base64 string"),
+            (r#"{"$integer":{"$undefined":null}}"#, "`$integer` must hold a base64 string"),
+            (r#"{"$bytes":"A"}"#, "`$bytes` holds malformed base64"),
+            (r#"{"$bytes":"AQ"}"#, "`$bytes` holds malformed base64"),
+            (r#"{"$float":"AAAAAAAA8D8="}"#, "Float 1 should be encoded as a number"),
+            (r#"{"$float":"AAAAAAAAAAA="}"#, "Float 0 should be encoded as a number"),
+            (r#"{"$set":[1]}"#, "\"$set\" is not one of $integer, $float, $bytes"),
+            (r#"{"$undefined":null}"#, "`undefined` is not a value here"),
+        ] {
+            let message = error(text);
+            assert!(message.starts_with(why) || message.contains(why), "{text}: {message}");
+        }
+        assert_eq!(decode_optional(r#" {"$undefined": null} "#), Ok(None));
+        assert_eq!(decode_optional("null"), Ok(Some(Value::Null)));
+        assert_eq!(decode(r#"{"$commitTs":null}"#), Ok(Value::CommitTs));
+    }
+
+    #[test]
+    fn errors_count_lines_and_characters_not_bytes() {
+        assert_eq!(error("{\"é\":1 2}"), "expected `,` or `}` at line 1 column 8");
+        assert_eq!(error("[\n\n  x]"), "expected a JSON value at line 3 column 3");
+        assert_eq!(error("{\"a\" 1}"), "expected `:` at line 1 column 6");
+        assert_eq!(error("{a:1}"), "expected a field name in double quotes at line 1 column 2");
+        assert_eq!(error("[1,]"), "expected a JSON value at line 1 column 4");
+        assert_eq!(error("\"abc"), "the string does not end at line 1 column 5");
+        assert_eq!(error("[1] 2"), "expected the end of the JSON at line 1 column 5");
+        assert_eq!(error("1e400"), "the number is too large for a float64 at line 1 column 1");
+    }
+
+    #[test]
+    fn strings_are_unicode_and_nothing_else() {
+        let text = |text: &str| decode(text).map_err(|e| e.message);
+        let string = |text: &str| Ok(Value::String(text.into()));
+        assert_eq!(text(r#""\u0041\ud83d\ude00\b\f\/""#), string("A\u{1f600}\u{8}\u{c}/"));
+        for lone in
+            [r#""\ud800""#, r#""\ud800x""#, r#""\ud800\u0041""#, r#""\udc00""#, r#""\ud800\ud800""#]
+        {
+            assert!(text(lone).unwrap_err().starts_with("a lone surrogate"), "{lone}");
+        }
+        assert!(text(r#""\u+041""#).unwrap_err().starts_with("expected four hex digits"));
+        assert!(text(r#""\u00é""#).unwrap_err().starts_with("expected four hex digits"));
+        assert!(text(r#""\x""#).unwrap_err().starts_with("no such escape"));
+        let controls: String = (0..0x20_u8).map(char::from).collect();
+        let value = Value::String(controls + "\"\\\u{7f}\u{2028}é");
+        assert_eq!(decode(&encode(&value)), Ok(value));
+    }
+
+    #[test]
+    fn text_is_canonical() {
+        let text = r#" { "b" : 1.0 , "a" : [ 1e2, -0, 9007199254740991, 9007199254740992 ],
+            "b": 2, "": 5e-324, "c": {} } "#;
+        let canonical = concat!(
+            r#"{"":5e-324,"a":[100,{"$float":"AAAAAAAAAIA="},9007199254740991,"#,
+            r#"9007199254740992.0],"b":2,"c":{}}"#
+        );
+        let value = decode(text).unwrap();
+        assert_eq!(encode(&value), canonical);
+        assert_eq!(decode(canonical), Ok(value));
+    }
+
+    #[test]
+    fn formats_of_the_public_api() {
+        let nan = Value::Float64(f64::NAN);
+        let minus = Value::Float64(f64::NEG_INFINITY);
+        let value = Value::Array(vec![nan, minus, Value::Int64(i64::MIN), Value::Float64(-1.0)]);
+        let texts = [
+            ("json", r#"["NaN","-Infinity","-9223372036854775808",-1]"#),
+            (
+                "export_json",
+                concat!(
+                    r#"[{"$float":"AAAAAAAA+H8="},{"$float":"AAAAAAAA8P8="},"#,
+                    r#"-9223372036854775808,-1.0]"#
+                ),
+            ),
+        ];
+        for (format, text) in texts {
+            assert_eq!(export(&value, Format::parse(format).unwrap()), text);
+        }
+        assert_eq!(Format::parse("convex_json"), Ok(Format::Encoded));
+        assert_eq!(Format::parse("convex_encoded_json"), Ok(Format::Encoded));
+        assert_eq!(Format::parse("convex_clean_json"), Ok(Format::Clean));
+        assert_eq!(export(&value, Format::Encoded), encode(&value));
+        let error = Format::parse("xml").unwrap_err();
+        assert_eq!(error.code, "BadFormat");
+        assert_eq!(error.message, "format param must be one of [`json`]. Got xml");
     }
 }

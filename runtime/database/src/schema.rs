@@ -334,7 +334,8 @@ impl Checked<'_> {
     }
 }
 
-const IDENTIFIER_RULE: &str = "must be 1 to 64 characters of A-Z, a-z, 0-9 and '_', not start with \
+/// How a name that is no identifier is refused.
+pub(crate) const IDENTIFIER_RULE: &str = "must be 1 to 64 characters of A-Z, a-z, 0-9 and '_', not start with \
                                a digit, and not be only underscores.";
 
 /// Whether a name is legal for a table, an index or a field of one (section 2.3).

@@ -13,6 +13,7 @@ use serde_json::Value as Json;
 use crate::error::UserError;
 use crate::id::{DocumentId, TableNumber};
 use crate::json;
+use crate::schema::{IDENTIFIER_RULE, is_identifier};
 use crate::value::Value;
 
 /// Finds a table's name by the number in its ids.
@@ -74,7 +75,7 @@ enum Problem {
     Mismatch { value: Value, validator: Validator },
     Literal { value: Value, validator: Validator },
     OtherTable { id: String, table: Arc<str>, validator: Validator },
-    SystemTable { id: String, table: Arc<str>, validator: Validator },
+    SystemTable { id: String, validator: Validator },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -184,63 +185,92 @@ impl Validator {
     /// # Errors
     /// The first mismatch and its path.
     pub fn check(&self, value: &Value, tables: &Tables<'_>) -> Result<(), ValidationError> {
-        let matches = match (self, value) {
+        // Nearly every value matches: only a mismatch pays for the copies that its text shows.
+        if self.matches(value, tables) {
+            return Ok(());
+        }
+        // An explanation that found nothing wrong must not let the value in.
+        self.explain(value, tables).and_then(|()| Err(self.mismatch(value)))
+    }
+
+    /// Whether a value matches; copies nothing.
+    fn matches(&self, value: &Value, tables: &Tables<'_>) -> bool {
+        match (self, value) {
             (Self::Any, _)
             | (Self::Null, Value::Null)
             | (Self::Float64, Value::Float64(_))
-            | (Self::Int64, Value::Int64(_) | Value::CommitTs)
-            | (Self::CommitTs, Value::Int64(_) | Value::CommitTs)
+            | (Self::Int64 | Self::CommitTs, Value::Int64(_) | Value::CommitTs)
             | (Self::Boolean, Value::Boolean(_))
-            | (Self::String, Value::String(_))
             | (Self::Bytes, Value::Bytes(_)) => true,
-            (Self::Literal(expected), value) => {
-                if expected == value {
-                    return Ok(());
-                }
-                let (value, validator) = (value.clone(), self.clone());
-                return Err(Problem::Literal { value, validator }.here());
-            }
-            (Self::Id(table), Value::String(text)) => return self.check_id(table, text, tables),
+            (Self::Union(members), value) => members.iter().any(|m| m.matches(value, tables)),
+            (Self::Literal(expected), value) => expected == value,
+            (_, Value::String(text)) => self.matches_text(text, tables),
             (Self::Array(element), Value::Array(items)) => {
-                return items.iter().enumerate().try_for_each(|(at, item)| {
-                    element.check(item, tables).map_err(|e| e.inside(Step::Index(at)))
-                });
+                items.iter().all(|item| element.matches(item, tables))
             }
             (Self::Object(fields), Value::Object(object)) => {
-                return self.check_object(fields, object, tables);
+                fields.iter().all(|(name, field)| match object.get(name) {
+                    Some(value) => field.validator.matches(value, tables),
+                    None => field.optional,
+                }) && object.keys().all(|name| fields.contains_key(name))
+            }
+            (Self::Record(keys, values), Value::Object(object)) => object
+                .iter()
+                .all(|(key, v)| keys.matches_text(key, tables) && values.matches(v, tables)),
+            _ => false,
+        }
+    }
+
+    /// Whether a string, or the key of a record, matches.
+    fn matches_text(&self, text: &str, tables: &Tables<'_>) -> bool {
+        match self {
+            Self::Any | Self::String => true,
+            Self::Id(table) => table_of(text, tables).is_some_and(|found| found == *table),
+            Self::Literal(Value::String(expected)) => expected == text,
+            Self::Union(members) => members.iter().any(|m| m.matches_text(text, tables)),
+            _ => false,
+        }
+    }
+
+    /// The first mismatch of a value and its path.
+    fn explain(&self, value: &Value, tables: &Tables<'_>) -> Result<(), ValidationError> {
+        match (self, value) {
+            (Self::Array(element), Value::Array(items)) => {
+                items.iter().enumerate().try_for_each(|(at, item)| {
+                    element.check(item, tables).map_err(|e| e.inside(Step::Index(at)))
+                })
+            }
+            (Self::Object(fields), Value::Object(object)) => {
+                self.check_object(fields, object, tables)
             }
             (Self::Record(keys, values), Value::Object(object)) => {
-                return object.iter().try_for_each(|(key, value)| {
+                object.iter().try_for_each(|(key, value)| {
                     let key = Value::String(key.clone());
                     keys.check(&key, tables).map_err(|e| e.inside(Step::Keys))?;
                     values.check(value, tables).map_err(|e| e.inside(Step::Values))
-                });
+                })
             }
-            (Self::Union(members), value) => return self.check_union(members, value, tables),
-            _ => false,
-        };
-        if matches { Ok(()) } else { Err(self.mismatch(value)) }
+            (Self::Union(members), value) => self.check_union(members, value, tables),
+            _ if self.matches(value, tables) => Ok(()),
+            (Self::Id(_), Value::String(text)) => Err(self.wrong_id(text, tables)),
+            (Self::Literal(_), value) => {
+                let (value, validator) = (value.clone(), self.clone());
+                Err(Problem::Literal { value, validator }.here())
+            }
+            _ => Err(self.mismatch(value)),
+        }
     }
 
     fn mismatch(&self, value: &Value) -> ValidationError {
         Problem::Mismatch { value: value.clone(), validator: self.clone() }.here()
     }
 
-    fn check_id(
-        &self,
-        table: &Arc<str>,
-        text: &str,
-        tables: &Tables<'_>,
-    ) -> Result<(), ValidationError> {
-        let found = DocumentId::decode(text).and_then(|id| tables(id.table));
+    fn wrong_id(&self, text: &str, tables: &Tables<'_>) -> ValidationError {
         let (id, validator) = (text.to_owned(), self.clone());
-        match found {
-            None => Err(self.mismatch(&Value::String(id))),
-            Some(found) if found == *table => Ok(()),
-            Some(found) if found.starts_with('_') => {
-                Err(Problem::SystemTable { id, table: found, validator }.here())
-            }
-            Some(found) => Err(Problem::OtherTable { id, table: found, validator }.here()),
+        match table_of(text, tables) {
+            None => self.mismatch(&Value::String(id)),
+            Some(table) if table.starts_with('_') => Problem::SystemTable { id, validator }.here(),
+            Some(table) => Problem::OtherTable { id, table, validator }.here(),
         }
     }
 
@@ -281,7 +311,7 @@ impl Validator {
         value: &Value,
         tables: &Tables<'_>,
     ) -> Result<(), ValidationError> {
-        if members.iter().any(|member| member.check(value, tables).is_ok()) {
+        if members.iter().any(|member| member.matches(value, tables)) {
             return Ok(());
         }
         if let Value::Object(object) = value {
@@ -320,6 +350,11 @@ impl Validator {
     }
 }
 
+/// The table that an id's text names.
+fn table_of(text: &str, tables: &Tables<'_>) -> Option<Arc<str>> {
+    DocumentId::decode(text).and_then(|id| tables(id.table))
+}
+
 fn invalid(why: &str) -> UserError {
     UserError::new("InvalidValidator", format!("Invalid validator: {why}"))
 }
@@ -327,7 +362,13 @@ fn invalid(why: &str) -> UserError {
 fn fields(value: Option<&Json>) -> Result<BTreeMap<String, Field>, UserError> {
     let object = value.and_then(Json::as_object);
     let object = object.ok_or_else(|| invalid("an object has fields as `value`"))?;
-    object.iter().map(|(name, json)| Ok((name.clone(), field(json)?))).collect()
+    let named = |(name, json): (&String, &Json)| {
+        if !is_identifier(name) {
+            return Err(invalid(&format!("the field name {name:?} {IDENTIFIER_RULE}")));
+        }
+        Ok((name.clone(), field(json)?))
+    };
+    object.iter().map(named).collect()
 }
 
 fn field(json: &Json) -> Result<Field, UserError> {
@@ -374,9 +415,10 @@ impl fmt::Display for Validator {
                 f.write_str("v.object({")?;
                 for (at, (name, field)) in fields.iter().enumerate() {
                     let comma = if at > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}: ", Name(name))?;
                     match field.optional {
-                        true => write!(f, "{comma}{name}: v.optional({})", field.validator)?,
-                        false => write!(f, "{comma}{name}: {}", field.validator)?,
+                        true => write!(f, "v.optional({})", field.validator)?,
+                        false => write!(f, "{}", field.validator)?,
                     }
                 }
                 f.write_str("})")
@@ -401,14 +443,13 @@ impl fmt::Display for Shown<'_> {
         match self.0 {
             Value::Null => f.write_str("null"),
             Value::Int64(number) => write!(f, "{number}n"),
+            Value::Float64(number) if number.is_infinite() => {
+                f.write_str(if *number > 0.0 { "Infinity" } else { "-Infinity" })
+            }
             Value::Float64(number) => write!(f, "{number:?}"),
             Value::Boolean(value) => write!(f, "{value}"),
-            Value::String(text) => {
-                let mut quoted = String::new();
-                json::write_string(text, &mut quoted);
-                f.write_str(&quoted)
-            }
-            Value::Bytes(bytes) => write!(f, "<{} bytes>", bytes.len()),
+            Value::String(text) => write_quoted(text, f),
+            Value::Bytes(bytes) => write_bytes(bytes, f),
             Value::CommitTs => f.write_str("<commit timestamp>"),
             Value::Array(items) => {
                 f.write_str("[")?;
@@ -420,11 +461,42 @@ impl fmt::Display for Shown<'_> {
             Value::Object(fields) => {
                 f.write_str("{")?;
                 for (at, (name, value)) in fields.iter().enumerate() {
-                    write!(f, "{}{name}: {}", if at > 0 { ", " } else { "" }, Shown(value))?;
+                    let comma = if at > 0 { ", " } else { "" };
+                    write!(f, "{comma}{}: {}", Name(name), Shown(value))?;
                 }
                 f.write_str("}")
             }
         }
+    }
+}
+
+/// A field's name, in quotes where JavaScript needs them.
+struct Name<'a>(&'a str);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let number = self.0.starts_with(|c: char| c.is_ascii_digit());
+        match self.0.chars().all(bare) && !number && !self.0.is_empty() {
+            true => f.write_str(self.0),
+            false => write_quoted(self.0, f),
+        }
+    }
+}
+
+fn write_quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut quoted = String::new();
+    json::write_string(text, &mut quoted);
+    f.write_str(&quoted)
+}
+
+/// `<00ff17>`; of more than 16 bytes the first, and how many there are.
+fn write_bytes(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str("<")?;
+    bytes.iter().take(16).try_for_each(|byte| write!(f, "{byte:02x}"))?;
+    match bytes.len() {
+        0..=16 => f.write_str(">"),
+        length => write!(f, "… {length} bytes>"),
     }
 }
 
@@ -487,11 +559,11 @@ impl fmt::Display for ValidationError {
                 )?;
                 path(f)
             }
-            Problem::SystemTable { id, table, validator } => {
+            Problem::SystemTable { id, validator } => {
                 write!(
                     f,
-                    "Found ID \"{id}\" from system table `{table}`, which does not match the table \
-                     name in validator `{validator}`."
+                    "Found ID \"{id}\" from a system table, which does not match the table name \
+                     in validator `{validator}`."
                 )?;
                 path(f)
             }
@@ -502,15 +574,19 @@ impl fmt::Display for ValidationError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn tables(number: TableNumber) -> Option<Arc<str>> {
+        match number.0 {
+            10001 => Some(Arc::from("users")),
+            540 => Some(Arc::from("_storage")),
+            _ => None,
+        }
+    }
 
     fn check(validator: &str, value: &str) -> Result<(), String> {
         let validator = Validator::from_json(validator).unwrap();
         assert_eq!(Validator::from_json(&validator.to_json()).unwrap(), validator);
-        let tables = |number: TableNumber| match number.0 {
-            10001 => Some(Arc::from("users")),
-            540 => Some(Arc::from("_storage")),
-            _ => None,
-        };
         validator.check(&json::decode(value).unwrap(), &tables).map_err(|e| e.to_string())
     }
 
@@ -551,7 +627,11 @@ mod tests {
              match the table name in validator `v.id(\"posts\")`."
         );
         let error = check(id, "\"kg2000820c20a1g7104gm2rc1m70y674\"").unwrap_err();
-        assert!(error.contains("from system table `_storage`"), "{error}");
+        assert_eq!(
+            error,
+            "Found ID \"kg2000820c20a1g7104gm2rc1m70y674\" from a system table, which does not \
+             match the table name in validator `v.id(\"users\")`."
+        );
         assert!(check(id, "\"nonsense\"").is_err());
         let literal = r#"{"type":"literal","value":"on"}"#;
         assert_eq!(
@@ -589,5 +669,135 @@ mod tests {
         assert!(error.contains("Path: .values()"), "{error}");
         let bad = record.replace(r#"{"type":"string"}"#, r#"{"type":"number"}"#);
         assert!(Validator::from_json(&bad).unwrap_err().message.contains("string keys"));
+    }
+
+    #[test]
+    fn what_is_no_validator_is_said() {
+        let error = |text: &str| Validator::from_json(text).unwrap_err().message;
+        let record = |keys: &str, optional: bool| {
+            error(&format!(
+                r#"{{"type":"record","keys":{keys},
+                "values":{{"fieldType":{{"type":"any"}},"optional":{optional}}}}}"#
+            ))
+        };
+        let literal = r#"{"type":"literal","value":"a"}"#;
+        assert!(record(literal, false).contains("Records cannot have string literal keys"));
+        let union = format!(r#"{{"type":"union","value":[{{"type":"string"}},{literal}]}}"#);
+        assert!(record(&union, false).contains("Records cannot have string literal keys"));
+        let optional = record(r#"{"type":"string"}"#, true);
+        assert!(optional.contains("Records cannot have optional values"), "{optional}");
+        assert!(error(r#"{"type":"date"}"#).contains("\"date\" is no type of validator"));
+        assert!(error("{}").contains("has a `type`"));
+        assert!(error(r#"{"type":"id"}"#).contains("has a `tableName`"));
+        let long = "x".repeat(65);
+        for name in ["", "a b", "a.b", "$a", "1a", "__", "é", &long] {
+            let field = r#"{"fieldType":{"type":"any"},"optional":false}"#;
+            let text = format!(r#"{{"type":"object","value":{{"{name}":{field}}}}}"#);
+            assert!(error(&text).contains("64 characters of A-Z"), "{name}");
+        }
+    }
+
+    #[test]
+    fn paths_name_keys_values_fields_and_places() {
+        let id = r#"{"type":"id","tableName":"users"}"#;
+        let list = r#"{"type":"array","value":{"type":"union","value":[{"type":"boolean"}]}}"#;
+        let record = format!(
+            r#"{{"type":"object","value":{{"of":{{"fieldType":{{"type":"record","keys":{id},
+            "values":{{"fieldType":{list},"optional":false}}}},"optional":false}}}}}}"#
+        );
+        let user = "j57000820c20a1g7104gm2rc1m70ynr8";
+        assert_eq!(check(&record, &format!(r#"{{"of":{{"{user}":[true]}}}}"#)), Ok(()));
+        assert_eq!(
+            check(&record, r#"{"of":{"x":[]}}"#).unwrap_err(),
+            "Value does not match validator.\nPath: .of.keys()\nValue: \"x\"\nValidator: \
+             v.id(\"users\")"
+        );
+        assert_eq!(
+            check(&record, &format!(r#"{{"of":{{"{user}":[true,null]}}}}"#)).unwrap_err(),
+            "Value does not match validator.\nPath: .of.values()[1]\nValue: null\nValidator: \
+             v.union(v.boolean())"
+        );
+    }
+
+    #[test]
+    fn values_are_shown_as_their_author_writes_them() {
+        let text = r#"{"a":[{"$integer":"AQAAAAAAAAA="},1,-2.5,{"$float":"AAAAAAAA8P8="}],
+            "a b":"x\"y","1":{"$bytes":"AP8X"},"":{},"big":{"$bytes":"AAAAAAAAAAAAAAAAAAAAAAAA"}}"#;
+        assert_eq!(
+            Shown(&json::decode(text).unwrap()).to_string(),
+            "{\"\": {}, \"1\": <00ff17>, a: [1n, 1.0, -2.5, -Infinity], \"a b\": \"x\\\"y\", \
+             big: <00000000000000000000000000000000… 18 bytes>}"
+        );
+        assert_eq!(
+            check(r#"{"type":"union","value":[]}"#, "1").unwrap_err().lines().last(),
+            Some("Validator: v.union()")
+        );
+    }
+
+    fn validators() -> impl Strategy<Value = Validator> {
+        let literals = [Value::Float64(1.0), Value::String("a".into()), Value::Boolean(true)];
+        let leaf = prop_oneof![
+            proptest::sample::select(vec![
+                Validator::Any,
+                Validator::Null,
+                Validator::Float64,
+                Validator::Int64,
+                Validator::Boolean,
+                Validator::String,
+                Validator::Bytes,
+                Validator::Id("users".into()),
+                Validator::Id("posts".into()),
+            ]),
+            proptest::sample::select(literals.to_vec()).prop_map(Validator::Literal),
+        ];
+        let keys = proptest::sample::select(vec![
+            Validator::String,
+            Validator::Id("users".into()),
+            Validator::Union(vec![Validator::Id("users".into()), Validator::String]),
+        ]);
+        leaf.prop_recursive(3, 24, 4, move |inner| {
+            let field = (inner.clone(), any::<bool>())
+                .prop_map(|(validator, optional)| Field { validator, optional });
+            prop_oneof![
+                inner.clone().prop_map(|element| Validator::Array(Box::new(element))),
+                prop::collection::btree_map("[a-c]", field, 0..3).prop_map(Validator::Object),
+                (keys.clone(), inner.clone())
+                    .prop_map(|(k, v)| Validator::Record(Box::new(k), Box::new(v))),
+                prop::collection::vec(inner, 0..3).prop_map(Validator::Union),
+            ]
+        })
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let id = |text: &str| Value::String(text.into());
+        let leaf = proptest::sample::select(vec![
+            Value::Null,
+            Value::Float64(1.0),
+            Value::Int64(1),
+            Value::Boolean(true),
+            Value::Bytes(vec![1]),
+            Value::String("a".into()),
+            id("j57000820c20a1g7104gm2rc1m70ynr8"),
+            id("kg2000820c20a1g7104gm2rc1m70y674"),
+        ]);
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            let name = "[a-c]|j57000820c20a1g7104gm2rc1m70ynr8";
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+                prop::collection::btree_map(name, inner, 0..3).prop_map(Value::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+        #[test]
+        fn what_does_not_match_is_explained(validator in validators(), value in values()) {
+            let explained = validator.explain(&value, &tables);
+            prop_assert_eq!(validator.matches(&value, &tables), explained.is_ok());
+            prop_assert_eq!(validator.check(&value, &tables), explained);
+            let again = Validator::from_json(&validator.to_json()).unwrap();
+            prop_assert_eq!(again, validator);
+        }
     }
 }

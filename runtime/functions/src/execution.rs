@@ -223,11 +223,6 @@ impl Log {
         self.lines.push(LogLine { level, messages, truncated });
     }
 
-    /// A line of the host's own.
-    pub(crate) fn warn(&mut self, text: String) {
-        self.push(LogLevel::Warn, vec![text]);
-    }
-
     /// The lines, in order.
     pub(crate) fn into_lines(self) -> Vec<LogLine> {
         self.lines

@@ -11,7 +11,6 @@ export function run() {
     group: groupBy(["one", "two", "three"], "length"),
     map: mapAll({ a: 1, b: 2 }, (value: number, key: string) => key + value),
     sorted: sortBy([3, 1, 2]),
-    template: _.template("hello <%= name %>")({ name: "world" }),
     fp: fp.flow(fp.map((x: number) => x * 2), fp.sum)([1, 2, 3]),
     same: all.default === _ && all.groupBy === groupBy,
     names: Object.keys(all).length > 300,

@@ -1,0 +1,2 @@
+// What `server-only` is on a server: nothing; esbuild's alias in `tests/bundles.rs`.
+export {};
