@@ -245,6 +245,7 @@ const CORPUS: [&str; 17] = [
 /// Not a test of its own: prints the corpus's outcomes for [`other_flags_change_nothing`].
 #[test]
 #[ignore = "run by other_flags_change_nothing, in a process of its own"]
+#[expect(clippy::print_stdout, reason = "its output is its result")]
 fn print_corpus() {
     let deployed = probes();
     for name in CORPUS {

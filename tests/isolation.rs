@@ -99,7 +99,6 @@ fn storm(deployed: &Deployed, seed: u64, count: usize) -> Vec<(Call, Outcome)> {
 #[test]
 fn concurrent_calls_equal_the_serial_order_of_their_commits() {
     for seed in [1, 42, 0x5eed] {
-        println!("seed {seed}");
         let deployed = bank();
         let mut history = storm(&deployed, seed, 400);
         let conflicts: usize = history.iter().map(|(_, outcome)| outcome.retries.len()).sum();

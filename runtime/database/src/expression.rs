@@ -3,13 +3,14 @@
 //! In: the JSON of `q.eq(q.field("a"), 1)` and its kin. Out: a value or undefined for a document.
 //! Invariant: comparisons use the total order across kinds; a missing field is undefined.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use serde_json::Value as Json;
 
 use crate::error::UserError;
 use crate::json;
-use crate::validate::Shown;
+use crate::shown::Shown;
 use crate::value::Value;
 
 /// A filter expression.
@@ -102,47 +103,28 @@ impl Expression {
     /// # Errors
     /// Arithmetic between kinds, overflow, division by zero, a Boolean that is none.
     pub fn evaluate(&self, document: &Value) -> Result<Option<Value>, UserError> {
-        match self {
-            Self::Field(path) => Ok(document.field(path).cloned()),
-            Self::Literal(value) => Ok(value.clone()),
+        Ok(self.resolve(document)?.map(Cow::into_owned))
+    }
+
+    /// Fields and constants are borrowed: a scan compares them for every document it reads.
+    fn resolve<'a>(&'a self, document: &'a Value) -> Result<Option<Cow<'a, Value>>, UserError> {
+        let computed = match self {
+            Self::Field(path) => return Ok(document.field(path).map(Cow::Borrowed)),
+            Self::Literal(value) => return Ok(value.as_ref().map(Cow::Borrowed)),
             Self::Compare(how, a, b) => {
-                let order = a.evaluate(document)?.cmp(&b.evaluate(document)?);
-                Ok(Some(Value::Boolean(how.holds(order))))
+                let order = a.resolve(document)?.cmp(&b.resolve(document)?);
+                Value::Boolean(how.holds(order))
             }
             Self::Compute(what, a, b) => {
-                let (a, b) = (a.evaluate(document)?, b.evaluate(document)?);
-                what.apply(a.as_ref(), b.as_ref()).map(Some)
+                let (a, b) = (a.resolve(document)?, b.resolve(document)?);
+                what.apply(a.as_deref(), b.as_deref())?
             }
-            Self::Negate(inner) => match inner.evaluate(document)? {
-                Some(Value::Int64(number)) => {
-                    let negated = number.checked_neg().map(Value::Int64);
-                    negated.map(Some).ok_or_else(|| {
-                        problem(format!(
-                            "Cannot negate {number}n: the result is out of range for Int64"
-                        ))
-                    })
-                }
-                Some(Value::Float64(number)) => Ok(Some(Value::Float64(-number))),
-                other => Err(problem(format!("Cannot negate {}", shown(other.as_ref())))),
-            },
-            Self::Not(inner) => Ok(Some(Value::Boolean(!inner.is_true(document)?))),
-            Self::And(items) => {
-                for item in items {
-                    if !item.is_true(document)? {
-                        return Ok(Some(Value::Boolean(false)));
-                    }
-                }
-                Ok(Some(Value::Boolean(true)))
-            }
-            Self::Or(items) => {
-                for item in items {
-                    if item.is_true(document)? {
-                        return Ok(Some(Value::Boolean(true)));
-                    }
-                }
-                Ok(Some(Value::Boolean(false)))
-            }
-        }
+            Self::Negate(inner) => negate(inner.resolve(document)?.as_deref())?,
+            Self::Not(inner) => Value::Boolean(!inner.is_true(document)?),
+            Self::And(items) => Value::Boolean(all(items, document, true)?),
+            Self::Or(items) => Value::Boolean(!all(items, document, false)?),
+        };
+        Ok(Some(Cow::Owned(computed)))
     }
 
     /// Evaluates to a Boolean.
@@ -150,12 +132,31 @@ impl Expression {
     /// # Errors
     /// As [`Self::evaluate`]; a result of another kind.
     pub fn is_true(&self, document: &Value) -> Result<bool, UserError> {
-        match self.evaluate(document)? {
-            Some(Value::Boolean(value)) => Ok(value),
-            other => {
-                Err(problem(format!("Cannot use value {} as a Boolean", shown(other.as_ref()))))
-            }
+        match self.resolve(document)?.as_deref() {
+            Some(Value::Boolean(value)) => Ok(*value),
+            other => Err(problem(format!("Cannot use value {} as a Boolean", shown(other)))),
         }
+    }
+}
+
+/// Whether every item evaluates to `expected`; those after the first that does not are not looked
+/// at.
+fn all(items: &[Expression], document: &Value, expected: bool) -> Result<bool, UserError> {
+    for item in items {
+        if item.is_true(document)? != expected {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn negate(value: Option<&Value>) -> Result<Value, UserError> {
+    match value {
+        Some(Value::Int64(number)) => number.checked_neg().map(Value::Int64).ok_or_else(|| {
+            problem(format!("Cannot negate {number}n: the result is out of range for Int64"))
+        }),
+        Some(Value::Float64(number)) => Ok(Value::Float64(-number)),
+        other => Err(problem(format!("Cannot negate {}", shown(other)))),
     }
 }
 
@@ -262,5 +263,99 @@ mod tests {
             evaluate(r#"{"$literal":1}"#, "{}").unwrap_err(),
             "Cannot use value 1.0 (type Float64) as a Boolean"
         );
+    }
+
+    #[test]
+    fn each_comparison_holds_where_it_should() {
+        for (name, below, equal, above) in [
+            ("$eq", false, true, false),
+            ("$neq", true, false, true),
+            ("$lt", true, false, false),
+            ("$lte", true, true, false),
+            ("$gt", false, false, true),
+            ("$gte", false, true, true),
+        ] {
+            let text = format!(r#"{{"{name}":[{{"$field":"a"}},{{"$literal":2}}]}}"#);
+            let at = |a: &str| evaluate(&text, &format!(r#"{{"a":{a}}}"#));
+            assert_eq!((at("1"), at("2"), at("3")), (Ok(below), Ok(equal), Ok(above)), "{name}");
+            // An int64 is below every float64, whatever their numbers.
+            assert_eq!(at(r#"{"$integer":"//////////8="}"#), Ok(below), "{name}");
+            assert_eq!(at("\"1\""), Ok(above), "{name}");
+        }
+    }
+
+    #[test]
+    fn integers_stay_integers_and_in_range() {
+        let integer = |number: i64| json::encode(&Value::Int64(number));
+        let compute = |name: &str, a: i64, b: i64| {
+            let (a, b) = (integer(a), integer(b));
+            let text = format!(r#"{{"{name}":[{{"$literal":{a}}},{{"$literal":{b}}}]}}"#);
+            let expression = Expression::from_json(&serde_json::from_str(&text).unwrap()).unwrap();
+            expression.evaluate(&Value::Null).map_err(|e| e.message)
+        };
+        for (name, expected) in [("$add", 9), ("$sub", 5), ("$mul", 14), ("$div", 3), ("$mod", 1)] {
+            assert_eq!(compute(name, 7, 2), Ok(Some(Value::Int64(expected))), "{name}");
+        }
+        let out = |name: &str, a, b| compute(name, a, b).unwrap_err();
+        for (name, a, b) in [
+            ("$add", i64::MAX, 1),
+            ("$sub", i64::MIN, 1),
+            ("$mul", i64::MAX, 2),
+            ("$div", i64::MIN, -1),
+            ("$mod", i64::MIN, -1),
+        ] {
+            assert!(out(name, a, b).ends_with("the result is out of range for Int64"), "{name}");
+        }
+        assert_eq!(out("$mod", 5, 0), "Cannot mod 5n by zero");
+        let negate = |literal: &str| {
+            let text =
+                format!(r#"{{"$eq":[{{"$neg":{{"$literal":{literal}}}}},{{"$field":"a"}}]}}"#);
+            evaluate(&text, r#"{"a":-2}"#)
+        };
+        assert_eq!(negate("2"), Ok(true));
+        assert_eq!(negate("\"x\""), Err("Cannot negate \"x\" (type String)".into()));
+        let lowest = negate(&integer(i64::MIN)).unwrap_err();
+        assert!(lowest.ends_with("out of range for Int64"), "{lowest}");
+    }
+
+    #[test]
+    fn logic_stops_at_the_first_answer() {
+        let literal = |value: bool| format!(r#"{{"$literal":{value}}}"#);
+        let (yes, no, bad) = (literal(true), literal(false), r#"{"$field":"missing"}"#);
+        let logic = |name: &str, a: &str, b: &str| {
+            evaluate(&format!(r#"{{"{name}":[{a},{b}]}}"#), r#"{"x":1}"#)
+        };
+        for (name, a, b, expected) in [
+            ("$and", &yes, &yes, true),
+            ("$and", &yes, &no, false),
+            ("$or", &no, &no, false),
+            ("$or", &no, &yes, true),
+        ] {
+            assert_eq!(logic(name, a, b), Ok(expected), "{name}");
+        }
+        assert_eq!(logic("$and", &no, bad), Ok(false));
+        assert_eq!(logic("$or", &yes, bad), Ok(true));
+        let error = "Cannot use value undefined (type Undefined) as a Boolean";
+        assert_eq!(logic("$and", &yes, bad), Err(error.into()));
+        assert_eq!(logic("$or", &no, bad), Err(error.into()));
+        assert_eq!(evaluate(r#"{"$and":[]}"#, "{}"), Ok(true));
+        assert_eq!(evaluate(r#"{"$or":[]}"#, "{}"), Ok(false));
+        assert_eq!(evaluate(&format!(r#"{{"$not":{yes}}}"#), "{}"), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused() {
+        for text in [
+            "1",
+            "{}",
+            r#"{"$eq":[{"$literal":1}]}"#,
+            r#"{"$pow":[{"$literal":1},{"$literal":1}]}"#,
+            r#"{"$field":1}"#,
+            r#"{"$and":{"$literal":true}}"#,
+            r#"{"$literal":1,"$field":"a"}"#,
+        ] {
+            let error = Expression::from_json(&serde_json::from_str(text).unwrap()).unwrap_err();
+            assert_eq!(error.code, "InvalidExpression", "{text}");
+        }
     }
 }

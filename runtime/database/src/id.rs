@@ -1,8 +1,7 @@
 //! Document ids: encode, decode, check (`convex-compat.md` section 2.6).
 //!
 //! In: a table number and 16 bytes, or text from a client. Out: the other. Invariant: a text
-//! decodes
-//! only if encoding gives it back, so equal documents have one id.
+//! decodes only if encoding gives it back, so equal documents have one id.
 
 /// Number of a table within its component; user tables start at 10001.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

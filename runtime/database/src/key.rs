@@ -214,3 +214,77 @@ impl Interval {
         self.end.as_ref().is_some_and(|end| *end <= self.start)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(value: &Value) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_value(Some(value), &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn bytes_of_the_reference() {
+        let text = |text: &str| Value::String(text.into());
+        let object = |name: &str| Value::Object(BTreeMap::from([(name.into(), Value::Null)]));
+        let vectors: [(Value, &[u8]); 17] = [
+            (Value::Null, &[0x03]),
+            (Value::Int64(i64::MIN), &[0x04, 0x80, 0, 0, 0, 0, 0, 0, 0]),
+            (Value::Int64(-32_769), &[0x05, 0xff, 0xff, 0x7f, 0xff]),
+            (Value::Int64(-129), &[0x06, 0xff, 0x7f]),
+            (Value::Int64(-1), &[0x07, 0xff]),
+            (Value::Int64(0), &[0x08]),
+            (Value::Int64(127), &[0x09, 0x7f]),
+            (Value::Int64(128), &[0x0a, 0x00, 0x80]),
+            (Value::Int64(32_768), &[0x0b, 0, 0, 0x80, 0]),
+            (Value::Int64(1 << 31), &[0x0c, 0, 0, 0, 0, 0x80, 0, 0, 0]),
+            (Value::Float64(-0.0), &[0x0d, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            (Value::Float64(1.0), &[0x0d, 0xbf, 0xf0, 0, 0, 0, 0, 0, 0]),
+            (Value::Boolean(false), &[0x0e]),
+            (text("a\0"), &[0x10, b'a', 0x00, 0xff, 0x00]),
+            (Value::Bytes(vec![0, 0xff]), &[0x11, 0x00, 0xff, 0xff, 0x00]),
+            (Value::Array(vec![text(""), Value::Null]), &[0x12, 0x10, 0x00, 0x03, 0x00]),
+            (object("\0"), &[0x15, 0x10, 0x00, 0xff, 0x00, 0x03, 0x00]),
+        ];
+        for (value, bytes) in vectors {
+            assert_eq!(encoded(&value), bytes, "{value:?}");
+            assert_eq!(decode_key(bytes), vec![Some(value)]);
+        }
+        assert_eq!(encoded(&Value::CommitTs), encoded(&Value::Int64(i64::MAX)));
+        assert_eq!(decode_key(&[0x01, 0x03]), vec![None, Some(Value::Null)]);
+    }
+
+    #[test]
+    fn what_is_cut_off_does_not_decode() {
+        let value = Value::Array(vec![Value::Int64(1 << 40), Value::String("a".into())]);
+        let bytes = encoded(&value);
+        for end in 0..bytes.len() {
+            assert_eq!(decode_key(&bytes[..end]), [], "{end}");
+        }
+    }
+
+    #[test]
+    fn a_successor_is_behind_every_extension() {
+        assert_eq!(successor(&[1, 2]), Some(vec![1, 3]));
+        assert_eq!(successor(&[1, 0xff, 0xff]), Some(vec![2]));
+        assert_eq!(successor(&[0xff, 0xff]), None);
+        assert_eq!(successor(&[]), None);
+        assert!(Interval::prefix(&[0xff]).contains(&[0xff, 0xff, 0xff]));
+        assert_eq!(Interval::prefix(&[]), Interval::all());
+    }
+
+    #[test]
+    fn intervals_that_touch_do_not_overlap() {
+        let interval = |start: u8, end: u8| Interval {
+            start: [start].as_slice().into(),
+            end: Some([end].as_slice().into()),
+        };
+        assert!(!interval(1, 3).overlaps(&interval(3, 5)));
+        assert!(interval(1, 4).overlaps(&interval(3, 5)));
+        assert!(interval(1, 9).overlaps(&Interval::all()));
+        assert!(!interval(4, 4).overlaps(&Interval::all()), "an empty interval overlaps nothing");
+        assert!(!interval(5, 4).overlaps(&interval(1, 9)));
+    }
+}

@@ -26,6 +26,7 @@ pub mod query;
 pub mod read_set;
 pub mod record;
 pub mod schema;
+mod shown;
 pub mod snapshot;
 pub mod subscriptions;
 pub mod transaction;

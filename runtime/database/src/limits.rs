@@ -107,6 +107,18 @@ limits! {
     OBJECT_FIELDS = 1_024, Count,
         "as Convex; larger maps belong in a table",
         "Object has too many fields";
+    /// Bytes of a field's name.
+    FIELD_NAME_BYTES = 1_024, Bytes,
+        "as Convex; names are stored with every document",
+        "Field name … is too long";
+    /// Characters of the name of a table, an index, or a field of a validator.
+    IDENTIFIER_LENGTH = 64, Count,
+        "as Convex; such names stand in messages, logs and generated code",
+        "… must be 1 to 64 characters";
+    /// Dimensions of a vector index.
+    VECTOR_DIMENSIONS = 4_096, Count,
+        "as Convex; each document of the index holds as many floats",
+        "the vector index … has N dimensions";
     /// Size of a document.
     DOCUMENT_BYTES = 1 << 20, Bytes,
         "as Convex; larger data belongs in file storage",

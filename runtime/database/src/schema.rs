@@ -1,8 +1,7 @@
 //! A deployment's schema: tables, fields, indexes (`convex-compat.md` section 3.2).
 //!
 //! In: the JSON text of `defineSchema(…).export()`. Out: a checked [`Schema`]. Invariant: a schema
-//! that
-//! exists has legal names, and its indexes name fields that documents can have.
+//! that exists has legal names, and its indexes name fields that documents can have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -204,7 +203,9 @@ impl WireTable<'_> {
             for index in list {
                 let name = checked.name(&index.index_descriptor)?;
                 let search_field = checked.field(&name, &index.search_field)?;
-                let filter_fields = checked.filter_fields(&name, &index.filter_fields)?;
+                let not_unique = "SearchIndexFieldNotUnique";
+                let filter_fields =
+                    checked.filter_fields(&name, &index.filter_fields, not_unique)?;
                 search_indexes
                     .insert(name, SearchIndexSchema { search_field, filter_fields, staged });
             }
@@ -265,10 +266,12 @@ impl Checked<'_> {
 
     fn vector(&mut self, index: &WireVector) -> Result<(Arc<str>, VectorIndexSchema), UserError> {
         let name = self.name(&index.index_descriptor)?;
-        if !(2.0..=4096.0).contains(&index.dimensions) || index.dimensions.fract() != 0.0 {
+        let (min, max) = (2, limits::VECTOR_DIMENSIONS);
+        let range = min as f64..=max as f64;
+        if !range.contains(&index.dimensions) || index.dimensions.fract() != 0.0 {
             let text = format!(
-                "In table \"{}\" the vector index \"{name}\" has {} dimensions; 2 to 4096 are \
-                 allowed.",
+                "In table \"{}\" the vector index \"{name}\" has {} dimensions; {min} to {max} \
+                 are allowed.",
                 self.table, index.dimensions
             );
             return Err(problem("InvalidVectorDimensions", text));
@@ -280,7 +283,16 @@ impl Checked<'_> {
         )]
         let dimensions = index.dimensions as u64;
         let vector_field = self.field(&name, &index.vector_field)?;
-        let filter_fields = self.filter_fields(&name, &index.filter_fields)?;
+        if !self.document.may_hold_vector(&vector_field) {
+            let text = format!(
+                "In table \"{}\" the vector index \"{name}\" is invalid because its field \
+                 {vector_field} is not v.array(v.float64()).",
+                self.table
+            );
+            return Err(problem("InvalidIndexField", text));
+        }
+        let filter_fields =
+            self.filter_fields(&name, &index.filter_fields, "VectorIndexFieldNotUnique")?;
         let schema = VectorIndexSchema { vector_field, dimensions, filter_fields, staged: false };
         Ok((name, schema))
     }
@@ -301,7 +313,13 @@ impl Checked<'_> {
         Ok(name.into())
     }
 
-    fn filter_fields(&self, name: &str, fields: &[String]) -> Result<Vec<Arc<str>>, UserError> {
+    /// Distinct fields; `not_unique` is the code of the error if they are not.
+    fn filter_fields(
+        &self,
+        name: &str,
+        fields: &[String],
+        not_unique: &'static str,
+    ) -> Result<Vec<Arc<str>>, UserError> {
         if fields.len() as u64 > limits::INDEX_FILTER_FIELDS {
             let (table, max) = (self.table, limits::INDEX_FILTER_FIELDS);
             let text = format!(
@@ -309,6 +327,15 @@ impl Checked<'_> {
                  {max} are allowed."
             );
             return Err(problem("IndexTooManyFilterFields", text));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = fields.iter().find(|field| !seen.insert(field.as_str())) {
+            let text = format!(
+                "In table \"{}\" the index \"{name}\" has the filter field \"{twice}\" more than \
+                 once.",
+                self.table
+            );
+            return Err(problem(not_unique, text));
         }
         fields.iter().map(|field| self.field(name, field)).collect()
     }
@@ -335,13 +362,15 @@ impl Checked<'_> {
 }
 
 /// How a name that is no identifier is refused.
-pub(crate) const IDENTIFIER_RULE: &str = "must be 1 to 64 characters of A-Z, a-z, 0-9 and '_', not start with \
-                               a digit, and not be only underscores.";
+pub(crate) const IDENTIFIER_RULE: &str = concat!(
+    "must be 1 to 64 characters of A-Z, a-z, 0-9 and '_', not start with a digit, ",
+    "and not be only underscores.",
+);
 
 /// Whether a name is legal for a table, an index or a field of one (section 2.3).
 pub fn is_identifier(name: &str) -> bool {
     let legal = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    (1..=64).contains(&name.len())
+    (1..=limits::IDENTIFIER_LENGTH).contains(&(name.len() as u64))
         && name.chars().all(legal)
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && !name.chars().all(|c| c == '_')
@@ -427,5 +456,114 @@ mod tests {
         assert_eq!(named("_mine"), Err("TableNameReserved"));
         assert_eq!(named("a b"), Err("InvalidTableName"));
         assert_eq!(named("1a"), Err("InvalidTableName"));
+        let length = usize::try_from(limits::IDENTIFIER_LENGTH).unwrap();
+        assert_eq!(named(&"t".repeat(length)), Ok(()));
+        assert_eq!(named(&"t".repeat(length + 1)), Err("InvalidTableName"));
+        let twice = r#"{"tables":[{"tableName":"t","documentType":{"type":"any"}},
+            {"tableName":"t","documentType":{"type":"any"}}]}"#;
+        assert_eq!(Schema::from_json(twice).unwrap_err().code, "TableNotUnique");
+    }
+
+    /// One table whose documents are `document`, with the given lists of indexes.
+    fn table(document: &str, lists: &str) -> Result<TableSchema, UserError> {
+        let text =
+            format!(r#"{{"tables":[{{"tableName":"t",{lists},"documentType":{document}}}]}}"#);
+        Schema::from_json(&text).map(|schema| schema.tables["t"].clone())
+    }
+
+    fn object(field: &str) -> String {
+        format!(r#"{{"type":"object","value":{{"f":{{"fieldType":{field},"optional":true}}}}}}"#)
+    }
+
+    #[test]
+    fn a_missing_field_is_named() {
+        let indexes = r#""indexes":[{"indexDescriptor":"i","fields":["g"]}]"#;
+        assert_eq!(
+            table(&object(r#"{"type":"any"}"#), indexes).unwrap_err().message,
+            "In table \"t\" the index \"i\" is invalid because it references the field g that \
+             does not exist."
+        );
+        let either = format!(r#"{{"type":"union","value":[{},{{"type":"any"}}]}}"#, object("null"));
+        assert!(table(&either.replace("null", r#"{"type":"null"}"#), indexes).is_ok());
+        assert!(table(r#"{"type":"any"}"#, indexes).is_ok());
+    }
+
+    #[test]
+    fn documents_are_objects() {
+        for kind in ["string", "null", "number"] {
+            let code = table(&format!(r#"{{"type":"{kind}"}}"#), r#""indexes":[]"#);
+            assert_eq!(code.unwrap_err().code, "InvalidDocumentType", "{kind}");
+        }
+        let union = r#"{"type":"union","value":[{"type":"object","value":{}},{"type":"null"}]}"#;
+        assert_eq!(table(union, r#""indexes":[]"#).unwrap_err().code, "InvalidDocumentType");
+    }
+
+    #[test]
+    fn vectors_are_arrays_of_floats() {
+        let vector = |field: &str, dimensions: &str, filters: &str| {
+            let lists = format!(
+                r#""vectorIndexes":[{{"indexDescriptor":"v","vectorField":"f","dimensions":
+                {dimensions},"filterFields":{filters}}}]"#
+            );
+            table(&object(field), &lists).map_err(|e| e.code)
+        };
+        let floats = r#"{"type":"array","value":{"type":"number"}}"#;
+        let made = vector(floats, "2", r#"["f"]"#).unwrap();
+        assert_eq!(made.vector_indexes["v"].dimensions, 2);
+        let maybe = format!(r#"{{"type":"union","value":[{{"type":"null"}},{floats}]}}"#);
+        assert!(vector(&maybe, "1536", "[]").is_ok());
+        assert!(vector(r#"{"type":"any"}"#, "1536", "[]").is_ok());
+        for wrong in [
+            r#"{"type":"number"}"#,
+            r#"{"type":"array","value":{"type":"bigint"}}"#,
+            r#"{"type":"array","value":{"type":"string"}}"#,
+        ] {
+            assert_eq!(vector(wrong, "8", "[]"), Err("InvalidIndexField"), "{wrong}");
+        }
+        assert!(vector(floats, &limits::VECTOR_DIMENSIONS.to_string(), "[]").is_ok());
+        let above = (limits::VECTOR_DIMENSIONS + 1).to_string();
+        for wrong in ["1", "2.5", "-8", &above] {
+            assert_eq!(vector(floats, wrong, "[]"), Err("InvalidVectorDimensions"), "{wrong}");
+        }
+        assert_eq!(vector(floats, "8", r#"["f","f"]"#), Err("VectorIndexFieldNotUnique"));
+    }
+
+    #[test]
+    fn search_and_staged_indexes_share_the_names_of_a_table() {
+        let field = object(r#"{"type":"string"}"#);
+        let search = |filters: &str| {
+            format!(r#"[{{"indexDescriptor":"s","searchField":"f","filterFields":{filters}}}]"#)
+        };
+        let staged = format!(
+            r#""stagedDbIndexes":[{{"indexDescriptor":"i","fields":["f"]}}],
+            "searchIndexes":{},"stagedVectorIndexes":[]"#,
+            search(r#"["f"]"#)
+        );
+        let made = table(&field, &staged).unwrap();
+        assert!(made.indexes["i"].staged && !made.search_indexes["s"].staged);
+        assert_eq!(&*made.search_indexes["s"].search_field, "f");
+        let twice = format!(r#""searchIndexes":{}"#, search(r#"["f","f"]"#));
+        assert_eq!(table(&field, &twice).unwrap_err().code, "SearchIndexFieldNotUnique");
+        let both =
+            format!(r#""searchIndexes":{},"stagedSearchIndexes":{}"#, search("[]"), search("[]"));
+        assert_eq!(table(&field, &both).unwrap_err().code, "IndexNamesNotUnique");
+    }
+
+    #[test]
+    fn documents_are_checked_unless_the_schema_says_not_to() {
+        let text = |validation: bool| {
+            let document = r#"{"type":"object","value":{}}"#;
+            format!(
+                r#"{{"tables":[{{"tableName":"t","documentType":{document}}}],
+                "schemaValidation":{validation}}}"#
+            )
+        };
+        let document = crate::json::decode(r#"{"x":1}"#).unwrap();
+        let strict = Schema::from_json(&text(true)).unwrap();
+        assert!(strict.check_document("t", &document, &|_| None).is_err());
+        assert!(strict.check_document("other", &document, &|_| None).is_ok());
+        let lax = Schema::from_json(&text(false)).unwrap();
+        assert!(lax.check_document("t", &document, &|_| None).is_ok());
+        assert_eq!(&*lax.json, text(false));
     }
 }

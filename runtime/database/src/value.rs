@@ -1,7 +1,9 @@
 //! The kinds of value, their order and their size.
 //!
 //! In: decoded JSON. Out: [`Value`]. Invariant: [`Ord`] is Convex's total order
-//! (`convex-compat.md` section 2.4) and equals the order of `key::encode_value`'s bytes.
+//! (`convex-compat.md` section 2.4) and equals the order of `key::encode_value`'s bytes. One
+//! corner: the commit's timestamp is above the largest int64, so that a write of it over that
+//! number is seen as a change, while their keys are the same.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -25,9 +27,9 @@ pub enum Value {
     /// `ArrayBuffer`
     Bytes(Vec<u8>),
     /// Array
-    Array(Vec<Value>),
+    Array(Vec<Self>),
     /// Plain object
-    Object(BTreeMap<String, Value>),
+    Object(BTreeMap<String, Self>),
     /// `{"$commitTs": null}`: the commit's timestamp, known only once the mutation commits.
     CommitTs,
 }
@@ -139,11 +141,11 @@ impl Value {
         }
     }
 
-    /// As an integer: the commit's timestamp is after every other.
-    fn integer(&self) -> i64 {
+    /// Place among the integers: the commit's timestamp is after every number.
+    fn integer(&self) -> (bool, i64) {
         match self {
-            Self::Int64(number) => *number,
-            _ => i64::MAX,
+            Self::Int64(number) => (false, *number),
+            _ => (true, 0),
         }
     }
 }
@@ -155,7 +157,7 @@ pub fn object_size(fields: &BTreeMap<String, Value>) -> usize {
 
 /// Field names are at most 1024 bytes of printable ASCII and do not start with `$`.
 fn check_field_name(name: &str) -> Result<(), UserError> {
-    let why = if name.len() > 1024 {
+    let why = if name.len() as u64 > limits::FIELD_NAME_BYTES {
         "is too long: at most 1024 bytes"
     } else if name.starts_with('$') {
         "starts with a '$', which is reserved"
@@ -197,3 +199,122 @@ impl PartialEq for Value {
 }
 
 impl Eq for Value {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    fn value(text: &str) -> Value {
+        json::decode(text).unwrap()
+    }
+
+    #[test]
+    fn sizes_are_those_convex_bills() {
+        for (text, size) in [
+            ("null", 1),
+            ("true", 1),
+            ("1", 9),
+            (r#"{"$integer":"AQAAAAAAAAA="}"#, 9),
+            (r#"{"$commitTs":null}"#, 9),
+            ("\"\"", 2),
+            ("\"é\"", 4),
+            (r#"{"$bytes":"AQID"}"#, 5),
+            ("[]", 2),
+            ("[1,null]", 12),
+            ("{}", 2),
+            (r#"{"ab":1,"c":[true]}"#, 2 + (2 + 1 + 9) + (1 + 1 + 3)),
+        ] {
+            assert_eq!(value(text).size(), size, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_lists_and_objects() {
+        for (text, depth) in
+            [("1", 0), ("[]", 1), ("{}", 1), (r#"{"a":1,"b":[{}]}"#, 3), ("[[],[[]]]", 3)]
+        {
+            assert_eq!(value(text).depth(), depth, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_goes_through_objects_only() {
+        let document = value(r#"{"a":{"b":{"":1}},"l":[1],"n":null}"#);
+        assert_eq!(document.field("a.b."), Some(&Value::Float64(1.0)));
+        assert_eq!(document.field("n"), Some(&Value::Null));
+        for missing in ["", "a.c", "b", "l.0", "n.x", "a.b.c"] {
+            assert_eq!(document.field(missing), None, "{missing}");
+        }
+    }
+
+    #[test]
+    fn the_order_goes_by_kind_then_by_value() {
+        let nan = |sign: f64| Value::Float64(f64::NAN.copysign(sign));
+        let text = |text: &str| Value::String(text.into());
+        let ascending = [
+            Value::Null,
+            Value::Int64(i64::MIN),
+            Value::Int64(-1),
+            Value::Int64(1),
+            Value::Int64(i64::MAX),
+            Value::CommitTs,
+            nan(-1.0),
+            Value::Float64(f64::NEG_INFINITY),
+            Value::Float64(-1.0),
+            Value::Float64(-0.0),
+            Value::Float64(0.0),
+            Value::Float64(f64::INFINITY),
+            nan(1.0),
+            Value::Boolean(false),
+            Value::Boolean(true),
+            text(""),
+            text("\0"),
+            text("a"),
+            text("a\0"),
+            text("ab"),
+            text("é"),
+            Value::Bytes(vec![]),
+            Value::Bytes(vec![255]),
+            value("[]"),
+            value("[null]"),
+            value("[null,null]"),
+            value("[1]"),
+            value("{}"),
+            value(r#"{"":1}"#),
+            value(r#"{"a":1}"#),
+            value(r#"{"a":1,"b":0}"#),
+            value(r#"{"a":2}"#),
+            value(r#"{"aa":0}"#),
+            value(r#"{"b":0}"#),
+        ];
+        for (at, a) in ascending.iter().enumerate() {
+            for (other, b) in ascending.iter().enumerate() {
+                assert_eq!(a.cmp(b), at.cmp(&other), "{a:?} and {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_fields_are_limited() {
+        let check = |name: &str| {
+            let field = BTreeMap::from([(name.to_owned(), Value::Null)]);
+            let nested = Value::Array(vec![Value::Object(field)]);
+            nested.check_limits().map_err(|e| (e.code, e.message))
+        };
+        let longest = usize::try_from(limits::FIELD_NAME_BYTES).unwrap();
+        for good in ["", "a b", "a.b", "~", &"x".repeat(longest)] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, why) in [
+            ("$a", "starts with a '$'"),
+            ("é", "not printable ASCII"),
+            ("a\n", "not printable ASCII"),
+            (&"x".repeat(longest + 1), "at most 1024 bytes"),
+        ] {
+            let (code, message) = check(bad).unwrap_err();
+            assert_eq!(code, "InvalidFieldName");
+            assert!(message.contains(why) && message.len() < 300, "{message}");
+        }
+    }
+}

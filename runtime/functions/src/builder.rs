@@ -182,18 +182,16 @@ fn answer(request: &Request) -> Result<(Found, Vec<u8>), AnalysisFailure> {
 
 fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
     let stop = engine.stop_switch();
-    let looked = engine
-        .in_context(|scope, hooks, code| analyze::analyze(scope, hooks, code))
-        .unwrap_or_else(|error| {
-            let module = error.message.strip_prefix("Failed to import ");
-            let (module, message) =
-                module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));
-            Err(AnalysisFailure {
-                module: module.to_owned(),
-                message: message.to_owned(),
-                code: "ModuleImportFailed".to_owned(),
-            })
-        });
+    let looked = engine.in_context(analyze::analyze).unwrap_or_else(|error| {
+        let module = error.message.strip_prefix("Failed to import ");
+        let (module, message) =
+            module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));
+        Err(AnalysisFailure {
+            module: module.to_owned(),
+            message: message.to_owned(),
+            code: "ModuleImportFailed".to_owned(),
+        })
+    });
     match (stop.reason(), looked) {
         (Some(why), Err(failure)) => Err(AnalysisFailure { message: why.message(), ..failure }),
         (_, looked) => looked,

@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use database::commit::{Committed, Conflict, Turn, Writer};
+use database::commit::{Committed, Conflict, Rejected, Turn, Writer};
 use database::error::{Refusal, UserError};
 use database::record::{Call, FunctionError, FunctionKind, Given, Outcome};
 use database::snapshot::Snapshot;
@@ -135,7 +135,8 @@ impl Attempts<'_> {
                     outcome.ts = committed.ts;
                     return done(Ok(outcome));
                 }
-                Err(conflict) => {
+                Err(rejected) => {
+                    let conflict = rejected.conflict;
                     assert!(!patient, "a call that holds its turn cannot conflict: {conflict}");
                     conflicts.push(conflict);
                 }
@@ -151,17 +152,16 @@ impl Attempts<'_> {
         call: &Call,
         transaction: Transaction,
         turn: Option<Turn<'_>>,
-    ) -> Result<Committed, Conflict> {
+    ) -> Result<Committed, Box<Rejected>> {
         let writer = Writer {
             function: call.path.identifier().into(),
             request_id: Arc::clone(&call.request_id),
         };
         let now = self.shared.world.now();
-        let committed = match turn {
+        match turn {
             Some(turn) => turn.commit(transaction, now, writer),
             None => self.shared.database.commit(transaction, now, writer),
-        };
-        committed.map_err(|rejected| rejected.conflict)
+        }
     }
 
     /// Runs the function once at `snapshot`.

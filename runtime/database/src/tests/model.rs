@@ -284,3 +284,17 @@ fn the_commit_timestamp_takes_the_place_of_its_placeholder() {
     assert_eq!(found[0].id, id);
     assert_eq!(found[0].value().field("in"), Some(&Value::Array(vec![at])));
 }
+
+#[test]
+fn the_commit_timestamp_replaces_even_the_largest_integer() {
+    let database = deployed();
+    let largest = json::encode(&Value::Int64(i64::MAX));
+    let document = value(&format!(r#"{{"x":{largest}}}"#));
+    let (id, _) = mutate(&database, 1, |tx| tx.insert("", "a", document));
+    let (_, committed) = mutate(&database, 2, |tx| {
+        tx.patch("", &id.encode(), None, json::decode_patch(r#"{"x":{"$commitTs":null}}"#)?)
+    });
+    let at = Value::Int64(committed.ts.0 as i64);
+    let found = collect(&mut begin(&database, 3), &full_scan("a")).unwrap();
+    assert_eq!(found[0].value().field("x"), Some(&at));
+}
