@@ -150,7 +150,7 @@ mod tests {
         let stop = StopSwitch::new();
         watched.begin(Arc::clone(&stop));
         // Another thread's work does not count.
-        let busy = std::thread::spawn(|| (0..10_000_000_u64).fold(0, |a, b| a ^ b));
+        let busy = thread::spawn(|| (0..10_000_000_u64).fold(0, |a, b| a ^ b));
         assert!(busy.join().is_ok());
         watched.check();
         assert_eq!(stop.reason(), None);
