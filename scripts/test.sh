@@ -66,6 +66,9 @@ node_tests() {
   check "build" cargo build --quiet
   count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
     node --test --test-reporter=spec tests/*.test.mjs
+  check "bundler example" cargo build --quiet -p bundler --example bundle
+  check "bundles run as esbuild's do" env \
+    BUNDLE="${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/bundle" node tests/bundling/oracle.mjs
   local example
   for example in examples/*/; do
     check "types of $example" node "$example/node_modules/typescript/bin/tsc" \

@@ -59,6 +59,9 @@ export const db = {
 };
 "#;
 
+/// Where an answer arrives.
+pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
+
 /// A deployment under test.
 pub struct Deployed {
     pub host: Arc<Host>,
@@ -76,9 +79,14 @@ impl Deployed {
 
     /// A host with nothing deployed.
     pub fn empty() -> Self {
+        Self::on_threads(2)
+    }
+
+    /// A host with nothing deployed and so many isolates.
+    pub fn on_threads(threads: usize) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
-        let config = Config { threads: 2, helper: helper() };
+        let config = Config { threads, helper: helper() };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, requests: AtomicU64::new(1) }
     }
@@ -97,7 +105,7 @@ impl Deployed {
     }
 
     /// Starts a call; the answer comes on the channel.
-    pub fn start(&self, call: Call) -> mpsc::Receiver<Result<Outcome, Refusal>> {
+    pub fn start(&self, call: Call) -> Answer {
         let (send, answer) = mpsc::channel();
         self.host.call(call, Box::new(move |outcome| drop(send.send(outcome))));
         answer

@@ -4,12 +4,9 @@
 //! run
 //! one by one in commit order on a fresh database must give the same results and the same tables.
 
-use std::sync::mpsc::Receiver;
-
-use database::error::Refusal;
 use database::record::{Call, Outcome};
 
-use crate::deployed::Deployed;
+use crate::deployed::{Answer, Deployed};
 
 const BANK: &str = r#"
 import { query, mutation } from "./abi.js";
@@ -74,8 +71,6 @@ fn random_call(deployed: &Deployed, random: &mut Random) -> Call {
     let args = format!(r#"{{"from":{from},"to":{to},"amount":{amount}}}"#);
     deployed.make("bank:transfer", &args)
 }
-
-type Answer = Receiver<Result<Outcome, Refusal>>;
 
 /// Runs `count` random calls, 16 in flight; gives each with its outcome.
 fn storm(deployed: &Deployed, seed: u64, count: usize) -> Vec<(Call, Outcome)> {

@@ -117,8 +117,7 @@ impl Attempts<'_> {
     fn mutation(&self, engine: &mut Engine, call: Call) -> Ran {
         let mut conflicts: Vec<Conflict> = Vec::new();
         loop {
-            let patient =
-                conflicts.len() >= OPTIMISTIC_ATTEMPTS || self.shared.contention.is_hot(&call.path);
+            let patient = conflicts.len() >= OPTIMISTIC_ATTEMPTS;
             let turn = patient.then(|| self.shared.database.turn());
             let snapshot = self.shared.database.snapshot();
             let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
@@ -131,7 +130,6 @@ impl Attempts<'_> {
             let Some(transaction) = transaction else { return done(Ok(outcome)) };
             match self.commit(&call, transaction, turn) {
                 Ok(committed) => {
-                    self.shared.contention.note(&call.path, conflicts.len());
                     outcome.ts = committed.ts;
                     return done(Ok(outcome));
                 }

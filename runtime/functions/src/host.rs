@@ -19,7 +19,6 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
-use crate::contention::Contention;
 use crate::pool::{Job, Pool};
 use crate::push;
 
@@ -42,7 +41,6 @@ pub struct Host {
 pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
-    pub(crate) contention: Contention,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<WaitKey, Vec<Reply>>>,
 }
@@ -78,7 +76,6 @@ impl Host {
         let shared = Arc::new(Shared {
             database,
             world,
-            contention: Contention::default(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });

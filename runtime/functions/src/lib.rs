@@ -19,7 +19,6 @@ pub mod builder;
 mod call;
 mod check;
 mod code;
-mod contention;
 mod context;
 mod engine;
 mod exception;

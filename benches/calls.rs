@@ -1,0 +1,134 @@
+//! Calls in process, without HTTP: what a fresh context costs, and transfers per second.
+//!
+//! In: `examples/transfer`, bundled and pushed as `concave push` does. Out: a table on standard
+//! output. Bounded by counts.
+//!
+//!   make modules && cargo bench --profile fast --bench calls
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    dead_code,
+    unreachable_pub,
+    reason = "a bench prints, dies when it fails, and shares a file with the tests"
+)]
+
+mod accounts;
+#[path = "../tests/deployed.rs"]
+mod deployed;
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bundler::{BundledModule, Bundler, Project};
+use database::deployment::{Bundle, Environment, Module};
+use database::record::Call;
+
+use accounts::{ACCOUNTS, Random, Zipf};
+use deployed::Deployed;
+
+/// Calls in flight: enough to keep every isolate busy, few enough to keep contention realistic.
+const IN_FLIGHT: usize = 16;
+
+fn main() {
+    for threads in [1, 2] {
+        let deployed = Deployed::on_threads(threads);
+        deployed.push_bundle(transfer_bundle()).unwrap();
+        for start in (0..ACCOUNTS).step_by(2_000) {
+            let args = format!(r#"{{"start":{start},"count":2000,"initial":1000000}}"#);
+            deployed.value("seed:seed_range", &args);
+        }
+        for name in ["uniform", "Zipf 1.5"] {
+            let zipf = Zipf::new(1.5);
+            let mut random = Random(0x5eed);
+            let mut pick =
+                || if name == "uniform" { random.below(ACCOUNTS) } else { zipf.pick(&mut random) };
+            let calls = (0..10_000).map(|_| transfer(&deployed, &mut pick)).collect();
+            let (rate, conflicts) = run(&deployed, calls);
+            println!("{threads} isolates, transfer, {name}: {rate:.0}/s, {conflicts} conflicts");
+        }
+        let reads = (0..10_000).map(|id| read(&deployed, id)).collect();
+        println!("{threads} isolates, uncached point read: {:.0}/s", run(&deployed, reads).0);
+        if threads == 1 {
+            idle_latency(&deployed);
+        }
+    }
+    let trivial = "import { query } from \"./abi.js\"; export const f = query(() => 1);";
+    let deployed = Deployed::on_threads(1);
+    deployed.push(&[("m", trivial)]).unwrap();
+    let calls = (0..10_000).map(|n| deployed.make("m:f", &format!(r#"{{"n":{n}}}"#))).collect();
+    let rate = run(&deployed, calls).0;
+    println!("1 isolate, a query that returns 1, no library: {:.3} ms a call", 1e3 / rate);
+}
+
+/// Point reads with the thread idle before each: the context is ready, the call alone is timed.
+fn idle_latency(deployed: &Deployed) {
+    let mut times: Vec<Duration> = (0..1_000)
+        .map(|n| {
+            std::thread::sleep(Duration::from_millis(2));
+            let call = read(deployed, ACCOUNTS + 20_000 + n);
+            let start = Instant::now();
+            deployed.start(call).recv().unwrap().unwrap();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("1 isolate, point read 2 ms apart: p50 {:?}, p99 {:?}", times[500], times[990]);
+}
+
+fn read(deployed: &Deployed, id: u64) -> Call {
+    deployed.make("accounts:get_account", &format!(r#"{{"id":{id}}}"#))
+}
+
+fn transfer(deployed: &Deployed, pick: &mut impl FnMut() -> u64) -> Call {
+    let (from, mut to) = (pick(), pick());
+    if from == to {
+        to = (to + 1) % ACCOUNTS;
+    }
+    let args = format!(r#"{{"amount":1,"from_id":{from},"to_id":{to}}}"#);
+    deployed.make("transfer:transfer", &args)
+}
+
+/// Calls per second, and conflicts in all.
+fn run(deployed: &Deployed, calls: VecDeque<Call>) -> (f64, usize) {
+    let count = calls.len();
+    let mut flying = VecDeque::new();
+    let mut conflicts = 0;
+    let mut land = |answer: Option<deployed::Answer>| {
+        let outcome = answer.unwrap().recv().unwrap().unwrap();
+        assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+        conflicts += outcome.retries.len();
+    };
+    let start = Instant::now();
+    for call in calls {
+        if flying.len() == IN_FLIGHT {
+            land(flying.pop_front());
+        }
+        flying.push_back(deployed.start(call));
+    }
+    while !flying.is_empty() {
+        land(flying.pop_front());
+    }
+    #[expect(clippy::cast_precision_loss, reason = "thousands of calls")]
+    let rate = count as f64 / start.elapsed().as_secs_f64();
+    (rate, conflicts)
+}
+
+fn transfer_bundle() -> Bundle {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/transfer");
+    let project = Project::find(&example).unwrap();
+    let output = Bundler::new().bundle(&project).unwrap_or_else(|e| panic!("{e}\nmake modules"));
+    let module = |bundled: &BundledModule| Module {
+        path: bundled.path.as_str().into(),
+        source: bundled.source.as_str().into(),
+        source_map: bundled.source_map.as_deref().map(Into::into),
+        environment: Environment::Isolate,
+    };
+    let modules = output.modules.iter().map(module);
+    Bundle {
+        modules: modules.map(|module| (Arc::clone(&module.path), module)).collect(),
+        schema: output.schema.as_ref().map(module),
+        ..Bundle::default()
+    }
+}

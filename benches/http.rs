@@ -1,0 +1,276 @@
+//! The host over HTTP on loopback, beside a bare axum handler that returns the same bytes.
+//!
+//! In: the built program and `examples/transfer`. Out: tables on standard output. Bounded: each round
+//! sends a fixed number of requests. The load client, the host and the bare handler are processes of
+//! their own on the same two cores, so the client's work is part of every figure.
+//!
+//!   make modules && cargo bench --profile fast --bench http
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub,
+    reason = "a bench prints, dies when it fails, and shares a file with another"
+)]
+
+mod accounts;
+
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use accounts::{ACCOUNTS, Random, Zipf};
+
+const KEY: &str = "concave|abababababababababababababababababababababababababababababababab";
+const HOST: u16 = 3399;
+const BARE: u16 = 3397;
+
+fn main() {
+    if std::env::args().any(|argument| argument == "bare") {
+        return tokio::runtime::Runtime::new().unwrap().block_on(serve_bare());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut host = start_host();
+    let mut bare = Command::new(std::env::current_exe().unwrap()).arg("bare").spawn().unwrap();
+    runtime.block_on(async {
+        wait_for(HOST).await;
+        wait_for(BARE).await;
+        println!("resident after start with examples/transfer pushed: {} MB", resident_mb(&host));
+        seed().await;
+        cached_query().await;
+        point_reads().await;
+        transfers().await;
+        memory(&host).await;
+    });
+    for child in [&mut host, &mut bare] {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// A query that the cache answers, against a handler that does nothing, in alternating rounds.
+async fn cached_query() {
+    let query = post(HOST, "/api/query", r#"{"path":"accounts:get_account","args":{"id":7}}"#);
+    let bare = post(BARE, "/api/query", r#"{"path":"accounts:get_account","args":{"id":7}}"#);
+    let mut ratios = Vec::new();
+    let mut rates = Vec::new();
+    for _ in 0..5 {
+        let ours = storm(HOST, 16, &VecDeque::from(vec![query.clone(); 20_000])).await;
+        let theirs = storm(BARE, 16, &VecDeque::from(vec![bare.clone(); 20_000])).await;
+        ratios.push(ours.rate / theirs.rate);
+        rates.push((ours.rate, theirs.rate));
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("cached query, 16 connections: (ours, bare axum) requests/s {}", rounded(&rates));
+    println!("  ratio: median {:.2}, min {:.2}, max {:.2}", ratios[2], ratios[0], ratios[4]);
+}
+
+/// One client, a query that no cache has seen, with and without a pause before each.
+async fn point_reads() {
+    for (name, pause) in
+        [("back to back", Duration::ZERO), ("2 ms apart", Duration::from_millis(2))]
+    {
+        let mut socket = connect(HOST).await;
+        let mut times = Vec::new();
+        for id in 0..1_000 {
+            // The clients' own field `n` makes each question a new one.
+            let id = id + 1_000 * u64::from(pause.is_zero());
+            let body = format!(r#"{{"path":"accounts:get_account","args":{{"id":{id}}}}}"#);
+            let request = post(HOST, "/api/query", &body);
+            tokio::time::sleep(pause).await;
+            let start = Instant::now();
+            exchange(&mut socket, &request).await;
+            times.push(start.elapsed());
+        }
+        times.sort();
+        println!(
+            "uncached point read, one client, {name}: p50 {:?}, p99 {:?}",
+            times[500], times[990]
+        );
+    }
+}
+
+/// The two-document transfer, 16 connections, uniform and by Zipf's law.
+async fn transfers() {
+    let mut random = Random(0x5eed);
+    let zipf = Zipf::new(1.5);
+    let mut rates = Vec::new();
+    for _ in 0..3 {
+        for skewed in [false, true] {
+            let mut pick = || if skewed { zipf.pick(&mut random) } else { random.below(ACCOUNTS) };
+            let requests = (0..6_000).map(|_| {
+                let (from, mut to) = (pick(), pick());
+                if from == to {
+                    to = (to + 1) % ACCOUNTS;
+                }
+                let args = format!(r#"{{"amount":1,"from_id":{from},"to_id":{to}}}"#);
+                let body = format!(r#"{{"path":"transfer:transfer","args":{args}}}"#);
+                post(HOST, "/api/mutation", &body)
+            });
+            rates.push(storm(HOST, 16, &requests.collect()).await.rate);
+        }
+    }
+    let pairs: Vec<(f64, f64)> = rates.chunks(2).map(|pair| (pair[0], pair[1])).collect();
+    println!("transfers/s, 16 connections (uniform, Zipf 1.5): {}", rounded(&pairs));
+    let ratios: Vec<String> = pairs.iter().map(|(u, z)| format!("{:.2}", z / u)).collect();
+    println!("  Zipf / uniform: {}", ratios.join(", "));
+}
+
+/// Resident memory over documents and over calls.
+async fn memory(host: &Child) {
+    let before = resident_mb(host);
+    let calls: VecDeque<Vec<u8>> = (0..50)
+        .map(|n| {
+            let args = format!(r#"{{"start":{},"count":2000,"initial":1}}"#, ACCOUNTS + n * 2_000);
+            post(HOST, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
+        })
+        .collect();
+    storm(HOST, 4, &calls).await;
+    println!("resident: {before} MB, with 100,000 documents more: {} MB", resident_mb(host));
+    let mut samples = Vec::new();
+    for round in 0..10_u64 {
+        let requests = (0..10_000_u64).map(|n| {
+            let (from, to) = ((n * 7 + round) % ACCOUNTS, (n * 13 + 5) % ACCOUNTS);
+            let to = if from == to { (to + 1) % ACCOUNTS } else { to };
+            let args = format!(r#"{{"amount":1,"from_id":{from},"to_id":{to}}}"#);
+            let body = format!(r#"{{"path":"transfer:transfer","args":{args}}}"#);
+            post(HOST, "/api/mutation", &body)
+        });
+        storm(HOST, 16, &requests.collect()).await;
+        samples.push(resident_mb(host).to_string());
+    }
+    println!("resident over 100,000 transfers, every 10,000, MB: {}", samples.join(" "));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!("resident two seconds later: {} MB", resident_mb(host));
+}
+
+async fn seed() {
+    let calls = (0..5).map(|n| {
+        let args = format!(r#"{{"start":{},"count":2000,"initial":1000000}}"#, n * 2_000);
+        post(HOST, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
+    });
+    storm(HOST, 1, &calls.collect()).await;
+}
+
+/// What one round gave.
+struct Round {
+    rate: f64,
+}
+
+/// Sends `requests` over `connections` kept alive; every answer must be a 200.
+async fn storm(port: u16, connections: usize, requests: &VecDeque<Vec<u8>>) -> Round {
+    let queue = std::rc::Rc::new(std::cell::RefCell::new(requests.clone()));
+    let local = tokio::task::LocalSet::new();
+    let start = Instant::now();
+    local
+        .run_until(async {
+            let tasks: Vec<_> = (0..connections)
+                .map(|_| {
+                    let queue = std::rc::Rc::clone(&queue);
+                    tokio::task::spawn_local(async move {
+                        let mut socket = connect(port).await;
+                        loop {
+                            let Some(request) = queue.borrow_mut().pop_front() else { break };
+                            exchange(&mut socket, &request).await;
+                        }
+                    })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        })
+        .await;
+    #[expect(clippy::cast_precision_loss, reason = "thousands of requests")]
+    let rate = requests.len() as f64 / start.elapsed().as_secs_f64();
+    Round { rate }
+}
+
+/// One request and its whole answer.
+async fn exchange(socket: &mut TcpStream, request: &[u8]) {
+    socket.write_all(request).await.unwrap();
+    let mut buffer = Vec::with_capacity(1024);
+    loop {
+        assert!(socket.read_buf(&mut buffer).await.unwrap() > 0, "the connection was closed");
+        let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        let head = std::str::from_utf8(&buffer[..end]).unwrap();
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+        });
+        let length: usize = length.expect("an answer says how long it is");
+        if buffer.len() < end + 4 + length {
+            continue;
+        }
+        let body = String::from_utf8_lossy(&buffer[end + 4..]);
+        assert!(head.starts_with("HTTP/1.1 200") && !body.contains(r#""error""#), "{head}\n{body}");
+        return;
+    }
+}
+
+fn post(port: u16, path: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+async fn connect(port: u16) -> TcpStream {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    socket
+}
+
+async fn wait_for(port: u16) {
+    for _ in 0..200 {
+        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("nothing listens on port {port}");
+}
+
+/// `concave serve` with the example pushed.
+fn start_host() -> Child {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/transfer");
+    let mut host = Command::new(env!("CARGO_BIN_EXE_concave"))
+        .args(["serve", "--in-memory", "--push", example, "--admin-key", KEY])
+        .args(["--port", &HOST.to_string(), "--site-port", "3398"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The first push is done when the host says that it serves.
+    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let pushed = lines.by_ref().take(20).map_while(Result::ok).find(|l| l.contains("pushed"));
+    assert!(pushed.is_some(), "the host did not push examples/transfer: run `make modules`");
+    std::thread::spawn(move || lines.for_each(drop));
+    host
+}
+
+/// The peer: axum, one route, the bytes that the cached query answers with.
+async fn serve_bare() {
+    let body = r#"{"status":"success","value":{"_creationTime":1700000000000.25,"_id":"j57abababababababababababababababab","balance":1000000,"id":7}}"#;
+    let handler = move |_: axum::body::Bytes| async move {
+        ([(axum::http::header::CONTENT_TYPE, "application/json")], body)
+    };
+    let routes = axum::Router::new().route("/api/query", axum::routing::post(handler));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", BARE)).await.unwrap();
+    axum::serve(listener, routes).await.unwrap();
+}
+
+fn resident_mb(child: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn rounded(pairs: &[(f64, f64)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(a, b)| format!("({a:.0}, {b:.0})")).collect();
+    pairs.join(" ")
+}
