@@ -1,7 +1,9 @@
 //! The host over HTTP on loopback, beside a bare axum handler that returns the same bytes.
 //!
-//! In: the built program and `examples/transfer`. Out: tables on standard output. Bounded: each round
-//! sends a fixed number of requests. The load client, the host and the bare handler are processes of
+//! In: the built program and `examples/transfer`. Out: tables on standard output. Bounded: each
+//! round
+//! sends a fixed number of requests. The load client, the host and the bare handler are processes
+//! of
 //! their own on the same two cores, so the client's work is part of every figure.
 //!
 //!   make modules && cargo bench --profile fast --bench http
@@ -242,11 +244,11 @@ fn start_host() -> Child {
     let mut host = Command::new(env!("CARGO_BIN_EXE_concave"))
         .args(["serve", "--in-memory", "--push", example, "--admin-key", KEY])
         .args(["--port", &HOST.to_string(), "--site-port", "3398"])
-        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     // The first push is done when the host says that it serves.
-    let mut lines = BufReader::new(host.stdout.take().unwrap()).lines();
+    let mut lines = BufReader::new(host.stderr.take().unwrap()).lines();
     let pushed = lines.by_ref().take(20).map_while(Result::ok).find(|l| l.contains("pushed"));
     assert!(pushed.is_some(), "the host did not push examples/transfer: run `make modules`");
     std::thread::spawn(move || lines.for_each(drop));
@@ -255,9 +257,15 @@ fn start_host() -> Child {
 
 /// The peer: axum, one route, the bytes that the cached query answers with.
 async fn serve_bare() {
-    let body = r#"{"status":"success","value":{"_creationTime":1700000000000.25,"_id":"j57abababababababababababababababab","balance":1000000,"id":7}}"#;
-    let handler = move |_: axum::body::Bytes| async move {
-        ([(axum::http::header::CONTENT_TYPE, "application/json")], body)
+    // As long, and of the same shape, as what the cached query answers.
+    let id = "j57abababababababababababababababab";
+    let body =
+        format!(r#"{{"status":"success","value":{{"_creationTime":1700000000000.25,"_id":"{id}","#)
+            + r#""balance":1000000,"id":7}}"#;
+    let body = bytes::Bytes::from(body);
+    let handler = move |_: axum::body::Bytes| {
+        let body = body.clone();
+        async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], body) }
     };
     let routes = axum::Router::new().route("/api/query", axum::routing::post(handler));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", BARE)).await.unwrap();

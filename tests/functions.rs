@@ -129,6 +129,19 @@ fn nested_calls_run_beside_contexts_made_ahead() {
 }
 
 #[test]
+fn a_call_that_fails_its_checks_keeps_its_kind() {
+    use database::record::FunctionKind;
+    let checked = r#"
+        export const f = { isMutation: true, isPublic: true, exportReturns: () => "null",
+            exportArgs: () => '{"type":"object","value":{}}', invokeMutation: async () => "1" };"#;
+    let deployed = Deployed::with(&[("m", checked)]);
+    let outcome = deployed.run("m:f", r#"{"extra":1}"#);
+    assert_eq!(outcome.kind, FunctionKind::Mutation);
+    let error = outcome.result.unwrap_err().message;
+    assert!(error.starts_with("ArgumentValidationError: Object contains extra field"), "{error}");
+}
+
+#[test]
 fn equal_queries_at_one_moment_run_once() {
     let deployed = notes();
     deployed.value("notes:add", r#"{"text":"shared"}"#);

@@ -112,6 +112,14 @@ impl Bundler {
     /// # Errors
     /// Everything that is wrong with the project, each with its place.
     pub fn bundle(&mut self, project: &Project) -> Result<Output, BundleErrors> {
+        // Threads of its own: when they end, the memory that parsing took goes back with them.
+        match rayon::ThreadPoolBuilder::new().build() {
+            Ok(pool) => pool.install(|| self.bundle_here(project)),
+            Err(_) => self.bundle_here(project),
+        }
+    }
+
+    fn bundle_here(&mut self, project: &Project) -> Result<Output, BundleErrors> {
         let entries = project.entries().map_err(BundleErrors::collect)?;
         let mut run = Run {
             project,

@@ -117,6 +117,7 @@ impl Attempts<'_> {
     fn mutation(&self, engine: &mut Engine, call: Call) -> Ran {
         let mut conflicts: Vec<Conflict> = Vec::new();
         loop {
+            engine.ensure_ready();
             let patient = conflicts.len() >= OPTIMISTIC_ATTEMPTS;
             let turn = patient.then(|| self.shared.database.turn());
             let snapshot = self.shared.database.snapshot();
@@ -175,7 +176,9 @@ impl Attempts<'_> {
         let transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
         let function = code.analysis.function(&call.path).expect("it was found to run");
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
-            return Attempt { outcome: failed(call, &given, error), transaction: None };
+            let kind = self.function_kind;
+            let outcome = Outcome { kind, ..failed(call, &given, error) };
+            return Attempt { outcome, transaction: None };
         }
         let target = Target {
             path: call.path.clone(),

@@ -65,6 +65,14 @@ impl Engine {
         self.stop_switch().reason().is_some()
     }
 
+    /// Makes a context if none is ready: before a transaction begins, so that it is not among the
+    /// time in which another commit can conflict with it.
+    pub(crate) fn ensure_ready(&mut self) {
+        if READY.with_borrow(Vec::is_empty) {
+            self.prepare();
+        }
+    }
+
     /// Makes a context ahead, if there is room. Returns whether it made one.
     pub(crate) fn prepare(&mut self) -> bool {
         if READY.with_borrow(Vec::len) >= READY_CONTEXTS || self.is_spent() {
