@@ -96,8 +96,6 @@ fn concurrent_calls_equal_the_serial_order_of_their_commits() {
     for seed in [1, 42, 0x5eed] {
         let deployed = bank();
         let mut history = storm(&deployed, seed, 400);
-        let conflicts: usize = history.iter().map(|(_, outcome)| outcome.retries.len()).sum();
-        assert!(conflicts > 0, "a storm over {ACCOUNTS} accounts must conflict somewhere");
         assert_eq!(deployed.value("bank:total", "{}"), (ACCOUNTS * 100).to_string());
 
         // A commit's timestamp is its place; a call that wrote nothing stands at its snapshot,
@@ -120,8 +118,12 @@ fn concurrent_calls_equal_the_serial_order_of_their_commits() {
 #[test]
 fn a_conflict_says_which_range_which_key_and_whose_write() {
     let deployed = bank();
-    let history = storm(&deployed, 7, 400);
-    let conflict = history.iter().find_map(|(_, outcome)| outcome.retries.first()).unwrap();
+    // On a machine that gives the two isolates one core, a storm may pass without any.
+    let conflict = (1..50).find_map(|seed| {
+        let history = storm(&deployed, seed, 200);
+        history.iter().find_map(|(_, outcome)| outcome.retries.first().cloned())
+    });
+    let conflict = conflict.expect("ten thousand calls over five accounts conflict somewhere");
     assert!(["accounts.by_account_id", "accounts.by_id"].contains(&conflict.index.as_str()));
     assert!(conflict.range.starts_with('[') && conflict.key.contains("id="), "{conflict:?}");
     assert!(conflict.writer.function.starts_with("bank:"), "{conflict:?}");
