@@ -150,6 +150,22 @@ test("serve says what it does not do yet, and what it will lose", async () => {
   assert.equal(await host.stop(), 0);
 });
 
+test("serve --push serves the app, or ends with what is wrong with it", async () => {
+  const host = await serve("--push", "examples/transfer");
+  assert.match(host.output, /pushed 5 functions/);
+  const stats = ["run", "accounts:get_stats", '{"initialBalance": 1}'];
+  const run = concave(stats, { env: pointedAt(host) });
+  assert.deepEqual(JSON.parse(run.stdout), { changed: 0, count: 0, total: 0 });
+  assert.equal(await host.stop(), 0);
+
+  const folder = copy("transfer");
+  writeFileSync(join(folder, "convex", "broken.ts"), "export const x = ;\n");
+  const broken = concave(["serve", "--in-memory", "--push", folder, ...FREE_PORTS]);
+  assert.equal(broken.status, 1);
+  assert.match(broken.stderr, /convex\/broken\.ts:1:18/);
+  assert.match(broken.stderr, /was not pushed/);
+});
+
 test("limits are printed as text and as JSON", () => {
   const limits = JSON.parse(concave(["limits", "--json"]).stdout);
   const text = concave(["limits"]).stdout;

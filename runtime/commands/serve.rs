@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use clap::Args;
 use thiserror::Error;
 
-use super::client::{Client, ClientError};
 use super::host::{Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
@@ -59,12 +58,23 @@ pub enum ServeError {
     /// The host did not start.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The app given with `--push` could not be pushed.
+    /// The app given with `--push` is none.
     #[error(transparent)]
-    Push(#[from] PushError),
-    /// The host did not answer its own process.
-    #[error(transparent)]
-    Client(#[from] ClientError),
+    Project(#[from] PushError),
+    /// The app given with `--push` could not be pushed; the push has said why.
+    #[error("{} was not pushed, so there is nothing to serve.", folder.display())]
+    NotPushed {
+        /// The app's folder.
+        folder: PathBuf,
+    },
+    /// The program could not start itself.
+    #[error("The push of {} could not be started: {why}", folder.display())]
+    NoPush {
+        /// The app's folder.
+        folder: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
 }
 
 /// Serves until Ctrl-C or SIGTERM.
@@ -75,7 +85,9 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     if let Some(folder) = arguments.data {
         return Err(ServeError::NotDurableYet { folder });
     }
-    let mut pusher = arguments.push.as_deref().map(Pusher::new).transpose()?;
+    if let Some(folder) = &arguments.push {
+        Pusher::new(folder)?;
+    }
     let told_key = arguments.admin_key.is_some();
     let host = Running::start(Options {
         port: arguments.port,
@@ -87,12 +99,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     if !arguments.in_memory {
         terminal::warning("Data is kept in memory only and is gone when this host stops.");
     }
-    if let Some(pusher) = &mut pusher {
-        let pushed = pusher.push(&Client::new(host.address.clone())?).await?;
-        for warning in &pushed.warnings {
-            terminal::warning(warning);
-        }
-        terminal::news(pushed.line());
+    if let Some(folder) = arguments.push {
+        push(folder, &host).await?;
     }
     terminal::news(format!("serving {}, HTTP actions {}", host.address.url, host.site_url));
     if !told_key {
@@ -104,4 +112,20 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         terminal::warning("Some requests were still running and were cut off.");
     }
     Ok(())
+}
+
+/// Pushes in a process of its own: what bundling takes (tens of megabytes) ends with it.
+async fn push(folder: PathBuf, host: &Running) -> Result<(), ServeError> {
+    let pushed = async {
+        let program = std::env::current_exe()?;
+        let mut command = tokio::process::Command::new(program);
+        command.arg("push").arg(&folder).args(["--url", &host.address.url]);
+        command.env(super::environment::ADMIN_KEY, &host.address.admin_key);
+        command.status().await
+    };
+    match pushed.await {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(ServeError::NotPushed { folder }),
+        Err(why) => Err(ServeError::NoPush { folder, why }),
+    }
 }
