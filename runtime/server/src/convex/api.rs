@@ -271,6 +271,7 @@ impl Asker {
             request_id: request_id.clone(),
             at: target.at,
             journal: None,
+            once: None,
         };
         // A client that left no longer waits at the other end; its answer goes nowhere.
         host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));
