@@ -220,9 +220,9 @@ limits! {
         "as Convex; what changes meanwhile goes into the next one",
         "(never an error: updates are folded)";
     /// How long a WebSocket client may take nothing of what waits for it.
-    SOCKET_STALL_MS = 30_000, Milliseconds,
-        "well under the 60 seconds after which the client itself gives up",
-        "SlowReader";
+    SOCKET_STALL_MS = 60_000, Milliseconds,
+        "as long as the client itself waits for a message",
+        "(the connection is dropped: it takes no frame with a reason either)";
     /// How long a WebSocket client may be silent; it answers a ping every five seconds.
     SOCKET_SILENCE_MS = 120_000, Milliseconds,
         "as Convex; frees what a vanished client holds",
