@@ -71,9 +71,9 @@ test("a transition begins where the last one ended, and answers each query once"
     version = endVersion;
   }
   const told = peer.heard.flatMap(({ modifications }) => modifications);
-  assert.deepEqual(told.map(({ type, queryId }) => `${type} ${queryId}`),
-    ["QueryUpdated 0", "QueryUpdated 7", "QueryRemoved 0"]);
-  for (const update of told.slice(0, 2)) {
+  assert.deepEqual(told.map(({ type, queryId }) => `${type} ${queryId}`).sort(),
+    ["QueryRemoved 0", "QueryUpdated 0", "QueryUpdated 7"]);
+  for (const update of told.filter(({ type }) => type === "QueryUpdated")) {
     assert.deepEqual(update, { type: "QueryUpdated", queryId: update.queryId, value: 0,
       logLines: [], journal: null });
   }

@@ -54,12 +54,12 @@ class History {
 /** One client behind a proxy that cuts it off after a random number of bytes. */
 class Actor {
   constructor(history, name, seed, hostUrl) {
-    Object.assign(this, { history, name, hostUrl, random: new Random(seed), cuts: 0, lives: 0 });
+    Object.assign(this, { history, name, hostUrl, random: new Random(seed), cuts: 0, lives: 0, turn: 0 });
   }
 
   async start() {
     this.proxy = await Proxy.to(this.hostUrl);
-    this.proxy.onLink = (link) => (link.fuse = 200 + this.random.below(6_000));
+    this.proxy.onLink = (link) => (link.fuse = 500 + this.random.below(20_000));
     this.proxy.passes = (direction, bytes, link) => {
       // Half of the cuts swallow what was on its way up, half what was on its way down.
       const burnt = this.calm || link.up + link.down < link.fuse;
@@ -133,8 +133,11 @@ class Actor {
   async #read(what, via, names, client) {
     const { history, random } = this;
     const wanted = names.filter(() => random.below(2) === 0);
+    // What a client asked before, it answers itself: each of its reads is a new one. Other clients
+    // ask the same questions, so that answers are shared on the host.
+    const args = { registers: wanted, turn: this.turn++ };
     const recorded = this.#record(what, { client, begin: history.tick() });
-    recorded.reads = await via.query(registers.read, { registers: wanted });
+    recorded.reads = await via.query(registers.read, args);
     recorded.end = history.tick();
     this.seen = null;
     this.#see();

@@ -12,7 +12,8 @@ import { until } from "./watch.mjs";
 
 // React looks for a page when it is loaded.
 const { window } = new JSDOM("<!doctype html>", { url: "http://localhost/" });
-Object.assign(globalThis, { window, document: window.document });
+const { document, navigator } = window;
+Object.assign(globalThis, { window, document, navigator });
 const { createElement, useEffect } = await import("react");
 const { createRoot } = await import("react-dom/client");
 const { ConvexProvider, ConvexReactClient, useConvexConnectionState, useMutation, usePaginatedQuery,
@@ -84,11 +85,12 @@ test("an optimistic update is shown, then replaced, in one window only", async (
 test("useQueries of one invariant never disagree, and hooks tell the connection", async () => {
   const group = list();
   const amount = (name) => ({ query: boxes.amount, args: { group, name } });
+  const queries = { a: amount("a"), b: amount("b") };
   const Sum = (_, handle) => {
     handle.fill = useMutation(boxes.fill);
     handle.move = useMutation(boxes.move);
     handle.connected = useConvexConnectionState().isWebSocketConnected;
-    const { a, b } = useQueries({ a: amount("a"), b: amount("b") });
+    const { a, b } = useQueries(queries);
     return a === undefined || b === undefined ? undefined : a + b;
   };
   const page = show(Sum);

@@ -11,9 +11,9 @@ async function contents(ctx: any, names: string[]) {
   return found;
 }
 
-/** What some registers hold, as pairs of a name and a list. */
+/** What some registers hold, as pairs of a name and a list. `turn` makes a read a new one. */
 export const read = query({
-  args: { registers: v.array(v.string()) },
+  args: { registers: v.array(v.string()), turn: v.optional(v.number()) },
   handler: async (ctx, { registers }) => contents(ctx, registers),
 });
 
