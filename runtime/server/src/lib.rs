@@ -3,12 +3,13 @@
 //! In: HTTP requests of Convex clients and of the CLI. Out: calls through the one seam
 //! [`Functions`], deployments activated through the same seam, and JSON.
 //! Invariant: this crate knows no V8 and holds no data: what it remembers between two requests is
-//! only pushes that were analyzed and not yet finished, and those are bounded.
+//! only pushes that were analyzed and not yet finished, and public keys of identity providers;
+//! both are bounded.
 //!
 //! ```text
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! request.rs    bytes → typed request, with errors that name the line or the field
-//! auth.rs       who calls
+//! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push

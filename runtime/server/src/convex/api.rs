@@ -52,7 +52,7 @@ pub(crate) async fn function(State(host): Shared, request: Request) -> Result<Re
     host.admin_key.require(&head, None)?;
     let body = request::read(body, CALL_BODY).await?;
     let asked = request::parse(&body)?;
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     answer(&host, asker.start(&host, &asked, Target::newest(Expect::Any))?).await
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn query_at_ts(
     request: Request,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let asked: Asked<'_> = request::parse(&body)?;
     let at = Some(timestamp(asked.ts.as_ref().map(|ts| &*ts.0))?);
@@ -87,7 +87,7 @@ pub(crate) async fn query_batch(
         queries: Vec<Asked<'a>>,
     }
     let (head, body) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let batch: Batch<'_> = request::parse(&body)?;
     let at = Some(host.database.snapshot().ts);
@@ -120,7 +120,7 @@ pub(crate) async fn query_by_url(
         format: Option<String>,
     }
     let (head, _) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let Parameters { path, args, format } = request::parameters(&head.uri)?;
     let asked = Asked {
         path: path.into(),
@@ -147,7 +147,7 @@ pub(crate) async fn run(
         format: Option<Text<'a>>,
     }
     let (head, body) = request.into_parts();
-    let mut asker = Asker::read(&host, &head)?;
+    let mut asker = Asker::read(&host, &head).await?;
     asker.format = Format::Clean;
     let body = request::read(body, CALL_BODY).await?;
     let Given { args, format } = request::parse(&body)?;
@@ -161,7 +161,7 @@ pub(crate) async fn run(
 
 async fn one(host: &Host, request: Request, expect: Expect) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let asker = Asker::read(host, &head)?;
+    let asker = Asker::read(host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let asked = request::parse(&body)?;
     answer(host, asker.start(host, &asked, Target::newest(expect))?).await
@@ -222,14 +222,14 @@ struct Running {
 }
 
 impl Asker {
-    fn read(host: &Host, head: &Parts) -> Result<Self, Failure> {
+    async fn read(host: &Host, head: &Parts) -> Result<Self, Failure> {
         let id = head.headers.get("convex-request-id").and_then(|id| id.to_str().ok());
         let plain = |id: &&str| {
             (1..=64).contains(&id.len())
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         Ok(Self {
-            identity: host.admin_key.identity(head)?,
+            identity: host.identify(head).await?.identity,
             format: client::default_format(&head.headers)?,
             request_id: id.filter(plain).map(Into::into),
         })
