@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::CacheKey;
+use crate::cache::{Asker, CacheKey};
 use crate::record::{FunctionKind, FunctionPath, Observed, Outcome};
 use crate::snapshot::Snapshot;
 
@@ -39,7 +39,7 @@ fn key(args: &str) -> CacheKey {
         code: CodeVersion::default(),
         path: FunctionPath::parse("messages:list").unwrap(),
         args: args.into(),
-        identity: None,
+        asker: Asker::Nobody,
         journal: None,
     }
 }
@@ -110,7 +110,7 @@ fn identity_time_and_journal_narrow_a_result() {
     let ts = database.snapshot().ts;
     let mut outcome = run(&database, database.snapshot(), 3, 5);
     let with = |identity: Option<&str>, args: &str| CacheKey {
-        identity: identity.map(Into::into),
+        asker: identity.map_or(Asker::Nobody, |name| Asker::User(name.into())),
         ..key(args)
     };
     cache.insert(with(Some("ann"), "free"), &Arc::new(outcome.clone()));
@@ -120,6 +120,9 @@ fn identity_time_and_journal_narrow_a_result() {
     assert!(cache.find(&with(Some("ann"), "own"), ts, EPOCH).is_some());
     assert!(cache.find(&with(Some("bob"), "own"), ts, EPOCH).is_none());
     assert!(cache.find(&with(None, "own"), ts, EPOCH).is_none());
+    cache.insert(with(None, "nobody's"), &Arc::new(outcome.clone()));
+    assert!(cache.find(&with(None, "nobody's"), ts, EPOCH).is_some());
+    assert!(cache.find(&with(Some("ann"), "nobody's"), ts, EPOCH).is_none(), "it saw nobody");
     outcome.observed = Observed { time: true, ..Observed::default() };
     outcome.journal = Some("end".into());
     cache.insert(key("time"), &Arc::new(outcome.clone()));
