@@ -258,7 +258,7 @@ pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
         code,
         path: call.path.clone(),
         args: Arc::clone(&call.args.json),
-        identity: call.identity.attributes().cloned(),
+        identity: Some(call.identity.attributes().map_or_else(|| "null".into(), Arc::clone)),
         journal: call.journal.clone(),
     }
 }

@@ -105,7 +105,8 @@ impl Running {
 
 /// Starts a mutation or an action.
 pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
-    let Job { kind, request, asked, identity, once } = job;
+    let ran = job.ran();
+    let Job { kind, asked, identity, once, .. } = job;
     let kind_of_function = match kind {
         Kind::Mutation => FunctionKind::Mutation,
         Kind::Action => FunctionKind::Action,
@@ -114,7 +115,7 @@ pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
         Order { kind: kind_of_function, identity, at: None, journal: None, again: false, once };
     let mailbox = Arc::clone(mailbox);
     call(host, asked, order, move |outcome, told| {
-        mailbox.put(Mail::Ran(kind, request, Box::new(outcome), told));
+        mailbox.put(Mail::Ran(ran, Box::new(outcome), told));
     });
 }
 
