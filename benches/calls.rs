@@ -18,12 +18,14 @@ mod deployed;
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bundler::{BundledModule, Bundler, Project};
 use database::deployment::{Bundle, Environment, Module};
-use database::record::Call;
+use database::record::{Call, Functions as _};
+use functions::Host;
 
 use accounts::{ACCOUNTS, Random, Zipf};
 use deployed::Deployed;
@@ -90,29 +92,54 @@ fn transfer(deployed: &Deployed, pick: &mut impl FnMut() -> u64) -> Call {
     deployed.make("transfer:transfer", &args)
 }
 
-/// Calls per second, and conflicts in all.
+/// Calls per second, and conflicts in all. A closed loop: every answer starts the next call on the
+/// thread it arrives on, so that nothing but calls is measured.
 fn run(deployed: &Deployed, calls: VecDeque<Call>) -> (f64, usize) {
     let count = calls.len();
-    let mut flying = VecDeque::new();
-    let mut conflicts = 0;
-    let mut land = |answer: Option<deployed::Answer>| {
-        let outcome = answer.unwrap().recv().unwrap().unwrap();
-        assert!(outcome.result.is_ok(), "{:?}", outcome.result);
-        conflicts += outcome.retries.len();
-    };
+    let (all_done, done) = mpsc::channel();
+    let round = Arc::new(Round {
+        host: Arc::clone(&deployed.host),
+        left: Mutex::new(calls),
+        answered: AtomicUsize::new(0),
+        conflicts: AtomicUsize::new(0),
+        count,
+        all_done,
+    });
     let start = Instant::now();
-    for call in calls {
-        if flying.len() == IN_FLIGHT {
-            land(flying.pop_front());
-        }
-        flying.push_back(deployed.start(call));
-    }
-    while !flying.is_empty() {
-        land(flying.pop_front());
-    }
+    (0..IN_FLIGHT).for_each(|_| round.next());
+    done.recv().unwrap();
     #[expect(clippy::cast_precision_loss, reason = "thousands of calls")]
     let rate = count as f64 / start.elapsed().as_secs_f64();
-    (rate, conflicts)
+    (rate, round.conflicts.load(Ordering::Relaxed))
+}
+
+/// Calls still to be made, and what came of the others.
+struct Round {
+    host: Arc<Host>,
+    left: Mutex<VecDeque<Call>>,
+    answered: AtomicUsize,
+    conflicts: AtomicUsize,
+    count: usize,
+    all_done: mpsc::Sender<()>,
+}
+
+impl Round {
+    fn next(self: &Arc<Self>) {
+        let Some(call) = self.left.lock().unwrap().pop_front() else { return };
+        let round = Arc::clone(self);
+        self.host.call(
+            call,
+            Box::new(move |answer| {
+                let outcome = answer.unwrap();
+                assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+                round.conflicts.fetch_add(outcome.retries.len(), Ordering::Relaxed);
+                round.next();
+                if round.answered.fetch_add(1, Ordering::Relaxed) + 1 == round.count {
+                    round.all_done.send(()).unwrap();
+                }
+            }),
+        );
+    }
 }
 
 fn transfer_bundle() -> Bundle {

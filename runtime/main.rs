@@ -9,11 +9,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use concave::commands::{self, Arguments};
 
-// V8's helpers and the persistent maps free much memory on other threads than allocated it;
-// mimalloc gives it back to the system, the default allocator keeps it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     // Prints help, version and usage errors itself, with exit codes 0 and 2.
     let arguments = Arguments::parse();

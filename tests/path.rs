@@ -1,8 +1,7 @@
 //! The path of a call, executable: one mutation followed through its stops, asserted at each.
 //!
 //! Stop 8, the subscriber, comes with the sync protocol; until then the invalidation that would
-//! wake
-//! it is where the path ends.
+//! wake it is where the path ends.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

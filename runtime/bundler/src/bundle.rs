@@ -10,6 +10,7 @@ use crate::check::check;
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
 use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
+use crate::hoist::Hoisted;
 use crate::link::Link;
 use crate::names::{Names, origin};
 use crate::package::{Packages, in_node_modules, installed_version};
@@ -199,8 +200,10 @@ impl Run<'_> {
                 .collect();
             let folder = if node { "_deps/node/" } else { "_deps/" };
             let names = Names::assign(self.project, &link, &paths, folder);
-            let emitter =
-                Emitter { project: self.project, link: &link, names: &names, environment };
+            // Node's modules stay as they are: no context is copied there.
+            let hoisted = (!node).then(|| Hoisted::new(self.project, &link, self.cache)).flatten();
+            let project = self.project;
+            let emitter = Emitter { project, link: &link, names: &names, environment, hoisted };
             self.output.modules.extend(emitter.emit());
         }
         if node {

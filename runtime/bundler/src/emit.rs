@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use crate::compile::{Name, RequestKind, quoted};
 use crate::graph::{ModuleId, Target};
+use crate::hoist::Hoisted;
 use crate::link::{Link, NAMESPACE, NODE_DEFAULT, NODE_NAMESPACE, Origin, Place};
 use crate::names::{Names, origin, relative};
 use crate::project::Project;
@@ -35,12 +36,13 @@ pub(crate) struct Emitter<'a> {
     pub(crate) link: &'a Link<'a>,
     pub(crate) names: &'a Names,
     pub(crate) environment: Environment,
+    pub(crate) hoisted: Option<Hoisted>,
 }
 
 impl Emitter<'_> {
     /// Every output module, sorted by path.
     pub(crate) fn emit(&self) -> Vec<BundledModule> {
-        let modules: Vec<ModuleId> = self.link.modules().collect();
+        let modules: Vec<ModuleId> = self.link.modules().filter(|&m| !self.is_joined(m)).collect();
         let mut output: Vec<BundledModule> = modules
             .into_par_iter()
             .flat_map_iter(|module| {
@@ -60,8 +62,16 @@ impl Emitter<'_> {
         if commonjs {
             output.push(self.module(&self.names.commonjs, commonjs_source(), None));
         }
+        if let Some(Hoisted { chunk, .. }) = &self.hoisted {
+            let map = Some(chunk.source_map.clone());
+            output.push(self.module(&self.names.shared, chunk.source.clone(), map));
+        }
         output.sort_by(|a, b| a.path.cmp(&b.path));
         output
+    }
+
+    fn is_joined(&self, module: ModuleId) -> bool {
+        self.hoisted.as_ref().is_some_and(|hoisted| hoisted.holds(module))
     }
 
     fn module(&self, path: &str, source: String, map: Option<String>) -> BundledModule {
@@ -131,6 +141,11 @@ impl Emitter<'_> {
     /// Specifier and exported name (`None`: the namespace) of a place.
     fn reach(&self, from: &str, place: &Place) -> Option<(String, Option<String>)> {
         match place {
+            Place::Export(target, name) if self.is_joined(*target) => {
+                let name = self.hoisted.as_ref()?.export(self.link, *target, name);
+                let name = name.expect("what others import of a joined module is exported");
+                Some((relative(from, &self.names.shared), Some(name.to_owned())))
+            }
             Place::Export(target, name) => {
                 Some((relative(from, self.names.path(*target)), Some(name.clone())))
             }

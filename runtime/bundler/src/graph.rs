@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Environment;
 use crate::compile::{Compiled, Language, Settings, Source, base64_of, compile};
+use crate::hoist::Chunk;
 use crate::package::{Package, Packages};
 use crate::resolve::{Location, Missing, Resolved, Resolvers};
 
@@ -67,6 +68,8 @@ impl Graph {
 pub(crate) struct Cache {
     compiled: Mutex<BTreeMap<[u8; 32], Arc<Compiled>>>,
     used: Mutex<BTreeSet<[u8; 32]>>,
+    /// The last shared module, by the hash of everything that went into it.
+    chunk: Mutex<Option<([u8; 32], Arc<Chunk>)>>,
     misses: Mutex<usize>,
 }
 
@@ -84,6 +87,19 @@ impl Cache {
         *lock(&self.misses) += 1;
         lock(&self.compiled).insert(key, Arc::clone(&compiled));
         compiled
+    }
+
+    /// The shared module with this hash, made if the last one was another.
+    pub(crate) fn chunk(
+        &self,
+        hash: [u8; 32],
+        make: impl FnOnce() -> Option<Arc<Chunk>>,
+    ) -> Option<Arc<Chunk>> {
+        let mut last = lock(&self.chunk);
+        if last.as_ref().is_none_or(|(known, _)| *known != hash) {
+            *last = make().map(|chunk| (hash, chunk));
+        }
+        last.as_ref().map(|(_, chunk)| Arc::clone(chunk))
     }
 
     /// Forgets what the run that ends here did not use; gives how many files it had to compile.

@@ -103,10 +103,10 @@ pub(crate) fn strip_exports(module: &mut Module, tables: &mut Tables) {
             ModuleItem::Stmt(stmt) => stmt,
             ModuleItem::ModuleDecl(ModuleDecl::ExportDecl(export)) => Stmt::Decl(export.decl),
             ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultExpr(export)) => {
-                Stmt::Decl(constant("$default", export.expr))
+                Stmt::Decl(constant("$default", export.expr, SyntaxContext::empty()))
             }
             ModuleItem::ModuleDecl(ModuleDecl::ExportDefaultDecl(export)) => {
-                let (decl, name) = default_declaration(export.decl);
+                let (decl, name) = default_declaration(export.decl, SyntaxContext::empty());
                 default_name = Some(name);
                 match decl {
                     Some(decl) => Stmt::Decl(decl),
@@ -127,8 +127,11 @@ pub(crate) fn strip_exports(module: &mut Module, tables: &mut Tables) {
 }
 
 /// `export default function/class` as a declaration, and its name.
-fn default_declaration(decl: DefaultDecl) -> (Option<Decl>, String) {
-    let unnamed = || Ident::new_no_ctxt("$default".into(), NOWHERE);
+pub(crate) fn default_declaration(
+    decl: DefaultDecl,
+    context: SyntaxContext,
+) -> (Option<Decl>, String) {
+    let unnamed = || Ident::new("$default".into(), NOWHERE, context);
     match decl {
         DefaultDecl::Fn(function) => {
             let ident = function.ident.unwrap_or_else(unnamed);
@@ -145,7 +148,8 @@ fn default_declaration(decl: DefaultDecl) -> (Option<Decl>, String) {
     }
 }
 
-fn constant(name: &str, value: Box<Expr>) -> Decl {
+/// `const name = value`.
+pub(crate) fn constant(name: &str, value: Box<Expr>, context: SyntaxContext) -> Decl {
     Decl::Var(Box::new(VarDecl {
         span: NOWHERE,
         ctxt: SyntaxContext::empty(),
@@ -153,7 +157,7 @@ fn constant(name: &str, value: Box<Expr>) -> Decl {
         declare: false,
         decls: vec![VarDeclarator {
             span: NOWHERE,
-            name: Pat::Ident(Ident::new_no_ctxt(name.into(), NOWHERE).into()),
+            name: Pat::Ident(Ident::new(name.into(), NOWHERE, context).into()),
             init: Some(value),
             definite: false,
         }],

@@ -1,8 +1,7 @@
 //! From a project folder to the modules of a deployment.
 //!
 //! In: a [`Project`]. Out: [`Output`], ES modules that import each other by relative paths; V8
-//! links them, so nothing is hoisted or renamed here. Invariant: the same files give the same
-//! bytes.
+//! links them. Invariant: the same files give the same bytes.
 //!
 //! ```text
 //! project  what is an entry                    resolve  where a specifier leads
@@ -10,6 +9,7 @@
 //! link     what runs, what is used             (cached by content)
 //! check    what is wrong, with place and cure
 //! names    paths of output modules
+//! hoist    one module of all that packages without side effects declare and somebody uses (prune)
 //! emit     ES modules, source maps             single   schema and definition: one module each
 //! ```
 
@@ -22,11 +22,13 @@ mod define;
 mod emit;
 mod error;
 mod graph;
+mod hoist;
 mod inline;
 mod link;
 mod names;
 mod package;
 mod project;
+mod prune;
 mod resolve;
 mod single;
 mod tables;

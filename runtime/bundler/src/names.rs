@@ -26,6 +26,8 @@ pub(crate) struct Names {
     bodies: BTreeMap<ModuleId, String>,
     /// The module with the conversions between the two.
     pub(crate) commonjs: String,
+    /// The module of everything that was joined.
+    pub(crate) shared: String,
 }
 
 impl Names {
@@ -38,8 +40,10 @@ impl Names {
     ) -> Self {
         let commonjs = format!("{folder}commonjs.js");
         let mut taken: BTreeSet<String> = entries.values().cloned().collect();
-        taken.insert(commonjs.clone());
-        let mut names = Self { paths: BTreeMap::new(), bodies: BTreeMap::new(), commonjs };
+        let shared = format!("{folder}shared.js");
+        taken.extend([commonjs.clone(), shared.clone()]);
+        let (paths, bodies) = (BTreeMap::new(), BTreeMap::new());
+        let mut names = Self { paths, bodies, commonjs, shared };
         let mut order: Vec<(String, ModuleId)> =
             link.modules().map(|m| (origin(project, link.graph, m), m)).collect();
         order.sort();

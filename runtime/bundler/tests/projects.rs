@@ -137,7 +137,8 @@ fn barrels_without_side_effects_are_skipped() {
     );
     let sources = files.sources();
     let paths: Vec<_> = sources.keys().map(String::as_str).collect();
-    assert_eq!(paths, ["_deps/lib_1.0.0/deep.js", "_deps/lib_1.0.0/one.js", "a.js"]);
+    assert_eq!(paths, ["_deps/shared.js", "a.js"]);
+    assert!(!sources["_deps/shared.js"].contains("u = 1"), "{sources:?}");
 
     package(&files, "lib", r#""version":"1.0.0","type":"module","main":"index.js""#);
     let refusal = files.refusal();
@@ -145,6 +146,34 @@ fn barrels_without_side_effects_are_skipped() {
         refusal.contains("u.js:1:8: Could not resolve \"fs\""),
         "it may have effects: {refusal}"
     );
+}
+
+#[test]
+fn joined_modules_keep_their_places_in_the_source_map() {
+    let mut files = project(&[
+        ("convex/a.ts", "import { one, two } from 'lib';\nexport const a = [one, two];\n"),
+        ("node_modules/lib/index.js", "export * from './one.js';\nexport * from './two.js';\n"),
+        (
+            "node_modules/lib/one.js",
+            "const local = 1;\n\nexport const one = () => marker(local);\n",
+        ),
+        ("node_modules/lib/two.js", "\n\n\nconst local = 2; export const two = marker(local);\n"),
+    ]);
+    package(&files, "lib", r#""type":"module","main":"index.js","sideEffects":false"#);
+    let output = files.output();
+    let shared = output.modules.iter().find(|m| m.path == "_deps/shared.js").unwrap();
+    let map = shared.source_map.as_ref().unwrap();
+    let map = sourcemap::SourceMap::from_slice(map.as_bytes()).unwrap();
+    let lines = shared.source.lines().enumerate().filter(|(_, text)| text.contains("marker("));
+    let found = lines.map(|(line, text)| {
+        let column = u32::try_from(text.find("marker(").unwrap()).unwrap();
+        let token = map.lookup_token(u32::try_from(line).unwrap(), column).unwrap();
+        (token.get_source().unwrap().to_owned(), token.get_src_line(), token.get_src_col())
+    });
+    let expected = [("one.js", 2, 25), ("two.js", 3, 36)];
+    let expected = expected.map(|(f, l, c)| (format!("../node_modules/lib/{f}"), l, c));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    assert!(map.get_source_contents(0).unwrap().starts_with("const local"));
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Stop 3 of 8: one call to its end: begin, run, commit, retry with a reason.
 //!
 //! Before: `server/session.rs` or `http.rs` made the call; `pool.rs` gave it a worker. After:
-//! `run.rs`
-//! runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's outcome is
-//! that of
-//! an attempt that committed, or of one that wrote nothing; after [`OPTIMISTIC_ATTEMPTS`]
-//! conflicts it
-//! runs while holding its turn in the commit order, so contention costs time, never starvation.
+//! `run.rs` runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's
+//! outcome is that of an attempt that committed, or of one that wrote nothing; after
+//! [`OPTIMISTIC_ATTEMPTS`] conflicts it runs while holding its turn in the commit order, so
+//! contention costs time, never starvation.
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
-use database::cache::CacheKey;
+use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
 use database::error::{PushError, Refusal, UserError};
@@ -258,7 +258,7 @@ pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
         code,
         path: call.path.clone(),
         args: Arc::clone(&call.args.json),
-        identity: Some(call.identity.attributes().map_or_else(|| "null".into(), Arc::clone)),
+        asker: Asker::of(&call.identity),
         journal: call.journal.clone(),
     }
 }

@@ -40,6 +40,11 @@ pub const FLAGS: &[&str] = &[
     "--no-profile-guided-optimization",
     // Contexts made while marking runs survive that collection; marked in one go, none does.
     "--no-incremental-marking",
+    // Garbage is contexts: a collection costs what lives, so wait until more is dead, and let the
+    // young generation be large enough that it is only ever emptied by a full collection.
+    "--heap-growing-percent=700",
+    "--min-semi-space-size=8",
+    "--max-semi-space-size=8",
     // Two cores belong to calls, not to helper threads.
     "--single-threaded-gc",
 ];

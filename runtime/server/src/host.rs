@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use database::commit::Database;
 use database::record::{Functions, World};
 
-use crate::auth::AdminKey;
+use crate::auth::{AdminKey, Auth};
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::socket::Sockets;
@@ -25,6 +25,8 @@ pub(crate) struct Host {
     pub(crate) config: ServerConfig,
     /// The operator's secret, ready to compare.
     pub(crate) admin_key: AdminKey,
+    /// Providers of users' tokens, and their keys.
+    pub(crate) auth: Auth,
     /// Pushes between their start and their end.
     pub(crate) pushes: Pushes,
     /// WebSocket clients.
@@ -38,6 +40,7 @@ impl Host {
         let Server { database, functions, config } = server;
         Self {
             admin_key: AdminKey::new(&config.admin_key),
+            auth: Auth::new(config.world.clone()),
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),
             sockets: Sockets::new(&database),

@@ -1,6 +1,5 @@
 //! `ctx.runQuery` and `ctx.runMutation` inside a transaction: a fresh context, the same
-//! transaction,
-//! a savepoint (`convex-compat.md` section 1.9).
+//! transaction, a savepoint (`convex-compat.md` section 1.9).
 
 use std::borrow::Cow;
 use std::sync::Arc;

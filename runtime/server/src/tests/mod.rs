@@ -3,12 +3,14 @@
 //! In: HTTP requests. Out: assertions on the responses.
 //! Invariant: the fake is as small as the seam; what it answers depends only on the call.
 
+mod auth;
 mod calls;
 mod data;
 mod operator;
 mod push;
 mod session;
 mod shutdown;
+mod signing;
 mod socket;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,12 +87,13 @@ impl Functions for Fake {
         }
         let schema = bundle.schema.as_ref().map(|schema| Schema::from_json(&schema.source));
         let schema = schema.transpose().map_err(|e| PushError::new(e.code, e.message))?;
+        let auth = bundle.modules.iter().find(|(path, _)| path.ends_with("auth.config.js"));
         Ok(Arc::new(Analysis {
             version: CodeVersion(version.finalize().into()),
             modules,
             schema: schema.map(Arc::new),
             definition_json: None,
-            auth_json: None,
+            auth_json: auth.map(|(_, module)| module.source.to_string()),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
         }))

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 
-use database::cache::CacheKey;
+use database::cache::{Asker, CacheKey};
 use database::commit::Writer;
 use database::json;
 use database::limits;
@@ -102,7 +102,7 @@ impl Shelf {
             code: CodeVersion::default(),
             path: call.path.clone(),
             args: call.args.json.clone(),
-            identity: Some(call.identity.attributes().cloned().unwrap_or_else(|| "null".into())),
+            asker: Asker::of(&call.identity),
             journal: call.journal.clone(),
         };
         if let Some(found) = self.database.cache().find(&key, ts, 0) {

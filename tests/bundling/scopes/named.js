@@ -1,0 +1,1 @@
+export default function helper(n) { return n === 0 ? "end" : helper(n - 1); }
