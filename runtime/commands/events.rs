@@ -213,13 +213,15 @@ mod tests {
 
     #[test]
     fn a_retry_names_the_range_and_the_call_that_wrote_there() {
-        let writer = |id: &str| Writer { function: "shop:addCart".into(), request_id: id.into() };
+        let writer = |id: &str| Writer::new("shop:addCart", id);
         let conflict = Conflict {
             index: "items.by_id".into(),
             table: "items".into(),
             range: "[_id=\"k\"]".into(),
             key: "[_id=\"k\"]".into(),
             document: Some("k".into()),
+            did: "wrote items[_id=\"k\"] inside the range it read".into(),
+            place: None,
             reader: writer("one"),
             writer: writer("two"),
             at: Timestamp(1),
