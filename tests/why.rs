@@ -49,6 +49,7 @@ const SHOP: &str = r#"import {
   queryGeneric as query,
 } from "convex/server";
 import { v, type GenericId } from "convex/values";
+import { getAll, getAllOrThrow } from "convex-helpers/server/relationships";
 import { few, type Few } from "../lib/shelf";
 
 type Item = GenericId<"items">;
@@ -72,6 +73,18 @@ export const getItem = query({
     for await (const item of ctx.db.query("items")) all.push(item);
     return (await ctx.db.get(id)) ?? all.length;
   },
+});
+
+export const getAllItems = query({
+  handler: async (ctx, { ids }: { ids: Item[] }) => {
+    const items = await getAllOrThrow(ctx.db as any, ids);
+    return items.length;
+  },
+});
+
+export const getThemLoosely = query({
+  handler: async (ctx, { ids }: { ids: Item[] }) =>
+    (await getAll(ctx.db as any, ids)).length,
 });
 
 export const addCart = mutation({
@@ -112,7 +125,8 @@ fn at(file: &str, text: &str, before: &str, call: &str) -> (String, u32, u32) {
 }
 
 fn place(site: Option<Site>) -> (String, u32, u32) {
-    let Site { file, line, column, .. } = site.expect("a line of the author's");
+    let Site { file, line, column, exact, .. } = site.expect("a line of the author's");
+    assert!(exact);
     (file, line, column)
 }
 
@@ -220,6 +234,22 @@ fn loops_and_point_reads_are_found() {
     let read = at("convex/shop.ts", SHOP, "for await", "ctx.db.query");
     let (file, line, _) = place(read_at(&deployed, &reader, &cause));
     assert_eq!((file, line), (read.0, read.1));
+
+    // A package reads, after an await of its own: the line is the author's that waits for it.
+    let ids = format!(r#"{{"ids":[{id}]}}"#);
+    let query = ("shop:getAllItems", &*ids);
+    let (reader, cause) = invalidated(&deployed, query, ("shop:addCart", &item));
+    let read = at("convex/shop.ts", SHOP, "const getAllItems", "await getAll");
+    let site = read_at(&deployed, &reader, &cause).unwrap();
+    assert_eq!((site.file.as_str(), site.line, site.exact), (read.0.as_str(), read.1, true));
+
+    // One that leaves no trace: the function is known, the line is not.
+    let query = ("shop:getThemLoosely", &*ids);
+    let (reader, cause) = invalidated(&deployed, query, ("shop:addCart", &item));
+    let site = read_at(&deployed, &reader, &cause).unwrap();
+    let handler = at("convex/shop.ts", SHOP, "const getThemLoosely", "handler");
+    assert_eq!((site.file.as_str(), site.line, site.exact), (handler.0.as_str(), handler.1, false));
+    assert_eq!(site.function.as_deref(), Some("getThemLoosely"));
 
     let call = deployed.make("shop:addCart", &item);
     let outcome = deployed.start(call.clone()).recv().unwrap().unwrap();

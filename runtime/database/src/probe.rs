@@ -41,6 +41,9 @@ pub struct Site {
     pub column: u32,
     /// The JavaScript function around it; `None` for an anonymous one.
     pub function: Option<String>,
+    /// Whether the read or the write itself stands here. If not, a package did it behind the
+    /// author's back, and this is where his function begins.
+    pub exact: bool,
 }
 
 impl Probe {

@@ -35,6 +35,8 @@ pub struct CallEvent {
     pub cached: bool,
     /// The function's error, or why the host refused.
     pub error: Option<String>,
+    /// For a query that ran again because of somebody's write: which one, in one sentence.
+    pub cause: Option<String>,
     /// The conflicts that made it run again, oldest first.
     pub conflicts: Vec<Conflict>,
     /// Console lines, in order.

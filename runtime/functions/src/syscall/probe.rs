@@ -7,13 +7,15 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use database::deployment::Position;
 use database::probe::{Probe, Site};
 use serde::Deserialize;
 
 use crate::code::Code;
 use crate::exception::{self, Frame};
-use crate::execution;
+use crate::execution::{self, Execution};
 use crate::modules::SCHEME;
 use crate::natives::string;
 
@@ -101,14 +103,30 @@ fn query_id(json: &str) -> Option<u32> {
     serde_json::from_str(json).ok().map(|OfQuery { query_id }| query_id)
 }
 
-/// The innermost frame of the author's own code: on the stack, else among those that await it.
+/// The innermost frame of the author's own code: on the stack, else among those that await it,
+/// else the function as a whole.
 fn site(scope: &mut v8::PinScope<'_, '_>) -> Option<Site> {
-    let code = execution::with(|execution| std::sync::Arc::clone(&execution.code))?;
+    let running =
+        |execution: &mut Execution| (Arc::clone(&execution.code), execution.path().clone());
+    let (code, path) = execution::with(running)?;
     let here = frames(scope);
-    here.iter().find_map(|frame| authored(&code, frame)).or_else(|| {
+    let here = here.iter().find_map(|frame| authored(&code, frame));
+    here.or_else(|| {
         let text = awaiting(scope)?;
         exception::stack_frames(&text).find_map(|frame| authored(&code, &frame))
     })
+    .or_else(|| {
+        // V8 loses the thread where a function returns a promise that it does not await.
+        let Position { path: file, line, column } =
+            code.analysis.function(&path)?.position.clone()?;
+        let function = Some(path.export.to_string());
+        Some(Site { file: from_project(&file), line, column, function, exact: false })
+    })
+}
+
+/// Source maps count from the folder of the functions; people from the project's.
+fn from_project(path: &str) -> String {
+    path.trim_start_matches("../").to_owned()
 }
 
 /// The stack that led here, innermost first.
@@ -145,10 +163,11 @@ fn authored(code: &Code, frame: &Frame) -> Option<Site> {
     let function = frame.name.clone().filter(|name| !name.is_empty());
     match code.position(&frame.path, frame.line, frame.column) {
         Some(position) => (!exception::is_dependency(&position.path)).then(|| Site {
-            file: position.path.trim_start_matches("../").to_owned(),
+            file: from_project(&position.path),
             line: position.line,
             column: position.column,
             function,
+            exact: true,
         }),
         // Without a source map: chunks are mostly packages, and say so by their folder.
         None => (!frame.path.starts_with("_deps/")).then(|| Site {
@@ -156,6 +175,7 @@ fn authored(code: &Code, frame: &Frame) -> Option<Site> {
             line: frame.line,
             column: frame.column,
             function,
+            exact: true,
         }),
     }
 }

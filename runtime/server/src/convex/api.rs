@@ -287,6 +287,9 @@ async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
     let outcome = outcome.await.unwrap_or_else(|_| {
         Err(Refusal::Broken("the call was dropped without an answer".to_owned()))
     });
+    if let Ok(Outcome { retries, .. }) = &outcome {
+        host.why.retried(retries);
+    }
     tell(host, &request_id, told, &outcome);
     let redact = host.config.redact;
     let style = Style { format, request_id: &request_id, redact };
@@ -320,6 +323,7 @@ fn tell(
             duration_ns: host.elapsed(started),
             cached: ran.is_some_and(|outcome| outcome.cached),
             error,
+            cause: None,
             conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
             log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
