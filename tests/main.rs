@@ -15,3 +15,4 @@ mod live;
 mod path;
 mod push;
 mod tidy;
+mod why;
