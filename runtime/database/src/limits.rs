@@ -263,6 +263,18 @@ limits! {
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",
         "the oldest timestamp kept is";
+    /// Causes that `concave why` can look back at: invalidations and conflicts.
+    CAUSES = 1_000, Count,
+        "enough to look back over a storm; nobody reads more",
+        "(never an error: the oldest go)";
+    /// Memory of those causes, with the arguments of the calls.
+    CAUSE_BYTES = 4 << 20, Bytes,
+        "a share of the host's memory budget, whatever the arguments are",
+        "(never an error: the oldest go)";
+    /// Causes whose source lines one request looks for.
+    CAUSE_SITES = 20, Count,
+        "each runs two calls again, each in an isolate of its own",
+        "(never an error: ask again for the lines of more)";
 }
 
 #[cfg(test)]

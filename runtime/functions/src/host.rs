@@ -1,8 +1,8 @@
 //! The host: the `functions` crate's implementation of [`Functions`].
 //!
 //! In: pushes and calls from the server. Out: analyses and outcomes. Invariant: a cached answer is
-//! the one a fresh execution at its timestamp would give; equal queries run once, as long as nothing
-//! that they read is written between their snapshots.
+//! the one a fresh execution at its timestamp would give; equal queries run once, as long as
+//! nothing that they read is written between their snapshots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
@@ -11,6 +11,7 @@ use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
 use database::error::{PushError, Refusal, UserError};
+use database::probe::{Probe, Site};
 use database::record::{
     Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
 };
@@ -193,6 +194,12 @@ impl Functions for Host {
                 reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
             }
         }
+    }
+
+    fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
+        let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
+        let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
+        call::locate(&self.shared, &code, (call, given, snapshot), probe)
     }
 }
 

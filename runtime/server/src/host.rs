@@ -13,6 +13,7 @@ use crate::auth::{AdminKey, Auth};
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::socket::Sockets;
+use crate::why::Why;
 use crate::{Server, ServerConfig};
 
 /// What every handler needs.
@@ -31,6 +32,8 @@ pub(crate) struct Host {
     pub(crate) pushes: Pushes,
     /// WebSocket clients.
     pub(crate) sockets: Sockets,
+    /// Why calls ran again.
+    pub(crate) why: Why,
     request_ids: RequestIds,
 }
 
@@ -44,6 +47,7 @@ impl Host {
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),
             sockets: Sockets::new(&database),
+            why: Why::default(),
             database,
             functions,
             config,

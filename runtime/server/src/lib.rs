@@ -17,6 +17,7 @@
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push
+//! why.rs        why calls ran again, for the operator
 //! convex/       everything that exists only because Convex's clients expect it
 //! ```
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ mod socket;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;

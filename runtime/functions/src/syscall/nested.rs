@@ -145,7 +145,7 @@ fn leave(
     execution.leave();
     execution.transaction.leave(entered.scope);
     if let Some(outer) = entered.outer {
-        execution.transaction = outer;
+        execution.end_fork(outer);
     }
     let path = &entered.target.path;
     let checked = match ran {
