@@ -140,7 +140,7 @@ test("bytes instead of text, and a message too large, end in a bounded close", a
   }
 });
 
-test("paths that are no socket, and versions that are none, are answered all the same", async () => {
+test("a path without a version is served, a request without a socket refused", async () => {
   const peer = await raw("/api/sync");
   peer.say(connect(), change(0, 1, add(0)));
   await peer.hears("Transition");

@@ -54,7 +54,8 @@ class History {
 /** One client behind a proxy that cuts it off after a random number of bytes. */
 class Actor {
   constructor(history, name, seed, hostUrl) {
-    Object.assign(this, { history, name, hostUrl, random: new Random(seed), cuts: 0, lives: 0, turn: 0 });
+    Object.assign(this, { history, name, hostUrl, random: new Random(seed) });
+    Object.assign(this, { cuts: 0, lives: 0, turn: 0 });
   }
 
   async start() {
