@@ -159,13 +159,15 @@ fn red() -> Style {
 mod tests {
     use super::*;
     use database::commit::Writer;
-    use database::record::{LogLine, Timestamp};
+    use database::record::{Caller, LogLine, Timestamp};
 
     fn call() -> CallEvent {
         CallEvent {
             request_id: "0123456789abcdef".into(),
             path: "shop:addCart".into(),
             kind: Some(FunctionKind::Mutation),
+            caller: Caller::HttpApi,
+            rerun: false,
             duration_ns: 1_250_000,
             cached: false,
             error: None,

@@ -101,7 +101,8 @@ impl Routes {
         Self::of(&Arc::new(Host::new(server)))
     }
 
-    fn of(host: &Arc<Host>) -> Self {
+    /// The routes of one host.
+    pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
             .route("/http", any(site::request))
             .route("/http/", any(site::request))

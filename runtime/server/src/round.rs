@@ -99,9 +99,8 @@ impl Running {
         } else {
             let hub = &host.sockets.hub;
             let live = hub.result(&outcome.reads, self.at, || answer(&outcome, request_id));
-            live.read_by(|| {
-                record.map(|record| CallRecord { given: outcome.given.clone(), ..record })
-            });
+            let given = outcome.given.clone();
+            live.read_by(|| record.map(|record| CallRecord { given, ..*record }));
             (Arc::clone(live.answer()), Some(live.watch(mailbox, query, round)))
         };
         self.answers.push((query, Answered { answer, looked_at_identity, watch }));
@@ -117,7 +116,8 @@ impl Running {
 
 /// Starts a mutation or an action.
 pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
-    let Job { kind, request, asked, identity, once } = job;
+    let ran = job.ran();
+    let Job { kind, asked, identity, once, .. } = job;
     let kind_of_function = match kind {
         Kind::Mutation => FunctionKind::Mutation,
         Kind::Action => FunctionKind::Action,
@@ -126,7 +126,7 @@ pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
     let order = Order { kind: kind_of_function, identity, at, journal, again: false, cause, once };
     let mailbox = Arc::clone(mailbox);
     call(host, asked, order, move |outcome, told| {
-        mailbox.put(Mail::Ran(kind, request, Box::new(outcome), told));
+        mailbox.put(Mail::Ran(ran, Box::new(outcome), told));
     });
 }
 
@@ -187,7 +187,7 @@ fn call(
         once,
     };
     if kind == FunctionKind::Query {
-        told.record = Some(CallRecord::new(&call, &Given::default()));
+        told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));
     }
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }

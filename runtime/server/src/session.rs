@@ -211,6 +211,29 @@ pub(crate) struct Job {
     pub(crate) once: Option<RequestKey>,
 }
 
+/// Which mutation or action it was that ran.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ran {
+    /// Which of both.
+    pub(crate) kind: Kind,
+    /// The client's number for it.
+    pub(crate) request: u32,
+    /// Of its arguments.
+    pub(crate) bytes: u64,
+}
+
+impl Job {
+    /// What stays of it when it has run.
+    pub(crate) fn ran(&self) -> Ran {
+        Ran { kind: self.kind, request: self.request, bytes: bytes(&self.asked) }
+    }
+}
+
+/// Of the arguments, as text.
+fn bytes(asked: &Asked) -> u64 {
+    asked.as_ref().map_or(0, |target| target.args.json.len() as u64)
+}
+
 /// How a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Close {
@@ -289,6 +312,10 @@ pub(crate) struct Session<W> {
     mutations: VecDeque<Job>,
     mutating: bool,
     acting: u64,
+    /// Arguments of the mutations and actions that run or wait, bytes.
+    job_bytes: u64,
+    /// Arguments and journals of the queries, bytes.
+    query_bytes: u64,
     ready: bool,
     closed: bool,
     clock_skew_ms: Option<f64>,
@@ -299,6 +326,8 @@ pub(crate) struct Session<W> {
 struct Query<W> {
     asked: Asked,
     journal: Option<Arc<str>>,
+    /// Of its arguments and first journal.
+    bytes: u64,
     /// Which addition made it.
     addition: u64,
     /// Digest of the answer the client has.
@@ -314,8 +343,8 @@ struct Running {
     number: u64,
     end: Version,
     removed: BTreeSet<QueryId>,
-    /// By query: which addition was meant.
-    asked: BTreeMap<QueryId, u64>,
+    /// By query: which addition was meant, and the digest of the answer the client has.
+    asked: BTreeMap<QueryId, (u64, Option<[u8; 16]>)>,
     /// Answers of this round that a commit ended before the round did.
     ended: Vec<(QueryId, Timestamp)>,
 }
@@ -341,6 +370,8 @@ impl<W> Default for Session<W> {
             mutations: VecDeque::new(),
             mutating: false,
             acting: 0,
+            job_bytes: 0,
+            query_bytes: 0,
             ready: true,
             closed: false,
             clock_skew_ms: None,
@@ -356,9 +387,11 @@ impl<W> Session<W> {
     }
 
     /// Whether a message may be given to it now: not while a token is being verified, because what
-    /// follows is said by whoever that is.
+    /// follows is said by whoever that is; and not while the arguments of what runs and waits fill
+    /// their share of memory.
     pub(crate) fn listens(&self) -> bool {
-        !self.verifying && !self.closed
+        let room = self.job_bytes < limits::SOCKET_MESSAGE_BYTES;
+        !self.verifying && !self.closed && room
     }
 
     /// Whether the connection is to be closed.
@@ -442,9 +475,10 @@ impl<W> Session<W> {
     /// A mutation or an action came to its end; a mutation that committed did so at `ts`.
     pub(crate) fn ran(
         &mut self,
-        (kind, request): (Kind, u32),
+        Ran { kind, request, bytes }: Ran,
         result: Result<(Arc<Answer>, Timestamp), Refusal>,
     ) {
+        self.job_bytes -= bytes;
         match kind {
             Kind::Mutation => assert!(std::mem::take(&mut self.mutating), "one at a time"),
             Kind::Action => self.acting -= 1,
@@ -495,7 +529,7 @@ impl<W> Session<W> {
         let mut asked = BTreeMap::new();
         let ask = |query: QueryId| {
             let found = self.queries.get(&query).expect("what is due is followed");
-            asked.insert(query, found.addition);
+            asked.insert(query, (found.addition, found.digest));
             let (asked, journal) = (found.asked.clone(), found.journal.clone());
             Ask { query, asked, journal, again: found.round > 0 }
         };
@@ -510,7 +544,7 @@ impl<W> Session<W> {
     /// The round could not be answered at its timestamp, which is kept no more: another one will.
     pub(crate) fn abandon(&mut self) {
         let Some(round) = self.round.take() else { return };
-        let followed = round.asked.into_iter().filter(|(query, addition)| {
+        let followed = round.asked.into_iter().filter(|(query, (addition, _))| {
             self.queries.get(query).is_some_and(|query| query.addition == *addition)
         });
         self.to_run.extend(followed.map(|(query, _)| query));
@@ -528,23 +562,24 @@ impl<W> Session<W> {
         let stale_identity = round.end.identity != self.identity_version;
         let mut changes: Vec<_> = round.removed.into_iter().map(Changed::Removed).collect();
         for (id, Answered { answer, looked_at_identity, watch }) in answers {
-            let meant = round.asked.get(&id);
-            let Some(query) = self.queries.get_mut(&id).filter(|q| Some(&q.addition) == meant)
-            else {
+            let (addition, digest) = *round.asked.get(&id).expect("an answer of this round");
+            if digest != Some(answer.digest) {
+                changes.push(Changed::Answered(id, Arc::clone(&answer)));
+            }
+            let Some(query) = self.queries.get_mut(&id).filter(|q| q.addition == addition) else {
                 // Removed meanwhile; the next Transition says so.
-                changes.push(Changed::Answered(id, answer));
                 continue;
             };
             if stale_identity && looked_at_identity {
                 self.to_run.insert(id);
             }
+            // What was heard of the answer before says nothing about this one.
+            self.ended.remove(&id);
             query.looked_at_identity = looked_at_identity;
             query.journal = answer.journal.clone().or(query.journal.take());
             query.round = round.number;
             query.watch = watch;
-            if query.digest.replace(answer.digest) != Some(answer.digest) {
-                changes.push(Changed::Answered(id, answer));
-            }
+            query.digest = Some(answer.digest);
         }
         for (query, at) in round.ended {
             self.ended(query, round.number, at);
@@ -632,10 +667,21 @@ impl<W> Session<W> {
                         limits::SESSION_QUERIES
                     ));
                 }
+                let journal_bytes = journal.as_ref().map_or(0, |journal| journal.len() as u64);
+                let bytes = bytes(&asked) + journal_bytes;
+                // After a cut the client sends all of them again, in one message.
+                self.query_bytes += bytes;
+                if self.query_bytes > limits::SOCKET_MESSAGE_BYTES {
+                    return Err(format!(
+                        "Too many queries: their arguments may take {} bytes together.",
+                        limits::SOCKET_MESSAGE_BYTES
+                    ));
+                }
                 self.added += 1;
                 let query = Query {
                     asked,
                     journal,
+                    bytes,
                     addition: self.added,
                     digest: None,
                     looked_at_identity: false,
@@ -646,9 +692,10 @@ impl<W> Session<W> {
                 self.to_run.insert(id);
             }
             Change::Remove(id) => {
-                if self.queries.remove(&id).is_none() {
+                let Some(query) = self.queries.remove(&id) else {
                     return Err(format!("Query {id} is not in the query set."));
-                }
+                };
+                self.query_bytes -= query.bytes;
                 self.to_run.remove(&id);
                 self.ended.remove(&id);
                 self.removed.insert(id);
@@ -672,6 +719,7 @@ impl<W> Session<W> {
             let reason = format!("{code}: {most} of this client wait already");
             return self.close(Close { code: Some(Close::BUSY), reason });
         }
+        self.job_bytes += bytes(&job.asked);
         match kind {
             Kind::Mutation => {
                 self.mutations.push_back(job);

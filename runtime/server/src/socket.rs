@@ -291,12 +291,12 @@ impl Connection {
                     Err(refusal) => self.session.close(Close::refused(&refusal)),
                 }
             }
-            Mail::Ran(kind, request, outcome, told) => {
+            Mail::Ran(ran, outcome, told) => {
                 let request_id = Arc::clone(&told.request_id);
                 told.tell(&self.host, &outcome);
                 let result =
                     outcome.map(|outcome| (Arc::new(answer(&outcome, request_id)), outcome.ts));
-                self.session.ran((kind, request), result);
+                self.session.ran(ran, result);
             }
             Mail::Verified(result) => self.session.verified(*result),
         }

@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 
 use crate::auth::Authenticated;
 use crate::event::Told;
-use crate::session::{Answer, Kind, QueryId, TokenRefused};
+use crate::session::{Answer, QueryId, Ran, TokenRefused};
 
 /// Every result that a session relies on.
 pub(crate) struct Hub {
@@ -89,7 +89,7 @@ pub(crate) enum Mail {
     /// A query of a round was answered.
     Answered(Box<QueryAnswer>),
     /// A mutation or an action came to its end.
-    Ran(Kind, u32, Box<Result<Outcome, Refusal>>, Told),
+    Ran(Ran, Box<Result<Outcome, Refusal>>, Told),
     /// A token was verified, or not.
     Verified(Box<Result<Authenticated, TokenRefused>>),
 }

@@ -8,8 +8,10 @@ mod calls;
 mod data;
 mod operator;
 mod push;
+mod session;
 mod shutdown;
 mod signing;
+mod socket;
 mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};
