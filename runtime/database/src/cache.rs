@@ -28,7 +28,8 @@ pub struct CacheKey {
     pub path: FunctionPath,
     /// Canonical JSON of its arguments.
     pub args: Arc<str>,
-    /// Who asks, as text; `None` for a result that did not look.
+    /// Who asks, as [`Identity::seen`](crate::record::Identity::seen) gives it; `None` for a
+    /// result that did not look.
     pub identity: Option<Arc<str>>,
     /// The journal it was given.
     pub journal: Option<Arc<str>>,
@@ -72,7 +73,8 @@ impl Weighter<CacheKey, Arc<CachedResult>> for Weight {
         let lines: usize = lines.map(|message| message.len() + 32).sum();
         // Every range is also a node of the subscriptions' index.
         let reads = outcome.reads.bytes() + outcome.reads.len() * 96;
-        let question = 2 * (key.args.len() + key.journal.as_ref().map_or(0, |text| text.len()));
+        let length = |text: &Option<Arc<str>>| text.as_ref().map_or(0, |text| text.len());
+        let question = 2 * (key.args.len() + length(&key.journal) + length(&key.identity));
         let fixed = size_of::<CacheKey>() * 2 + size_of::<Outcome>() + size_of::<CachedResult>();
         (fixed + result + lines + reads + question) as u64
     }
@@ -97,9 +99,10 @@ impl QueryCache {
 
     /// Keeps a result under its question, and if it came with another journal than it was given,
     /// under that one too. Errors are not kept, and neither is a result that is stale already;
-    /// says whether it was kept. `key.identity` counts only if the function looked at it.
+    /// says whether it was kept. `key.identity` counts only if the function looked at it; then
+    /// there must be one, or everybody would be handed what one caller may see.
     pub fn insert(&self, key: CacheKey, outcome: &Arc<Outcome>) -> bool {
-        if outcome.result.is_err() {
+        if outcome.result.is_err() || (outcome.observed.identity && key.identity.is_none()) {
             return false;
         }
         let identity = key.identity.filter(|_| outcome.observed.identity);

@@ -207,6 +207,11 @@ impl Identity {
             Self::Anonymous | Self::Admin | Self::System => None,
         }
     }
+
+    /// The same for cache keys, where nobody is somebody too: `null` as text.
+    pub fn seen(&self) -> Arc<str> {
+        self.attributes().map_or_else(|| "null".into(), Arc::clone)
+    }
 }
 
 /// Through which door a call came in.

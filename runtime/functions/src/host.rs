@@ -233,7 +233,7 @@ fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
         code,
         path: call.path.clone(),
         args: Arc::clone(&call.args.json),
-        identity: call.identity.attributes().cloned(),
+        identity: Some(call.identity.seen()),
         journal: call.journal.clone(),
     }
 }

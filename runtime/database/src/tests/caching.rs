@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::CacheKey;
-use crate::record::{FunctionKind, FunctionPath, Observed, Outcome};
+use crate::record::{FunctionKind, FunctionPath, Identity, Observed, Outcome};
 use crate::snapshot::Snapshot;
 
 fn run(database: &Database, snapshot: Arc<Snapshot>, low: u8, high: u8) -> Outcome {
@@ -120,6 +120,11 @@ fn identity_time_and_journal_narrow_a_result() {
     assert!(cache.find(&with(Some("ann"), "own"), ts, EPOCH).is_some());
     assert!(cache.find(&with(Some("bob"), "own"), ts, EPOCH).is_none());
     assert!(cache.find(&with(None, "own"), ts, EPOCH).is_none());
+    assert!(!cache.insert(with(None, "nobody's"), &Arc::new(outcome.clone())), "nobody asked");
+    let nobody = Identity::Anonymous.seen();
+    assert!(cache.insert(with(Some(&nobody), "nobody's"), &Arc::new(outcome.clone())));
+    assert!(cache.find(&with(Some(&nobody), "nobody's"), ts, EPOCH).is_some());
+    assert!(cache.find(&with(Some("ann"), "nobody's"), ts, EPOCH).is_none());
     outcome.observed = Observed { time: true, ..Observed::default() };
     outcome.journal = Some("end".into());
     cache.insert(key("time"), &Arc::new(outcome.clone()));
