@@ -13,7 +13,7 @@ use database::json;
 use database::record::{Given, Timestamp};
 use database::schema::Schema;
 use database::snapshot::Deployment;
-use database::subscriptions::Owner;
+use database::subscriptions::{Invalidation, Owner, Watcher};
 use database::transaction::Transaction;
 
 const EPOCH: u64 = 1_700_000_000_000_000_000;
@@ -21,6 +21,14 @@ const SCHEMA: &str = r#"{"tables":[{"tableName":"messages",
     "indexes":[{"indexDescriptor":"by_channel","fields":["channel"]}],"stagedDbIndexes":[],
     "searchIndexes":[],"stagedSearchIndexes":[],"vectorIndexes":[],"stagedVectorIndexes":[],
     "documentType":{"type":"any"}}],"schemaValidation":true}"#;
+
+/// Relies on every channel and does nothing about it.
+struct Nobody;
+
+impl Watcher for Nobody {
+    fn end(self: Arc<Self>, _: &Invalidation) {}
+    fn published(&self) {}
+}
 
 fn given(call: u64) -> Given {
     let mut seed = [0; 32];
@@ -58,7 +66,9 @@ fn watch(database: &Database, channel: u64) {
     reader.next(query).expect("within the limits");
     let reads = Arc::new(reader.reads().clone());
     let since = reader.snapshot().ts;
-    let registered = database.subscriptions().register(&reads, since, Owner::Listener(channel));
+    let watcher: Arc<dyn Watcher> = Arc::new(Nobody);
+    let watcher = Arc::downgrade(&watcher);
+    let registered = database.subscriptions().register(&reads, since, Owner::Watcher(watcher));
     registered.expect("nothing was committed since");
 }
 

@@ -124,6 +124,7 @@ impl Deployed {
             request_id: format!("{number:016x}").into(),
             at: None,
             journal: None,
+            once: None,
         }
     }
 

@@ -28,7 +28,7 @@ pub struct CacheKey {
     pub path: FunctionPath,
     /// Canonical JSON of its arguments.
     pub args: Arc<str>,
-    /// Who asks, as text; `None` for a result that did not look.
+    /// Who asks, as text, be it nobody; `None` for a result that did not look.
     pub identity: Option<Arc<str>>,
     /// The journal it was given.
     pub journal: Option<Arc<str>>,
@@ -97,9 +97,11 @@ impl QueryCache {
 
     /// Keeps a result under its question, and if it came with another journal than it was given,
     /// under that one too. Errors are not kept, and neither is a result that is stale already;
-    /// says whether it was kept. `key.identity` counts only if the function looked at it.
+    /// says whether it was kept. `key.identity` counts only if the function looked at it;
+    /// then it must be there.
     pub fn insert(&self, key: CacheKey, outcome: &Arc<Outcome>) -> bool {
-        if outcome.result.is_err() {
+        let for_whom = !outcome.observed.identity || key.identity.is_some();
+        if outcome.result.is_err() || !for_whom {
             return false;
         }
         let identity = key.identity.filter(|_| outcome.observed.identity);

@@ -25,6 +25,7 @@ use crate::limits;
 use crate::log::{Log, LogEntry, Overlap, Write};
 use crate::read_set::ReadSet;
 use crate::record::{Given, Timestamp, Usage};
+use crate::requests::Once;
 use crate::snapshot::{IndexId, Snapshot};
 use crate::subscriptions::{Owner, Subscriptions};
 use crate::transaction::Transaction;
@@ -32,6 +33,9 @@ use crate::writes::apply;
 
 /// The index of a [`Conflict`] whose transaction began before the history kept.
 const HISTORY: &str = "history";
+
+/// The index of a [`Conflict`] with the same request's earlier delivery.
+const REQUESTS: &str = "requests";
 
 /// Which call wrote, or read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +175,11 @@ impl Database {
     /// # Errors
     /// [`Refusal::OutOfRetention`]: the history no longer reaches back to it.
     pub fn snapshot_at(&self, ts: Timestamp) -> Result<Arc<Snapshot>, Refusal> {
+        // Most ask for what is the newest: they need not wait for a commit's lock.
+        let newest = self.snapshot();
+        if newest.ts <= ts {
+            return Ok(newest);
+        }
         let log = self.log();
         log.snapshot_at(ts).ok_or_else(|| {
             let oldest = log.oldest();
@@ -272,7 +281,8 @@ impl Turn<'_> {
     ) -> Result<Committed, Box<Rejected>> {
         assert!(transaction.has_writes() && !transaction.read_only, "queries write nothing");
         let newest = self.snapshot();
-        if let Some(conflict) = self.conflict(&transaction, &newest, &writer) {
+        let repeated = repeated(&transaction, &newest, &writer);
+        if let Some(conflict) = repeated.or_else(|| self.conflict(&transaction, &newest, &writer)) {
             let reads = Arc::new(transaction.reads);
             return Err(Box::new(Rejected { conflict, reads, usage: transaction.usage }));
         }
@@ -324,17 +334,20 @@ impl Turn<'_> {
         let mut log = self.database.log();
         let forgotten = log.append(Arc::clone(&entry));
         let invalidations = self.database.subscriptions.stab(&entry);
-        let stale = invalidations.iter().filter_map(|invalidation| match &invalidation.owner {
-            Owner::Cache(result) => result.upgrade(),
-            Owner::Listener(_) => None,
-        });
-        let stale: Vec<_> = stale.collect();
+        let (mut stale, mut watchers) = (Vec::new(), Vec::new());
         // Before anybody can ask at the new timestamp.
+        for why in &invalidations {
+            match &why.owner {
+                Owner::Cache(result) => stale.extend(result.upgrade()),
+                Owner::Watcher(watcher) => watchers.extend(watcher.upgrade().map(|w| (w, why))),
+            }
+        }
         stale.iter().for_each(|result| result.end_at(entry.ts));
+        watchers.iter().for_each(|(watcher, why)| Arc::clone(watcher).end(why));
         self.database.newest.store(Arc::clone(&entry.snapshot));
         drop(log);
         stale.iter().for_each(|result| self.database.cache.forget(result));
-        self.database.subscriptions.announce(&invalidations);
+        watchers.iter().for_each(|(watcher, _)| watcher.published());
         drop(forgotten);
     }
 }
@@ -355,9 +368,13 @@ fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestam
     );
     let catalog = if creates { &state.catalog } else { &newest.catalog };
     let (deployment, catalog) = (newest.deployment.clone(), Arc::clone(catalog));
+    let requests = match transaction.once.take() {
+        Some(Once { key, answer }) => newest.requests.with(key, answer, ts),
+        None => newest.requests.clone(),
+    };
     if begun.ts == newest.ts && !state.placeholders {
         // Nobody committed in between: the working maps are the next maps.
-        return Snapshot { ts, deployment, catalog, maps: state.maps.clone() };
+        return Snapshot { ts, deployment, catalog, maps: state.maps.clone(), requests };
     }
     if state.placeholders {
         state.resolve_placeholders(ts);
@@ -370,7 +387,23 @@ fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestam
     for write in state.writes.values() {
         apply(&mut maps, write);
     }
-    Snapshot { ts, deployment, catalog, maps }
+    Snapshot { ts, deployment, catalog, maps, requests }
+}
+
+/// The same request committed already: running it again would do its work twice.
+fn repeated(transaction: &Transaction, newest: &Snapshot, reader: &Writer) -> Option<Conflict> {
+    let key = transaction.once.as_ref()?.key;
+    let done = newest.requests.find(key)?;
+    Some(Conflict {
+        index: REQUESTS.into(),
+        table: "".into(),
+        range: format!("[{key}]"),
+        key: key.to_string(),
+        document: None,
+        reader: reader.clone(),
+        writer: reader.clone(),
+        at: done.ts,
+    })
 }
 
 /// An insert whose id somebody else has taken since: two calls were given the same seed.

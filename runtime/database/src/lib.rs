@@ -25,6 +25,7 @@ pub mod pagination;
 pub mod query;
 pub mod read_set;
 pub mod record;
+pub mod requests;
 pub mod schema;
 mod shown;
 pub mod snapshot;

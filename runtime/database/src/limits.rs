@@ -187,6 +187,54 @@ limits! {
     CACHE_BYTES = 64 << 20, Bytes,
         "a share of the host's memory budget",
         "(never an error: the oldest results go)";
+    /// Memory of the answers kept for mutations that may be delivered again.
+    REQUESTS_BYTES = 16 << 20, Bytes,
+        "a share of the host's memory budget; the oldest answers go first",
+        "(never an error: a repeat older than that runs again)";
+    /// How long the answer to a mutation is kept for a repeat.
+    REQUESTS_AGE_MS = 14 * 24 * 3_600_000, Milliseconds,
+        "as Convex, two weeks: a client that reconnects later has long been closed",
+        "(never an error: a repeat older than that runs again)";
+    /// Queries that one WebSocket client is subscribed to.
+    SESSION_QUERIES = 16_384, Count,
+        "each holds a subscription and is run again after a cut; a page has hundreds",
+        "Too many queries";
+    /// Mutations of one WebSocket client that wait for the one that runs.
+    SESSION_MUTATIONS = 1_000, Count,
+        "as Convex; they run one at a time",
+        "TooManyConcurrentMutations";
+    /// Actions of one WebSocket client that run side by side.
+    SESSION_ACTIONS = 1_000, Count,
+        "as for mutations",
+        "TooManyConcurrentActions";
+    /// One message of a WebSocket client.
+    SOCKET_MESSAGE_BYTES = (16 << 20) + 2_000, Bytes,
+        "as over HTTP: the largest arguments and room for their envelope",
+        "The message is too large";
+    /// Frames that wait for a WebSocket client, after which nothing more is read from it.
+    SOCKET_UNSENT_BYTES = 4 << 20, Bytes,
+        "a client that does not read is not worth more of the host's memory",
+        "(never an error: the client waits)";
+    /// Transitions that wait for a WebSocket client, after which its queries are not run.
+    SOCKET_UNSENT_TRANSITIONS = 2, Count,
+        "as Convex; what changes meanwhile goes into the next one",
+        "(never an error: updates are folded)";
+    /// How long a WebSocket client may take nothing of what waits for it.
+    SOCKET_STALL_MS = 60_000, Milliseconds,
+        "as long as the client itself waits for a message",
+        "(the connection is dropped: it takes no frame with a reason either)";
+    /// How long a WebSocket client may be silent; it answers a ping every five seconds.
+    SOCKET_SILENCE_MS = 120_000, Milliseconds,
+        "as Convex; frees what a vanished client holds",
+        "ClientInactive";
+    /// Rounds of re-run queries at the same time, over all WebSocket clients.
+    LIVE_ROUNDS = 32, Count,
+        "the others queue up in order, so that a commit that touches everybody is shared fairly",
+        "(never an error: rounds wait)";
+    /// Calls that one round has running at the same time.
+    LIVE_ROUND_CALLS = 64, Count,
+        "32 rounds fill half the queue of calls, so there is room for mutations",
+        "(never an error: calls wait)";
     /// Memory of retained history.
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",

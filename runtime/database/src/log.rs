@@ -114,7 +114,8 @@ impl LogEntry {
     pub fn bytes(&self) -> usize {
         let key_bytes = |key: &Key| key.len() + 40;
         let catalog: usize = self.catalog.iter().map(key_bytes).sum();
-        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog;
+        let answer = self.snapshot.requests.bytes_at(self.ts);
+        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer;
         for write in &self.writes {
             let versions = write.before.iter().chain(&write.after);
             bytes += size_of::<Write>() + 32 + versions.map(|v| v.bytes()).sum::<usize>();

@@ -127,7 +127,7 @@ impl fmt::Display for FunctionPath {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arguments {
     /// The object.
-    pub value: Value,
+    pub value: Arc<Value>,
     /// Canonical encoded JSON of a one-element array: what `invokeQuery` receives and the cache
     /// key holds.
     pub json: Arc<str>,
@@ -166,7 +166,7 @@ impl Arguments {
                 ),
             ));
         }
-        Ok(Self { value, json: format!("[{text}]").into() })
+        Ok(Self { value: Arc::new(value), json: format!("[{text}]").into() })
     }
 }
 
@@ -235,6 +235,22 @@ pub enum Expect {
     Any,
 }
 
+/// Names a request of a client across its connections, so that it commits at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestKey {
+    /// The client's session: the bytes of its UUID.
+    pub session: [u8; 16],
+    /// The request's number within the session.
+    pub request: u32,
+}
+
+impl fmt::Display for RequestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of session ", self.request)?;
+        self.session.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// One request to run a function: what the caller decided.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -254,6 +270,9 @@ pub struct Call {
     pub at: Option<Timestamp>,
     /// For queries: the journal of an earlier run, so that pages keep their ends.
     pub journal: Option<Arc<str>>,
+    /// For mutations: a request that may arrive again and must not commit twice. A repeat gets the
+    /// answer of the commit.
+    pub once: Option<RequestKey>,
 }
 
 /// What the host decided for one attempt at a call: with the [`Call`] it determines the
@@ -373,7 +392,8 @@ pub struct Outcome {
     pub usage: Usage,
     /// Where a paginated query ended, to be handed back on a re-run.
     pub journal: Option<Arc<str>>,
-    /// Whether the query cache answered.
+    /// Whether nothing ran for it: the query cache answered, an equal call that was running, or
+    /// the record of the request's earlier delivery.
     pub cached: bool,
     /// The conflicts that made it run again, oldest first.
     pub retries: Vec<Conflict>,

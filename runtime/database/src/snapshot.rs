@@ -14,7 +14,8 @@ use crate::deployment::{Analysis, Bundle};
 use crate::document::Document;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
-use crate::record::Timestamp;
+use crate::record::{RequestKey, Timestamp};
+use crate::requests::{Recorded, Requests};
 use crate::schema::Schema;
 
 /// Names an index for the life of a database; never used again after the index is dropped.
@@ -55,6 +56,7 @@ pub struct Snapshot {
     pub deployment: Option<Arc<Deployment>>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) maps: IndexMaps,
+    pub(crate) requests: Requests,
 }
 
 /// One line of a list of tables.
@@ -73,12 +75,17 @@ impl Snapshot {
     pub(crate) fn empty(ts: Timestamp) -> Self {
         let catalog = Arc::new(Catalog::new());
         let maps = catalog.index_ids().map(|id| (id, IndexMap::new())).collect();
-        Self { ts, deployment: None, catalog, maps }
+        Self { ts, deployment: None, catalog, maps, requests: Requests::default() }
     }
 
     /// The table with that number, system tables included.
     pub fn table_name(&self, component: &str, number: TableNumber) -> Option<Arc<str>> {
         self.catalog.table_name(component, number)
+    }
+
+    /// The answer that a request got when it committed, as long as it is kept.
+    pub fn answered(&self, request: RequestKey) -> Option<&Arc<Recorded>> {
+        self.requests.find(request)
     }
 
     /// The author's tables of a component, by name.

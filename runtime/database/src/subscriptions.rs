@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use arc_swap::ArcSwap;
-
 use crate::cache::CachedResult;
 use crate::commit::Writer;
 use crate::explain::explain;
@@ -30,8 +28,20 @@ pub struct SubscriptionId(pub u64);
 pub enum Owner {
     /// An entry of the query cache.
     Cache(Weak<CachedResult>),
-    /// Somebody who listens; the number is the listener's own.
-    Listener(u64),
+    /// Somebody else.
+    Watcher(Weak<dyn Watcher>),
+}
+
+/// Relies on what a function read, and wants to know when that ends.
+pub trait Watcher: Send + Sync {
+    /// A commit ended it. Called under the log's lock, before anybody can see the commit, so that
+    /// whoever sees a snapshot knows of everything that ended with it. It must not block, and must
+    /// not ask the database anything.
+    fn end(self: Arc<Self>, why: &Invalidation);
+
+    /// That commit can be seen now. Called once, in commit order, without the log's lock, while the
+    /// committer holds its turn: it must not block and must not commit.
+    fn published(&self);
 }
 
 /// A commit that wrote what a subscription had read. The subscription is over.
@@ -69,15 +79,10 @@ impl fmt::Display for Invalidation {
     }
 }
 
-/// Hears of every commit's invalidations, in commit order, right after it is visible. It must not
-/// block and must not commit.
-pub type Listener = Arc<dyn Fn(&[Invalidation]) + Send + Sync>;
-
 /// Every live read set.
 pub struct Subscriptions {
     log: Arc<Mutex<Log>>,
     live: Mutex<Live>,
-    listeners: ArcSwap<Vec<Listener>>,
 }
 
 #[derive(Default)]
@@ -89,7 +94,7 @@ struct Live {
 
 impl Subscriptions {
     pub(crate) fn new(log: Arc<Mutex<Log>>) -> Self {
-        Self { log, live: Mutex::default(), listeners: ArcSwap::default() }
+        Self { log, live: Mutex::default() }
     }
 
     /// Starts to watch `reads`, which were made at the snapshot `since`.
@@ -126,15 +131,6 @@ impl Subscriptions {
         self.live().remove(id.0);
     }
 
-    /// Adds a listener for the life of the database.
-    pub fn on_invalidated(&self, listener: Listener) {
-        self.listeners.rcu(|listeners| {
-            let mut listeners = Vec::clone(listeners);
-            listeners.push(Arc::clone(&listener));
-            listeners
-        });
-    }
-
     /// How many are live.
     pub fn len(&self) -> usize {
         self.live().subscriptions.len()
@@ -168,16 +164,6 @@ impl Subscriptions {
             }
         }
         invalidations
-    }
-
-    /// Tells the listeners. Called in commit order, without the log's lock.
-    pub(crate) fn announce(&self, invalidations: &[Invalidation]) {
-        if invalidations.is_empty() {
-            return;
-        }
-        for listener in self.listeners.load().iter() {
-            listener(invalidations);
-        }
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {

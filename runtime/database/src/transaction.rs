@@ -27,7 +27,8 @@ use crate::limits;
 use crate::log::Write;
 use crate::query::OpenQuery;
 use crate::read_set::ReadSet;
-use crate::record::{Given, Usage};
+use crate::record::{Given, RequestKey, Usage};
+use crate::requests::{Once, RequestAnswer};
 use crate::snapshot::{CATALOG, IndexId, IndexMaps, Snapshot};
 
 /// Stream of the call's ChaCha generator that ids come from; `Math.random` uses another.
@@ -50,6 +51,8 @@ pub struct Transaction {
     pub(crate) queries: BTreeMap<u32, OpenQuery>,
     pub(crate) queries_opened: u32,
     pub(crate) paginated: bool,
+    /// To be remembered with the commit.
+    pub(crate) once: Option<Once>,
 }
 
 /// What a rollback brings back: everything that writing changes.
@@ -166,6 +169,7 @@ impl Transaction {
             queries: BTreeMap::new(),
             queries_opened: 0,
             paginated: false,
+            once: None,
         }
     }
 
@@ -192,6 +196,12 @@ impl Transaction {
     /// Whether writes are refused.
     pub fn read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Makes the commit part of a request that must not commit twice: the answer is kept with it.
+    /// Without writes nothing is kept, because running such a request again changes nothing.
+    pub fn once(&mut self, key: RequestKey, answer: RequestAnswer) {
+        self.once = Some(Once { key, answer });
     }
 
     /// Whether a commit would change anything.

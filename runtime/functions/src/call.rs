@@ -12,15 +12,20 @@ use std::sync::Arc;
 
 use database::commit::{Committed, Conflict, Rejected, Turn, Writer};
 use database::error::{Refusal, UserError};
-use database::record::{Call, FunctionError, FunctionKind, Given, Outcome};
-use database::snapshot::Snapshot;
+use database::key::Interval;
+use database::read_set::ReadSet;
+use database::record::{
+    Call, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
+};
+use database::requests::{Recorded, RequestAnswer};
+use database::snapshot::{CATALOG, Snapshot};
 use database::transaction::Transaction;
 
 use crate::check;
 use crate::code::Code;
 use crate::engine::Engine;
 use crate::execution::Execution;
-use crate::host::Shared;
+use crate::host::{Shared, cache_key};
 use crate::run::Target;
 use crate::watchdog::Watched;
 
@@ -51,6 +56,11 @@ pub(crate) fn run(
     let attempts = Attempts { shared, watched, function_kind: function.kind };
     match function.kind {
         FunctionKind::Query => {
+            // An equal question of somebody else may have been answered while this one waited.
+            let key = cache_key(&call, code.analysis.version);
+            if let Some(found) = shared.cached(&key, snapshot.ts) {
+                return done(Ok(found));
+            }
             let outcome = Arc::new(attempts.query(engine, &call, snapshot));
             shared.remember(&call, &outcome);
             done(Ok(Arc::unwrap_or_clone(outcome)))
@@ -94,6 +104,20 @@ fn done(answer: Result<Outcome, Refusal>) -> Ran {
     Ran::Done(Box::new(answer))
 }
 
+/// The answer of a request that committed when it was delivered before.
+fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran {
+    let RequestAnswer { result, log_lines } = recorded.answer.clone();
+    done(Ok(Outcome {
+        result: Ok(result),
+        kind: FunctionKind::Mutation,
+        log_lines,
+        ts: recorded.ts,
+        cached: true,
+        retries,
+        ..nothing_ran(given)
+    }))
+}
+
 /// What every attempt of one call needs.
 struct Attempts<'a> {
     shared: &'a Shared,
@@ -126,9 +150,16 @@ impl Attempts<'_> {
                 return Ran::Moved(call);
             }
             let given = self.shared.given(engine.code(), &snapshot);
+            if let Some(done) = call.once.and_then(|request| snapshot.answered(request)) {
+                return done_before(done, given, conflicts);
+            }
             let Attempt { mut outcome, transaction } = self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
-            let Some(transaction) = transaction else { return done(Ok(outcome)) };
+            let Some(mut transaction) = transaction else { return done(Ok(outcome)) };
+            if let (Some(request), Ok(result)) = (call.once, &outcome.result) {
+                let (result, log_lines) = (result.clone(), outcome.log_lines.clone());
+                transaction.once(request, RequestAnswer { result, log_lines });
+            }
             match self.commit(&call, transaction, turn) {
                 Ok(committed) => {
                     outcome.ts = committed.ts;
@@ -194,11 +225,18 @@ impl Attempts<'_> {
         let ran = engine.run(execution, &target);
         self.watched.end();
         let execution = *ran.execution;
+        let mut refused = false;
         let result = ran.result.and_then(|text| {
-            check::result(&snapshot, function, &call.path, &text)
-                .map_err(|e| FunctionError { message: e.message, data: e.data })
+            let checked = check::result(&snapshot, function, &call.path, &text);
+            refused = checked.is_err();
+            checked.map_err(|e| FunctionError { message: e.message, data: e.data })
         });
-        finish(self.function_kind, result, execution, given)
+        let mut attempt = finish(self.function_kind, result, execution, given);
+        if refused {
+            // A table that ids in the result belong to may be created later.
+            Arc::make_mut(&mut attempt.outcome.reads).insert(CATALOG, Interval::all());
+        }
+        attempt
     }
 }
 
@@ -230,22 +268,36 @@ fn finish(
 /// The outcome of a call that no JavaScript ran for.
 pub(crate) fn failed(call: &Call, given: &Given, error: UserError) -> Outcome {
     let kind = match call.expect {
-        database::record::Expect::Kind(kind) => kind,
-        database::record::Expect::Any => FunctionKind::Query,
+        Expect::Kind(kind) => kind,
+        Expect::Any => FunctionKind::Query,
     };
+    // What is checked before a call is in the catalog: the deployment, and the tables that ids of
+    // arguments belong to. Which functions there are depends on who asks.
+    let mut reads = ReadSet::default();
+    reads.insert(CATALOG, Interval::all());
     Outcome {
         result: Err(FunctionError { message: error.message, data: error.data }),
         kind,
+        reads: Arc::new(reads),
+        observed: Observed { identity: true, ..Observed::default() },
+        ..nothing_ran(given.clone())
+    }
+}
+
+fn nothing_ran(given: Given) -> Outcome {
+    Outcome {
+        result: Ok("null".into()),
+        kind: FunctionKind::Query,
         log_lines: Arc::from([]),
         ts: given.snapshot,
         reads: Arc::default(),
         writes_digest: [0; 32],
-        observed: database::record::Observed::default(),
-        usage: database::record::Usage::default(),
+        observed: Observed::default(),
+        usage: Usage::default(),
         journal: None,
         cached: false,
         retries: Vec::new(),
-        given: given.clone(),
+        given,
     }
 }
 

@@ -1,10 +1,11 @@
 //! The host: the `functions` crate's implementation of [`Functions`].
 //!
 //! In: pushes and calls from the server. Out: analyses and outcomes. Invariant: a cached answer is
-//! the one a fresh execution at its timestamp would give; equal queries at one snapshot run once.
+//! the one a fresh execution at its timestamp would give; equal queries run once, as long as nothing
+//! that they read is written between their snapshots.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use database::cache::CacheKey;
 use database::commit::Database;
@@ -35,6 +36,8 @@ pub struct Host {
     shared: Arc<Shared>,
     pool: RwLock<Pool>,
     helper: Helper,
+    /// Itself, for what it starts when a call ends.
+    this: Weak<Self>,
 }
 
 /// What the host and its workers share.
@@ -42,7 +45,7 @@ pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
     codes: RwLock<Codes>,
-    waiting: Mutex<HashMap<WaitKey, Vec<Reply>>>,
+    waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
 
 /// Code by version; the newest few.
@@ -55,11 +58,12 @@ struct Codes {
 /// How many versions stay loaded: the newest, the one before, and what `at` queries ask for.
 const VERSIONS_KEPT: usize = 4;
 
-/// Equal queries at one snapshot.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct WaitKey {
-    key: CacheKey,
-    snapshot: Timestamp,
+/// A query that waits for an equal one that runs.
+struct Follower {
+    call: Call,
+    code: Arc<Code>,
+    snapshot: Arc<Snapshot>,
+    reply: Reply,
 }
 
 impl Host {
@@ -80,7 +84,8 @@ impl Host {
             waiting: Mutex::default(),
         });
         let pool = RwLock::new(Pool::start(config.threads, &shared)?);
-        Ok(Arc::new(Self { shared, pool, helper: config.helper }))
+        let helper = config.helper;
+        Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, this: this.clone() }))
     }
 
     /// Finishes what is queued and ends the threads; later calls are refused.
@@ -100,30 +105,43 @@ impl Host {
     }
 
     fn submit(&self, job: Job) {
-        self.pool.read().unwrap_or_else(PoisonError::into_inner).submit(job);
+        match self.pool.try_read() {
+            Ok(pool) => pool.submit(job),
+            Err(TryLockError::Poisoned(pool)) => pool.into_inner().submit(job),
+            // Only a shutdown locks it. It waits for the worker that this may run on.
+            Err(TryLockError::WouldBlock) => job.refuse_at_shutdown(),
+        }
     }
 
     /// Answers a query from the cache, joins an equal one that is running, or queues it.
-    fn query(&self, call: Call, code: Arc<Code>, snapshot: Arc<Snapshot>, reply: Reply) {
-        let key = cache_key(&call, code.analysis.version);
-        let now = self.shared.world.now();
-        if let Some(found) = self.shared.database.cache().find(&key, snapshot.ts, now) {
-            return reply(Ok(Outcome { cached: true, ..(*found.outcome).clone() }));
+    fn query(&self, follower: Follower) {
+        let shared = &self.shared;
+        let key = cache_key(&follower.call, follower.code.analysis.version);
+        let ts = follower.snapshot.ts;
+        if let Some(found) = shared.cached(&key, ts) {
+            return (follower.reply)(Ok(found));
         }
-        let wait = WaitKey { key, snapshot: snapshot.ts };
-        {
-            let mut waiting = self.shared.waiting();
-            if let Some(replies) = waiting.get_mut(&wait) {
-                replies.push(reply);
+        let Follower { call, code, snapshot, reply } = {
+            let mut waiting = shared.waiting();
+            if let Some(followers) = waiting.get_mut(&key) {
+                followers.push(follower);
                 return;
             }
-            waiting.insert(wait.clone(), Vec::new());
-        }
-        let shared = Arc::clone(&self.shared);
+            waiting.insert(key.clone(), Vec::new());
+            follower
+        };
+        let this = self.this.clone();
         let reply: Reply = Box::new(move |answer| {
-            let followers = shared.waiting().remove(&wait).unwrap_or_default();
+            let Some(this) = this.upgrade() else { return reply(answer) };
+            let followers = this.shared.waiting().remove(&key).unwrap_or_default();
             for follower in followers {
-                follower(answer.clone());
+                if follower.snapshot.ts == ts {
+                    let shared = |outcome| Outcome { cached: true, ..outcome };
+                    (follower.reply)(answer.clone().map(shared));
+                } else {
+                    // What they read may have been written between the two snapshots.
+                    this.query(follower);
+                }
             }
             reply(answer);
         });
@@ -158,7 +176,8 @@ impl Functions for Host {
             },
         };
         let Some(code) = self.shared.code_of(&snapshot) else {
-            return reply(Ok(call::failed(&call, &Given::default(), no_functions(&call))));
+            let given = Given { snapshot: snapshot.ts, ..Given::default() };
+            return reply(Ok(call::failed(&call, &given, no_functions(&call))));
         };
         let function = match check::find(&code.analysis, &call) {
             Ok(function) => function,
@@ -167,7 +186,7 @@ impl Functions for Host {
             }
         };
         match function.kind {
-            FunctionKind::Query => self.query(call, code, snapshot, reply),
+            FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
             FunctionKind::Mutation => self.submit(Job { call, code, snapshot, reply }),
             FunctionKind::Action => {
                 let error = call::no_actions(&call);
@@ -205,6 +224,12 @@ impl Shared {
         Some(code)
     }
 
+    /// The answer of the cache to a question at a snapshot.
+    pub(crate) fn cached(&self, key: &CacheKey, ts: Timestamp) -> Option<Outcome> {
+        let found = self.database.cache().find(key, ts, self.world.now())?;
+        Some(Outcome { cached: true, ..(*found.outcome).clone() })
+    }
+
     /// Caches a query's outcome; the cache refuses what must not be shared.
     pub(crate) fn remember(&self, call: &Call, outcome: &Arc<Outcome>) {
         self.database.cache().insert(cache_key(call, outcome.given.code), outcome);
@@ -223,17 +248,17 @@ impl Shared {
         self.codes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<WaitKey, Vec<Reply>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<CacheKey, Vec<Follower>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
+pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
     CacheKey {
         code,
         path: call.path.clone(),
         args: Arc::clone(&call.args.json),
-        identity: call.identity.attributes().cloned(),
+        identity: Some(call.identity.attributes().map_or_else(|| "null".into(), Arc::clone)),
         journal: call.journal.clone(),
     }
 }

@@ -42,6 +42,18 @@ pub(crate) struct Job {
     pub(crate) reply: Reply,
 }
 
+impl Job {
+    /// Answers it with a refusal.
+    fn refuse(self, code: &'static str, message: String) {
+        (self.reply)(Err(Refusal::Overloaded { code, message }));
+    }
+
+    /// Answers it while the threads end.
+    pub(crate) fn refuse_at_shutdown(self) {
+        self.refuse("ShuttingDown", "The host is shutting down.".to_owned());
+    }
+}
+
 /// The threads and their queue.
 pub(crate) struct Pool {
     queue: Option<Sender<Job>>,
@@ -73,12 +85,11 @@ impl Pool {
     pub(crate) fn submit(&self, job: Job) {
         let sent = match &self.queue {
             Some(queue) => queue.try_send(job),
-            None => return refuse(job, "ShuttingDown", "The host is shutting down.".to_owned()),
+            None => return job.refuse_at_shutdown(),
         };
         match sent {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => refuse(
-                job,
+            Err(TrySendError::Full(job)) => job.refuse(
                 "TooManyConcurrentRequests",
                 format!(
                     "Too many concurrent requests. Your backend is limited to {} queued calls; \
@@ -87,9 +98,7 @@ impl Pool {
                     self.threads.len()
                 ),
             ),
-            Err(TrySendError::Disconnected(job)) => {
-                refuse(job, "ShuttingDown", "The host is shutting down.".to_owned());
-            }
+            Err(TrySendError::Disconnected(job)) => job.refuse_at_shutdown(),
         }
     }
 
@@ -100,10 +109,6 @@ impl Pool {
             let _ = thread.join();
         }
     }
-}
-
-fn refuse(job: Job, code: &'static str, message: String) {
-    (job.reply)(Err(Refusal::Overloaded { code, message }));
 }
 
 /// One thread.

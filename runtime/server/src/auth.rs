@@ -13,9 +13,11 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use database::record::{Identity, UserIdentity};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request;
 
@@ -79,13 +81,7 @@ impl AdminKey {
             return self.read_key(token);
         }
         if scheme.eq_ignore_ascii_case("bearer") {
-            return Err(Failure::new(
-                StatusCode::UNAUTHORIZED,
-                "NoAuthProvider",
-                "No auth provider found matching the given token: concave does not verify users' \
-                 tokens yet. Call without an Authorization header, or act as a user with \
-                 \"Convex <admin key>:<base64 of the identity's JSON>\".",
-            ));
+            return Err(no_provider());
         }
         Err(malformed(&format!("the scheme {scheme:?} is not known")))
     }
@@ -107,10 +103,70 @@ impl AdminKey {
             ));
         }
         match acting_as {
-            Some(encoded) => Ok(Identity::ActingAs(Arc::new(acting_user(encoded)?))),
+            Some(encoded) => {
+                let json = STANDARD.decode(encoded).map_err(|error| {
+                    let why = format!("What follows ':' in the key is not base64: {error}");
+                    Failure::bad("InvalidAdminKey", why)
+                })?;
+                Ok(Identity::ActingAs(Arc::new(acting_user(&json)?)))
+            }
             None => Ok(Identity::Admin),
         }
     }
+}
+
+/// Who it is, and until when that may be believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Authenticated {
+    /// Who.
+    pub(crate) identity: Identity,
+    /// Nanoseconds since the Unix epoch; `None`: never ends.
+    pub(crate) expires: Option<u64>,
+}
+
+impl Host {
+    /// Whose token this is: a `Bearer` header, or what a user sends over the socket.
+    ///
+    /// # Errors
+    /// 401: nobody here can verify it.
+    pub(crate) async fn user(&self, _token: &str) -> Result<Authenticated, Failure> {
+        Err(no_provider())
+    }
+
+    /// The operator, by key, acting as the user whose attributes are given.
+    ///
+    /// # Errors
+    /// 403 for a wrong key, 400 for attributes that name nobody.
+    pub(crate) fn admin(
+        &self,
+        key: &str,
+        acting_as: Option<&RawValue>,
+    ) -> Result<Identity, Failure> {
+        match (self.admin_key.read_key(key)?, acting_as) {
+            (_, Some(attributes)) => {
+                Ok(Identity::ActingAs(Arc::new(acting_user(attributes.get().as_bytes())?)))
+            }
+            (identity, None) => Ok(identity),
+        }
+    }
+
+    /// Who sends this request head.
+    ///
+    /// # Errors
+    /// As [`AdminKey::identity`].
+    pub(crate) async fn identify(&self, head: &Parts) -> Result<Authenticated, Failure> {
+        Ok(Authenticated { identity: self.admin_key.identity(head)?, expires: None })
+    }
+}
+
+fn no_provider() -> Failure {
+    Failure::new(
+        StatusCode::UNAUTHORIZED,
+        "NoAuthProvider",
+        "No auth provider found matching the given token: concave does not verify users' tokens \
+         yet. Call without an Authorization header, or act as a user with \"Convex <admin \
+         key>:<base64 of the identity's JSON>\".",
+    )
 }
 
 /// Deploy keys of Convex's cloud carry a type in front, which says nothing here.
@@ -131,14 +187,10 @@ fn key_parameter(head: &Parts) -> Result<Option<String>, Failure> {
 }
 
 /// Decodes the attributes of the user that the operator wants to be.
-fn acting_user(encoded: &str) -> Result<UserIdentity, Failure> {
+fn acting_user(json: &[u8]) -> Result<UserIdentity, Failure> {
     let bad = |why: String| Failure::bad("InvalidAdminKey", why);
-    let bytes = STANDARD
-        .decode(encoded)
-        .map_err(|error| bad(format!("What follows ':' in the key is not base64: {error}")))?;
-    let mut attributes: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|error| {
-        bad(format!("What follows ':' in the key is not an identity as JSON object: {error}"))
-    })?;
+    let mut attributes: Map<String, Value> = serde_json::from_slice(json)
+        .map_err(|error| bad(format!("The identity to act as is not a JSON object: {error}")))?;
     let text = |name: &str| attributes.get(name).and_then(Value::as_str);
     let token_identifier = match (text("tokenIdentifier"), text("issuer"), text("subject")) {
         (Some(whole), _, _) => whole.to_owned(),

@@ -6,7 +6,10 @@
 use std::sync::Arc;
 
 use database::commit::Conflict;
-use database::record::{FunctionKind, LogLine, Timestamp, Usage};
+use database::error::Refusal;
+use database::record::{Caller, FunctionKind, LogLine, Outcome, Timestamp, Usage};
+
+use crate::host::Host;
 
 /// The hook. Runs on the thread that answers the request, so it must not block.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
@@ -29,6 +32,10 @@ pub struct CallEvent {
     pub path: String,
     /// What it turned out to be; `None` when it never ran.
     pub kind: Option<FunctionKind>,
+    /// Through which door it came.
+    pub caller: Caller,
+    /// Whether a commit made a followed query run again.
+    pub rerun: bool,
     /// From the parsed request to the answer, nanoseconds.
     pub duration_ns: u64,
     /// Whether the query cache answered.
@@ -41,6 +48,47 @@ pub struct CallEvent {
     pub log_lines: Arc<[LogLine]>,
     /// Counted work.
     pub usage: Usage,
+}
+
+/// What there is to say about a call before it has run.
+pub(crate) struct Told {
+    /// Names the call.
+    pub(crate) request_id: Arc<str>,
+    /// Through which door it came.
+    pub(crate) caller: Caller,
+    /// Whether a commit made it run again.
+    pub(crate) rerun: bool,
+    /// When it began and its path; only where somebody will be told.
+    pub(crate) begun: Option<(u64, String)>,
+}
+
+impl Told {
+    /// Tells the hook how it ended.
+    pub(crate) fn tell(self, host: &Host, outcome: &Result<Outcome, Refusal>) {
+        let Some((started, path)) = self.begun else {
+            return;
+        };
+        let ran = outcome.as_ref().ok();
+        let error = match outcome {
+            Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
+            Err(refusal) => Some(refusal.to_string()),
+        };
+        host.tell(|| {
+            Event::Call(CallEvent {
+                request_id: self.request_id,
+                path,
+                kind: ran.map(|outcome| outcome.kind),
+                caller: self.caller,
+                rerun: self.rerun,
+                duration_ns: host.elapsed(started),
+                cached: ran.is_some_and(|outcome| outcome.cached),
+                error,
+                conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
+                log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
+                usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
+            })
+        });
+    }
 }
 
 /// One push, at its end.

@@ -12,6 +12,7 @@ use database::record::{Functions, World};
 use crate::auth::AdminKey;
 use crate::convex::push::Pushes;
 use crate::event::Event;
+use crate::socket::Sockets;
 use crate::{Server, ServerConfig};
 
 /// What every handler needs.
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) admin_key: AdminKey,
     /// Pushes between their start and their end.
     pub(crate) pushes: Pushes,
+    /// WebSocket clients.
+    pub(crate) sockets: Sockets,
     request_ids: RequestIds,
 }
 
@@ -37,6 +40,7 @@ impl Host {
             admin_key: AdminKey::new(&config.admin_key),
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),
+            sockets: Sockets::new(&database),
             database,
             functions,
             config,

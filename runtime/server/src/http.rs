@@ -18,10 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::Server;
 use crate::convex::{admin, api, push, site};
 use crate::host::Host;
 use crate::refusal::Failure;
+use crate::{Server, socket};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -50,7 +50,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
-    let routes = Routes::new(server);
+    let host = Arc::new(Host::new(server));
+    let routes = Routes::of(&host);
     let (stop, stopping) = watch::channel(());
     let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
     let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
@@ -58,6 +59,7 @@ pub async fn serve(
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
+        host.sockets.stop().await;
         let finished = cloud.await;
         if let Some(site) = site { finished.and(site.await) } else { finished }
     };
@@ -96,7 +98,11 @@ pub struct Routes {
 impl Routes {
     /// Builds the routes, for serving or for tests that call them without a socket.
     pub fn new(server: Server) -> Self {
-        let host = Arc::new(Host::new(server));
+        Self::of(&Arc::new(Host::new(server)))
+    }
+
+    /// The routes of one host.
+    pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
             .route("/http", any(site::request))
             .route("/http/", any(site::request))
@@ -109,7 +115,7 @@ impl Routes {
             .layer(cors())
             .merge(actions)
             .with_state(host.clone());
-        let site = Router::new().fallback(site::request).with_state(host);
+        let site = Router::new().fallback(site::request).with_state(host.clone());
         Self { cloud, site }
     }
 }
@@ -125,8 +131,8 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/action", post(api::action))
         .route("/api/function", post(api::function))
         .route("/api/run/{*id}", post(api::run))
-        .route("/api/{version}/sync", any(sync))
-        .route("/api/sync", any(sync))
+        .route("/api/{version}/sync", any(socket::upgrade))
+        .route("/api/sync", any(socket::upgrade))
 }
 
 /// `convex-compat.md` section 6.2.
@@ -171,16 +177,6 @@ fn cors() -> CorsLayer {
             Method::PUT,
         ])
         .max_age(Duration::from_secs(86_400))
-}
-
-async fn sync() -> Response {
-    Failure::new(
-        StatusCode::NOT_IMPLEMENTED,
-        "NotSupported",
-        "The WebSocket sync protocol (ConvexReactClient, ConvexClient, most of the CLI's reads) is \
-         not supported by concave yet. ConvexHttpClient works.",
-    )
-    .into_response()
 }
 
 async fn unknown(request: Request) -> Response {

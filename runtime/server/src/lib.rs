@@ -7,6 +7,10 @@
 //!
 //! ```text
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
+//! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
+//! session.rs    Stop 2: the same client as a state machine
+//! round.rs      the queries of a session, at one timestamp
+//! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! request.rs    bytes → typed request, with errors that name the line or the field
 //! auth.rs       who calls
 //! host.rs       what every handler needs: database, functions, configuration, request ids
@@ -23,6 +27,10 @@ mod host;
 mod http;
 mod refusal;
 mod request;
+mod round;
+mod session;
+mod socket;
+mod subscriber;
 #[cfg(test)]
 mod tests;
 

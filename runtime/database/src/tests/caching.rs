@@ -154,3 +154,19 @@ fn memory_is_bounded_and_evictions_cancel() {
     push(&database, Some(SCHEMA)).unwrap();
     assert!(cache.is_empty(), "new code, new results");
 }
+
+#[test]
+fn what_looked_at_nobody_is_not_for_somebody() {
+    let database = deployed();
+    let asked = |who: &str| CacheKey { identity: Some(who.into()), ..key("[{}]") };
+    let snapshot = database.snapshot();
+    let outcome = run(&database, snapshot.clone(), 0, 5);
+    let observed = Observed { identity: true, ..Observed::default() };
+    let looked = Arc::new(Outcome { observed, ..outcome.clone() });
+    assert!(database.cache().insert(asked("null"), &looked));
+    let find = |who: &str| database.cache().find(&asked(who), snapshot.ts, EPOCH).is_some();
+    assert_eq!((find("null"), find("ada")), (true, false));
+    assert!(!database.cache().insert(key("[{}]"), &looked), "for whom is not said");
+    assert!(database.cache().insert(asked("null"), &Arc::new(outcome)));
+    assert!(find("ada"), "who did not look has one answer for all");
+}

@@ -10,6 +10,7 @@ mod limits;
 mod model;
 mod pages;
 mod ranges;
+mod requests;
 mod retention;
 mod serializability;
 mod subscriptions;

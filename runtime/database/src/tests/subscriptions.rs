@@ -9,7 +9,49 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::read_set::ReadSet;
-use crate::subscriptions::{Invalidation, Owner, SubscriptionId};
+use crate::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
+
+/// Keeps what it hears, and what the newest snapshot was when it heard.
+struct Ears {
+    database: Arc<Database>,
+    heard: Mutex<Vec<(Invalidation, Timestamp)>>,
+    published: Mutex<Vec<Timestamp>>,
+}
+
+impl Watcher for Ears {
+    fn end(self: Arc<Self>, why: &Invalidation) {
+        self.heard.lock().unwrap().push((why.clone(), self.database.snapshot().ts));
+    }
+    fn published(&self) {
+        self.published.lock().unwrap().push(self.database.snapshot().ts);
+    }
+}
+
+/// A database and one watcher of everything.
+fn watched() -> (Arc<Database>, Arc<Ears>) {
+    let database = Arc::new(deployed());
+    let ears =
+        Ears { database: database.clone(), heard: Mutex::default(), published: Mutex::default() };
+    (database, Arc::new(ears))
+}
+
+impl Ears {
+    fn owner(self: &Arc<Self>) -> Owner {
+        let this: Arc<dyn Watcher> = self.clone();
+        Owner::Watcher(Arc::downgrade(&this))
+    }
+
+    fn take(&self) -> Vec<Invalidation> {
+        let heard = std::mem::take(&mut *self.heard.lock().unwrap());
+        let published = std::mem::take(&mut *self.published.lock().unwrap());
+        assert_eq!(heard.len(), published.len(), "told twice of each");
+        for ((why, before), after) in heard.iter().zip(published) {
+            assert!(*before < why.at, "told before anybody can see the commit");
+            assert!(after >= why.at, "and once it can be seen");
+        }
+        heard.into_iter().map(|(why, _)| why).collect()
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -57,12 +99,7 @@ fn watch(database: &Database, step: (u8, u8, bool, usize)) -> (Arc<ReadSet>, Tim
 }
 
 fn check(steps: Vec<Step>) {
-    let database = deployed();
-    let heard: Arc<Mutex<Vec<Invalidation>>> = Arc::default();
-    let ears = Arc::clone(&heard);
-    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
-        ears.lock().unwrap().extend_from_slice(invalidations);
-    }));
+    let (database, ears) = watched();
     let mut live: Vec<(SubscriptionId, Arc<ReadSet>)> = Vec::new();
     let mut seen = database.snapshot().ts;
     for (call, step) in steps.into_iter().enumerate() {
@@ -72,8 +109,7 @@ fn check(steps: Vec<Step>) {
                 let (reads, ts) = watch(&database, (low, high, limit, age));
                 let entries = database.history().entries;
                 let stale = entries.iter().any(|e| e.ts > ts && e.overlap(&reads).is_some());
-                let registered =
-                    database.subscriptions().register(&reads, ts, Owner::Listener(call));
+                let registered = database.subscriptions().register(&reads, ts, ears.owner());
                 assert_eq!(registered.is_err(), stale);
                 live.extend(registered.map(|id| (id, reads)));
             }
@@ -99,7 +135,7 @@ fn check(steps: Vec<Step>) {
         let hit = |reads: &ReadSet| committed && newest.overlap(reads).is_some();
         let (gone, rest): (Vec<_>, Vec<_>) = live.into_iter().partition(|(_, reads)| hit(reads));
         let gone: Vec<_> = gone.into_iter().map(|(id, _)| Some(id)).collect();
-        let told = std::mem::take(&mut *heard.lock().unwrap());
+        let told = ears.take();
         let mut ended: Vec<_> = told.iter().map(|told| told.subscription).collect();
         ended.sort();
         assert_eq!(ended, gone, "told of exactly those that the commit touched");
@@ -120,38 +156,26 @@ proptest! {
 
 #[test]
 fn an_invalidation_says_why() {
-    let database = deployed();
-    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
-    let ears = Arc::clone(&heard);
-    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
-        ears.lock().unwrap().extend(invalidations.iter().map(ToString::to_string));
-    }));
+    let (database, ears) = watched();
     let (reads, ts) = watch(&database, (3, 8, false, 0));
     let subscriptions = database.subscriptions();
-    subscriptions.register(&reads, ts, Owner::Listener(5)).unwrap();
+    subscriptions.register(&reads, ts, ears.owner()).unwrap();
     mutate(&database, 1, |tx| tx.insert("", "a", value(r#"{"x":9}"#)));
-    assert!(heard.lock().unwrap().is_empty());
+    assert!(ears.take().is_empty());
     mutate(&database, 2, |tx| tx.insert("", "a", value(r#"{"x":5}"#)));
-    let said = heard.lock().unwrap().remove(0);
+    let said = ears.take().remove(0).to_string();
     let expected =
         "a.by_x[x>=3, x<8] changed: mutate (request r-mutate) wrote [x=5, _creationTime=";
     assert!(said.starts_with(expected), "{said}");
     assert!(subscriptions.is_empty(), "an invalidated subscription is over");
-    let late = subscriptions.register(&reads, ts, Owner::Listener(6)).unwrap_err();
+    let late = subscriptions.register(&reads, ts, ears.owner()).unwrap_err();
     assert!(late.subscription.is_none());
     assert!(late.to_string().starts_with(expected));
-    assert!(matches!(late.owner, Owner::Listener(6)));
 }
 
 #[test]
 fn registering_while_others_commit_misses_nothing() {
-    let database = deployed();
-    let ended = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let count = Arc::clone(&ended);
-    database.subscriptions().on_invalidated(Arc::new(move |invalidations| {
-        let more = invalidations.len() as u64;
-        count.fetch_add(more, std::sync::atomic::Ordering::SeqCst);
-    }));
+    let (database, ears) = watched();
     let refused = std::thread::scope(|scope| {
         let commits = scope.spawn(|| {
             for call in 1..400 {
@@ -159,9 +183,9 @@ fn registering_while_others_commit_misses_nothing() {
             }
         });
         let mut refused = 0;
-        for owner in 0..400 {
+        for _ in 0..400 {
             let (reads, ts) = watch(&database, (5, 6, true, 0));
-            let registered = database.subscriptions().register(&reads, ts, Owner::Listener(owner));
+            let registered = database.subscriptions().register(&reads, ts, ears.owner());
             refused += u64::from(registered.is_err());
         }
         commits.join().unwrap();
@@ -169,7 +193,7 @@ fn registering_while_others_commit_misses_nothing() {
     });
     // Each was refused, or heard of a commit, or still holds at the end.
     let live = database.subscriptions().len() as u64;
-    assert_eq!(refused + ended.load(std::sync::atomic::Ordering::SeqCst) + live, 400);
+    assert_eq!(refused + ears.take().len() as u64 + live, 400);
     mutate(&database, 500, |tx| {
         for document in collect(tx, &full_scan("a"))? {
             tx.remove("", &document.id.encode(), None)?;

@@ -65,11 +65,7 @@ impl Style<'_> {
     }
 
     fn error(&self, error: &FunctionError) -> Result<Vec<u8>, UserError> {
-        let mut text = format!("[Request ID: {}] Server Error", self.request_id);
-        if !self.redact {
-            text.push('\n');
-            text.push_str(&error.message);
-        }
+        let text = error_text(self.request_id, error, self.redact);
         let mut body = Vec::with_capacity(text.len() + 64);
         body.extend_from_slice(br#"{"status":"error","errorMessage":"#);
         string(&text, &mut body);
@@ -91,7 +87,18 @@ impl Style<'_> {
     }
 }
 
-fn log_lines(lines: &[LogLine], body: &mut Vec<u8>) {
+/// A function's error as clients read it: with the text only where they may.
+pub(super) fn error_text(request_id: &str, error: &FunctionError, redact: bool) -> String {
+    let mut text = format!("[Request ID: {request_id}] Server Error");
+    if !redact {
+        text.push('\n');
+        text.push_str(&error.message);
+    }
+    text
+}
+
+/// Appends `,"logLines":[…]`.
+pub(super) fn log_lines(lines: &[LogLine], body: &mut Vec<u8>) {
     body.extend_from_slice(br#","logLines":["#);
     for (at, line) in lines.iter().enumerate() {
         if at > 0 {
@@ -103,7 +110,7 @@ fn log_lines(lines: &[LogLine], body: &mut Vec<u8>) {
 }
 
 /// Appends a JSON string.
-fn string(text: &str, body: &mut Vec<u8>) {
+pub(super) fn string(text: &str, body: &mut Vec<u8>) {
     serde_json::to_writer(body, text)
         .expect("a string always serializes and a Vec always takes it");
 }

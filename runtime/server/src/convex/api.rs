@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Style;
 use super::{client, json, system};
-use crate::event::{CallEvent, Event};
+use crate::event::Told;
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
@@ -52,7 +52,7 @@ pub(crate) async fn function(State(host): Shared, request: Request) -> Result<Re
     host.admin_key.require(&head, None)?;
     let body = request::read(body, CALL_BODY).await?;
     let asked = request::parse(&body)?;
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     answer(&host, asker.start(&host, &asked, Target::newest(Expect::Any))?).await
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn query_at_ts(
     request: Request,
 ) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let asked: Asked<'_> = request::parse(&body)?;
     let at = Some(timestamp(asked.ts.as_ref().map(|ts| &*ts.0))?);
@@ -87,7 +87,7 @@ pub(crate) async fn query_batch(
         queries: Vec<Asked<'a>>,
     }
     let (head, body) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let batch: Batch<'_> = request::parse(&body)?;
     let at = Some(host.database.snapshot().ts);
@@ -120,7 +120,7 @@ pub(crate) async fn query_by_url(
         format: Option<String>,
     }
     let (head, _) = request.into_parts();
-    let asker = Asker::read(&host, &head)?;
+    let asker = Asker::read(&host, &head).await?;
     let Parameters { path, args, format } = request::parameters(&head.uri)?;
     let asked = Asked {
         path: path.into(),
@@ -147,7 +147,7 @@ pub(crate) async fn run(
         format: Option<Text<'a>>,
     }
     let (head, body) = request.into_parts();
-    let mut asker = Asker::read(&host, &head)?;
+    let mut asker = Asker::read(&host, &head).await?;
     asker.format = Format::Clean;
     let body = request::read(body, CALL_BODY).await?;
     let Given { args, format } = request::parse(&body)?;
@@ -161,7 +161,7 @@ pub(crate) async fn run(
 
 async fn one(host: &Host, request: Request, expect: Expect) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
-    let asker = Asker::read(host, &head)?;
+    let asker = Asker::read(host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let asked = request::parse(&body)?;
     answer(host, asker.start(host, &asked, Target::newest(expect))?).await
@@ -217,19 +217,18 @@ struct Running {
     outcome: oneshot::Receiver<Result<Outcome, Refusal>>,
     format: Format,
     request_id: Arc<str>,
-    /// Start and path, kept only where somebody will be told.
-    told: Option<(u64, String)>,
+    told: Told,
 }
 
 impl Asker {
-    fn read(host: &Host, head: &Parts) -> Result<Self, Failure> {
+    async fn read(host: &Host, head: &Parts) -> Result<Self, Failure> {
         let id = head.headers.get("convex-request-id").and_then(|id| id.to_str().ok());
         let plain = |id: &&str| {
             (1..=64).contains(&id.len())
                 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         };
         Ok(Self {
-            identity: host.admin_key.identity(head)?,
+            identity: host.identify(head).await?.identity,
             format: client::default_format(&head.headers)?,
             request_id: id.filter(plain).map(Into::into),
         })
@@ -246,11 +245,16 @@ impl Asker {
         let request_id = self.request_id.clone().unwrap_or_else(|| host.request_id());
         let redact = host.config.redact;
         let style = Style { format, request_id: &request_id, redact };
-        let told = host.stopwatch().map(|now| (now, path.identifier()));
+        let told = Told {
+            request_id: request_id.clone(),
+            caller: Caller::HttpApi,
+            rerun: false,
+            begun: host.stopwatch().map(|now| (now, path.identifier())),
+        };
         let args = match Arguments::parse(&path, asked.args.map_or("{}", RawValue::get)) {
             Ok(args) => args,
             Err(error) => {
-                tell(host, &request_id, told, &Err(Refusal::Bad(error.clone())));
+                told.tell(host, &Err(Refusal::Bad(error.clone())));
                 return Ok(Started::Answered(style.wrong(error)));
             }
         };
@@ -271,6 +275,7 @@ impl Asker {
             request_id: request_id.clone(),
             at: target.at,
             journal: None,
+            once: None,
         };
         // A client that left no longer waits at the other end; its answer goes nowhere.
         host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));
@@ -287,7 +292,7 @@ async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
     let outcome = outcome.await.unwrap_or_else(|_| {
         Err(Refusal::Broken("the call was dropped without an answer".to_owned()))
     });
-    tell(host, &request_id, told, &outcome);
+    told.tell(host, &outcome);
     let redact = host.config.redact;
     let style = Style { format, request_id: &request_id, redact };
     match outcome {
@@ -298,36 +303,7 @@ async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
     }
 }
 
-fn tell(
-    host: &Host,
-    request_id: &Arc<str>,
-    told: Option<(u64, String)>,
-    outcome: &Result<Outcome, Refusal>,
-) {
-    let Some((started, path)) = told else {
-        return;
-    };
-    let ran = outcome.as_ref().ok();
-    let error = match outcome {
-        Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
-        Err(refusal) => Some(refusal.to_string()),
-    };
-    host.tell(|| {
-        Event::Call(CallEvent {
-            request_id: request_id.clone(),
-            path,
-            kind: ran.map(|outcome| outcome.kind),
-            duration_ns: host.elapsed(started),
-            cached: ran.is_some_and(|outcome| outcome.cached),
-            error,
-            conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
-            log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
-            usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
-        })
-    });
-}
-
-fn root_component(path: Option<&str>) -> Result<(), Failure> {
+pub(crate) fn root_component(path: Option<&str>) -> Result<(), Failure> {
     match path {
         None | Some("") => Ok(()),
         Some(path) => Err(Failure::bad(

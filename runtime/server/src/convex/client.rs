@@ -33,6 +33,15 @@ pub(super) fn default_format(headers: &HeaderMap) -> Result<Format, Failure> {
     Ok(if encoded { Format::Encoded } else { Format::Clean })
 }
 
+/// Whether a client of the sync protocol puts a Transition together from chunks: the npm package
+/// from 1.28.0 on, which names its version in the path and sends no header.
+pub(crate) fn takes_chunks(path_version: Option<&str>, headers: &HeaderMap) -> bool {
+    let named = headers.get("convex-client").and_then(|value| value.to_str().ok());
+    let other = named.is_some_and(|name| !name.starts_with("npm"));
+    let version = path_version.and_then(|version| parse(&format!("npm-{version}"))?.1.into());
+    !other && version.is_some_and(|version: (u64, u64, u64)| version >= (1, 28, 0))
+}
+
 /// Splits before the first digit that follows a `-`; a pre-release or build suffix is ignored.
 fn parse(text: &str) -> Option<(&str, (u64, u64, u64))> {
     let starts_version =

@@ -7,10 +7,11 @@
 pub(crate) mod admin;
 mod answer;
 pub(crate) mod api;
-mod client;
+pub(crate) mod client;
 pub(crate) mod push;
 pub(crate) mod site;
-mod system;
+pub(crate) mod sync;
+pub(crate) mod system;
 
 use axum::body::Body;
 use axum::http::{HeaderValue, header};

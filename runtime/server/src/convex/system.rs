@@ -22,7 +22,7 @@ const PAGE_DOCUMENTS_MAX: u64 = 10_000;
 ///
 /// # Errors
 /// Not the operator, no such function here, or arguments that do not fit.
-pub(super) fn run(
+pub(crate) fn run(
     host: &Host,
     identity: &Identity,
     path: &FunctionPath,

@@ -7,7 +7,9 @@ mod calls;
 mod data;
 mod operator;
 mod push;
+mod session;
 mod shutdown;
+mod socket;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

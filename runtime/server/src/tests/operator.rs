@@ -99,7 +99,7 @@ async fn nothing_under_api_is_404() {
     assert_eq!(got.failure(), (400, "NotSupported".into()));
     assert!(got.body.contains("POST /api/import/start_upload is not supported by concave yet"));
     let got = echo.get("/api/1.48.0/sync").await;
-    assert_eq!(got.failure(), (501, "NotSupported".into()));
+    assert_eq!(got.failure(), (400, "NoWebSocket".into()));
     assert_eq!(echo.get("/api/mutation").await.failure(), (405, "MethodNotAllowed".into()));
     assert_eq!(echo.get("/nowhere").await.failure(), (404, "NotFound".into()));
 }

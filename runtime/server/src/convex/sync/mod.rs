@@ -1,0 +1,14 @@
+//! The shapes of the WebSocket sync protocol (`convex-compat.md` section 5), and nothing else.
+//!
+//! In: frames of a client; what a session has to say. Out: [`Said`](crate::session::Said), or why a
+//! frame is none; frames.
+//! Invariant: results are JSON text already and are copied, never parsed.
+
+mod read;
+mod write;
+
+pub(crate) use read::read;
+pub(crate) use write::{PING, Writer};
+
+#[cfg(test)]
+pub(crate) use write::timestamp;
