@@ -30,7 +30,7 @@ fn given(call: u64) -> Given {
 }
 
 fn writer() -> Writer {
-    Writer { function: "accounts:transfer".into(), request_id: "bench".into() }
+    Writer::new("accounts:transfer", "bench")
 }
 
 fn filled() -> Database {

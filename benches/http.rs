@@ -1,10 +1,8 @@
 //! The host over HTTP on loopback, beside a bare axum handler that returns the same bytes.
 //!
 //! In: the built program and `examples/transfer`. Out: tables on standard output. Bounded: each
-//! round
-//! sends a fixed number of requests. The load client, the host and the bare handler are processes
-//! of
-//! their own on the same two cores, so the client's work is part of every figure.
+//! round sends a fixed number of requests. The load client, the host and the bare handler are
+//! processes of their own on the same two cores, so the client's work is part of every figure.
 //!
 //!   make modules && cargo bench --profile fast --bench http
 #![allow(

@@ -97,7 +97,7 @@ fn invalidations(criterion: &mut Criterion) {
                 post(&database, channel, call)
             };
             let commit = |transaction| {
-                let writer = Writer { function: "messages:send".into(), request_id: "b".into() };
+                let writer = Writer::new("messages:send", "b");
                 database.commit(transaction, EPOCH, writer).map(drop)
             };
             bencher.iter_batched(prepared, commit, BatchSize::PerIteration);

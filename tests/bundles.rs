@@ -18,7 +18,7 @@ use crate::deployed::{ABI, Deployed};
 /// Node or a plugin of esbuild's, and are compared in Node by `tests/bundling/oracle.mjs`.
 const ENTRIES: [&str; 6] = ["dates", "functions", "ids", "lodash", "page", "zod"];
 
-fn project() -> PathBuf {
+pub fn project() -> PathBuf {
     let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bundling");
     let packages = project.join("node_modules");
     assert!(packages.is_dir(), "{} is missing: run `make modules`", packages.display());

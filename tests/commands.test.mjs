@@ -7,8 +7,9 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
-import { KEY, concave, copy, pointedAt, serve, start } from "./host.mjs";
+import { KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
 
+const SHOP = "examples/swaghaus/convex/shop.ts";
 const FREE_PORTS = ["--port", "0", "--site-port", "0"];
 
 test("dev pushes, tells each call, pushes at a save, and survives a broken save", async () => {
@@ -118,6 +119,53 @@ test("run and data show what is there, in JSON where asked", async () => {
 
   assert.equal(ask("run", "users:enter", "{name: 1}").status, 2);
   assert.equal(ask("run", "users:enter", "{}", "--identity", "{}").status, 2);
+  await host.stop();
+});
+
+test("why names the range, both calls and both lines of a retry", async () => {
+  const host = await serve("--push", "examples/swaghaus");
+  const env = pointedAt(host);
+  const ask = (...args) => concave(["why", ...args], { env });
+  assert.deepEqual(JSON.parse(ask("--json").stdout), []);
+  assert.match(ask().stderr, /Nothing re-ran yet/);
+
+  const add = ["run", "stock:add", '{"name": "Pen", "price": 1, "stock": 1000000}'];
+  const item = JSON.parse(concave(add, { env }).stdout);
+  const client = new ConvexHttpClient(host.url, { logger: false });
+  const buy = (_, buyer) => client.mutation("shop:addCart", { buyer: `${buyer}`, item },
+    { skipQueue: true });
+  let causes = [];
+  for (let round = 0; causes.length === 0 && round < 200; round++) {
+    await Promise.all(Array.from({ length: 16 }, buy));
+    causes = JSON.parse(ask("--json", "-n", "1").stdout);
+  }
+  assert.equal(causes.length, 1, "three thousand writers of one document meet somewhere");
+  const [{ kind, at, reader, index, table, range, key, document, writer, text }] = causes;
+  const id = `[_id="${item}"]`;
+  assert.deepEqual({ kind, index, table, range, key, document },
+    { kind: "conflict", index: "items.by_id", table: "items", range: id, key: id, document: item });
+  assert.match(at, /^\d{19}$/);
+  const expected = `addCart re-ran: another addCart wrote items${id} inside the range it read`;
+  assert.equal(text, expected);
+  const shop = readFileSync(join(ROOT, SHOP), "utf8").split("\n");
+  const lineOf = (code, from = 0) => shop.findIndex((l, at) => at >= from && l.includes(code)) + 1;
+  const mutation = lineOf("export const addCart");
+  for (const [party, code] of [[reader, 'get("items", id)'], [writer, 'patch("items", id']]) {
+    assert.equal(party.function, "shop:addCart");
+    assert.equal(party.args.item, item);
+    assert.match(party.requestId, /^[0-9a-f]{16}$/);
+    const line = lineOf(code, mutation);
+    const column = shop[line - 1].indexOf(code) + 1;
+    assert.deepEqual(party.site,
+      { file: "convex/shop.ts", line, column, function: "handler", exact: true });
+  }
+  assert.notEqual(reader.requestId, writer.requestId);
+
+  const lines = ask("-n", "1").stdout.trimEnd().split("\n");
+  assert.deepEqual(lines.slice(0, 2), [expected, `  range items.by_id${id}`]);
+  assert.match(lines[2], /^  read at convex\/shop\.ts:\d+:\d+ \(request [0-9a-f]{16}\)$/);
+  assert.match(lines[3], /^  written at convex\/shop\.ts:\d+:\d+ \(request [0-9a-f]{16}\)$/);
+  assert.equal(ask("-n", "0").status, 2);
   await host.stop();
 });
 

@@ -1,8 +1,7 @@
 //! Design, section 6, point 2: the same call record gives the same outcome, byte for byte.
 //!
 //! One probe per row of the table of sources (`reference/runtime.md` section 2.1): each runs twice
-//! at
-//! different wall times with different seeds or states around it, and asserts the cure.
+//! at different wall times with different seeds or states around it, and asserts the cure.
 
 use database::record::Outcome;
 

@@ -1,8 +1,8 @@
 //! Design, section 6, point 1: any history of concurrent calls equals some serial order.
 //!
 //! In: random calls run by several threads at once through the real isolates. Out: the same calls
-//! run
-//! one by one in commit order on a fresh database must give the same results and the same tables.
+//! run one by one in commit order on a fresh database must give the same results and the same
+//! tables.
 
 use database::record::{Call, Outcome};
 

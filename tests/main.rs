@@ -14,3 +14,4 @@ mod limits;
 mod path;
 mod push;
 mod tidy;
+mod why;

@@ -1,16 +1,16 @@
-//! The path of a call, executable: one mutation followed through its stops, asserted at each.
+//! The path of a call, executable: one mutation followed through its eight stops, asserted at each.
 //!
-//! Stop 8, the subscriber, comes with the sync protocol; until then the invalidation that would
-//! wake
-//! it is where the path ends.
+//! In: a WebSocket client that follows a query and then writes what the query read. Out: what each
+//! stop left behind, ending with the Transition that the follower gets.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use concave::world::SeededWorld;
-use server::{Event, Listeners, Server, ServerConfig};
+use database::record::FunctionKind;
+use futures_util::{SinkExt as _, StreamExt as _};
+use server::{CallEvent, Event, Listeners, Server, ServerConfig};
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::deployed::Deployed;
 
@@ -23,30 +23,38 @@ export const buy = mutation(async (db, { name }) => {
 });
 "#;
 
-/// Posts and gives the body of the answer.
-fn post(address: &str, path: &str, body: &str) -> String {
-    let mut socket = TcpStream::connect(address).unwrap();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
-         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    socket.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+type Socket =
+    tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
+
+async fn say(socket: &mut Socket, text: &str) {
+    socket.send(Message::text(text)).await.unwrap();
+}
+
+/// The next frame that is not a Ping.
+async fn hear(socket: &mut Socket) -> serde_json::Value {
+    loop {
+        let frame = socket.next().await.unwrap().unwrap();
+        let Message::Text(text) = frame else { continue };
+        let frame: serde_json::Value = serde_json::from_str(&text).unwrap();
+        if frame["type"] != "Ping" {
+            return frame;
+        }
+    }
+}
+
+/// The calls that were told of, in order.
+fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
+    let events = events.lock().unwrap();
+    let call = |event: &Event| match event {
+        Event::Call(call) => Some(call.clone()),
+        Event::Push(_) => None,
+    };
+    events.iter().filter_map(call).collect()
 }
 
 #[test]
 fn one_mutation_through_its_stops() {
     let deployed = Deployed::with(&[("shop", SHOP)]);
-    let invalidated: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = Arc::clone(&invalidated);
-    deployed.database.subscriptions().on_invalidated(Arc::new(move |list| {
-        seen.lock()
-            .unwrap()
-            .extend(list.iter().map(|i| format!("{:?} {}", i.index, i.writer.function)));
-    }));
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let told = Arc::clone(&events);
     let server = Server {
@@ -72,37 +80,57 @@ fn one_mutation_through_its_stops() {
         let _ = stopped.await;
     }));
 
-    // A query first, so that there is a cached result to lose.
-    let query = r#"{"path":"shop:stock","args":{}}"#;
-    assert_eq!(post(&address, "/api/query", query), r#"{"status":"success","value":[]}"#);
-    assert_eq!(deployed.database.cache().len(), 1);
-    let before = deployed.database.snapshot().ts;
-
-    // Stops 1 and 2: bytes become a call; 3 and 4: it runs once, and logs.
-    let answer = post(&address, "/api/mutation", r#"{"path":"shop:buy","args":{"name":"mug"}}"#);
-    assert!(answer.starts_with(r#"{"status":"success","value":""#), "{answer}");
-    assert!(answer.contains(r#""logLines":["[LOG] buying mug"]"#), "{answer}");
-    let outcome = match events.lock().unwrap().last() {
-        Some(Event::Call(call)) => call.clone(),
-        other => panic!("the call makes an event, not {other:?}"),
-    };
-    assert_eq!((outcome.path.as_str(), outcome.conflicts.len()), ("shop:buy", 0));
-
-    // Stop 5: one document written. Stop 6: one commit in the log, with its writer.
-    assert_eq!(outcome.usage.documents_written, 1);
-    let history = deployed.database.history();
-    let commit = history.entries.first().unwrap();
-    assert_eq!(&*commit.writer.function, "shop:buy");
-    assert_eq!(commit.writer.request_id, outcome.request_id);
-    assert!(commit.ts > before && deployed.database.snapshot().ts == commit.ts);
-
-    // Stop 7: the cached query read the table that the mutation made, and is gone for that reason.
-    let reasons = invalidated.lock().unwrap().clone();
-    assert_eq!(reasons.len(), 1, "{reasons:?}");
-    assert!(reasons[0].ends_with("shop:buy"), "{reasons:?}");
-    assert_eq!(deployed.database.cache().len(), 0);
-    assert_eq!(post(&address, "/api/query", query), r#"{"status":"success","value":[3]}"#);
+    runtime.block_on(follow(&deployed, &events, &address));
 
     drop(stop);
     runtime.block_on(serving).unwrap().unwrap();
+}
+
+async fn follow(deployed: &Deployed, events: &Mutex<Vec<Event>>, address: &str) {
+    let url = format!("ws://{address}/api/1.48.0/sync");
+    let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
+    let session = "00000000-0000-4000-8000-000000000001";
+    let connect = format!(
+        r#"{{"type":"Connect","sessionId":"{session}","connectionCount":0,"lastCloseReason":null,"clientTs":0}}"#
+    );
+    say(&mut socket, &connect).await;
+    let follow = r#"{"type":"ModifyQuerySet","baseVersion":0,"newVersion":1,"modifications":[
+        {"type":"Add","queryId":7,"udfPath":"shop:stock","args":[{}]}]}"#;
+    say(&mut socket, follow).await;
+    let first = hear(&mut socket).await;
+    assert_eq!(first["modifications"][0]["value"], serde_json::json!([]));
+    let before = deployed.database.snapshot().ts;
+
+    // Stops 1 and 2: bytes become a call; 3 and 4: it runs once, and logs.
+    let buy = r#"{"type":"Mutation","requestId":0,"udfPath":"shop:buy","args":[{"name":"mug"}]}"#;
+    say(&mut socket, buy).await;
+    let response = hear(&mut socket).await;
+    assert_eq!(response["type"], "MutationResponse");
+    assert_eq!(response["success"], true);
+    assert_eq!(response["logLines"], serde_json::json!(["[LOG] buying mug"]));
+    let bought = calls(events).into_iter().find(|call| call.path == "shop:buy").unwrap();
+    assert_eq!((bought.kind, bought.conflicts.len()), (Some(FunctionKind::Mutation), 0));
+
+    // Stop 5: one document written. Stop 6: one commit in the log, with its writer.
+    assert_eq!(bought.usage.documents_written, 1);
+    let history = deployed.database.history();
+    let commit = history.entries.first().unwrap();
+    assert_eq!(&*commit.writer.function, "shop:buy");
+    assert_eq!(commit.writer.request_id, bought.request_id);
+    assert!(commit.ts > before && deployed.database.snapshot().ts == commit.ts);
+
+    // Stop 8: the follower gets the new result, at the commit's timestamp or later.
+    let transition = hear(&mut socket).await;
+    assert_eq!(transition["type"], "Transition");
+    assert_eq!(transition["startVersion"], first["endVersion"]);
+    assert_eq!(transition["modifications"][0]["queryId"], 7);
+    assert_eq!(transition["modifications"][0]["value"], serde_json::json!([3]));
+
+    // Stop 7, seen from its end: the query ran again for this reason and no other.
+    let again: Vec<_> = calls(events).into_iter().filter(|call| call.rerun).collect();
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(again[0].path, "shop:stock");
+    let cause = again[0].cause.as_deref().unwrap();
+    assert!(cause.starts_with("stock re-ran: buy "), "{cause}");
+    socket.close(None).await.unwrap();
 }

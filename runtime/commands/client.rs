@@ -10,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, StatusCode, Uri, header};
+use hyper::http::{self, request::Builder};
+use hyper::{Method, Request, StatusCode, Uri, header};
 use hyper_util::client::legacy::Client as Connections;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -133,6 +134,14 @@ impl Client {
         self.send(endpoint, body.to_string().into(), None).await
     }
 
+    /// Gets JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, endpoint: &str) -> Result<T, ClientError> {
+        self.exchange(endpoint, self.request(Method::GET, endpoint).body(Bytes::new().into())).await
+    }
+
     /// The same with a body compressed as the deploy protocol wants it.
     ///
     /// # Errors
@@ -151,16 +160,29 @@ impl Client {
         body: Bytes,
         encoding: Option<&str>,
     ) -> Result<T, ClientError> {
-        let url = || self.address.url.clone();
-        let mut request = Request::post(format!("{}{endpoint}", self.address.url))
-            .header(header::AUTHORIZATION, self.authorization())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header("Convex-Client", NAME);
+        let mut request = self.request(Method::POST, endpoint);
+        request = request.header(header::CONTENT_TYPE, "application/json");
         if let Some(encoding) = encoding {
             request = request.header(header::CONTENT_ENCODING, encoding);
         }
-        let request =
-            request.body(Full::new(body)).map_err(|_| ClientError::Address { url: url() })?;
+        self.exchange(endpoint, request.body(Full::new(body))).await
+    }
+
+    fn request(&self, method: Method, endpoint: &str) -> Builder {
+        Request::builder()
+            .method(method)
+            .uri(format!("{}{endpoint}", self.address.url))
+            .header(header::AUTHORIZATION, self.authorization())
+            .header("Convex-Client", NAME)
+    }
+
+    async fn exchange<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        request: http::Result<Request<Full<Bytes>>>,
+    ) -> Result<T, ClientError> {
+        let url = || self.address.url.clone();
+        let request = request.map_err(|_| ClientError::Address { url: url() })?;
         let exchange = async {
             let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
             let response =

@@ -107,7 +107,8 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
         head.push_str(&format!(" {}", Style::new().for_stderr().yellow().apply_to(note)));
     }
     let mut lines = vec![marked(kind, &head)];
-    lines.extend(call.conflicts.iter().map(|conflict| indented(&cause(conflict))));
+    let causes = call.cause.iter().cloned().chain(call.conflicts.iter().map(Conflict::cause));
+    lines.extend(causes.map(|cause| indented(&cause)));
     lines.extend(call.log_lines.iter().map(|line| {
         let text = indented(&line.client_text());
         match line.level {
@@ -120,16 +121,6 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
         lines.push(red().apply_to(indented(error.trim_end())).to_string());
     }
     lines
-}
-
-/// What was read, and which call wrote it meanwhile.
-fn cause(conflict: &Conflict) -> String {
-    let Conflict { index, range, writer, document, .. } = conflict;
-    if document.is_none() {
-        // The catalog, or history that is no longer kept: the conflict's own sentence says it.
-        return conflict.to_string();
-    }
-    format!("{index}{range} was written by {} ({})", writer.function, writer.request_id)
 }
 
 fn push_lines(push: &PushEvent) -> Vec<String> {
@@ -168,16 +159,19 @@ fn red() -> Style {
 mod tests {
     use super::*;
     use database::commit::Writer;
-    use database::record::{LogLine, Timestamp};
+    use database::record::{Caller, LogLine, Timestamp};
 
     fn call() -> CallEvent {
         CallEvent {
             request_id: "0123456789abcdef".into(),
             path: "shop:addCart".into(),
             kind: Some(FunctionKind::Mutation),
+            caller: Caller::HttpApi,
+            rerun: false,
             duration_ns: 1_250_000,
             cached: false,
             error: None,
+            cause: None,
             conflicts: Vec::new(),
             log_lines: Arc::from([]),
             usage: Default::default(),
@@ -212,21 +206,33 @@ mod tests {
     }
 
     #[test]
+    fn a_query_that_ran_again_says_why() {
+        let cause = "getItems re-ran: addCart wrote items[remaining=10] inside the range it read";
+        let kind = Some(FunctionKind::Query);
+        let path = "shop:getItems".into();
+        let again = CallEvent { kind, path, cause: Some(cause.into()), ..call() };
+        let expected = ["query    shop:getItems 1.2 ms".to_owned(), format!("         {cause}")];
+        assert_eq!(plain(again), expected);
+    }
+
+    #[test]
     fn a_retry_names_the_range_and_the_call_that_wrote_there() {
-        let writer = |id: &str| Writer { function: "shop:addCart".into(), request_id: id.into() };
+        let writer = |id: &str| Writer::new("shop:addCart", id);
         let conflict = Conflict {
             index: "items.by_id".into(),
             table: "items".into(),
             range: "[_id=\"k\"]".into(),
             key: "[_id=\"k\"]".into(),
             document: Some("k".into()),
+            did: "wrote items[_id=\"k\"] inside the range it read".into(),
+            place: None,
             reader: writer("one"),
             writer: writer("two"),
             at: Timestamp(1),
         };
         let expected = [
             "mutation shop:addCart 1.2 ms ran again after a conflict",
-            "         items.by_id[_id=\"k\"] was written by shop:addCart (two)",
+            "         addCart re-ran: another addCart wrote items[_id=\"k\"] inside the range it read",
         ];
         assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
     }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
-//! push.rs run.rs data.rs  ask a running one    client.rs: HTTP; target.rs: which host
+//! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
+//! data.rs why.rs        the same
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -30,6 +31,7 @@ pub mod serve;
 pub mod target;
 mod terminal;
 pub mod watch;
+pub mod why;
 
 /// Runs TypeScript functions that are transactions: a host for `convex/` folders.
 #[derive(Debug, Parser)]
@@ -53,6 +55,7 @@ enum Command {
     Push(push::Arguments),
     Run(run::Arguments),
     Data(data::Arguments),
+    Why(why::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
@@ -78,6 +81,9 @@ pub enum Failure {
     /// `concave data`
     #[error(transparent)]
     Data(#[from] data::DataError),
+    /// `concave why`
+    #[error(transparent)]
+    Why(#[from] why::WhyError),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
@@ -93,7 +99,8 @@ impl Failure {
             Self::Run(run::RunError::Arguments { .. } | run::RunError::Identity { .. }) => 2,
             Self::Push(push::PushError::Target(_))
             | Self::Run(run::RunError::Target(_))
-            | Self::Data(data::DataError::Target(_)) => 2,
+            | Self::Data(data::DataError::Target(_))
+            | Self::Why(why::WhyError::Target(_)) => 2,
             _ => 1,
         }
     }
@@ -121,6 +128,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Data(arguments) => {
             threads()?.block_on(data::run(arguments)).map_err(Failure::Data)
         }
+        Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
-use crate::commit::{Database, Writer, next_timestamp};
+use crate::commit::{Database, PUSH, Writer, next_timestamp};
 use crate::error::PushError;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
@@ -69,7 +69,7 @@ impl Database {
         next.deployment = Some(Arc::new(deployment));
         turn.publish(LogEntry {
             ts,
-            writer: Writer { function: "push".into(), request_id: version.into() },
+            writer: Writer::new(PUSH, version),
             writes: Vec::new(),
             catalog: written,
             snapshot: Arc::new(next),

@@ -13,7 +13,7 @@ use quick_cache::sync::Cache;
 
 use crate::deployment::CodeVersion;
 use crate::limits;
-use crate::record::{FunctionPath, Outcome, Timestamp};
+use crate::record::{FunctionPath, Identity, Outcome, Timestamp};
 use crate::subscriptions::{Owner, SubscriptionId, Subscriptions};
 
 /// A typical entry, to size the cache's tables, bytes.
@@ -28,10 +28,28 @@ pub struct CacheKey {
     pub path: FunctionPath,
     /// Canonical JSON of its arguments.
     pub args: Arc<str>,
-    /// Who asks, as text, be it nobody; `None` for a result that did not look.
-    pub identity: Option<Arc<str>>,
+    /// Who asks, or whom a result is for.
+    pub asker: Asker,
     /// The journal it was given.
     pub journal: Option<Arc<str>>,
+}
+
+/// Who asks a question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Asker {
+    /// Whoever asks gets the same: the function did not look.
+    Anybody,
+    /// Somebody without an identity, where the function looked. Not the same as anybody.
+    Nobody,
+    /// The user with these attributes (JSON text), where the function looked.
+    User(Arc<str>),
+}
+
+impl Asker {
+    /// Who asks, as far as a function can tell.
+    pub fn of(identity: &Identity) -> Self {
+        identity.attributes().cloned().map_or(Self::Nobody, Self::User)
+    }
 }
 
 /// A result and until when it holds.
@@ -85,27 +103,22 @@ impl QueryCache {
     }
 
     /// The result for a question at the snapshot `ts`, asked at the time `now` (nanoseconds since
-    /// the Unix epoch): one that anybody may have, else one for the identity in `key`.
+    /// the Unix epoch): one that anybody may have, else one for the asker in `key`.
     pub fn find(&self, key: &CacheKey, ts: Timestamp, now: u64) -> Option<Arc<CachedResult>> {
-        let anybody = CacheKey { identity: None, ..key.clone() };
-        let found = self.entries.get(&anybody).filter(|result| result.holds(ts, now));
-        found.or_else(|| {
-            key.identity.as_ref()?;
-            self.entries.get(key).filter(|result| result.holds(ts, now))
-        })
+        let holding = |key| self.entries.get(key).filter(|result| result.holds(ts, now));
+        let anybody = CacheKey { asker: Asker::Anybody, ..key.clone() };
+        holding(&anybody).or_else(|| holding(key))
     }
 
     /// Keeps a result under its question, and if it came with another journal than it was given,
     /// under that one too. Errors are not kept, and neither is a result that is stale already;
-    /// says whether it was kept. `key.identity` counts only if the function looked at it;
-    /// then it must be there.
+    /// says whether it was kept. `key.asker` counts only if the function looked at it.
     pub fn insert(&self, key: CacheKey, outcome: &Arc<Outcome>) -> bool {
-        let for_whom = !outcome.observed.identity || key.identity.is_some();
-        if outcome.result.is_err() || !for_whom {
+        if outcome.result.is_err() {
             return false;
         }
-        let identity = key.identity.filter(|_| outcome.observed.identity);
-        let key = CacheKey { identity, ..key };
+        let asker = if outcome.observed.identity { key.asker } else { Asker::Anybody };
+        let key = CacheKey { asker, ..key };
         let journal = outcome.journal.clone().filter(|new| Some(new) != key.journal.as_ref());
         let again = journal.map(|journal| CacheKey { journal: Some(journal), ..key.clone() });
         let kept = self.insert_under(key, outcome);

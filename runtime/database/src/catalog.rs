@@ -171,6 +171,11 @@ impl Catalog {
         self.components.get(component).into_iter().flat_map(|found| found.tables.values())
     }
 
+    /// The tables of that name, in whatever component.
+    pub(crate) fn tables_named(&self, name: &str) -> impl Iterator<Item = &Arc<Table>> {
+        self.components.values().filter_map(move |found| found.tables.get(name))
+    }
+
     /// One index by identity.
     pub fn index(&self, id: IndexId) -> Option<&Arc<Index>> {
         self.indexes.get(&id)

@@ -19,12 +19,13 @@ use arc_swap::ArcSwap;
 
 use crate::cache::QueryCache;
 use crate::error::Refusal;
-use crate::explain::explain;
+use crate::explain::{explain, sentence};
 use crate::key::Interval;
 use crate::limits;
 use crate::log::{Log, LogEntry, Overlap, Write};
+use crate::probe::Place;
 use crate::read_set::ReadSet;
-use crate::record::{Given, Timestamp, Usage};
+use crate::record::{CallRecord, Given, Timestamp, Usage};
 use crate::requests::Once;
 use crate::snapshot::{IndexId, Snapshot};
 use crate::subscriptions::{Owner, Subscriptions};
@@ -32,19 +33,52 @@ use crate::transaction::Transaction;
 use crate::writes::apply;
 
 /// The index of a [`Conflict`] whose transaction began before the history kept.
-const HISTORY: &str = "history";
+pub(crate) const HISTORY: &str = "history";
+
+/// The writer that replaces code and schema.
+pub(crate) const PUSH: &str = "push";
+
+/// What [`HISTORY`] did to a transaction that began before it.
+pub(crate) const FORGOTTEN: &str = "no longer reaches back to the snapshot it read";
 
 /// The index of a [`Conflict`] with the same request's earlier delivery.
 const REQUESTS: &str = "requests";
 
 /// Which call wrote, or read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Writer {
     /// Its function, as logs name it.
     pub function: Arc<str>,
     /// The request it came with.
     pub request_id: Arc<str>,
+    /// What it takes to run it again; `None` where no function ran, as in a push.
+    pub record: Option<Arc<CallRecord>>,
 }
+
+impl Writer {
+    /// Somebody who is no call of a function.
+    pub fn new(function: impl Into<Arc<str>>, request_id: impl Into<Arc<str>>) -> Self {
+        Self { function: function.into(), request_id: request_id.into(), record: None }
+    }
+
+    /// A call that can be run again.
+    pub fn of(record: CallRecord) -> Self {
+        Self {
+            function: record.path.identifier().into(),
+            request_id: Arc::clone(&record.request_id),
+            record: Some(Arc::new(record)),
+        }
+    }
+}
+
+/// Two are the same if they are the same function and request.
+impl PartialEq for Writer {
+    fn eq(&self, other: &Self) -> bool {
+        self.function == other.function && self.request_id == other.request_id
+    }
+}
+
+impl Eq for Writer {}
 
 /// Why a transaction could not commit: something it read was written before it was its turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,12 +93,25 @@ pub struct Conflict {
     pub key: String,
     /// The id of the document written; `None` for the catalog.
     pub document: Option<String>,
+    /// What the writer did, as the end of a sentence: `wrote items[stock=4] inside the range it
+    /// read`.
+    pub did: String,
+    /// Where the two met; `None` where no key says it.
+    pub place: Option<Place>,
     /// The call that read.
     pub reader: Writer,
     /// The call that wrote.
     pub writer: Writer,
     /// When it wrote.
     pub at: Timestamp,
+}
+
+impl Conflict {
+    /// The cause in one sentence: `addCart re-ran: another addCart wrote items[_id="k…"] inside the
+    /// range it read`.
+    pub fn cause(&self) -> String {
+        sentence(&self.reader.function, &self.writer.function, &self.did)
+    }
 }
 
 impl fmt::Display for Conflict {
@@ -400,9 +447,11 @@ fn repeated(transaction: &Transaction, newest: &Snapshot, reader: &Writer) -> Op
         range: format!("[{key}]"),
         key: key.to_string(),
         document: None,
+        did: "committed the same request already".into(),
         reader: reader.clone(),
         writer: reader.clone(),
         at: done.ts,
+        place: None,
     })
 }
 
@@ -416,13 +465,15 @@ fn taken_id<'a>(transaction: &'a Transaction, newest: &Snapshot) -> Option<&'a A
 }
 
 fn conflict(commit: &LogEntry, overlap: &Overlap, reader: &Writer) -> Conflict {
-    let said = explain(&commit.snapshot.catalog, overlap.index, &overlap.range, &overlap.key);
+    let said = explain(&commit.snapshot.catalog, overlap);
     Conflict {
         index: said.index,
         table: said.table,
         range: said.range,
         key: said.key,
         document: overlap.document.as_ref().map(|document| document.id.encode()),
+        did: said.did,
+        place: Some(overlap.place()),
         reader: reader.clone(),
         writer: commit.writer.clone(),
         at: commit.ts,
@@ -436,8 +487,10 @@ fn begun_too_early(begun: Timestamp, oldest: Timestamp, reader: &Writer) -> Conf
         range: begun.to_string(),
         key: oldest.to_string(),
         document: None,
+        did: FORGOTTEN.into(),
+        place: None,
         reader: reader.clone(),
-        writer: Writer { function: HISTORY.into(), request_id: "".into() },
+        writer: Writer::new(HISTORY, ""),
         at: oldest,
     }
 }

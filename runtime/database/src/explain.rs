@@ -7,49 +7,109 @@
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Index, IndexKind};
+use crate::commit::{HISTORY, PUSH};
+use crate::document::Document;
 use crate::id::DocumentId;
 use crate::json;
 use crate::key::{Interval, decode_key, encode_value, successor};
-use crate::snapshot::{CATALOG, IndexId};
+use crate::log::Overlap;
+use crate::snapshot::CATALOG;
 use crate::value::Value;
 
 /// An index, a range of it and a key, said in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Explanation {
-    pub(crate) index: String,
-    pub(crate) table: Arc<str>,
-    pub(crate) range: String,
-    pub(crate) key: String,
+pub struct Explanation {
+    /// `items.by_name`, or `catalog`.
+    pub index: String,
+    /// The index's table; empty for the catalog.
+    pub table: Arc<str>,
+    /// The range that was read: `[name="x"]`.
+    pub range: String,
+    /// The key in it that was written.
+    pub key: String,
+    /// What the writer did, as the end of a sentence: `wrote items[name="x"] inside the range it
+    /// read`.
+    pub did: String,
 }
 
 /// Says which key of which range was written.
-pub(crate) fn explain(
-    catalog: &Catalog,
-    index: IndexId,
-    interval: &Interval,
-    key: &[u8],
-) -> Explanation {
-    if index == CATALOG {
+pub(crate) fn explain(catalog: &Catalog, overlap: &Overlap) -> Explanation {
+    let Overlap { index, range, key, document } = overlap;
+    if *index == CATALOG {
         return Explanation {
             index: "catalog".into(),
             table: "".into(),
-            range: catalog_text(&interval.start),
+            range: catalog_text(&range.start),
             key: catalog_text(key),
+            did: catalog_deed(key),
         };
     }
-    match catalog.index(index) {
+    match catalog.index(*index) {
         Some(found) => Explanation {
             index: found.label(),
             table: Arc::clone(&found.table),
-            range: range_text(found, interval),
+            range: range_text(found, range),
             key: key_text(found, key),
+            did: format!(
+                "wrote {}{} inside the range it read",
+                found.table,
+                written_text(found, key, document.as_deref())
+            ),
         },
         None => Explanation {
             index: format!("dropped index {}", index.0),
             table: "".into(),
             range: "[all]".into(),
             key: "[all]".into(),
+            did: "wrote into an index that is gone".into(),
         },
+    }
+}
+
+/// Why `reader` ran again, in one sentence. Names are short where that leaves no doubt.
+pub(crate) fn sentence(reader: &str, writer: &str, did: &str) -> String {
+    let writer_text = match writer {
+        PUSH => "a push".into(),
+        HISTORY => "the history".into(),
+        same if same == reader => format!("another {}", export(same)),
+        other if is_told_apart(reader, other) => export(other).into(),
+        other => other.into(),
+    };
+    let doubt = !reader.eq(writer) && writer.contains(':') && !is_told_apart(reader, writer);
+    let reader = if doubt { reader } else { export(reader) };
+    format!("{reader} re-ran: {writer_text} {did}")
+}
+
+/// Whether the exports' names alone tell two functions apart.
+fn is_told_apart(one: &str, other: &str) -> bool {
+    export(one) != export(other)
+}
+
+/// `fn` of `dir/mod:fn`; a default export keeps its module's name.
+fn export(function: &str) -> &str {
+    function.rsplit_once(':').map_or(function, |(_, export)| export)
+}
+
+/// What was written, by the fields that the index sorts by: `[remaining=10]`.
+fn written_text(index: &Index, key: &[u8], document: Option<&Document>) -> String {
+    match (index.kind, document) {
+        (IndexKind::Declared, _) => key_fields(index, key, index.declared_fields().len()),
+        // A time of creation tells nobody which document it was.
+        (_, Some(document)) => format!("[_id=\"{}\"]", document.id.encode()),
+        (_, None) => key_text(index, key),
+    }
+}
+
+/// What the writer of a catalog key did.
+fn catalog_deed(key: &[u8]) -> String {
+    let parts = decode_key(key);
+    let text = |at: usize| parts.get(at).and_then(Option::as_ref).map(json::encode);
+    match (text(0).as_deref(), text(2)) {
+        (Some("\"tables\""), Some(name)) => {
+            format!("created the table {name}, which it had looked for")
+        }
+        (Some("\"numbers\""), _) => "created a table while it looked which ones exist".into(),
+        _ => "replaced the code or the schema it ran with".into(),
     }
 }
 
@@ -70,8 +130,13 @@ pub(crate) fn key_text(index: &Index, key: &[u8]) -> String {
     if index.kind == IndexKind::ById {
         return format!("[_id={}]", id_text(index, key));
     }
+    key_fields(index, key, index.fields.len())
+}
+
+/// The first `count` fields of a key.
+fn key_fields(index: &Index, key: &[u8], count: usize) -> String {
     let values = leading_values(index, key);
-    let parts = values.iter().zip(&index.fields);
+    let parts = values.iter().zip(&index.fields).take(count);
     let parts: Vec<_> = parts.map(|((v, _), field)| format!("{field}={}", text(v))).collect();
     format!("[{}]", parts.join(", "))
 }

@@ -22,6 +22,7 @@ pub mod key;
 pub mod limits;
 pub mod log;
 pub mod pagination;
+pub mod probe;
 pub mod query;
 pub mod read_set;
 pub mod record;

@@ -175,6 +175,30 @@ limits! {
     BUNDLE_BYTES = 32 << 20, Bytes,
         "as Convex",
         "The bundle is too large";
+    /// A user's token.
+    TOKEN_BYTES = 32 << 10, Bytes,
+        "four times what providers issue; longer ones are not worth decoding",
+        "The token is too long";
+    /// Answer of an identity provider: its discovery document or its key set.
+    AUTH_FETCH_BYTES = 1 << 20, Bytes,
+        "a hundred times the largest key set seen",
+        "the answer is longer than";
+    /// One request to an identity provider.
+    AUTH_FETCH_MS = 10_000, Milliseconds,
+        "who signs in waits for it, the first time",
+        "there was no answer within";
+    /// Age at which a provider's keys are fetched again.
+    AUTH_KEYS_MS = 300_000, Milliseconds,
+        "how long a key that was withdrawn may still be believed",
+        "(never an error: the keys are fetched)";
+    /// Age at which keys are no longer used while their provider cannot be reached.
+    AUTH_STALE_KEYS_MS = 86_400_000, Milliseconds,
+        "users stay signed in while their provider is down for a day",
+        "Auth provider discovery of";
+    /// Time between two fetches for a key that is unknown, or from a provider that failed.
+    AUTH_REFETCH_MS = 5_000, Milliseconds,
+        "made-up key ids, and a provider that is down, cost one request in that time",
+        "There is no key";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",
@@ -239,6 +263,18 @@ limits! {
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",
         "the oldest timestamp kept is";
+    /// Causes that `concave why` can look back at: invalidations and conflicts.
+    CAUSES = 1_000, Count,
+        "enough to look back over a storm; nobody reads more",
+        "(never an error: the oldest go)";
+    /// Memory of those causes, with the arguments of the calls.
+    CAUSE_BYTES = 4 << 20, Bytes,
+        "a share of the host's memory budget, whatever the arguments are",
+        "(never an error: the oldest go)";
+    /// Causes whose source lines one request looks for.
+    CAUSE_SITES = 20, Count,
+        "each runs two calls again, each in an isolate of its own",
+        "(never an error: ask again for the lines of more)";
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::catalog::Table;
 use crate::commit::Writer;
 use crate::document::Document;
 use crate::key::{Interval, Key};
+use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::Timestamp;
 use crate::snapshot::{CATALOG, IndexId, Snapshot};
@@ -90,6 +91,14 @@ pub struct Overlap {
     pub document: Option<Arc<Document>>,
 }
 
+impl Overlap {
+    /// Where reader and writer met.
+    pub fn place(&self) -> Place {
+        let document = self.document.as_ref().map(|document| document.id);
+        Place { index: self.index, key: Arc::clone(&self.key), document }
+    }
+}
+
 impl LogEntry {
     /// Every key it wrote.
     pub fn keys(&self) -> impl Iterator<Item = (IndexId, &Key, Option<&Arc<Document>>)> {
@@ -109,13 +118,14 @@ impl LogEntry {
         })
     }
 
-    /// Estimated memory that only this entry keeps alive: versions and keys, and the path of map
-    /// nodes that each changed key copied.
+    /// Estimated memory that only this entry keeps alive: versions and keys, the path of map nodes
+    /// that each changed key copied, and the record of the call that wrote.
     pub fn bytes(&self) -> usize {
         let key_bytes = |key: &Key| key.len() + 40;
         let catalog: usize = self.catalog.iter().map(key_bytes).sum();
         let answer = self.snapshot.requests.bytes_at(self.ts);
-        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer;
+        let record = self.writer.record.as_ref().map_or(0, |record| record.bytes());
+        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer + record;
         for write in &self.writes {
             let versions = write.before.iter().chain(&write.after);
             bytes += size_of::<Write>() + 32 + versions.map(|v| v.bytes()).sum::<usize>();

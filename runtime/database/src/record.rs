@@ -13,6 +13,7 @@ use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion};
 use crate::error::{PushError, Refusal, UserError};
 use crate::json;
+use crate::probe::{Probe, Site};
 use crate::read_set::ReadSet;
 use crate::value::Value;
 
@@ -275,6 +276,76 @@ pub struct Call {
     pub once: Option<RequestKey>,
 }
 
+/// A call and what was decided for one attempt at it, without what can be derived: what the log
+/// keeps of it to run it again.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    /// Which function.
+    pub path: FunctionPath,
+    /// Canonical JSON text of the argument array.
+    pub args: Arc<str>,
+    /// The kind the door demanded.
+    pub expect: Expect,
+    /// Who called.
+    pub identity: Identity,
+    /// The door.
+    pub caller: Caller,
+    /// Names the request in logs and errors.
+    pub request_id: Arc<str>,
+    /// For queries: the journal it was handed.
+    pub journal: Option<Arc<str>>,
+    /// What the host decided.
+    pub given: Given,
+}
+
+impl CallRecord {
+    /// Keeps what a call cannot do without; copies no text.
+    pub fn new(call: &Call, given: &Given) -> Self {
+        Self {
+            path: call.path.clone(),
+            args: Arc::clone(&call.args.json),
+            expect: call.expect,
+            identity: call.identity.clone(),
+            caller: call.caller,
+            request_id: Arc::clone(&call.request_id),
+            journal: call.journal.clone(),
+            given: given.clone(),
+        }
+    }
+
+    /// The call, to be run at the snapshot of `given`.
+    ///
+    /// # Errors
+    /// None for a record of a call that ran: its arguments were parsed before.
+    pub fn call(&self) -> Result<Call, UserError> {
+        Ok(Call {
+            path: self.path.clone(),
+            args: Arguments::parse(&self.path, &self.args)?,
+            expect: self.expect,
+            identity: self.identity.clone(),
+            caller: self.caller,
+            request_id: Arc::clone(&self.request_id),
+            at: None,
+            journal: self.journal.clone(),
+            once: None,
+        })
+    }
+
+    /// Estimated memory that it keeps alive, in bytes.
+    pub fn bytes(&self) -> usize {
+        let user = match &self.identity {
+            Identity::User(user) | Identity::ActingAs(user) => {
+                user.token_identifier.len() + user.attributes.len()
+            }
+            Identity::Anonymous | Identity::Admin | Identity::System => 0,
+        };
+        let path = self.path.component.len() + self.path.module.len() + self.path.export.len();
+        let journal = self.journal.as_ref().map_or(0, |journal| journal.len());
+        // Each text is an allocation with two counters; there are about six.
+        size_of::<Self>() + 96 + path + self.args.len() + self.request_id.len() + user + journal
+    }
+}
+
 /// What the host decided for one attempt at a call: with the [`Call`] it determines the
 /// [`Outcome`].
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -427,4 +498,15 @@ pub trait Functions: Send + Sync + 'static {
 
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);
+
+    /// Runs a call again with what was decided for it then, without cache and without commit, and
+    /// finds the author's line at which `probe` first held. `None`: no line of his did it, as when
+    /// the code itself was replaced. Blocks for as long as the call runs.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRetention`]: the call's snapshot is no longer kept.
+    fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
+        let _ = (call, given, probe);
+        Ok(None)
+    }
 }

@@ -10,11 +10,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::cache::CachedResult;
-use crate::commit::Writer;
-use crate::explain::explain;
+use crate::commit::{FORGOTTEN, HISTORY, Writer};
+use crate::document::Document;
+pub use crate::explain::Explanation;
+use crate::explain::{explain, sentence};
 use crate::intervals::Intervals;
 use crate::key::{Interval, Key};
 use crate::log::{Log, LogEntry, Overlap};
+use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::Timestamp;
 use crate::snapshot::IndexId;
@@ -57,6 +60,8 @@ pub struct Invalidation {
     pub range: Interval,
     /// The key in that range that was written.
     pub key: Key,
+    /// The document behind it; `None` for catalog keys.
+    pub document: Option<Arc<Document>>,
     /// The call that wrote.
     pub writer: Writer,
     /// When.
@@ -65,15 +70,46 @@ pub struct Invalidation {
     pub commit: Option<Arc<LogEntry>>,
 }
 
+impl Invalidation {
+    /// The cause in one sentence, for the function that read: `getItems re-ran: addCart wrote
+    /// items[remaining=10] inside the range it read`.
+    pub fn cause(&self, reader: &str) -> String {
+        let did = self.commit.as_ref().map(|commit| self.explain(commit).did);
+        sentence(reader, &self.writer.function, did.as_deref().unwrap_or(FORGOTTEN))
+    }
+
+    /// Where reader and writer met; `None` where no key says it.
+    pub fn place(&self) -> Option<Place> {
+        self.commit.as_ref().map(|_| self.overlap().place())
+    }
+
+    /// Index, range and key in an author's words; `None` if the commit is no longer kept.
+    pub fn explained(&self) -> Option<Explanation> {
+        self.commit.as_ref().map(|commit| self.explain(commit))
+    }
+
+    fn explain(&self, commit: &LogEntry) -> Explanation {
+        explain(&commit.snapshot.catalog, &self.overlap())
+    }
+
+    fn overlap(&self) -> Overlap {
+        Overlap {
+            index: self.index,
+            range: self.range.clone(),
+            key: Arc::clone(&self.key),
+            document: self.document.clone(),
+        }
+    }
+}
+
 impl fmt::Display for Invalidation {
     /// `items.by_name[name="x"] changed: addItem (request 1f) wrote [name="x", …] at 17…`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(commit) = &self.commit else {
             return write!(f, "the snapshot is older than the history kept, since {}", self.at);
         };
-        let said = explain(&commit.snapshot.catalog, self.index, &self.range, &self.key);
-        let (index, range, key) = (said.index, said.range, said.key);
-        let Writer { function, request_id } = &self.writer;
+        let Explanation { index, range, key, .. } = self.explain(commit);
+        let Writer { function, request_id, .. } = &self.writer;
         write!(f, "{index}{range} changed: {function} (request {request_id}) ")?;
         write!(f, "wrote {key} at {}", self.at)
     }
@@ -199,6 +235,7 @@ fn invalidation(
         index: overlap.index,
         range: overlap.range,
         key: overlap.key,
+        document: overlap.document,
         writer: commit.writer.clone(),
         at: commit.ts,
         commit: Some(Arc::clone(commit)),
@@ -212,7 +249,8 @@ fn forgotten(owner: Owner, oldest: Timestamp) -> Invalidation {
         index: crate::snapshot::CATALOG,
         range: Interval::all(),
         key: [][..].into(),
-        writer: Writer { function: "history".into(), request_id: "".into() },
+        document: None,
+        writer: Writer::new(HISTORY, ""),
         at: oldest,
         commit: None,
     }

@@ -2,8 +2,7 @@
 //!
 //! In: a bundle on standard input. Out: what it exports and a startup blob on standard output.
 //! Invariant: whatever the bundle does (abort V8, loop, eat memory), only the child dies; a blob
-//! that
-//! the child has not itself loaded twice, with equal analyses, never reaches the host.
+//! that the child has not itself loaded twice, with equal analyses, never reaches the host.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

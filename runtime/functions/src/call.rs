@@ -1,21 +1,20 @@
 //! Stop 3 of 8: one call to its end: begin, run, commit, retry with a reason.
 //!
 //! Before: `server/session.rs` or `http.rs` made the call; `pool.rs` gave it a worker. After:
-//! `run.rs`
-//! runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's outcome is
-//! that of
-//! an attempt that committed, or of one that wrote nothing; after [`OPTIMISTIC_ATTEMPTS`]
-//! conflicts it
-//! runs while holding its turn in the commit order, so contention costs time, never starvation.
+//! `run.rs` runs the JavaScript. In: a [`Call`]. Out: an [`Outcome`]. Invariant: a mutation's
+//! outcome is that of an attempt that committed, or of one that wrote nothing; after
+//! [`OPTIMISTIC_ATTEMPTS`] conflicts it runs while holding its turn in the commit order, so
+//! contention costs time, never starvation.
 
 use std::sync::Arc;
 
 use database::commit::{Committed, Conflict, Rejected, Turn, Writer};
 use database::error::{Refusal, UserError};
 use database::key::Interval;
+use database::probe::{Probe, Site};
 use database::read_set::ReadSet;
 use database::record::{
-    Call, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
+    Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
 use database::snapshot::{CATALOG, Snapshot};
@@ -27,6 +26,7 @@ use crate::engine::Engine;
 use crate::execution::Execution;
 use crate::host::{Shared, cache_key};
 use crate::run::Target;
+use crate::syscall::probe;
 use crate::watchdog::Watched;
 
 /// Attempts that may conflict before the call takes its turn.
@@ -82,22 +82,56 @@ pub(crate) fn rerun(
     given: &Given,
     snapshot: Arc<Snapshot>,
 ) -> Result<Outcome, Refusal> {
+    apart(|| again(shared, code, call, given, snapshot))
+}
+
+/// Runs `call` again as [`rerun`] does, and finds the author's line at which `probe` came to hold.
+///
+/// # Errors
+/// As [`rerun`].
+pub(crate) fn locate(
+    shared: &Shared,
+    code: &Arc<Code>,
+    past: (&Call, &Given, Arc<Snapshot>),
+    probe: &Probe,
+) -> Result<Option<Site>, Refusal> {
+    let (call, given, snapshot) = past;
+    if probe.holds(&Transaction::begin(Arc::clone(&snapshot), given, false)) {
+        // What every call reads before its first line: code and schema.
+        return Ok(None);
+    }
+    apart(|| {
+        probe::arm(probe.clone());
+        again(shared, code, call, given, snapshot);
+        probe::disarm()
+    })
+}
+
+/// Runs `work` on a thread that may hold an isolate of its own.
+fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, Refusal> {
     let broken = |why: &str| Refusal::Broken(format!("cannot run the call again: {why}"));
     std::thread::scope(|scope| {
-        let again = || {
-            let watched = Watched::this_thread();
-            let function = match check::find(&code.analysis, call) {
-                Ok(function) => function,
-                Err(error) => return failed(call, given, error),
-            };
-            let mut engine = Engine::new(Arc::clone(code));
-            let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
-            attempts.attempt(&mut engine, call, given.clone(), snapshot).outcome
-        };
         let builder = std::thread::Builder::new().stack_size(crate::pool::STACK_BYTES);
-        let thread = builder.spawn_scoped(scope, again).map_err(|e| broken(&e.to_string()))?;
+        let thread = builder.spawn_scoped(scope, work).map_err(|e| broken(&e.to_string()))?;
         thread.join().map_err(|_| broken("it panicked"))
     })
+}
+
+fn again(
+    shared: &Shared,
+    code: &Arc<Code>,
+    call: &Call,
+    given: &Given,
+    snapshot: Arc<Snapshot>,
+) -> Outcome {
+    let watched = Watched::this_thread();
+    let function = match check::find(&code.analysis, call) {
+        Ok(function) => function,
+        Err(error) => return failed(call, given, error),
+    };
+    let mut engine = Engine::new(Arc::clone(code));
+    let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
+    attempts.attempt(&mut engine, call, given.clone(), snapshot).outcome
 }
 
 fn done(answer: Result<Outcome, Refusal>) -> Ran {
@@ -183,10 +217,7 @@ impl Attempts<'_> {
         transaction: Transaction,
         turn: Option<Turn<'_>>,
     ) -> Result<Committed, Box<Rejected>> {
-        let writer = Writer {
-            function: call.path.identifier().into(),
-            request_id: Arc::clone(&call.request_id),
-        };
+        let writer = Writer::of(CallRecord::new(call, transaction.given()));
         let now = self.shared.world.now();
         match turn {
             Some(turn) => turn.commit(transaction, now, writer),

@@ -167,8 +167,7 @@ pub(crate) fn take_ready(
     depth: usize,
 ) -> Result<Ready, FunctionError> {
     // A nested call cannot take one: it would need another queue, and V8 does not change the queue
-    // of
-    // a context while the old one runs.
+    // of a context while the old one runs.
     let ready = (depth == 0).then(|| READY.with_borrow_mut(Vec::pop)).flatten();
     match ready {
         Some(ready) => Ok(ready),

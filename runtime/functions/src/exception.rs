@@ -63,6 +63,29 @@ fn format_fields(
     Some(fields)
 }
 
+/// One frame of a stack, in a module's JavaScript.
+pub(crate) struct Frame {
+    /// The function; `None` for an anonymous one.
+    pub(crate) name: Option<String>,
+    /// The module's path.
+    pub(crate) path: String,
+    /// Line, from 1.
+    pub(crate) line: u32,
+    /// Column, from 1.
+    pub(crate) column: u32,
+}
+
+/// The frames of V8's stack text that stand in modules.
+pub(crate) fn stack_frames(stack: &str) -> impl Iterator<Item = Frame> {
+    stack.lines().filter_map(|line| line.strip_prefix("    at ")).filter_map(|frame| {
+        let (name, location) = split_frame(frame);
+        let (path, line, column) = split_location(location)?;
+        let name = name.map(|name| name.trim_start_matches("async "));
+        let name = name.filter(|name| *name != "async").map(str::to_owned);
+        Some(Frame { name, path: path.to_owned(), line, column })
+    })
+}
+
 /// The frames of V8's stack text, mapped to TypeScript, the host's own left out.
 fn frames(code: Option<&Code>, stack: &str) -> Vec<String> {
     stack
@@ -74,13 +97,7 @@ fn frames(code: Option<&Code>, stack: &str) -> Vec<String> {
 
 /// One frame: `fn (convex:/path.js:L:C)` or `convex:/path.js:L:C`, perhaps after `async `.
 fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
-    let (name, location) = match frame.strip_suffix(')').and_then(|f| f.rsplit_once(" (")) {
-        Some((name, location)) => (Some(name), location),
-        None => match frame.strip_prefix("async ") {
-            Some(location) => (Some("async"), location),
-            None => (None, frame),
-        },
-    };
+    let (name, location) = split_frame(frame);
     let Some((path, line, column)) = split_location(location) else {
         // `Promise.all (index 0)`, `Array.map (<anonymous>)`: worth keeping; `concave:` is ours.
         let ours = location.starts_with("concave:") || frame.starts_with("concave:");
@@ -103,6 +120,22 @@ fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
 fn is_library(path: &str) -> bool {
     path.contains("convex/src/server/impl/")
         || (path.contains("convex") && path.contains("/server/impl/"))
+}
+
+/// Whether somebody else wrote it: a package, `convex/server` among them.
+pub(crate) fn is_dependency(path: &str) -> bool {
+    path.contains("node_modules/") || is_library(path)
+}
+
+/// Name and location of a frame; a nameless frame that awaits is called `async`.
+fn split_frame(frame: &str) -> (Option<&str>, &str) {
+    match frame.strip_suffix(')').and_then(|f| f.rsplit_once(" (")) {
+        Some((name, location)) => (Some(name), location),
+        None => match frame.strip_prefix("async ") {
+            Some(location) => (Some("async"), location),
+            None => (None, frame),
+        },
+    }
 }
 
 fn split_location(location: &str) -> Option<(&str, u32, u32)> {

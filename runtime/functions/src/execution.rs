@@ -26,6 +26,8 @@ pub(crate) struct Execution {
     pub(crate) journal: Option<Arc<str>>,
     frames: Vec<Frame>,
     nested: u64,
+    /// How many `snapshotQuery` calls it is inside of.
+    forks: usize,
 }
 
 /// One function on the stack of nested calls.
@@ -52,6 +54,7 @@ impl Execution {
             journal: None,
             frames: Vec::new(),
             nested: 0,
+            forks: 0,
         }
     }
 
@@ -117,7 +120,19 @@ impl Execution {
     pub(crate) fn fork_at_snapshot(&mut self) -> Transaction {
         let snapshot = Arc::clone(self.transaction.snapshot());
         let fork = Transaction::begin(snapshot, &self.given, true);
+        self.forks += 1;
         std::mem::replace(&mut self.transaction, fork)
+    }
+
+    /// Goes on with the transaction that [`Self::fork_at_snapshot`] gave.
+    pub(crate) fn end_fork(&mut self, outer: Transaction) {
+        self.forks -= 1;
+        self.transaction = outer;
+    }
+
+    /// Whether what is read now is not kept among the call's reads.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.forks > 0
     }
 
     /// Marks the writes so far, for a nested mutation.

@@ -7,10 +7,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
-use database::cache::CacheKey;
+use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
 use database::error::{PushError, Refusal, UserError};
+use database::probe::{Probe, Site};
 use database::record::{
     Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
 };
@@ -194,6 +195,12 @@ impl Functions for Host {
             }
         }
     }
+
+    fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
+        let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
+        let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
+        call::locate(&self.shared, &code, (call, given, snapshot), probe)
+    }
 }
 
 impl Shared {
@@ -258,7 +265,7 @@ pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
         code,
         path: call.path.clone(),
         args: Arc::clone(&call.args.json),
-        identity: Some(call.identity.attributes().map_or_else(|| "null".into(), Arc::clone)),
+        asker: Asker::of(&call.identity),
         journal: call.journal.clone(),
     }
 }

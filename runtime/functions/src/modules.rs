@@ -1,8 +1,7 @@
 //! ES modules of a bundle: resolve, compile, link, evaluate; V8 does the linking.
 //!
 //! In: a [`Bundle`]'s sources. Out: namespaces. Invariant: a module URL is `convex:/<path>`, never
-//! a
-//! path of the host; nothing outside the bundle can be imported.
+//! a path of the host; nothing outside the bundle can be imported.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

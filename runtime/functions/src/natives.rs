@@ -8,7 +8,8 @@ mod text;
 
 use v8::MapFnTo as _;
 
-use crate::{execution, syscall};
+use crate::execution;
+use crate::syscall::{self, probe};
 
 /// A native function as the prelude sees it: `__concave.host.<name>`.
 struct Native {
@@ -96,7 +97,9 @@ fn syscall_sync(
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
     let (operation, arguments) = operands(scope, &args);
-    match syscall::sync(&operation, &arguments) {
+    let answer = syscall::sync(&operation, &arguments);
+    probe::look(scope, &operation, &arguments, answer.as_deref().ok());
+    match answer {
         Ok(text) => result.set(string(scope, &text).into()),
         Err(error) => throw_error(scope, &error.message, error.data.as_deref()),
     }
@@ -108,7 +111,11 @@ fn syscall_async(
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
     let (operation, arguments) = operands(scope, &args);
-    match syscall::answer(scope, &operation, &arguments) {
+    let answer = syscall::answer(scope, &operation, &arguments);
+    if !matches!(answer, Err(syscall::Failure::Stopped)) {
+        probe::look(scope, &operation, &arguments, answer.as_deref().ok());
+    }
+    match answer {
         Ok(text) => result.set(string(scope, &text).into()),
         Err(syscall::Failure::User(error)) => {
             throw_error(scope, &error.message, error.data.as_deref());

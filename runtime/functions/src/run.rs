@@ -3,8 +3,7 @@
 //! Before: `call.rs` opened a transaction. After: `database/transaction.rs` answers each syscall.
 //! In: a target and its arguments as JSON text. Out: the result as JSON text, or what it threw.
 //! Invariant: the whole call is one uninterrupted run on this thread; every microtask it started
-//! has
-//! run before it ends, so nothing of it is left in the isolate.
+//! has run before it ends, so nothing of it is left in the isolate.
 
 use database::record::{FunctionError, FunctionKind, FunctionPath};
 
@@ -129,8 +128,7 @@ enum Started<'s> {
 }
 
 /// Looks the export up and calls `invokeQuery` or `invokeMutation` (`convex-compat.md` section
-/// 1.4).
-/// `None`: it threw at once.
+/// 1.4). `None`: it threw at once.
 fn start_call<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     hooks: v8::Local<'s, v8::Object>,

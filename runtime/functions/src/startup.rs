@@ -31,8 +31,7 @@ const PRELUDE: &[(&str, &str)] = &[
 ];
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
-/// tier,
-/// which has the functions' own limit, then says what happened.
+/// tier, which has the functions' own limit, then says what happened.
 const CREATOR_HEAP_BYTES: usize = 256 << 20;
 
 /// A module that failed while it was imported.

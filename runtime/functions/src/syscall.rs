@@ -6,6 +6,7 @@
 
 mod meta;
 mod nested;
+pub(crate) mod probe;
 mod query;
 mod read;
 mod write;

@@ -1,8 +1,7 @@
 //! The watchdog: one thread that stops calls which use too much CPU or wall time.
 //!
 //! In: what each worker is running. Out: terminations. Invariant: CPU time is the worker thread's
-//! own
-//! clock, so a busy machine does not fail a call; wall time is the second bound.
+//! own clock, so a busy machine does not fail a call; wall time is the second bound.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -53,8 +52,7 @@ impl Watched {
     fn cpu_time(&self) -> Duration {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: writes a timespec that lives here; the clock is a valid id while its thread
-        // lives,
-        // and an error leaves zero behind, which stops nothing.
+        // lives, and an error leaves zero behind, which stops nothing.
         unsafe { libc::clock_gettime(self.clock, &raw mut time) };
         let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
         Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

@@ -1,17 +1,33 @@
-//! Who calls: the `Authorization` header and the admin key (`convex-compat.md` sections 4.3, 6.1).
+//! Who calls: the `Authorization` header, the admin key and users' tokens (`convex-compat.md`
+//! sections 4.3, 5.6, 6.1, 9.6).
 //!
-//! In: request heads, and the `adminKey` that deploy bodies repeat. Out: an [`Identity`], or 400,
-//! 401 or 403 with a text that says what to change.
+//! In: request heads, tokens of sessions, and the `adminKey` that deploy bodies repeat. Out: an
+//! [`Identity`], or 400, 401, 403 or 503 with a text that says what to change.
 //! Invariant: whether a key is right is decided by comparing hashes, so the time it takes tells
 //! nothing about the key.
+//!
+//! ```text
+//! provider.rs   auth.config.ts → providers; which of them a token belongs to
+//! token.rs      a JWT → a user, or what is wrong with it
+//! keys.rs       public keys of providers, and how long they are believed
+//! fetch.rs      HTTP to providers
+//! claims.rs     claims → what getUserIdentity() returns
+//! ```
 
-use std::sync::Arc;
+mod claims;
+mod fetch;
+mod keys;
+pub(crate) mod provider;
+mod token;
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use database::record::{Identity, UserIdentity};
+use database::record::{Identity, UserIdentity, World};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -20,6 +36,92 @@ use sha2::{Digest, Sha256};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request;
+use provider::Provider;
+
+/// Who it is, and until when that may be believed.
+#[derive(Clone, Debug)]
+pub(crate) struct Authenticated {
+    /// Who calls.
+    pub(crate) identity: Identity,
+    /// Nanoseconds since the Unix epoch; `None`: it never ends.
+    pub(crate) expires: Option<u64>,
+}
+
+impl Authenticated {
+    fn forever(identity: Identity) -> Self {
+        Self { identity, expires: None }
+    }
+}
+
+impl Host {
+    /// Who sends this request head.
+    ///
+    /// # Errors
+    /// A header that cannot be read (400), a wrong key (403), or as [`user`](Self::user).
+    pub(crate) async fn identify(&self, head: &Parts) -> Result<Authenticated, Failure> {
+        match Credentials::of(head)? {
+            Credentials::None => Ok(Authenticated::forever(Identity::Anonymous)),
+            Credentials::Key(key) => self.admin_key.read(&key).map(Authenticated::forever),
+            Credentials::Token(token) => self.user(token).await,
+        }
+    }
+
+    /// Whose token it is, by the providers of the running deployment.
+    ///
+    /// # Errors
+    /// 401 `NoAuthProvider`, `InvalidAuthHeader` or `Unauthenticated`: it is not to be believed.
+    /// `AuthProviderDiscoveryFailed`: its provider's keys cannot be had; 503 where that may pass.
+    pub(crate) async fn user(&self, token: &str) -> Result<Authenticated, Failure> {
+        let deployment = self.database.snapshot().deployment.clone();
+        let config = deployment.as_ref().and_then(|now| now.analysis.auth_json.as_deref());
+        let providers = self.auth.providers(config)?;
+        token::verify(&self.auth.outside, &providers, token).await
+    }
+
+    /// The operator, by the key of a session; `acting_as` are the attributes of the user to be.
+    ///
+    /// # Errors
+    /// A wrong key (403), attributes that name nobody (400).
+    pub(crate) fn admin(
+        &self,
+        key: &str,
+        acting_as: Option<&RawValue>,
+    ) -> Result<Identity, Failure> {
+        let identity = self.admin_key.read(key)?;
+        match acting_as.map(RawValue::get) {
+            None | Some("null") => Ok(identity),
+            Some(json) => acting_user(json.as_bytes()).map(Identity::ActingAs),
+        }
+    }
+}
+
+/// What verifying users needs between two requests.
+pub(crate) struct Auth {
+    outside: keys::Outside,
+    /// The text of the newest configuration that a token was checked against, and its providers.
+    newest: Mutex<(Option<String>, Arc<Vec<Provider>>)>,
+}
+
+impl Auth {
+    /// Knows nobody yet.
+    pub(crate) fn new(world: Arc<dyn World>) -> Self {
+        let outside = keys::Outside { world, fetch: fetch::Fetch::default() };
+        Self { outside, newest: Mutex::default() }
+    }
+
+    /// The providers of a configuration. Code may change without the configuration, and then the
+    /// keys stay.
+    fn providers(&self, config: Option<&str>) -> Result<Arc<Vec<Provider>>, Failure> {
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.0.as_deref() != config {
+            let providers = provider::parse(config).map_err(|error| {
+                Failure::broken(format!("The push should have failed: {}", error.message))
+            })?;
+            *newest = (config.map(str::to_owned), Arc::new(providers));
+        }
+        Ok(newest.1.clone())
+    }
+}
 
 /// The operator's secret, hashed.
 pub(crate) struct AdminKey([u8; 32]);
@@ -30,41 +132,21 @@ impl AdminKey {
         Self(Sha256::digest(bare(key)).into())
     }
 
-    /// Who sends this request head.
-    ///
-    /// # Errors
-    /// A header that cannot be read (400), a token nobody here can verify (401), a wrong key (403).
-    pub(crate) fn identity(&self, head: &Parts) -> Result<Identity, Failure> {
-        match head.headers.get(header::AUTHORIZATION) {
-            Some(value) => {
-                let value = value.to_str().map_err(|_| malformed("it is not ASCII"))?;
-                self.read_header(value)
-            }
-            None => match key_parameter(head)? {
-                Some(key) => self.read_key(&key),
-                None => Ok(Identity::Anonymous),
-            },
-        }
-    }
-
     /// Demands the operator. `in_body` is the `adminKey` of a deploy request.
     ///
     /// # Errors
-    /// 401 without a key, 403 with a wrong one or with another identity.
+    /// 401 without a key, 403 with a wrong one or with a user's token.
     pub(crate) fn require(&self, head: &Parts, in_body: Option<&str>) -> Result<(), Failure> {
-        let identity = match (self.identity(head)?, in_body) {
-            (Identity::Anonymous, Some(key)) => self.read_key(key)?,
-            (identity, _) => identity,
-        };
-        match identity {
-            Identity::Admin | Identity::ActingAs(_) | Identity::System => Ok(()),
-            Identity::Anonymous => Err(Failure::new(
+        match (Credentials::of(head)?, in_body) {
+            (Credentials::Key(key), _) => self.read(&key).map(drop),
+            (Credentials::None, Some(key)) => self.read(key).map(drop),
+            (Credentials::None, None) => Err(Failure::new(
                 StatusCode::UNAUTHORIZED,
                 "MissingAdminKey",
                 "This endpoint is the operator's: send the header \
                  \"Authorization: Convex <admin key>\".",
             )),
-            Identity::User(_) => Err(Failure::new(
+            (Credentials::Token(_), _) => Err(Failure::new(
                 StatusCode::FORBIDDEN,
                 "Forbidden",
                 "You do not have permission to perform this operation: it needs the admin key, \
@@ -73,21 +155,8 @@ impl AdminKey {
         }
     }
 
-    fn read_header(&self, value: &str) -> Result<Identity, Failure> {
-        let (scheme, token) =
-            value.trim().split_once(' ').ok_or_else(|| malformed("there is no scheme"))?;
-        let token = token.trim();
-        if scheme.eq_ignore_ascii_case("convex") {
-            return self.read_key(token);
-        }
-        if scheme.eq_ignore_ascii_case("bearer") {
-            return Err(no_provider());
-        }
-        Err(malformed(&format!("the scheme {scheme:?} is not known")))
-    }
-
     /// `key`, or `key:base64(identity)` to act as a user.
-    fn read_key(&self, token: &str) -> Result<Identity, Failure> {
+    fn read(&self, token: &str) -> Result<Identity, Failure> {
         let token = bare(token);
         let (key, acting_as) = match token.split_once(':') {
             Some((key, encoded)) => (key, Some(encoded)),
@@ -102,71 +171,41 @@ impl AdminKey {
                  was started with.",
             ));
         }
-        match acting_as {
-            Some(encoded) => {
-                let json = STANDARD.decode(encoded).map_err(|error| {
-                    let why = format!("What follows ':' in the key is not base64: {error}");
-                    Failure::bad("InvalidAdminKey", why)
-                })?;
-                Ok(Identity::ActingAs(Arc::new(acting_user(&json)?)))
-            }
-            None => Ok(Identity::Admin),
+        let Some(encoded) = acting_as else {
+            return Ok(Identity::Admin);
+        };
+        let json = STANDARD.decode(encoded).map_err(|error| {
+            bad_user(format!("What follows ':' in the key is not base64: {error}"))
+        })?;
+        acting_user(&json).map(Identity::ActingAs)
+    }
+}
+
+/// What a request head shows.
+enum Credentials<'a> {
+    None,
+    Key(Cow<'a, str>),
+    Token(&'a str),
+}
+
+impl<'a> Credentials<'a> {
+    fn of(head: &'a Parts) -> Result<Self, Failure> {
+        let Some(value) = head.headers.get(header::AUTHORIZATION) else {
+            let key = key_parameter(head)?;
+            return Ok(key.map_or(Self::None, |key| Self::Key(key.into())));
+        };
+        let value = value.to_str().map_err(|_| malformed("it is not ASCII"))?;
+        let (scheme, rest) =
+            value.trim().split_once(' ').ok_or_else(|| malformed("there is no scheme"))?;
+        let rest = rest.trim();
+        if scheme.eq_ignore_ascii_case("convex") {
+            Ok(Self::Key(rest.into()))
+        } else if scheme.eq_ignore_ascii_case("bearer") {
+            Ok(Self::Token(rest))
+        } else {
+            Err(malformed("its scheme is neither \"Convex\" nor \"Bearer\""))
         }
     }
-}
-
-/// Who it is, and until when that may be believed.
-#[derive(Clone, Debug)]
-pub(crate) struct Authenticated {
-    /// Who.
-    pub(crate) identity: Identity,
-    /// Nanoseconds since the Unix epoch; `None`: never ends.
-    pub(crate) expires: Option<u64>,
-}
-
-impl Host {
-    /// Whose token this is: a `Bearer` header, or what a user sends over the socket.
-    ///
-    /// # Errors
-    /// 401: nobody here can verify it.
-    pub(crate) async fn user(&self, _token: &str) -> Result<Authenticated, Failure> {
-        Err(no_provider())
-    }
-
-    /// The operator, by key, acting as the user whose attributes are given.
-    ///
-    /// # Errors
-    /// 403 for a wrong key, 400 for attributes that name nobody.
-    pub(crate) fn admin(
-        &self,
-        key: &str,
-        acting_as: Option<&RawValue>,
-    ) -> Result<Identity, Failure> {
-        match (self.admin_key.read_key(key)?, acting_as) {
-            (_, Some(attributes)) => {
-                Ok(Identity::ActingAs(Arc::new(acting_user(attributes.get().as_bytes())?)))
-            }
-            (identity, None) => Ok(identity),
-        }
-    }
-
-    /// Who sends this request head.
-    ///
-    /// # Errors
-    /// As [`AdminKey::identity`].
-    pub(crate) async fn identify(&self, head: &Parts) -> Result<Authenticated, Failure> {
-        Ok(Authenticated { identity: self.admin_key.identity(head)?, expires: None })
-    }
-}
-
-fn no_provider() -> Failure {
-    Failure::new(
-        StatusCode::UNAUTHORIZED,
-        "NoAuthProvider",
-        "No auth provider found matching the given token: concave does not verify users' tokens \
-         yet. Call without an Authorization header, or act as a user with \"Convex <admin \
-         key>:<base64 of the identity's JSON>\".",
-    )
 }
 
 /// Deploy keys of Convex's cloud carry a type in front, which says nothing here.
@@ -186,30 +225,36 @@ fn key_parameter(head: &Parts) -> Result<Option<String>, Failure> {
     Ok(request::parameters::<Parameters>(&head.uri)?.admin_key)
 }
 
-/// Decodes the attributes of the user that the operator wants to be.
-fn acting_user(json: &[u8]) -> Result<UserIdentity, Failure> {
-    let bad = |why: String| Failure::bad("InvalidAdminKey", why);
-    let mut attributes: Map<String, Value> = serde_json::from_slice(json)
-        .map_err(|error| bad(format!("The identity to act as is not a JSON object: {error}")))?;
+/// Reads the attributes of the user that the operator wants to be.
+fn acting_user(json: &[u8]) -> Result<Arc<UserIdentity>, Failure> {
+    let mut attributes: Map<String, Value> = serde_json::from_slice(json).map_err(|error| {
+        bad_user(format!("The identity to act as is not a JSON object: {error}"))
+    })?;
     let text = |name: &str| attributes.get(name).and_then(Value::as_str);
     let token_identifier = match (text("tokenIdentifier"), text("issuer"), text("subject")) {
         (Some(whole), _, _) => whole.to_owned(),
         (None, Some(issuer), Some(subject)) => format!("{issuer}|{subject}"),
         _ => {
-            return Err(bad(
-                "The identity to act as needs \"tokenIdentifier\", or \"issuer\" and \
-                            \"subject\"."
-                    .into(),
+            return Err(bad_user(
+                "The identity to act as needs \"tokenIdentifier\", or \"issuer\" and \"subject\".",
             ));
         }
     };
     attributes.insert("tokenIdentifier".into(), token_identifier.clone().into());
-    Ok(UserIdentity { token_identifier, attributes: Value::Object(attributes).to_string().into() })
+    let attributes = Value::Object(attributes).to_string().into();
+    Ok(Arc::new(UserIdentity { token_identifier, attributes }))
+}
+
+fn bad_user(why: impl Into<String>) -> Failure {
+    Failure::bad("InvalidAdminKey", why)
 }
 
 fn malformed(why: &str) -> Failure {
     Failure::bad(
         "InvalidHeaderFailure",
-        format!("The Authorization header cannot be read: {why}. Send \"Convex <admin key>\"."),
+        format!(
+            "The Authorization header cannot be read: {why}. Send \"Bearer <token>\" \
+                 or \"Convex <admin key>\"."
+        ),
     )
 }

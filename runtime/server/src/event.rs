@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use database::commit::Conflict;
 use database::error::Refusal;
-use database::record::{Caller, FunctionKind, LogLine, Outcome, Timestamp, Usage};
+use database::record::{CallRecord, Caller, FunctionKind, LogLine, Outcome, Timestamp, Usage};
 
 use crate::host::Host;
+use crate::subscriber::Live;
 
 /// The hook. Runs on the thread that answers the request, so it must not block.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
@@ -42,6 +43,8 @@ pub struct CallEvent {
     pub cached: bool,
     /// The function's error, or why the host refused.
     pub error: Option<String>,
+    /// For a query that ran again because of somebody's write: which one, in one sentence.
+    pub cause: Option<String>,
     /// The conflicts that made it run again, oldest first.
     pub conflicts: Vec<Conflict>,
     /// Console lines, in order.
@@ -56,8 +59,12 @@ pub(crate) struct Told {
     pub(crate) request_id: Arc<str>,
     /// Through which door it came.
     pub(crate) caller: Caller,
-    /// Whether a commit made it run again.
+    /// Whether it ran before for the same follower.
     pub(crate) rerun: bool,
+    /// The answer that a commit ended, where that made it run again.
+    pub(crate) cause: Option<Arc<Live>>,
+    /// What it takes to run a followed query again.
+    pub(crate) record: Option<Box<CallRecord>>,
     /// When it began and its path; only where somebody will be told.
     pub(crate) begun: Option<(u64, String)>,
 }
@@ -65,6 +72,13 @@ pub(crate) struct Told {
 impl Told {
     /// Tells the hook how it ended.
     pub(crate) fn tell(self, host: &Host, outcome: &Result<Outcome, Refusal>) {
+        if let Ok(Outcome { retries, .. }) = outcome {
+            host.why.retried(retries);
+        }
+        let cause = self.cause.as_ref().and_then(|ended| ended.why().zip(ended.reader()));
+        if let Some((why, reader)) = cause {
+            host.why.invalidated(reader.clone(), why);
+        }
         let Some((started, path)) = self.begun else {
             return;
         };
@@ -83,6 +97,7 @@ impl Told {
                 duration_ns: host.elapsed(started),
                 cached: ran.is_some_and(|outcome| outcome.cached),
                 error,
+                cause: cause.map(|(why, reader)| why.cause(&reader.function)),
                 conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
                 log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
                 usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),

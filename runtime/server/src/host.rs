@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use database::commit::Database;
 use database::record::{Functions, World};
 
-use crate::auth::AdminKey;
+use crate::auth::{AdminKey, Auth};
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::socket::Sockets;
+use crate::why::Why;
 use crate::{Server, ServerConfig};
 
 /// What every handler needs.
@@ -25,10 +26,14 @@ pub(crate) struct Host {
     pub(crate) config: ServerConfig,
     /// The operator's secret, ready to compare.
     pub(crate) admin_key: AdminKey,
+    /// Providers of users' tokens, and their keys.
+    pub(crate) auth: Auth,
     /// Pushes between their start and their end.
     pub(crate) pushes: Pushes,
     /// WebSocket clients.
     pub(crate) sockets: Sockets,
+    /// Why calls ran again.
+    pub(crate) why: Why,
     request_ids: RequestIds,
 }
 
@@ -38,9 +43,11 @@ impl Host {
         let Server { database, functions, config } = server;
         Self {
             admin_key: AdminKey::new(&config.admin_key),
+            auth: Auth::new(config.world.clone()),
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),
             sockets: Sockets::new(&database),
+            why: Why::default(),
             database,
             functions,
             config,

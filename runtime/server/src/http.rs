@@ -21,7 +21,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::convex::{admin, api, push, site};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, socket};
+use crate::{Server, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -147,13 +147,14 @@ fn deploys() -> Router<Arc<Host>> {
         .route("/api/deploy2/report_push_completed", post(push::report_push_completed))
 }
 
-/// `convex-compat.md` sections 4.4 and 6.14.
+/// `convex-compat.md` sections 4.4 and 6.14, and what is concave's own.
 fn operator() -> Router<Arc<Host>> {
     Router::new()
         .route("/", get(admin::root))
         .route("/version", get(admin::version))
         .route("/instance_name", get(admin::instance_name))
         .route("/instance_version", get(admin::version))
+        .route("/api/concave/why", get(why::why))
         .route("/echo", post(admin::echo))
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))

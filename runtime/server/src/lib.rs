@@ -3,7 +3,8 @@
 //! In: HTTP requests of Convex clients and of the CLI. Out: calls through the one seam
 //! [`Functions`], deployments activated through the same seam, and JSON.
 //! Invariant: this crate knows no V8 and holds no data: what it remembers between two requests is
-//! only pushes that were analyzed and not yet finished, and those are bounded.
+//! only pushes that were analyzed and not yet finished, and public keys of identity providers;
+//! both are bounded.
 //!
 //! ```text
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
@@ -12,10 +13,11 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! request.rs    bytes → typed request, with errors that name the line or the field
-//! auth.rs       who calls
+//! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push
+//! why.rs        why calls ran again, for the operator
 //! convex/       everything that exists only because Convex's clients expect it
 //! ```
 #![forbid(unsafe_code)]
@@ -33,6 +35,7 @@ mod socket;
 mod subscriber;
 #[cfg(test)]
 mod tests;
+mod why;
 
 use std::sync::Arc;
 use std::time::Duration;

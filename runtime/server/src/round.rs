@@ -5,6 +5,7 @@
 //! Invariant: a round has a bounded number of calls in flight, and all of them read at its
 //! timestamp.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
@@ -13,8 +14,8 @@ use database::key::Interval;
 use database::limits;
 use database::read_set::ReadSet;
 use database::record::{
-    Call, Caller, Expect, FunctionError, FunctionKind, Given, Identity, Observed, Outcome,
-    RequestKey, Timestamp, Usage,
+    Call, CallRecord, Caller, Expect, FunctionError, FunctionKind, Given, Identity, Observed,
+    Outcome, RequestKey, Timestamp, Usage,
 };
 use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,7 +24,7 @@ use crate::convex::system;
 use crate::event::Told;
 use crate::host::Host;
 use crate::session::{Answered, Ask, Asked, Job, Kind, QueryId, Round, Target};
-use crate::subscriber::{Mail, Mailbox, QueryAnswer, Watch, answer};
+use crate::subscriber::{Live, Mail, Mailbox, QueryAnswer, Watch, answer};
 
 /// A round on its way.
 pub(crate) struct Running {
@@ -31,6 +32,8 @@ pub(crate) struct Running {
     at: Timestamp,
     identity: Identity,
     left: IntoIter<Ask>,
+    /// What ended the earlier answers.
+    causes: HashMap<QueryId, Arc<Live>>,
     in_flight: u64,
     answers: Vec<(QueryId, Answered<Watch>)>,
     /// The right to run it; given back at its end.
@@ -38,12 +41,16 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Takes a round over.
-    pub(crate) fn new(round: Round, permit: OwnedSemaphorePermit) -> Self {
+    /// Takes a round over. `causes` are the answers that ended, of the queries that run again.
+    pub(crate) fn new(
+        round: Round,
+        causes: HashMap<QueryId, Arc<Live>>,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         let Round { number, at, identity, asks } = round;
         let answers = Vec::with_capacity(asks.len());
         let left = asks.into_iter();
-        Self { number, at, identity, left, in_flight: 0, answers, _permit: permit }
+        Self { number, at, identity, left, causes, in_flight: 0, answers, _permit: permit }
     }
 
     /// Starts as many calls as may run.
@@ -54,7 +61,8 @@ impl Running {
             self.in_flight += 1;
             let (identity, at) = (self.identity.clone(), Some(self.at));
             let kind = FunctionKind::Query;
-            let order = Order { kind, identity, at, journal, again, once: None };
+            let cause = self.causes.remove(&query);
+            let order = Order { kind, identity, at, journal, again, cause, once: None };
             let (round, mailbox) = (self.number, Arc::clone(mailbox));
             call(host, asked, order, move |outcome, told| {
                 let answer = QueryAnswer { round, query, outcome, told };
@@ -73,7 +81,8 @@ impl Running {
         mailbox: &Arc<Mailbox>,
         answered: QueryAnswer,
     ) -> Result<(), Refusal> {
-        let QueryAnswer { round, query, outcome, told } = answered;
+        let QueryAnswer { round, query, outcome, mut told } = answered;
+        let record = told.record.take();
         let request_id = Arc::clone(&told.request_id);
         // Of all who follow a query, one runs it again: that is the event.
         if !told.rerun || outcome.as_ref().is_ok_and(|outcome| !outcome.cached) {
@@ -90,6 +99,8 @@ impl Running {
         } else {
             let hub = &host.sockets.hub;
             let live = hub.result(&outcome.reads, self.at, || answer(&outcome, request_id));
+            let given = outcome.given.clone();
+            live.read_by(|| record.map(|record| CallRecord { given, ..*record }));
             (Arc::clone(live.answer()), Some(live.watch(mailbox, query, round)))
         };
         self.answers.push((query, Answered { answer, looked_at_identity, watch }));
@@ -111,8 +122,8 @@ pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
         Kind::Mutation => FunctionKind::Mutation,
         Kind::Action => FunctionKind::Action,
     };
-    let order =
-        Order { kind: kind_of_function, identity, at: None, journal: None, again: false, once };
+    let (at, journal, cause) = (None, None, None);
+    let order = Order { kind: kind_of_function, identity, at, journal, again: false, cause, once };
     let mailbox = Arc::clone(mailbox);
     call(host, asked, order, move |outcome, told| {
         mailbox.put(Mail::Ran(ran, Box::new(outcome), told));
@@ -126,6 +137,7 @@ struct Order {
     at: Option<Timestamp>,
     journal: Option<Arc<str>>,
     again: bool,
+    cause: Option<Arc<Live>>,
     once: Option<RequestKey>,
 }
 
@@ -136,12 +148,14 @@ fn call(
     order: Order,
     reply: impl FnOnce(Result<Outcome, Refusal>, Told) + Send + 'static,
 ) {
-    let Order { kind, identity, at, journal, again, once } = order;
+    let Order { kind, identity, at, journal, again, cause, once } = order;
     let request_id = host.request_id();
     let told = |path: String| Told {
         request_id: Arc::clone(&request_id),
         caller: Caller::SyncWorker,
         rerun: again,
+        cause,
+        record: None,
         begun: host.stopwatch().map(|now| (now, path)),
     };
     let asked = asked.and_then(|target| {
@@ -156,7 +170,7 @@ fn call(
         Err(error) => return reply(Ok(wrong(kind, error)), told("(no call)".to_owned())),
     };
     let Target { path, args, .. } = &*target;
-    let told = told(path.identifier());
+    let mut told = told(path.identifier());
     if path.module.starts_with("_system/") {
         let result = system::run(host, &identity, path, &args.value);
         return reply(Ok(by_the_host(kind, result, host.database.snapshot().ts)), told);
@@ -172,6 +186,9 @@ fn call(
         journal,
         once,
     };
+    if kind == FunctionKind::Query {
+        told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));
+    }
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }
 

@@ -5,7 +5,7 @@
 //! Invariant: one task a client, and nobody waits for it. What it holds for a client that does not
 //! read is bounded: first no new answers are made, then nothing more is read, then it is dropped.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
@@ -29,8 +29,8 @@ use crate::convex::sync::{self, PING, Writer};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::round::{self, Running};
-use crate::session::{Close, Effect, Say, Session, Token, TokenRefused};
-use crate::subscriber::{Hub, Mail, Mailbox, Watch, answer};
+use crate::session::{Close, Effect, QueryId, Say, Session, Token, TokenRefused};
+use crate::subscriber::{Hub, Live, Mail, Mailbox, Watch, answer};
 
 /// How often the timers are looked at, and a WebSocket ping is sent.
 const BEAT: Duration = Duration::from_secs(5);
@@ -117,6 +117,8 @@ struct Connection {
     session: Session<Watch>,
     mailbox: Arc<Mailbox>,
     round: Option<Running>,
+    /// Answers that ended since the last round began.
+    causes: HashMap<QueryId, Arc<Live>>,
     /// The place in the queue for a round.
     waiting: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
     outgoing: Outgoing,
@@ -145,6 +147,7 @@ impl Connection {
             writer,
             session: Session::default(),
             round: None,
+            causes: HashMap::new(),
             waiting: None,
             outgoing: Outgoing::new(),
             heard: Instant::now(),
@@ -249,7 +252,8 @@ impl Connection {
         }
         if self.session.wants_round() {
             let round = self.session.begin(newest);
-            let mut running = Running::new(round, permit);
+            let causes = std::mem::take(&mut self.causes);
+            let mut running = Running::new(round, causes, permit);
             running.start(&self.host, &self.mailbox);
             self.round = Some(running);
         }
@@ -274,6 +278,7 @@ impl Connection {
             Mail::Ended(query, round, live) => {
                 let at = live.ended_at().expect("what is delivered has ended");
                 self.session.ended(query, round, at);
+                self.causes.insert(query, live);
             }
             Mail::Answered(answered) => {
                 let Some(round) = &mut self.round else { return };

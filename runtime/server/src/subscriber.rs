@@ -18,10 +18,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use database::commit::Database;
+use database::commit::{Database, Writer};
 use database::error::Refusal;
 use database::read_set::ReadSet;
-use database::record::{Outcome, Timestamp};
+use database::record::{CallRecord, Outcome, Timestamp};
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
@@ -50,6 +50,8 @@ pub(crate) struct Live {
     hub: Arc<Hub>,
     reads: Arc<ReadSet>,
     answer: OnceLock<Arc<Answer>>,
+    /// The call whose answer it is.
+    reader: OnceLock<Option<Writer>>,
     /// `None` if it ended before it could be watched.
     subscription: OnceLock<Option<SubscriptionId>>,
     /// The commit that ended it.
@@ -192,6 +194,7 @@ impl Live {
             hub: Arc::clone(hub),
             reads: Arc::clone(reads),
             answer: OnceLock::new(),
+            reader: OnceLock::new(),
             subscription: OnceLock::new(),
             why: OnceLock::new(),
             watchers: Mutex::default(),
@@ -221,6 +224,16 @@ impl Live {
     /// What clients are told; the same for all.
     pub(crate) fn answer(&self) -> &Arc<Answer> {
         self.answer.get().expect("the hub hands out results that have one")
+    }
+
+    /// Keeps the call whose answer it is, unless it is known already.
+    pub(crate) fn read_by(&self, record: impl FnOnce() -> Option<CallRecord>) {
+        self.reader.get_or_init(|| record().map(Writer::of));
+    }
+
+    /// The call whose answer it is; `None` where no function ran.
+    pub(crate) fn reader(&self) -> Option<&Writer> {
+        self.reader.get()?.as_ref()
     }
 
     /// The commit that ended it.

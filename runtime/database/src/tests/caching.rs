@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::CacheKey;
+use crate::cache::{Asker, CacheKey};
 use crate::record::{FunctionKind, FunctionPath, Observed, Outcome};
 use crate::snapshot::Snapshot;
 
@@ -39,7 +39,7 @@ fn key(args: &str) -> CacheKey {
         code: CodeVersion::default(),
         path: FunctionPath::parse("messages:list").unwrap(),
         args: args.into(),
-        identity: None,
+        asker: Asker::Nobody,
         journal: None,
     }
 }
@@ -110,7 +110,7 @@ fn identity_time_and_journal_narrow_a_result() {
     let ts = database.snapshot().ts;
     let mut outcome = run(&database, database.snapshot(), 3, 5);
     let with = |identity: Option<&str>, args: &str| CacheKey {
-        identity: identity.map(Into::into),
+        asker: identity.map_or(Asker::Nobody, |name| Asker::User(name.into())),
         ..key(args)
     };
     cache.insert(with(Some("ann"), "free"), &Arc::new(outcome.clone()));
@@ -120,6 +120,9 @@ fn identity_time_and_journal_narrow_a_result() {
     assert!(cache.find(&with(Some("ann"), "own"), ts, EPOCH).is_some());
     assert!(cache.find(&with(Some("bob"), "own"), ts, EPOCH).is_none());
     assert!(cache.find(&with(None, "own"), ts, EPOCH).is_none());
+    cache.insert(with(None, "nobody's"), &Arc::new(outcome.clone()));
+    assert!(cache.find(&with(None, "nobody's"), ts, EPOCH).is_some());
+    assert!(cache.find(&with(Some("ann"), "nobody's"), ts, EPOCH).is_none(), "it saw nobody");
     outcome.observed = Observed { time: true, ..Observed::default() };
     outcome.journal = Some("end".into());
     cache.insert(key("time"), &Arc::new(outcome.clone()));
@@ -153,20 +156,4 @@ fn memory_is_bounded_and_evictions_cancel() {
     assert_eq!(database.subscriptions().len(), cache.len(), "a replaced entry is cancelled");
     push(&database, Some(SCHEMA)).unwrap();
     assert!(cache.is_empty(), "new code, new results");
-}
-
-#[test]
-fn what_looked_at_nobody_is_not_for_somebody() {
-    let database = deployed();
-    let asked = |who: &str| CacheKey { identity: Some(who.into()), ..key("[{}]") };
-    let snapshot = database.snapshot();
-    let outcome = run(&database, snapshot.clone(), 0, 5);
-    let observed = Observed { identity: true, ..Observed::default() };
-    let looked = Arc::new(Outcome { observed, ..outcome.clone() });
-    assert!(database.cache().insert(asked("null"), &looked));
-    let find = |who: &str| database.cache().find(&asked(who), snapshot.ts, EPOCH).is_some();
-    assert_eq!((find("null"), find("ada")), (true, false));
-    assert!(!database.cache().insert(key("[{}]"), &looked), "for whom is not said");
-    assert!(database.cache().insert(asked("null"), &Arc::new(outcome)));
-    assert!(find("ada"), "who did not look has one answer for all");
 }

@@ -4,6 +4,8 @@
 
 use super::*;
 use crate::commit::Conflict;
+use crate::probe::Probe;
+use crate::record::{Arguments, Call, CallRecord, Caller, Expect, FunctionPath, Identity};
 use crate::transaction::GetArgs;
 
 /// Both bodies run at the same snapshot; `first` commits before `second` does.
@@ -201,4 +203,108 @@ fn a_transaction_older_than_the_history_runs_again() {
         lost.to_string(),
         format!("old began at {EPOCH}, before the oldest commit kept, {}", lost.at)
     );
+}
+
+/// A call of a function, as the log keeps it.
+fn recorded(path: &str, args: &str) -> CallRecord {
+    let path = FunctionPath::parse(path).unwrap();
+    let call = Call {
+        args: Arguments::parse(&path, args).unwrap(),
+        path,
+        expect: Expect::Any,
+        identity: Identity::Anonymous,
+        caller: Caller::HttpApi,
+        request_id: "1f".into(),
+        at: None,
+        journal: Some("a journal".into()),
+        once: None,
+    };
+    CallRecord::new(&call, &given(7))
+}
+
+#[test]
+fn a_commit_keeps_the_call_that_wrote_and_counts_its_bytes() {
+    let commit = |writer: Writer| {
+        let database = deployed();
+        let before = database.history().bytes;
+        let mut transaction = begin(&database, 1);
+        insert(5)(&mut transaction);
+        database.commit(transaction, EPOCH, writer).unwrap();
+        (database.history().bytes - before, database.history().entries[0].clone())
+    };
+    let text = "x".repeat(10_000);
+    let args = format!(r#"{{"text":"{text}","n":{{"$integer":"AQAAAAAAAAA="}}}}"#);
+    let record = recorded("shop:addCart", &args);
+    let (with, entry) = commit(Writer::of(record));
+    let (without, _) = commit(writer("addCart"));
+    assert!((10_000..11_000).contains(&(with - without)), "{with} and {without}");
+
+    let kept = entry.writer.record.as_ref().expect("the record");
+    let call = kept.call().unwrap();
+    assert_eq!(call.args.json, kept.args);
+    assert_eq!(call.path, kept.path);
+    assert_eq!(call.journal.as_deref(), Some("a journal"));
+    assert_eq!(kept.given, given(7));
+    assert_eq!(&*entry.writer.function, "shop:addCart");
+}
+
+#[test]
+fn a_cause_is_one_sentence() {
+    let cause = |reader: &str, writer: &str| {
+        let database = deployed();
+        let (mut one, mut two) = (begin(&database, 101), begin(&database, 102));
+        insert(5)(&mut one);
+        read_then_write(bound("Gte", "x", "1"), "")(&mut two);
+        database.commit(one, EPOCH + 50, Writer::new(writer, "1")).unwrap();
+        let lost = database.commit(two, EPOCH + 60, Writer::new(reader, "2")).unwrap_err();
+        lost.conflict.cause()
+    };
+    let wrote = "wrote a[x=5] inside the range it read";
+    let expected = |names: &str| format!("{names} {wrote}");
+    assert_eq!(cause("shop:getItems", "shop:addCart"), expected("getItems re-ran: addCart"));
+    assert_eq!(cause("shop:get", "cart:get"), expected("shop:get re-ran: cart:get"));
+    assert_eq!(cause("shop:buy", "shop:buy"), expected("buy re-ran: another buy"));
+    assert_eq!(cause("sync", "shop:buy"), expected("sync re-ran: buy"));
+
+    // A table that did not exist, and code that was replaced.
+    let database = deployed();
+    let mut looks = begin(&database, 1);
+    collect(&mut looks, &full_scan("t")).unwrap();
+    looks.insert("", "b", value("{}")).unwrap();
+    mutate(&database, 2, |tx| tx.insert("", "t", value("{}")));
+    let said = database.commit(looks, EPOCH, writer("looks")).unwrap_err().conflict.cause();
+    assert!(said.starts_with("looks re-ran: mutate created the table \"t\", which"), "{said}");
+    let mut old = begin(&database, 3);
+    old.insert("", "t", value("{}")).unwrap();
+    push(&database, None).unwrap();
+    let said = database.commit(old, EPOCH, writer("old")).unwrap_err().conflict.cause();
+    assert_eq!(said, "old re-ran: a push replaced the code or the schema it ran with");
+}
+
+#[test]
+fn a_probe_holds_from_the_read_and_while_the_write_stands() {
+    let database = deployed();
+    let (mut one, mut two) = (begin(&database, 101), begin(&database, 102));
+    insert(5)(&mut one);
+    read_then_write(bound("Eq", "x", "5"), "")(&mut two);
+    database.commit(one, EPOCH, writer("one")).unwrap();
+    let place = database.commit(two, EPOCH, writer("two")).unwrap_err().conflict.place.unwrap();
+
+    let before = database.snapshot_at(Timestamp(database.snapshot().ts.0 - 1)).unwrap();
+    let (read, write) = (Probe::Read(place.clone()), Probe::Write(place));
+    let mut again = database.begin(before, &given(101), false);
+    assert!(!write.holds(&again) && !read.holds(&again));
+    let savepoint = again.savepoint();
+    insert(5)(&mut again);
+    assert!(write.holds(&again) && !read.holds(&again));
+    again.rollback(savepoint);
+    assert!(!write.holds(&again), "what was taken back was not written");
+    insert(5)(&mut again);
+    assert!(!write.holds(&again), "another document, with another id");
+    let query = index_query("a.by_x", &bound("Eq", "x", "6"), "asc", "");
+    collect(&mut again, &query).unwrap();
+    assert!(!read.holds(&again));
+    let query = index_query("a.by_x", &bound("Eq", "x", "5"), "asc", "");
+    collect(&mut again, &query).unwrap();
+    assert!(read.holds(&again));
 }

@@ -79,7 +79,7 @@ fn given(call: u64) -> Given {
 }
 
 fn writer(function: &str) -> Writer {
-    Writer { function: function.into(), request_id: format!("r-{function}").into() }
+    Writer::new(function, format!("r-{function}"))
 }
 
 fn begin(database: &Database, call: u64) -> Transaction {

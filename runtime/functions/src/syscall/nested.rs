@@ -1,6 +1,5 @@
 //! `ctx.runQuery` and `ctx.runMutation` inside a transaction: a fresh context, the same
-//! transaction,
-//! a savepoint (`convex-compat.md` section 1.9).
+//! transaction, a savepoint (`convex-compat.md` section 1.9).
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -146,7 +145,7 @@ fn leave(
     execution.leave();
     execution.transaction.leave(entered.scope);
     if let Some(outer) = entered.outer {
-        execution.transaction = outer;
+        execution.end_fork(outer);
     }
     let path = &entered.target.path;
     let checked = match ran {

@@ -249,6 +249,8 @@ impl Asker {
             request_id: request_id.clone(),
             caller: Caller::HttpApi,
             rerun: false,
+            cause: None,
+            record: None,
             begun: host.stopwatch().map(|now| (now, path.identifier())),
         };
         let args = match Arguments::parse(&path, asked.args.map_or("{}", RawValue::get)) {

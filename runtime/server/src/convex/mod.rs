@@ -18,7 +18,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 /// A 200 with a JSON body.
-fn json(body: impl Into<Body>) -> Response {
+pub(crate) fn json(body: impl Into<Body>) -> Response {
     let mut response = Response::new(body.into());
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -15,7 +15,7 @@ fn insert(bench: &Bench, table: &str, document: Value) {
     let given = Given { code: CodeVersion::default(), snapshot: snapshot.ts, seed: [1; 32], now };
     let mut transaction = database.begin(snapshot, &given, false);
     transaction.insert("", table, json::decode(&document.to_string()).unwrap()).unwrap();
-    let writer = Writer { function: "test".into(), request_id: "0".into() };
+    let writer = Writer::new("test", "0");
     assert!(database.commit(transaction, now, writer).is_ok());
 }
 

@@ -3,13 +3,16 @@
 //! In: HTTP requests. Out: assertions on the responses.
 //! Invariant: the fake is as small as the seam; what it answers depends only on the call.
 
+mod auth;
 mod calls;
 mod data;
 mod operator;
 mod push;
 mod session;
 mod shutdown;
+mod signing;
 mod socket;
+mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,11 +21,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use database::commit::{Database, Options};
+use database::commit::{Conflict, Database, Options};
 use database::deployment::{
     Analysis, AnalyzedFunction, AnalyzedModule, Bundle, CodeVersion, Tier, Visibility,
 };
 use database::error::{PushError, Refusal};
+use database::probe::{Probe, Site};
 use database::record::{
     Call, FunctionError, FunctionKind, Functions, Given, LogLevel, LogLine, Observed, Outcome,
     Reply, Timestamp, Usage, World,
@@ -67,6 +71,10 @@ struct Fake {
     log_lines: Mutex<Vec<LogLine>>,
     /// Bundles that were analyzed, in order.
     analyzed: Mutex<Vec<Arc<Bundle>>>,
+    /// What made every call run again.
+    retries: Mutex<Vec<Conflict>>,
+    /// Calls whose lines were looked for.
+    located: Mutex<Vec<String>>,
     /// Replies that wait for the test.
     held: Mutex<Option<Vec<(Reply, Outcome)>>>,
 }
@@ -85,12 +93,13 @@ impl Functions for Fake {
         }
         let schema = bundle.schema.as_ref().map(|schema| Schema::from_json(&schema.source));
         let schema = schema.transpose().map_err(|e| PushError::new(e.code, e.message))?;
+        let auth = bundle.modules.iter().find(|(path, _)| path.ends_with("auth.config.js"));
         Ok(Arc::new(Analysis {
             version: CodeVersion(version.finalize().into()),
             modules,
             schema: schema.map(Arc::new),
             definition_json: None,
-            auth_json: None,
+            auth_json: auth.map(|(_, module)| module.source.to_string()),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
         }))
@@ -114,6 +123,17 @@ impl Functions for Fake {
             None => reply(Ok(outcome)),
         }
     }
+
+    fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
+        self.located.lock().unwrap().push(call.path.identifier());
+        self.database.snapshot_at(given.snapshot)?;
+        let line = match probe {
+            Probe::Read(_) => 12,
+            Probe::Write(_) => 31,
+        };
+        let (file, function) = ("convex/shop.ts".to_owned(), Some("handler".to_owned()));
+        Ok(Some(Site { file, line, column: 5, function, exact: true }))
+    }
 }
 
 impl Fake {
@@ -129,7 +149,7 @@ impl Fake {
             usage: Usage::default(),
             journal: None,
             cached: true,
-            retries: Vec::new(),
+            retries: self.retries.lock().unwrap().clone(),
             given: Given {
                 code: CodeVersion::default(),
                 snapshot: Timestamp(1),
@@ -190,6 +210,8 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         answer,
         log_lines: Mutex::default(),
         analyzed: Mutex::default(),
+        retries: Mutex::default(),
+        located: Mutex::default(),
         held: Mutex::default(),
     });
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();

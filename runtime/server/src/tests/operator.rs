@@ -36,7 +36,7 @@ async fn the_admin_key_in_its_forms() {
     assert_eq!(as_(&who, "Convex").await.failure(), (400, "InvalidHeaderFailure".into()));
     assert_eq!(as_(&who, "Basic abc").await.failure(), (400, "InvalidHeaderFailure".into()));
     let token = as_(&who, "Bearer a.b.c").await;
-    assert_eq!(token.failure(), (401, "NoAuthProvider".into()));
+    assert_eq!(token.failure(), (403, "Forbidden".into()));
 
     let call = r#"{"path":"a:who","args":{}}"#;
     let open = who.post("/api/function", call).await;

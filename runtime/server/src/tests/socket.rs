@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 
-use database::cache::CacheKey;
+use database::cache::{Asker, CacheKey};
 use database::commit::Writer;
 use database::json;
 use database::limits;
@@ -102,7 +102,7 @@ impl Shelf {
             code: CodeVersion::default(),
             path: call.path.clone(),
             args: call.args.json.clone(),
-            identity: Some(call.identity.attributes().cloned().unwrap_or_else(|| "null".into())),
+            asker: Asker::of(&call.identity),
             journal: call.journal.clone(),
         };
         if let Some(found) = self.database.cache().find(&key, ts, 0) {
@@ -161,7 +161,7 @@ fn add(
         let mut tx = database.begin(database.snapshot(), &given, false);
         tx.insert("", table, json::decode(&format!("{{\"x\":{x}}}")).unwrap()).unwrap();
         also(&mut tx);
-        let writer = Writer { function: "a:add".into(), request_id: "r".into() };
+        let writer = Writer::new("a:add", "r");
         if let Ok(committed) = database.commit(tx, world.now(), writer) {
             return committed.ts;
         }
@@ -696,6 +696,5 @@ async fn more_rounds_than_may_run_take_turns() {
     live.add("a", 1);
     for client in &mut all {
         client.until(|client| client.has.values().all(|value| *value == json!([1]))).await;
-        assert!(limits::SOCKET_UNSENT_TRANSITIONS > 0);
     }
 }

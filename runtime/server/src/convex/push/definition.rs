@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use database::deployment::{Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Visibility};
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::auth::provider::{self, Provider};
 use crate::refusal::Failure;
 
 /// `Evaluated`: everything that code generation reads.
@@ -55,36 +55,10 @@ pub(super) fn root_component(analysis: &Analysis) -> Value {
 /// `appAuth`: the providers of `auth.config.ts`.
 ///
 /// # Errors
-/// 400 `InvalidAuthConfig` naming the provider.
+/// 400 naming the provider that is wrong.
 pub(super) fn providers(analysis: &Analysis) -> Result<Vec<Value>, Failure> {
-    #[derive(Deserialize)]
-    struct Config {
-        providers: Vec<Map<String, Value>>,
-    }
-    let Some(text) = &analysis.auth_json else {
-        return Ok(Vec::new());
-    };
-    let invalid = |why: String| Failure::bad("InvalidAuthConfig", format!("auth.config.ts: {why}"));
-    let config: Config = serde_json::from_str(text).map_err(|error| {
-        invalid(format!("the default export must be {{providers: […]}}: {error}"))
-    })?;
-    let provider = |(at, provider): (usize, Map<String, Value>)| {
-        let text = |name: &str| match provider.get(name) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            _ => Err(invalid(format!("providers[{at}].{name} must be a string."))),
-        };
-        if provider.get("type").is_some_and(|kind| kind == "customJwt") {
-            return Ok(json!({
-                "type": "customJwt",
-                "applicationID": provider.get("applicationID").cloned().unwrap_or(Value::Null),
-                "issuer": text("issuer")?,
-                "jwks": text("jwks")?,
-                "algorithm": text("algorithm")?,
-            }));
-        }
-        Ok(json!({ "applicationID": text("applicationID")?, "domain": text("domain")? }))
-    };
-    config.providers.into_iter().enumerate().map(provider).collect()
+    let providers = provider::parse(analysis.auth_json.as_deref()).map_err(Failure::push)?;
+    Ok(providers.iter().map(Provider::json).collect())
 }
 
 /// Crons by name, in any order the author wrote them.
