@@ -161,7 +161,7 @@ fn add(
         let mut tx = database.begin(database.snapshot(), &given, false);
         tx.insert("", table, json::decode(&format!("{{\"x\":{x}}}")).unwrap()).unwrap();
         also(&mut tx);
-        let writer = Writer { function: "a:add".into(), request_id: "r".into() };
+        let writer = Writer::new("a:add", "r");
         if let Ok(committed) = database.commit(tx, world.now(), writer) {
             return committed.ts;
         }
