@@ -139,6 +139,13 @@ impl Hub {
         lock(&self.live).len()
     }
 
+    /// How often any session waits for any result's end.
+    #[cfg(test)]
+    pub(crate) fn watches(&self) -> usize {
+        let live: Vec<_> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        live.iter().map(|live| lock(&live.watchers).by_place.len()).sum()
+    }
+
     /// The result with these reads, which holds at `at`: one for all sessions that get it.
     pub(crate) fn result(
         self: &Arc<Self>,
