@@ -26,8 +26,9 @@ Examples:
   concave run shop:getItems            from another terminal, in the app's folder
   npx convex run shop:getItems         the same with the npm package's own command line
 
-The host's address and admin key are written to .env.local in the app's folder. Data lives in
-memory and is gone when you stop it with Ctrl-C.")]
+The host's address and admin key are written to .env.local in the app's folder, the address also
+under the name that the app's page reads (VITE_CONVEX_URL, NEXT_PUBLIC_CONVEX_URL, …). Data lives
+in memory and is gone when you stop it with Ctrl-C.")]
 pub struct Arguments {
     /// The app: a folder with package.json, or its convex/ folder
     #[arg(default_value = ".")]
@@ -95,7 +96,12 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     })
     .await?;
     let address = host.address.clone();
-    environment::write(&root, &address.url, &address.admin_key)
+    let reach = environment::Reach {
+        url: &address.url,
+        site_url: &host.site_url,
+        admin_key: &address.admin_key,
+    };
+    environment::write(&root, reach)
         .map_err(|cause| DevError::Environment { folder: root.clone(), cause })?;
     let client = Client::new(address)?;
     terminal::news(format!("concave dev {} at {}", arguments.dir.display(), client.url()));

@@ -83,7 +83,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("convex");
         std::fs::create_dir(&inner).unwrap();
-        environment::write(folder.path(), "http://127.0.0.1:1", "file").unwrap();
+        let host = environment::Reach {
+            url: "http://127.0.0.1:1",
+            site_url: "http://127.0.0.1:2",
+            admin_key: "file",
+        };
+        environment::write(folder.path(), host).unwrap();
 
         let found = Target::default().resolve(&inner).unwrap();
         assert_eq!(found, Address { url: "http://127.0.0.1:1".into(), admin_key: "file".into() });

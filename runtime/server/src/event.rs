@@ -64,7 +64,7 @@ pub(crate) struct Told {
     /// The answer that a commit ended, where that made it run again.
     pub(crate) cause: Option<Arc<Live>>,
     /// What it takes to run a followed query again.
-    pub(crate) record: Option<CallRecord>,
+    pub(crate) record: Option<Box<CallRecord>>,
     /// When it began and its path; only where somebody will be told.
     pub(crate) begun: Option<(u64, String)>,
 }

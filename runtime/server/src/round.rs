@@ -99,9 +99,8 @@ impl Running {
         } else {
             let hub = &host.sockets.hub;
             let live = hub.result(&outcome.reads, self.at, || answer(&outcome, request_id));
-            live.read_by(|| {
-                record.map(|record| CallRecord { given: outcome.given.clone(), ..record })
-            });
+            let given = outcome.given.clone();
+            live.read_by(|| record.map(|record| CallRecord { given, ..*record }));
             (Arc::clone(live.answer()), Some(live.watch(mailbox, query, round)))
         };
         self.answers.push((query, Answered { answer, looked_at_identity, watch }));
@@ -188,7 +187,7 @@ fn call(
         once,
     };
     if kind == FunctionKind::Query {
-        told.record = Some(CallRecord::new(&call, &Given::default()));
+        told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));
     }
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }

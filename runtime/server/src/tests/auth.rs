@@ -277,12 +277,20 @@ async fn a_signature_cannot_be_argued_away() {
     let swapped = format!("{head}.{}.{signature}", swapped.split('.').nth(1).unwrap());
     let unsigned = format!("{}.", good.rsplit_once('.').unwrap().0);
     let embedded = json!({ "alg": "RS256", "kid": "r", "jwk": thief.jwk() });
-    let forged = [swapped, unsigned, thief.token(&claims), thief.signed(&embedded, &claims)];
+    let garbled = format!("{unsigned}*");
+    let forged =
+        [swapped, unsigned, garbled, thief.token(&claims), thief.signed(&embedded, &claims)];
     for token in forged {
         let (status, code, text) = refusal(&bench, &token).await;
         assert_eq!((status, &*code), (401, "Unauthenticated"), "{text}");
         assert!(text.contains("signature is wrong"), "{text}");
     }
+
+    // A key verifies its own kind of signature and no other.
+    let confused = thief.signed(&json!({ "alg": "EdDSA", "kid": "r" }), &claims);
+    let (_, code, text) = refusal(&bench, &confused).await;
+    assert_eq!(code, "InvalidAuthHeader");
+    assert!(text.contains("no key with the token's kid \"r\" and alg EdDSA"), "{text}");
 
     // An elliptic key of the same set does not make the algorithm acceptable.
     let ec = Signer::ec("e");
