@@ -89,7 +89,7 @@ pub(crate) enum Mail {
     /// A query of a round was answered.
     Answered(Box<QueryAnswer>),
     /// A mutation or an action came to its end.
-    Ran(Ran, Box<Result<Outcome, Refusal>>, Told),
+    Ran(Ran, Box<(Result<Outcome, Refusal>, Told)>),
     /// A token was verified, or not.
     Verified(Box<Result<Authenticated, TokenRefused>>),
 }
