@@ -291,7 +291,8 @@ impl Connection {
                     Err(refusal) => self.session.close(Close::refused(&refusal)),
                 }
             }
-            Mail::Ran(ran, outcome, told) => {
+            Mail::Ran(ran, ended) => {
+                let (outcome, told) = *ended;
                 let request_id = Arc::clone(&told.request_id);
                 told.tell(&self.host, &outcome);
                 let result =
