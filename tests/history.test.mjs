@@ -174,6 +174,10 @@ class Actor {
   async stop() {
     this.calm = true;
     await until(() => this.client.connectionState().isWebSocketConnected, `${this.name} is back`);
+    await this.close();
+  }
+
+  async close() {
     this.forget();
     await this.client.close();
     this.proxy.close();
@@ -187,6 +191,8 @@ test(`${OPERATIONS} operations of ${CLIENTS} clients, HISTORY_SEED=${SEED}`, asy
   const history = new History();
   const actors = Array.from({ length: CLIENTS }, (_, n) =>
     new Actor(history, `c${n}`, SEED * CLIENTS + n, host.url));
+  // Where one of them fails, the others must not keep the runner waiting.
+  after(() => Promise.all(actors.map((actor) => actor.close())));
   await Promise.all(actors.map(async (actor) => {
     await actor.start();
     while (history.begun < OPERATIONS) await actor.act();
