@@ -64,6 +64,10 @@ rust() {
 
 node_tests() {
   check "build" cargo build --quiet
+  # Not part of the workspace: only tests/foreign.test.mjs runs it.
+  local client=tests/rust-client/Cargo.toml
+  check "format of the Rust client" cargo fmt --check --manifest-path "$client"
+  check "build of the Rust client" cargo build --quiet --locked --manifest-path "$client"
   count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
     node --test --test-reporter=spec tests/*.test.mjs
   check "bundler example" cargo build --quiet -p bundler --example bundle

@@ -133,7 +133,8 @@ async function open(tab, url) {
       if (thrown.length > 0) throw thrown[0];
       if (Date.now() - since > PATIENCE_MS) {
         const all = await tab.$eval("body", (body) => body.innerText);
-        throw new Error(`${selector} shows ${JSON.stringify(seen)}; ${passes}\n${all}`);
+        const wish = passes.wish ?? passes;
+        throw new Error(`${selector} shows ${JSON.stringify(seen)}, not ${wish}:\n${all}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }

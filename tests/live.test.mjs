@@ -86,7 +86,8 @@ test("errors of functions arrive as errors", async () => {
     assert.equal(thrown.data.code, "InvalidChannelName");
     return true;
   });
-  await assert.rejects(client.action(api.channels.list, {}), /as Action, but it is defined as Query/);
+  const wrongKind = /as Action, but it is defined as Query/;
+  await assert.rejects(client.action(api.channels.list, {}), wrongKind);
   await client.close();
 });
 

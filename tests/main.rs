@@ -11,6 +11,7 @@ mod determinism;
 mod functions;
 mod isolation;
 mod limits;
+mod live;
 mod path;
 mod push;
 mod tidy;

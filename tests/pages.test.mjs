@@ -48,8 +48,14 @@ function named() {
   return folder;
 }
 
-const includes = (text) => (seen) => seen.some((each) => each.includes(text));
-const equals = (...expected) => (seen) => JSON.stringify(seen) === JSON.stringify(expected);
+/** Checks of what a window shows, which can say what they wait for. */
+const includes = (text) =>
+  wanted(`${text} in it`, (seen) => seen.some((each) => each.includes(text)));
+const equals = (...texts) => {
+  const all = JSON.stringify(texts);
+  return wanted(all, (seen) => JSON.stringify(seen) === all);
+};
+const wanted = (wish, passes) => Object.assign(passes, { wish });
 const MESSAGES = ".messages li:not(.edge) span";
 
 async function enters(window, name) {

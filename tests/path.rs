@@ -91,7 +91,8 @@ async fn follow(deployed: &Deployed, events: &Mutex<Vec<Event>>, address: &str) 
     let (mut socket, _) = tokio_tungstenite::connect_async(url).await.unwrap();
     let session = "00000000-0000-4000-8000-000000000001";
     let connect = format!(
-        r#"{{"type":"Connect","sessionId":"{session}","connectionCount":0,"lastCloseReason":null,"clientTs":0}}"#
+        r#"{{"type":"Connect","sessionId":"{session}","connectionCount":0,
+             "lastCloseReason":null,"clientTs":0}}"#
     );
     say(&mut socket, &connect).await;
     let follow = r#"{"type":"ModifyQuerySet","baseVersion":0,"newVersion":1,"modifications":[

@@ -1,8 +1,8 @@
 //! Why a call ran again: the line of TypeScript that read, the line that wrote, and the sentence.
 //!
 //! In: a shop in TypeScript against `convex/server`, bundled with source maps. Out: places found by
-//! running recorded calls again. Invariant: each place is the exact call in the author's text, found
-//! here by searching for it, never a line of a package.
+//! running recorded calls again. Invariant: each place is the exact call in the author's text,
+//! found here by searching for it, never a line of a package.
 
 use std::fs;
 use std::sync::Arc;

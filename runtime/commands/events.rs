@@ -232,7 +232,8 @@ mod tests {
         };
         let expected = [
             "mutation shop:addCart 1.2 ms ran again after a conflict",
-            "         addCart re-ran: another addCart wrote items[_id=\"k\"] inside the range it read",
+            "         addCart re-ran: another addCart wrote items[_id=\"k\"] inside the range \
+             it read",
         ];
         assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
     }

@@ -1,7 +1,7 @@
 //! `concave why`: why queries re-ran and mutations ran again on a running host.
 //!
-//! In: how many causes. Out: per cause one sentence, and the lines of TypeScript that read and wrote.
-//! Invariant: text and JSON say the same; what is not known is said to be unknown.
+//! In: how many causes. Out: per cause one sentence, and the lines of TypeScript that read and
+//! wrote. Invariant: text and JSON say the same; what is not known is said to be unknown.
 
 use std::env;
 

@@ -1,8 +1,8 @@
 //! The host: the `functions` crate's implementation of [`Functions`].
 //!
 //! In: pushes and calls from the server. Out: analyses and outcomes. Invariant: a cached answer is
-//! the one a fresh execution at its timestamp would give; equal queries run once, as long as nothing
-//! that they read is written between their snapshots.
+//! the one a fresh execution at its timestamp would give; equal queries run once, as long as
+//! nothing that they read is written between their snapshots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};

@@ -1,7 +1,7 @@
 //! What a session has running: the queries of a round, and its mutations and actions.
 //!
-//! In: questions and jobs of a session. Out: calls to functions, whose answers go into the session's
-//! mailbox; a round's answers when all are there.
+//! In: questions and jobs of a session. Out: calls to functions, whose answers go into the
+//! session's mailbox; a round's answers when all are there.
 //! Invariant: a round has a bounded number of calls in flight, and all of them read at its
 //! timestamp.
 

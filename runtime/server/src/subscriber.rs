@@ -10,9 +10,9 @@
 //!            Hub.ended ─▶ deliver: up to a visible timestamp ─▶ mailboxes ─▶ sessions wake up
 //! ```
 //! In: outcomes of queries, commits. Out: in each session's mailbox, which answers ended when.
-//! Invariant: whoever takes a timestamp T from the newest snapshot and then delivers, knows of every
-//! answer that a commit at or before T ended. A commit pays for the results that it touches, not
-//! for the sessions that have them, and nobody pays for what it does not touch.
+//! Invariant: whoever takes a timestamp T from the newest snapshot and then delivers, knows of
+//! every answer that a commit at or before T ended. A commit pays for the results that it touches,
+//! not for the sessions that have them, and nobody pays for what it does not touch.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

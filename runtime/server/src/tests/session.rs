@@ -1,8 +1,8 @@
 //! The session without a socket: transcripts of the protocol, and random clients against a model.
 //!
 //! In: frames, and what a host would do between them. Out: the frames of the session.
-//! Invariant: the model is the rule itself: what a client has after a Transition is what its queries
-//! give at the Transition's timestamp, asked by whoever it was at that identity version.
+//! Invariant: the model is the rule itself: what a client has after a Transition is what its
+//! queries give at the Transition's timestamp, asked by whoever it was at that identity version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
@@ -160,9 +160,8 @@ fn the_transcript_of_the_reference() {
     assert!(script.begin().is_empty(), "no query looked at who asks");
     script.finish(&[]);
     let t = |a: &str, b: &str, m: &str| {
-        format!(
-            r#"{{"type":"Transition","startVersion":{{{a}}},"endVersion":{{{b}}},"modifications":[{m}]}}"#
-        )
+        let start = format!(r#"{{"type":"Transition","startVersion":{{{a}}},"#);
+        format!(r#"{start}"endVersion":{{{b}}},"modifications":[{m}]}}"#)
     };
     let v = |set, who, ts| format!(r#""querySet":{set},"identity":{who},"ts":T{ts}"#);
     let updated = |value: &str| {

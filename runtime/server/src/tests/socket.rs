@@ -507,7 +507,8 @@ async fn a_reader_that_sleeps_gets_the_newest_when_it_wakes() {
     let runs = live.runs();
     assert!(runs < 60 + 40, "nothing is made for who takes nothing: {runs} runs");
     slow.until(|client| client.has[&0].as_str().unwrap().starts_with("60x")).await;
-    assert!(live.runs() - runs <= 3, "what it missed came in one");
+    let late = (live.runs() - runs) as u64;
+    assert!(late <= 1 + limits::SOCKET_UNSENT_TRANSITIONS, "{late}: what it missed came in one");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,8 +1,8 @@
 //! A client's frame → what it says (`convex-compat.md` section 5.2).
 //!
 //! In: text. Out: [`Said`], or a sentence for the FatalError.
-//! Invariant: a frame is parsed once. A path or an argument that is wrong is the failure of that one
-//! call; everything else that is wrong is the client's end.
+//! Invariant: a frame is parsed once. A path or an argument that is wrong is the failure of that
+//! one call; everything else that is wrong is the client's end.
 
 use std::sync::Arc;
 

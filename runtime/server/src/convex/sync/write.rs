@@ -1,6 +1,6 @@
 //! What a session has to say → frames (`convex-compat.md` section 5.3).
 //!
-//! In: [`Say`]. Out: text frames; several, where a Transition is so large that it travels in chunks.
+//! In: [`Say`]. Out: text frames; several, where a Transition is so large that it needs chunks.
 //! Invariant: `errorData` is there only for a ConvexError; an answer's text is written once for all
 //! the clients that get it, and copied into each one's frame.
 
@@ -214,7 +214,14 @@ mod tests {
     #[test]
     fn a_transition() {
         let frames = Writer::default().frames(&transition("[1]".into()), 42);
-        let expected = r#"{"type":"Transition","startVersion":{"querySet":0,"identity":0,"ts":"AAAAAAAAAAA="},"endVersion":{"querySet":1,"identity":2,"ts":"AAAqNv6clxc="},"modifications":[{"type":"QueryUpdated","queryId":7,"value":[1],"logLines":[],"journal":"\"end\""},{"type":"QueryRemoved","queryId":3}],"clientClockSkew":-1.5,"serverTs":42}"#;
+        let expected = concat!(
+            r#"{"type":"Transition","#,
+            r#""startVersion":{"querySet":0,"identity":0,"ts":"AAAAAAAAAAA="},"#,
+            r#""endVersion":{"querySet":1,"identity":2,"ts":"AAAqNv6clxc="},"modifications":["#,
+            r#"{"type":"QueryUpdated","queryId":7,"value":[1],"logLines":[],"#,
+            r#""journal":"\"end\""},{"type":"QueryRemoved","queryId":3}],"#,
+            r#""clientClockSkew":-1.5,"serverTs":42}"#,
+        );
         assert_eq!(frames, [expected]);
     }
 
@@ -245,17 +252,26 @@ mod tests {
     fn responses_and_errors() {
         let writer = Writer::default();
         let say = Say::Response(Kind::Mutation, 4, answer(Ok("null".into())), Timestamp(0));
-        let expected = r#"{"type":"MutationResponse","requestId":4,"success":true,"result":null,"logLines":[],"ts":"AAAAAAAAAAA="}"#;
+        let expected = concat!(
+            r#"{"type":"MutationResponse","requestId":4,"success":true,"#,
+            r#""result":null,"logLines":[],"ts":"AAAAAAAAAAA="}"#,
+        );
         assert_eq!(writer.frames(&say, 0), [expected]);
         let error = |data: Option<&str>| {
             answer(Err(FunctionError { message: "no".into(), data: data.map(Into::into) }))
         };
         let say = Say::Response(Kind::Mutation, 4, error(None), Timestamp(5));
-        let expected = r#"{"type":"MutationResponse","requestId":4,"success":false,"result":"[Request ID: ff] Server Error\nno","logLines":[],"ts":null}"#;
+        let expected = concat!(
+            r#"{"type":"MutationResponse","requestId":4,"success":false,"#,
+            r#""result":"[Request ID: ff] Server Error\nno","logLines":[],"ts":null}"#,
+        );
         assert_eq!(writer.frames(&say, 0), [expected]);
         let say = Say::Response(Kind::Action, 4, error(Some("{\"a\":1}")), Timestamp(5));
         let redacting = Writer { redact: true, ..writer };
-        let expected = r#"{"type":"ActionResponse","requestId":4,"success":false,"result":"[Request ID: ff] Server Error","logLines":[],"errorData":{"a":1}}"#;
+        let expected = concat!(
+            r#"{"type":"ActionResponse","requestId":4,"success":false,"#,
+            r#""result":"[Request ID: ff] Server Error","logLines":[],"errorData":{"a":1}}"#,
+        );
         assert_eq!(redacting.frames(&say, 0), [expected]);
         let say = Say::AuthError { error: "old".into(), base: 1, attempted: false };
         let expected =
