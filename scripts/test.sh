@@ -77,6 +77,10 @@ node_tests() {
   for example in examples/*/; do
     check "types of $example" node "$example/node_modules/typescript/bin/tsc" \
       --noEmit -p "$example/convex"
+    if [ -d "$example/src" ]; then
+      check "types of ${example}src" node "$example/node_modules/typescript/bin/tsc" \
+        --noEmit -p "$example"
+    fi
   done
 }
 

@@ -2,11 +2,13 @@
 //
 // In: an example's folder, a host, what to type. Out: what the windows show. Invariant: every page
 // is the one that Vite builds; what a page throws fails the test; nothing outlives the test.
+import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { stripVTControlCharacters } from "node:util";
 import puppeteer from "puppeteer-core";
 import { ROOT } from "./host.mjs";
 
@@ -30,7 +32,9 @@ function chromium() {
 
 const folders = new Set();
 const browsers = new Set();
+const servers = new Set();
 process.on("exit", () => {
+  servers.forEach((stop) => stop());
   browsers.forEach((browser) => browser.process()?.kill("SIGKILL"));
   folders.forEach((folder) => rmSync(folder, { recursive: true, force: true }));
 });
@@ -57,6 +61,33 @@ export async function page(example, host) {
   const preview = { host: "127.0.0.1", port: 0 };
   const server = await vite.preview({ ...settings, build: { outDir }, preview });
   return { url: server.resolvedUrls.local[0], close: () => server.close() };
+}
+
+/** Serves an example's page as its README says, from a folder that `concave dev` runs in. */
+export async function developed(folder, command) {
+  // A process group of its own: npm starts Vite, and both must end.
+  const child = spawn(command, { cwd: folder, shell: true, detached: true });
+  const stop = () => {
+    servers.delete(stop);
+    process.kill(-child.pid, "SIGTERM");
+    return ended;
+  };
+  servers.add(stop);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text) => (output += text));
+  }
+  const ended = new Promise((resolve) => child.on("exit", resolve)).then((code) => ({ code }));
+  for (const since = Date.now(); ; ) {
+    const address = stripVTControlCharacters(output).match(/http:\/\/127\.0\.0\.1:\d+\//);
+    if (address) return { url: address[0], close: stop };
+    const tick = new Promise((resolve) => setTimeout(resolve, 20));
+    const end = await Promise.race([ended, tick]);
+    if (end) servers.delete(stop);
+    if (end || Date.now() - since > PATIENCE_MS) {
+      throw new Error(`${command} serves nothing (exit code ${end?.code}):\n${output}`);
+    }
+  }
 }
 
 /** Starts Chromium with a profile of its own. */
@@ -102,7 +133,8 @@ async function open(tab, url) {
       if (thrown.length > 0) throw thrown[0];
       if (Date.now() - since > PATIENCE_MS) {
         const all = await tab.$eval("body", (body) => body.innerText);
-        throw new Error(`${selector} shows ${JSON.stringify(seen)}; ${passes}\n${all}`);
+        const wish = passes.wish ?? passes;
+        throw new Error(`${selector} shows ${JSON.stringify(seen)}, not ${wish}:\n${all}`);
       }
       await new Promise((resolve) => setTimeout(resolve, 20));
     }

@@ -3,10 +3,14 @@
 // In: examples/chat and examples/swaghaus, built with Vite; npm's unmodified React client.
 // Out: checks of what people see. Invariant: no window is ever loaded twice.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
 import { after, before, test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
-import { browser, page } from "./browser.mjs";
-import { KEY, ROOT, concave, pointedAt, serve, start } from "./host.mjs";
+import { browser, developed, page } from "./browser.mjs";
+import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
 
 let chromium;
 const ends = [];
@@ -23,7 +27,8 @@ async function windows(example, people) {
   const host = await serve("--push", `${ROOT}examples/${example}`);
   const served = await page(example, host);
   ends.push(() => served.close(), () => host.stop());
-  const opened = await Promise.all(Array.from({ length: people }, () => chromium.window(served.url)));
+  const entering = Array.from({ length: people }, () => chromium.window(served.url));
+  const opened = await Promise.all(entering);
   return { host, opened };
 }
 
@@ -35,8 +40,22 @@ function unharmed(...opened) {
   }
 }
 
-const includes = (text) => (seen) => seen.some((each) => each.includes(text));
-const equals = (...expected) => (seen) => JSON.stringify(seen) === JSON.stringify(expected);
+/** A folder with nothing but `concave` in it, for a PATH. */
+function named() {
+  const folder = mkdtempSync(join(tmpdir(), "concave-path-"));
+  ends.push(() => rmSync(folder, { recursive: true, force: true }));
+  symlinkSync(CONCAVE, join(folder, "concave"));
+  return folder;
+}
+
+/** Checks of what a window shows, which can say what they wait for. */
+const includes = (text) =>
+  wanted(`${text} in it`, (seen) => seen.some((each) => each.includes(text)));
+const equals = (...texts) => {
+  const all = JSON.stringify(texts);
+  return wanted(all, (seen) => JSON.stringify(seen) === all);
+};
+const wanted = (wish, passes) => Object.assign(passes, { wish });
 const MESSAGES = ".messages li:not(.edge) span";
 
 async function enters(window, name) {
@@ -153,7 +172,7 @@ test("swaghaus: what one puts into the cart leaves the other's shelf", async () 
   await bob.clicks('[data-item="Mug"] button');
   await Promise.all([ada, bob].map((each) => each.shows(stock("Mug"), equals("29"))));
 
-  // The page shows both changes before the host has answered, and the last piece goes once.
+  // The page shows both changes before the host has answered.
   host.child.kill("SIGSTOP");
   await ada.clicks('[data-item="Mug"] button');
   await ada.shows(stock("Mug"), equals("28"));
@@ -177,7 +196,8 @@ test("swaghaus: two windows want the last piece; one gets it, the other is told"
   }
   host.child.kill("SIGCONT");
   const told = ([text]) => text === "SoldOut (name: Pin)";
-  const loser = await Promise.any(opened.map((each) => each.shows(".failed", told).then(() => each)));
+  const failing = opened.map((window) => window.shows(".failed", told).then(() => window));
+  const loser = await Promise.any(failing);
   await loser.shows(".cart", includes("Nothing in it yet."));
   const winner = opened.find((window) => window !== loser);
   await winner.shows(".cart li", includes("1 × Pin"));
@@ -200,3 +220,29 @@ test("swaghaus: a host that goes away is missed, and found again", async () => {
   await window.shows(stock("Cap"), equals("12"));
   unharmed(window);
 });
+
+for (const example of ["chat", "swaghaus"]) {
+  test(`${example}: the commands of its README run, in their order`, async () => {
+    const folder = copy(example);
+    const readme = readFileSync(join(folder, "README.md"), "utf8");
+    const lines = [...readme.matchAll(/^ {4}(\S.*?)(?: {2,}.*)?$/gm)].map(([, command]) => command);
+    assert.deepEqual(lines.splice(0, 2), ["concave dev", "npm run page"]);
+    assert.ok(lines.length >= 3);
+    const host = await start(["dev", folder, "--port", "0", "--site-port", "0"]);
+    ends.push(() => host.stop());
+    await host.says(/push +pushed/);
+    const served = await developed(folder, "npm run page");
+    ends.push(() => served.close());
+    const window = await chromium.window(served.url);
+    await window.shows("h1", equals(example));
+    // The host has a port of its own, so it is .env.local that told the page.
+    await window.shows(".connection", equals());
+    const env = { ...process.env, PATH: named() + delimiter + process.env.PATH };
+    for (const command of lines) {
+      const ended = spawnSync(command, { cwd: folder, shell: true, encoding: "utf8", env });
+      assert.equal(ended.status, 0, `${command}\n${ended.stdout}${ended.stderr}`);
+    }
+    if (example === "swaghaus") await window.shows(stock("Mug"), equals("30"));
+    assert.deepEqual(window.thrown, []);
+  });
+}
