@@ -213,9 +213,14 @@ test("swaghaus: a host that goes away is missed, and found again", async () => {
   await window.shows(".connection", includes("Reconnecting"));
   const ports = ["--port", new URL(host.url).port, "--site-port", "0", "--admin-key", KEY];
   const folder = `${ROOT}examples/swaghaus`;
-  const again = await start(["serve", "--in-memory", ...ports, "--push", folder]);
+  const again = await start(["serve", "--in-memory", ...ports]);
   ends.push(() => again.stop());
   await window.shows(".connection", equals());
+  // It has no functions yet: that is said, and gone once it has them.
+  await window.shows(".problem", includes("Nothing is deployed yet"));
+  const pushed = concave(["push", folder], { env: pointedAt(again) });
+  assert.equal(pushed.status, 0, pushed.stderr);
+  await window.shows("main", includes("The shelf is empty."));
   concave(["run", "stock:refill"], { env: pointedAt(again) });
   await window.shows(stock("Cap"), equals("12"));
   unharmed(window);
