@@ -94,6 +94,26 @@ test("a response comes before a transition at or past its timestamp", async () =
   peer.socket.close();
 });
 
+test("what a mutation changes is not shown before its response", async () => {
+  // Else an optimistic update would be shown on top of the result that replaces it.
+  const peer = await raw();
+  const list = "raw-first";
+  peer.say(connect(), change(0, 1, add(0, "notes:count", [{ list }])));
+  const call = { type: "Mutation", udfPath: "notes:add", args: [{ list, body: "a" }] };
+  for (let requestId = 0; requestId < 200; requestId++) {
+    peer.say({ ...call, requestId });
+    await peer.hears("MutationResponse", requestId + 1);
+  }
+  const shown = (message) => message.modifications?.at(-1)?.value ?? 0;
+  await until(() => peer.heard.some((message) => shown(message) === 200));
+  let answered = 0;
+  for (const message of peer.heard) {
+    if (message.type === "MutationResponse") answered++;
+    assert.ok(shown(message) <= answered, `${shown(message)} shown after ${answered} answers`);
+  }
+  peer.socket.close();
+});
+
 test("a repeated request is answered with the first result, also over a new socket", async () => {
   const [first, second] = [await raw(), await raw()];
   const hello = connect();

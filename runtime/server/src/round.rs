@@ -126,7 +126,7 @@ pub(crate) fn start(host: &Arc<Host>, mailbox: &Arc<Mailbox>, job: Job) {
     let order = Order { kind: kind_of_function, identity, at, journal, again: false, cause, once };
     let mailbox = Arc::clone(mailbox);
     call(host, asked, order, move |outcome, told| {
-        mailbox.put(Mail::Ran(ran, Box::new(outcome), told));
+        mailbox.put(Mail::Ran(ran, Box::new((outcome, told))));
     });
 }
 

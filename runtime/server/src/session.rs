@@ -311,6 +311,8 @@ pub(crate) struct Session<W> {
     rounds: u64,
     mutations: VecDeque<Job>,
     mutating: bool,
+    /// Of the mutation that runs.
+    running: Option<RequestKey>,
     acting: u64,
     /// Arguments of the mutations and actions that run or wait, bytes.
     job_bytes: u64,
@@ -369,6 +371,7 @@ impl<W> Default for Session<W> {
             rounds: 0,
             mutations: VecDeque::new(),
             mutating: false,
+            running: None,
             acting: 0,
             job_bytes: 0,
             query_bytes: 0,
@@ -397,6 +400,11 @@ impl<W> Session<W> {
     /// Whether the connection is to be closed.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// The request of the mutation that runs: a snapshot tells by it whether it committed.
+    pub(crate) fn running(&self) -> Option<RequestKey> {
+        self.running
     }
 
     /// Whether nothing that the client waits for is being done.
@@ -480,7 +488,10 @@ impl<W> Session<W> {
     ) {
         self.job_bytes -= bytes;
         match kind {
-            Kind::Mutation => assert!(std::mem::take(&mut self.mutating), "one at a time"),
+            Kind::Mutation => {
+                assert!(std::mem::take(&mut self.mutating), "one at a time");
+                self.running = None;
+            }
             Kind::Action => self.acting -= 1,
         }
         if self.closed {
@@ -738,6 +749,7 @@ impl<W> Session<W> {
         }
         if let Some(job) = self.mutations.pop_front() {
             self.mutating = true;
+            self.running = job.once;
             self.effects.push_back(Effect::Run(job));
         }
     }

@@ -267,6 +267,12 @@ impl Connection {
             return true;
         }
         round.start(&self.host, &self.mailbox);
+        // What a mutation changed is not shown before its answer, which is on its way where it has
+        // committed: else the client would show its optimistic update on top of the real one.
+        let snapshot = self.host.database.snapshot();
+        if self.session.running().is_some_and(|request| snapshot.answered(request).is_some()) {
+            return false;
+        }
         let Some(answers) = round.finished() else { return false };
         self.round = None;
         self.session.finish(answers);
@@ -291,7 +297,8 @@ impl Connection {
                     Err(refusal) => self.session.close(Close::refused(&refusal)),
                 }
             }
-            Mail::Ran(ran, outcome, told) => {
+            Mail::Ran(ran, ended) => {
+                let (outcome, told) = *ended;
                 let request_id = Arc::clone(&told.request_id);
                 told.tell(&self.host, &outcome);
                 let result =

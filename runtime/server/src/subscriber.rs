@@ -89,7 +89,7 @@ pub(crate) enum Mail {
     /// A query of a round was answered.
     Answered(Box<QueryAnswer>),
     /// A mutation or an action came to its end.
-    Ran(Ran, Box<Result<Outcome, Refusal>>, Told),
+    Ran(Ran, Box<(Result<Outcome, Refusal>, Told)>),
     /// A token was verified, or not.
     Verified(Box<Result<Authenticated, TokenRefused>>),
 }
@@ -137,6 +137,13 @@ impl Hub {
     #[cfg(test)]
     pub(crate) fn results(&self) -> usize {
         lock(&self.live).len()
+    }
+
+    /// How often any session waits for any result's end.
+    #[cfg(test)]
+    pub(crate) fn watches(&self) -> usize {
+        let live: Vec<_> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        live.iter().map(|live| lock(&live.watchers).by_place.len()).sum()
     }
 
     /// The result with these reads, which holds at `at`: one for all sessions that get it.

@@ -210,7 +210,7 @@ struct Asker {
 /// A call under way, or its answer where none was needed.
 enum Started {
     Answered(Vec<u8>),
-    Running(Running),
+    Running(Box<Running>),
 }
 
 struct Running {
@@ -281,7 +281,7 @@ impl Asker {
         };
         // A client that left no longer waits at the other end; its answer goes nowhere.
         host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));
-        Ok(Started::Running(Running { outcome, format, request_id, told }))
+        Ok(Started::Running(Box::new(Running { outcome, format, request_id, told })))
     }
 }
 
@@ -289,7 +289,7 @@ impl Asker {
 async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
     let Running { outcome, format, request_id, told } = match started {
         Started::Answered(body) => return Ok(body),
-        Started::Running(running) => running,
+        Started::Running(running) => *running,
     };
     let outcome = outcome.await.unwrap_or_else(|_| {
         Err(Refusal::Broken("the call was dropped without an answer".to_owned()))

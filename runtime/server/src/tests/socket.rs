@@ -414,6 +414,11 @@ async fn equal_queries_of_many_clients_run_once_and_leave_nothing() {
         }
         assert_eq!(live.runs() as u64, 1 + x);
     }
+    assert_eq!(live.host.sockets.hub.watches(), 50);
+    clients.truncate(1);
+    while live.host.sockets.hub.watches() > 1 {
+        tokio::task::yield_now().await;
+    }
     drop(clients);
     while live.host.sockets.hub.results() > 0 {
         tokio::task::yield_now().await;
@@ -524,7 +529,8 @@ async fn a_reader_that_never_reads_is_dropped() {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let waited = began.elapsed().as_millis() as u64;
-    assert!((limits::SOCKET_STALL_MS..3 * limits::SOCKET_STALL_MS).contains(&waited), "{waited}");
+    let patience = limits::SOCKET_STALL_MS..limits::SOCKET_SILENCE_MS;
+    assert!(patience.contains(&waited), "{waited}");
 }
 
 #[tokio::test]
