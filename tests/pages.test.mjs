@@ -4,7 +4,15 @@
 // Out: checks of what people see. Invariant: no window is ever loaded twice.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { after, before, test } from "node:test";
@@ -38,6 +46,19 @@ function unharmed(...opened) {
     assert.deepEqual(window.thrown, []);
     assert.equal(window.loads.length, 1, "the page was loaded again");
   }
+}
+
+/** A copy whose node_modules is its own folder: Vite keeps there what it made of the packages. */
+function copyForVite(example) {
+  const folder = copy(example);
+  const modules = join(folder, "node_modules");
+  const packages = realpathSync(modules);
+  rmSync(modules);
+  mkdirSync(modules);
+  for (const name of readdirSync(packages).filter((name) => !name.startsWith(".vite"))) {
+    symlinkSync(join(packages, name), join(modules, name));
+  }
+  return folder;
 }
 
 /** A folder with nothing but `concave` in it, for a PATH. */
@@ -213,9 +234,14 @@ test("swaghaus: a host that goes away is missed, and found again", async () => {
   await window.shows(".connection", includes("Reconnecting"));
   const ports = ["--port", new URL(host.url).port, "--site-port", "0", "--admin-key", KEY];
   const folder = `${ROOT}examples/swaghaus`;
-  const again = await start(["serve", "--in-memory", ...ports, "--push", folder]);
+  const again = await start(["serve", "--in-memory", ...ports]);
   ends.push(() => again.stop());
   await window.shows(".connection", equals());
+  // It has no functions yet: that is said, and gone once it has them.
+  await window.shows(".problem", includes("Nothing is deployed yet"));
+  const pushed = concave(["push", folder], { env: pointedAt(again) });
+  assert.equal(pushed.status, 0, pushed.stderr);
+  await window.shows("main", includes("The shelf is empty."));
   concave(["run", "stock:refill"], { env: pointedAt(again) });
   await window.shows(stock("Cap"), equals("12"));
   unharmed(window);
@@ -223,7 +249,7 @@ test("swaghaus: a host that goes away is missed, and found again", async () => {
 
 for (const example of ["chat", "swaghaus"]) {
   test(`${example}: the commands of its README run, in their order`, async () => {
-    const folder = copy(example);
+    const folder = copyForVite(example);
     const readme = readFileSync(join(folder, "README.md"), "utf8");
     const lines = [...readme.matchAll(/^ {4}(\S.*?)(?: {2,}.*)?$/gm)].map(([, command]) => command);
     assert.deepEqual(lines.splice(0, 2), ["concave dev", "npm run page"]);

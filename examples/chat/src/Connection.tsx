@@ -21,13 +21,32 @@ export function Connection({ address }: { address: string }) {
   );
 }
 
-/** Shows a query's error in place of what it would have shown, and a way on. */
+/**
+ * Shows a query's error in place of the page, and tries again after a second, two, four, …: a host
+ * that has just started may not have its functions yet.
+ */
 export class Problem extends Component<{ children: ReactNode }, { error: unknown }> {
   state = { error: undefined as unknown };
+  private wait = 1000;
+  private timer: ReturnType<typeof setTimeout> | undefined;
 
   static getDerivedStateFromError(error: unknown) {
     return { error };
   }
+
+  componentDidCatch() {
+    this.timer = setTimeout(this.tryAgain, this.wait);
+    this.wait = Math.min(2 * this.wait, 30_000);
+  }
+
+  componentWillUnmount() {
+    clearTimeout(this.timer);
+  }
+
+  private tryAgain = () => {
+    clearTimeout(this.timer);
+    this.setState({ error: undefined });
+  };
 
   render() {
     if (this.state.error === undefined) {
@@ -37,7 +56,7 @@ export class Problem extends Component<{ children: ReactNode }, { error: unknown
       <div className="problem" role="alert">
         <h1>That did not work</h1>
         <pre>{said(this.state.error)}</pre>
-        <button onClick={() => this.setState({ error: undefined })}>Try again</button>
+        <button onClick={this.tryAgain}>Try again now</button>
       </div>
     );
   }
