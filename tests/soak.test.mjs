@@ -122,9 +122,9 @@ test("a client that never reads costs a bounded amount, and holds up nobody", as
   const before = resident(host.child);
   deaf.socket.pause();
   for (let n = 0; n < 300; n++) await write(n);
-  const after = resident(host.child);
-  console.log(`resident MB, then 60 MB later for a client that does not read: ${before} ${after}`);
-  assert.ok(after < before + DEAF_MB, `${before} MB, then ${after} MB`);
+  const since = resident(host.child);
+  console.log(`resident MB, then 60 MB later for a client that does not read: ${before} ${since}`);
+  assert.ok(since < before + DEAF_MB, `${before} MB, then ${since} MB`);
   deaf.socket.resume();
   await client.close();
   deaf.socket.terminate();
