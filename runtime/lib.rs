@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod outside;
 pub mod world;
 
 // V8's helpers and the persistent maps free much memory on other threads than allocated it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
+use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::commit::{Database, Options};
 use database::deployment::{Bundle, Environment, Module};
@@ -86,7 +87,7 @@ impl Deployed {
     pub fn on_threads(threads: usize) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
-        let config = Config { threads, helper: helper() };
+        let config = Config { threads, helper: helper(), actions: Outside::new() };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, requests: AtomicU64::new(1) }
     }

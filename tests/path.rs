@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::record::FunctionKind;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -60,6 +61,7 @@ fn one_mutation_through_its_stops() {
     let server = Server {
         database: Arc::clone(&deployed.database),
         functions: deployed.host.clone(),
+        http_actions: Outside::new(),
         config: ServerConfig {
             admin_key: "key".into(),
             instance_name: "path".into(),

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
+use crate::outside::Outside;
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
@@ -104,12 +105,14 @@ impl Running {
         let (url, site_url) = (origin(&cloud), origin(&site));
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let config = Config { threads, helper: helper() };
+        let outside = Outside::new();
+        let config = Config { threads, helper: helper(), actions: outside.clone() };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let server = Server {
             database,
             functions: functions.clone(),
+            http_actions: outside,
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),

@@ -10,11 +10,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::commit::Conflict;
-use crate::deployment::{Analysis, Bundle, CodeVersion};
+use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use crate::error::{PushError, Refusal, UserError};
 use crate::json;
 use crate::probe::{Probe, Site};
 use crate::read_set::ReadSet;
+use crate::snapshot::Deployment;
 use crate::value::Value;
 
 /// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per
@@ -474,6 +475,43 @@ pub struct Outcome {
 
 /// How an answer travels back: called exactly once, on any thread, and must not block.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, Refusal>) + Send>;
+
+/// One action to run: it was found, the caller may call it, and its arguments are valid.
+#[derive(Clone, Debug)]
+pub struct Action {
+    /// What was asked for.
+    pub call: Call,
+    /// The code to run.
+    pub deployment: Arc<Deployment>,
+    /// Where its module runs.
+    pub environment: Environment,
+    /// What the host decided: the snapshot it was found in, when it started.
+    pub given: Given,
+}
+
+/// How an action ended.
+#[derive(Clone, Debug)]
+pub struct ActionEnd {
+    /// Encoded JSON text of the result as the function returned it, or its error.
+    pub result: Result<String, FunctionError>,
+    /// Console lines, in order.
+    pub log_lines: Vec<LogLine>,
+}
+
+/// How the end of an action travels back: called exactly once, on any thread, must not block.
+pub type ActionReply = Box<dyn FnOnce(ActionEnd) + Send>;
+
+/// The door to the outside world. The root package implements it with worker processes; tests
+/// implement it with closures.
+pub trait Actions: Send + Sync + 'static {
+    /// Runs one action to its end; at once, not in a queue behind others.
+    fn run(&self, action: Action, reply: ActionReply);
+
+    /// A push became the running deployment: workers may be made ready for it.
+    fn deployed(&self, deployment: &Arc<Deployment>) {
+        let _ = deployment;
+    }
+}
 
 /// The one door from protocols to functions. The `functions` crate implements it with V8; tests
 /// implement it with closures.

@@ -66,7 +66,10 @@ pub(crate) fn run(
             done(Ok(Arc::unwrap_or_clone(outcome)))
         }
         FunctionKind::Mutation => attempts.mutation(engine, call),
-        FunctionKind::Action => done(Ok(failed(&call, &code.given(&snapshot), no_actions(&call)))),
+        FunctionKind::Action => {
+            let why = format!("{} is an action, and was queued for an isolate", call.path);
+            done(Err(Refusal::Broken(why)))
+        }
     }
 }
 
@@ -315,7 +318,7 @@ pub(crate) fn failed(call: &Call, given: &Given, error: UserError) -> Outcome {
     }
 }
 
-fn nothing_ran(given: Given) -> Outcome {
+pub(crate) fn nothing_ran(given: Given) -> Outcome {
     Outcome {
         result: Ok("null".into()),
         kind: FunctionKind::Query,
@@ -330,16 +333,4 @@ fn nothing_ran(given: Given) -> Outcome {
         retries: Vec::new(),
         given,
     }
-}
-
-/// What is not done says so.
-pub(crate) fn no_actions(call: &Call) -> UserError {
-    UserError::new(
-        "NotSupportedYet",
-        format!(
-            "{} is an action; actions are not supported by this version of concave yet. Queries \
-             and mutations are.",
-            call.path
-        ),
-    )
 }

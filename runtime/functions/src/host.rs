@@ -13,10 +13,11 @@ use database::deployment::{Analysis, Bundle, CodeVersion};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
-    Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
+    Actions, Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
 
+use crate::action;
 use crate::builder::Helper;
 use crate::call;
 use crate::check;
@@ -30,6 +31,8 @@ pub struct Config {
     pub threads: usize,
     /// How to start the builder's process.
     pub helper: Helper,
+    /// Who runs actions.
+    pub actions: Arc<dyn Actions>,
 }
 
 /// The functions of a deployment, running.
@@ -37,6 +40,7 @@ pub struct Host {
     shared: Arc<Shared>,
     pool: RwLock<Pool>,
     helper: Helper,
+    actions: Arc<dyn Actions>,
     /// Itself, for what it starts when a call ends.
     this: Weak<Self>,
 }
@@ -85,8 +89,8 @@ impl Host {
             waiting: Mutex::default(),
         });
         let pool = RwLock::new(Pool::start(config.threads, &shared)?);
-        let helper = config.helper;
-        Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, this: this.clone() }))
+        let Config { helper, actions, .. } = config;
+        Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
     }
 
     /// Finishes what is queued and ends the threads; later calls are refused.
@@ -165,6 +169,9 @@ impl Functions for Host {
         let now = self.shared.world.now();
         let ts = self.shared.database.activate(Deployment { bundle, analysis }, now)?;
         self.shared.codes_mut().newest = Some(code);
+        if let Some(deployment) = &self.shared.database.snapshot().deployment {
+            self.actions.deployed(deployment);
+        }
         Ok(ts)
     }
 
@@ -190,8 +197,7 @@ impl Functions for Host {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
             FunctionKind::Mutation => self.submit(Job { call, code, snapshot, reply }),
             FunctionKind::Action => {
-                let error = call::no_actions(&call);
-                reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
+                action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }
         }
     }

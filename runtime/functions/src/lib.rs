@@ -14,6 +14,7 @@
 //! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
 
+mod action;
 mod analyze;
 pub mod builder;
 mod call;

@@ -14,7 +14,7 @@ use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::socket::Sockets;
 use crate::why::Why;
-use crate::{Server, ServerConfig};
+use crate::{HttpActions, Server, ServerConfig};
 
 /// What every handler needs.
 pub(crate) struct Host {
@@ -22,6 +22,9 @@ pub(crate) struct Host {
     pub(crate) database: Arc<Database>,
     /// The door to functions.
     pub(crate) functions: Arc<dyn Functions>,
+    /// The door to HTTP actions.
+    #[expect(dead_code, reason = "the site origin does not route to it yet")]
+    pub(crate) http_actions: Arc<dyn HttpActions>,
     /// The operator's choices.
     pub(crate) config: ServerConfig,
     /// The operator's secret, ready to compare.
@@ -40,7 +43,7 @@ pub(crate) struct Host {
 impl Host {
     /// Prepares a server's state.
     pub(crate) fn new(server: Server) -> Self {
-        let Server { database, functions, config } = server;
+        let Server { database, functions, http_actions, config } = server;
         Self {
             admin_key: AdminKey::new(&config.admin_key),
             auth: Auth::new(config.world.clone()),
@@ -50,6 +53,7 @@ impl Host {
             why: Why::default(),
             database,
             functions,
+            http_actions,
             config,
         }
     }

@@ -12,6 +12,7 @@
 //! session.rs    Stop 2: the same client as a state machine
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
+//! http_action.rs  the seam to HTTP actions
 //! request.rs    bytes → typed request, with errors that name the line or the field
 //! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! host.rs       what every handler needs: database, functions, configuration, request ids
@@ -27,6 +28,7 @@ mod convex;
 mod event;
 mod host;
 mod http;
+mod http_action;
 mod refusal;
 mod request;
 mod round;
@@ -45,6 +47,9 @@ use database::record::{Functions, World};
 
 pub use event::{CallEvent, Event, Events, PushEvent};
 pub use http::{Listeners, Routes, Stopped, serve};
+pub use http_action::{
+    Answering, Body, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
+};
 
 /// What a server serves, and how.
 pub struct Server {
@@ -52,6 +57,8 @@ pub struct Server {
     pub database: Arc<Database>,
     /// The door to functions.
     pub functions: Arc<dyn Functions>,
+    /// The door to HTTP actions.
+    pub http_actions: Arc<dyn HttpActions>,
     /// The operator's choices.
     pub config: ServerConfig,
 }

@@ -515,6 +515,7 @@ async fn sessions_ask_the_host_itself() {
     let host = Host::new(Server {
         database: fake.database.clone(),
         functions: fake.clone(),
+        http_actions: Arc::new(NoHttpActions),
         config: ServerConfig { world: fake.world.clone(), ..config },
     });
 

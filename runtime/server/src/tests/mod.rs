@@ -38,7 +38,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use crate::{Event, Routes, Server, ServerConfig};
+use crate::{
+    Answering, Event, HttpActions, HttpFailure, HttpRequest, Routes, Server, ServerConfig,
+};
 
 /// The key of every test.
 const KEY: &str = "test|0123456789abcdef";
@@ -226,7 +228,17 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
         drain: Duration::from_millis(200),
     };
-    (Server { database, functions: fake.clone(), config }, fake, events)
+    let http_actions = Arc::new(NoHttpActions);
+    (Server { database, functions: fake.clone(), http_actions, config }, fake, events)
+}
+
+/// An app without `http.ts`.
+struct NoHttpActions;
+
+impl HttpActions for NoHttpActions {
+    fn fetch(&self, _: HttpRequest) -> Answering {
+        Box::pin(async { Err(HttpFailure::NoRoute) })
+    }
 }
 
 /// A response, read to its end.

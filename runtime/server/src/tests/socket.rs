@@ -198,7 +198,12 @@ async fn live_with(threads: bool) -> Live {
         events: Some(hook),
         drain: Duration::from_secs(5),
     };
-    let host = Arc::new(Host::new(Server { database, functions: shelf.clone(), config }));
+    let host = Arc::new(Host::new(Server {
+        database,
+        functions: shelf.clone(),
+        http_actions: Arc::new(NoHttpActions),
+        config,
+    }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Routes::of(&host).cloud;

@@ -1,0 +1,73 @@
+//! Stop 3 for actions: checked here, run elsewhere, their results checked here again.
+//!
+//! In: a [`Call`] of an action. Out: an [`Outcome`] without reads and writes: an action has no
+//! transaction of its own. Invariant: what runs actions sees only calls that are found, allowed and
+//! valid; what it answers is checked like any function's result.
+
+use std::sync::Arc;
+
+use database::deployment::Environment;
+use database::error::UserError;
+use database::record::{
+    Action, ActionEnd, ActionReply, Actions, Call, FunctionError, FunctionKind, Outcome, Reply,
+};
+use database::snapshot::Snapshot;
+
+use crate::call::{failed, nothing_ran};
+use crate::check;
+use crate::code::Code;
+use crate::host::Shared;
+
+/// Runs one action; `found` is where it was looked up.
+pub(crate) fn run(
+    actions: &dyn Actions,
+    found: (&Arc<Shared>, Arc<Code>, Arc<Snapshot>),
+    call: Call,
+    reply: Reply,
+) {
+    let (shared, code, snapshot) = found;
+    let given = shared.given(&code, &snapshot);
+    let refused = match (check::find(&code.analysis, &call), &snapshot.deployment) {
+        (Ok(function), Some(deployment)) => {
+            match check::arguments(&snapshot, function, &call.path, &call.args) {
+                Ok(()) => {
+                    let deployment = Arc::clone(deployment);
+                    let environment = environment(&code, &call);
+                    let action = Action { call, deployment, environment, given };
+                    let ended = ended(Arc::clone(shared), action.clone(), reply);
+                    return actions.run(action, ended);
+                }
+                Err(error) => error,
+            }
+        }
+        (Err(error), _) => error,
+        (Ok(_), None) => UserError::new("NoDeployment", "Nothing is deployed."),
+    };
+    reply(Ok(Outcome { kind: FunctionKind::Action, ..failed(&call, &given, refused) }));
+}
+
+/// What is done with an action's end: its result is checked, and becomes the call's outcome.
+fn ended(shared: Arc<Shared>, action: Action, reply: Reply) -> ActionReply {
+    Box::new(move |end| {
+        let Action { call, deployment, given, .. } = action;
+        let ActionEnd { result, log_lines } = end;
+        let snapshot = shared.database.snapshot();
+        let result = result.and_then(|text| {
+            let function = deployment.analysis.function(&call.path).expect("it was found to run");
+            check::result(&snapshot, function, &call.path, &text)
+                .map_err(|e| FunctionError { message: e.message, data: e.data })
+        });
+        reply(Ok(Outcome {
+            kind: FunctionKind::Action,
+            result: result.map(Into::into),
+            log_lines: log_lines.into(),
+            ts: snapshot.ts,
+            ..nothing_ran(given)
+        }));
+    })
+}
+
+fn environment(code: &Code, call: &Call) -> Environment {
+    let module = code.bundle.modules.get(&call.path.module);
+    module.map_or(Environment::Isolate, |module| module.environment)
+}
