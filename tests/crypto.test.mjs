@@ -1,0 +1,156 @@
+// WebCrypto in functions against Node's: every algorithm, format and operation, byte for byte.
+//
+// In: the cases of tests/crypto/cases.js, keys and signatures that Node makes anew for each run.
+// Out: what the same code gives in Node and in a query of a host. Invariant: a difference is a
+// failure, but for those of EXCEPTIONS: each says why Node 20 is not the oracle there.
+import assert from "node:assert/strict";
+import { webcrypto } from "node:crypto";
+import { after, before, test } from "node:test";
+import { ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
+import { CURVES, FAMILIES, bytes, outcomes, toHex } from "./crypto/cases.js";
+import { ROOT, serve } from "./host.mjs";
+
+const { subtle } = webcrypto;
+const HASHES = ["SHA-1", "SHA-256", "SHA-384", "SHA-512"];
+const MESSAGE = new TextEncoder().encode("The quick brown fox jumps over the lazy dog");
+
+let host;
+let client;
+let fixtures;
+before(async () => {
+  [host, fixtures] = await Promise.all([serve("--push", `${ROOT}tests/crypto`), makeFixtures()]);
+  client = new ConvexHttpClient(host.url, { logger: false });
+});
+after(() => host?.stop());
+
+/** Where the specification is the oracle: title → what is right. */
+const EXCEPTIONS = {
+};
+
+for (const family of Object.keys(FAMILIES)) {
+  test(`${family}: a query gives what Node gives`, async () => {
+    const expected = await outcomes(webcrypto, family, fixtures);
+    const found = await client.query(anyApi.crypto.cases, { family, fixtures });
+    const differences = [];
+    for (const [at, [title, wanted]] of expected.entries()) {
+      const right = EXCEPTIONS[family]?.[title] ?? wanted;
+      const [, given] = found[at];
+      if (JSON.stringify(sorted(given)) !== JSON.stringify(sorted(right))) {
+        differences.push(`${title}\n  wanted ${show(right)}\n  found  ${show(given)}`);
+      }
+    }
+    assert.equal(found.length, expected.length);
+    assert.equal(differences.join("\n"), "");
+  });
+}
+
+function sorted(value) {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).sort().map(([name, v]) => [name, sorted(v)]));
+}
+
+const show = (value) => JSON.stringify(sorted(value)).slice(0, 600);
+
+test("what needs randomness says Convex's text", async () => {
+  const said = await client.mutation(anyApi.crypto.random, { fixtures });
+  const convex = "Error: Can't use cryptographic randomness in queries and mutations. Please "
+    + "consider using an action. See https://docs.convex.dev/functions/actions for more details.";
+  const last = said.pop();
+  for (const [title, text] of said) assert.equal(text, convex, title);
+  assert.equal(said.length, 9);
+  assert.deepEqual(last, ["too many iterations", "OperationError: PBKDF2 of 1000002 iterations; at "
+    + "most 1000000 fit here, use an action"]);
+});
+
+test("getRandomValues and randomUUID", async () => {
+  const { uuids, ...shape } = await client.query(anyApi.crypto.shape, {});
+  assert.deepEqual(shape, {
+    tags: ["[object Crypto]", "[object SubtleCrypto]"],
+    made: ["TypeError", "TypeError", "TypeError"],
+    views: Array(9).fill(true),
+    part: [true, false, true],
+    quota: ["none", "QuotaExceededError"],
+    wide: "QuotaExceededError",
+    wrong: Array(4).fill("TypeMismatchError"),
+    detached: "TypeError",
+  });
+  const v4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+  for (const uuid of uuids) assert.match(uuid, v4);
+  assert.notEqual(uuids[0], uuids[1]);
+});
+
+// --- what Node makes ---
+
+async function makeFixtures() {
+  const [ecdsa, ecdh] = [{}, {}];
+  for (const namedCurve of CURVES) {
+    const signing = { name: "ECDSA", namedCurve };
+    const pair = await subtle.generateKey(signing, true, ["sign", "verify"]);
+    const signatures = {};
+    for (const hash of HASHES) {
+      signatures[hash] = toHex(await subtle.sign({ name: "ECDSA", hash }, pair.privateKey, MESSAGE));
+    }
+    ecdsa[namedCurve] = { ...(await written(pair, true)), signatures };
+    ecdh[namedCurve] = await two({ name: "ECDH", namedCurve });
+  }
+  const pair = await subtle.generateKey("Ed25519", true, ["sign", "verify"]);
+  const signature = toHex(await subtle.sign("Ed25519", pair.privateKey, MESSAGE));
+  const ed25519 = { ...(await written(pair, true)), signature };
+  return { ecdsa, ecdh, ed25519, x25519: await two({ name: "X25519" }), rsa: await makeRsa() };
+}
+
+/** Two pairs for key agreement. */
+async function two(algorithm) {
+  const make = async () => written(await subtle.generateKey(algorithm, true, ["deriveBits"]), true);
+  return [await make(), await make()];
+}
+
+/** A pair in every format. */
+async function written({ publicKey, privateKey }, raw) {
+  const [publicJwk, privateJwk] = await Promise.all(
+    [publicKey, privateKey].map((key) => subtle.exportKey("jwk", key)),
+  );
+  for (const jwk of [publicJwk, privateJwk]) {
+    delete jwk.key_ops;
+    delete jwk.alg;
+  }
+  return {
+    raw: raw ? toHex(await subtle.exportKey("raw", publicKey)) : undefined,
+    spki: toHex(await subtle.exportKey("spki", publicKey)),
+    pkcs8: toHex(await subtle.exportKey("pkcs8", privateKey)),
+    publicJwk,
+    privateJwk,
+  };
+}
+
+async function makeRsa() {
+  const size = { modulusLength: 2048, publicExponent: new Uint8Array([1, 0, 1]) };
+  const made = await subtle.generateKey({ name: "RSA-PSS", hash: "SHA-256", ...size }, true, ["sign",
+    "verify"]);
+  const pair = await written(made, false);
+  const pull = (name, hash, format, usages) =>
+    subtle.importKey(format, Buffer.from(pair[format], "hex"), { name, hash }, true, usages);
+  const [pkcs1, pss, oaep] = [{}, {}, {}];
+  for (const hash of HASHES) {
+    const signer = await pull("RSASSA-PKCS1-v1_5", hash, "pkcs8", ["sign"]);
+    pkcs1[hash] = toHex(await subtle.sign("RSASSA-PKCS1-v1_5", signer, MESSAGE));
+    pss[hash] = {};
+    const salter = await pull("RSA-PSS", hash, "pkcs8", ["sign"]);
+    for (const saltLength of [0, 20, 32, 64]) {
+      const algorithm = { name: "RSA-PSS", saltLength };
+      pss[hash][saltLength] = toHex(await subtle.sign(algorithm, salter, MESSAGE));
+    }
+    oaep[hash] = {};
+    const sealer = await pull("RSA-OAEP", hash, "spki", ["encrypt"]);
+    for (const label of ["", "label"]) {
+      const algorithm = { name: "RSA-OAEP", label: Buffer.from(label) };
+      oaep[hash][label] = toHex(await subtle.encrypt(algorithm, sealer, MESSAGE));
+    }
+  }
+  const by = await pull("RSA-OAEP", "SHA-256", "spki", ["wrapKey"]);
+  const key = await subtle.importKey("raw", bytes(16), "AES-GCM", true, ["decrypt"]);
+  const wrapped = toHex(await subtle.wrapKey("raw", key, by, "RSA-OAEP"));
+  return { ...pair, pkcs1, pss, oaep, wrapped };
+}
