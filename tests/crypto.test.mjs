@@ -4,7 +4,7 @@
 // Out: what the same code gives in Node and in a query of a host. Invariant: a difference is a
 // failure, but for those of EXCEPTIONS: each says why Node 20 is not the oracle there.
 import assert from "node:assert/strict";
-import { webcrypto } from "node:crypto";
+import { createCipheriv, webcrypto } from "node:crypto";
 import { after, before, test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
@@ -24,9 +24,43 @@ before(async () => {
 });
 after(() => host?.stop());
 
-/** Where the specification is the oracle: title → what is right. */
-const EXCEPTIONS = {
-};
+/** Where Node 20 is not the oracle: which place of which result, what is right, and why. */
+const EXCEPTIONS = [
+  { of: /: (spki|pkcs8) with more behind$/, gives: "throws DataError",
+    why: "the specification parses with exactData; Node ignores what follows" },
+  { of: /^hmac: spki$/, gives: "throws NotSupportedError",
+    why: "a format that the algorithm does not have; Node throws an error of its own" },
+  { of: /^hkdf: exported$/, gives: "throws NotSupportedError",
+    why: "keys of HKDF have no export operation, which is looked at first" },
+  { of: /^(wrap: a key that is |refusals: )not extractable$/, gives: "throws InvalidAccessError",
+    why: "Node 20 misspells the name" },
+  { of: /^rsaKeys: .*: (spki|pkcs8) \/ 1 \/ 0 \/ 1$/, gives: "throws NotSupportedError",
+    why: "RSA keys have no raw format" },
+  { of: /^refusals: spki of a secret$/, gives: "throws NotSupportedError", why: "the same of AES" },
+  { of: /^rsaKeys: a JWK with another alg$/, gives: "throws DataError",
+    why: "the specification compares alg; Node 20 does not, for RSA" },
+  { of: /^refusals: a JWK that is bytes$/, gives: "throws TypeError",
+    why: "importKey, step 2; Node 20 looks for kty in the bytes" },
+  { of: /^refusals: usages once each \/ usages$/,
+    gives: ["decrypt", "encrypt", "unwrapKey", "wrapKey"],
+    why: "usages are a set; Node 20 keeps the second" },
+  { of: /^refusals: what a key shows cannot be changed$/, gives: sealed(12, bytes(0), 128, MESSAGE),
+    why: "algorithm and usages only mirror the key's slots; Node 20 reads them back" },
+  ...[1, 8].map((size) => ({
+    of: new RegExp(`^gcm: a vector of ${size} bytes, 256 bits, 50 bytes$`),
+    gives: [{ type: "secret", extractable: true, algorithm: [["length", 256], ["name", "AES-GCM"]],
+      usages: ["decrypt", "encrypt"] }, sealed(size, bytes(20, 3), 256, bytes(50)), true,
+    "throws OperationError"],
+    why: "vectors of any length but 0 are allowed; Node 20's WebCrypto takes longer ones only",
+  })),
+];
+
+/** AES-GCM by the other interface of Node, which has none of WebCrypto's rules. */
+function sealed(size, additional, bits, data) {
+  const cipher = createCipheriv(`aes-${bits}-gcm`, bytes(bits / 8, bits), bytes(size));
+  cipher.setAAD(additional);
+  return toHex(Buffer.concat([cipher.update(data), cipher.final(), cipher.getAuthTag()]));
+}
 
 for (const family of Object.keys(FAMILIES)) {
   test(`${family}: a query gives what Node gives`, async () => {
@@ -34,24 +68,24 @@ for (const family of Object.keys(FAMILIES)) {
     const found = await client.query(anyApi.crypto.cases, { family, fixtures });
     const differences = [];
     for (const [at, [title, wanted]] of expected.entries()) {
-      const right = EXCEPTIONS[family]?.[title] ?? wanted;
-      const [, given] = found[at];
-      if (JSON.stringify(sorted(given)) !== JSON.stringify(sorted(right))) {
-        differences.push(`${title}\n  wanted ${show(right)}\n  found  ${show(given)}`);
-      }
+      differences.push(...differing(`${family}: ${title}`, wanted, found[at]?.[1]));
     }
     assert.equal(found.length, expected.length);
     assert.equal(differences.join("\n"), "");
   });
 }
 
-function sorted(value) {
-  if (Array.isArray(value)) return value.map(sorted);
-  if (value === null || typeof value !== "object") return value;
-  return Object.fromEntries(Object.entries(value).sort().map(([name, v]) => [name, sorted(v)]));
+/** Where two results differ, one line each. */
+function differing(path, wanted, found) {
+  const right = EXCEPTIONS.find((rule) => rule.of.test(path))?.gives ?? wanted;
+  const deep = (value) => value !== null && typeof value === "object";
+  if (!deep(right) || !deep(found)) {
+    const [a, b] = [right, found].map((value) => JSON.stringify(value) ?? "nothing");
+    return a === b ? [] : [`${path}: wanted ${a.slice(0, 200)}, found ${b.slice(0, 200)}`];
+  }
+  const names = new Set([...Object.keys(right), ...Object.keys(found)]);
+  return [...names].flatMap((name) => differing(`${path} / ${name}`, right[name], found[name]));
 }
-
-const show = (value) => JSON.stringify(sorted(value)).slice(0, 600);
 
 test("what needs randomness says Convex's text", async () => {
   const said = await client.mutation(anyApi.crypto.random, { fixtures });

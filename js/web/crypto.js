@@ -519,7 +519,7 @@
       case 'RSA-OAEP': return [hash === 'SHA-1' ? 'RSA-OAEP' : `RSA-OAEP-${bits}`];
       case 'ECDSA': return [namedCurve === 'P-521' ? 'ES512'
         : `ES${StringPrototypeSlice(namedCurve, 2)}`];
-      case 'Ed25519': return ['EdDSA', 'Ed25519'];
+      case 'Ed25519': return ['Ed25519', 'EdDSA'];
       default: return [];
     }
   }
@@ -761,7 +761,7 @@
     'RSA-OAEP': traits(OAEP, DER, 'enc', NAMED),
     ECDSA: traits(SIGN, POINT, 'sig'),
     ECDH: traits(AGREE, POINT, 'enc'),
-    Ed25519: traits(SIGN, POINT, 'sig'),
+    Ed25519: traits(SIGN, POINT, 'sig', NAMED),
     X25519: traits(AGREE, POINT, 'enc'),
     HKDF: traits({ secret: DERIVE }, ['raw'], undefined),
     PBKDF2: traits({ secret: DERIVE }, ['raw'], undefined),
