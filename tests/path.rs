@@ -77,7 +77,7 @@ fn one_mutation_through_its_stops() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let listeners = Listeners { cloud: listener, site: None };
+    let listeners = Listeners { cloud: listener, site: None, gate: None };
     let serving = runtime.spawn(server::serve(server, listeners, async {
         let _ = stopped.await;
     }));
