@@ -43,7 +43,19 @@ function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, before = ''
   run(NEWER);
   run(before);
   const own = run('({ host: {}, hooks: {} })');
-  Object.assign(own.host, host);
+  Object.assign(own.host, host, {
+    lazy(target, names, part) {
+      for (const name of names) {
+        const settle = (value) => {
+          const kept = { value, writable: true, enumerable: false, configurable: true };
+          Object.defineProperty(target, name, kept);
+          return value;
+        };
+        Object.defineProperty(target, name, { get: () => settle(own.hooks.lazy(part, name)),
+          set: settle, enumerable: false, configurable: true });
+      }
+    },
+  });
   global.__concave = own;
   for (const script of SCRIPTS) script.runInContext(context);
   delete global.transferBuffer;
@@ -605,6 +617,7 @@ test('late features', () => {
     [WeakMap.prototype, 'getOrInsertComputed', 2], [Iterator, 'concat', 0],
     [Math, 'sumPrecise', 1], [Math, 'random', 0]]`;
   assert.equal(run(`${shapes}.filter(([owner, name, length]) => {
+    void owner[name];
     const d = Object.getOwnPropertyDescriptor(owner, name);
     return !(d.writable && d.configurable && !d.enumerable && d.value.length === length
       && d.value.name === name && !('prototype' in d.value)) }).map((s) => s[1]).join()`), '');
