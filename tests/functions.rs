@@ -181,6 +181,8 @@ export const same = query(() => [URL === globalThis.URL, new URL("http://h/p").h
 #[test]
 fn what_the_prelude_makes_on_first_touch_looks_as_if_it_had_always_been() {
     let freezes = format!("Object.freeze(globalThis);{LAZY}");
+    let touches =
+        format!("new URL('http://a'); Object.freeze(Promise); Object.freeze(Math);{LAZY}");
     let deployed = Deployed::with(&[("m", LAZY)]);
     let shape = |name: &str| format!(r#""function,{name},true,false,true""#);
     let shapes = ["URL", "setTimeout", "try", "getOrInsert"].map(shape).join(",");
@@ -189,6 +191,10 @@ fn what_the_prelude_makes_on_first_touch_looks_as_if_it_had_always_been() {
         assert_eq!(deployed.value("m:replace", "{}"), r#"[6,"undefined",7,0]"#);
         assert_eq!(deployed.value("m:same", "{}"), r#"[true,"h"]"#);
     }
+    let touched = Deployed::with(&[("m", &touches)]);
+    let shapes = shapes.replace(r#"try,true,false,true"#, "try,false,false,false");
+    assert_eq!(touched.value("m:shapes", "{}"), format!("[{shapes}]"));
+    assert!(touched.error("m:replace", "{}").contains("Cannot assign to read only property"));
     let frozen = Deployed::with(&[("m", &freezes)]);
     assert_eq!(frozen.value("m:same", "{}"), r#"[true,"h"]"#);
     assert!(frozen.error("m:replace", "{}").contains("Cannot assign to read only property"));
