@@ -10,7 +10,7 @@ use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
-use crate::natives::{host_object, string};
+use crate::natives::{host_object, lazy, string};
 use crate::{exception, execution, isolate, modules, natives, platform};
 
 /// The prelude, in the order of evaluation.
@@ -93,6 +93,7 @@ fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Ob
     }
     let key = string(scope, "__concave");
     global.set(scope, key.into(), concave.into());
+    lazy::keep_hooks(scope, hooks);
     for (name, source) in PRELUDE {
         run_script(scope, name, source);
     }
