@@ -4,3 +4,5 @@
 //! calls back to the host over a framed local socket.
 //! Invariant: nothing that an action does touches the host: a worker that crashes, runs out of
 //! memory or loops is killed and replaced.
+
+pub mod protocol;
