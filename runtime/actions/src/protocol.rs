@@ -63,6 +63,8 @@ pub enum ToWorker {
         /// Whether `fetch` may reach private and loopback addresses.
         #[serde(default)]
         private_network: bool,
+        /// What a run may use.
+        limits: Limits,
     },
     /// A part of the code; the tail is its text or bytes.
     Module {
@@ -204,12 +206,34 @@ pub struct HttpHead {
     pub body: Option<StreamId>,
 }
 
+/// What a run may use; a worker enforces what it can see, the host the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// JavaScript heap of one run, in bytes.
+    pub heap_bytes: u64,
+    /// ArrayBuffers of one run, in bytes.
+    pub buffer_bytes: u64,
+    /// Memory of a process with all its runs, in bytes.
+    pub process_bytes: u64,
+    /// Size of a result, in bytes of JSON.
+    pub result_bytes: u64,
+    /// Console lines of one run.
+    pub log_lines: u64,
+    /// One console line, in bytes.
+    pub log_line_bytes: u64,
+    /// The body of one HTTP action's response, in bytes.
+    pub response_bytes: u64,
+}
+
 /// An error on its way into or out of JavaScript.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thrown {
-    /// To a worker: the text of the `Error`. From one: the full text with its frames, as
-    /// `Uncaught Error: msg\n    at fn (../convex/file.ts:L:C)\n`.
+    /// To a worker: the text of the `Error`. From one: `Uncaught Error: msg`, without frames.
     pub message: String,
+    /// From a worker: V8's stack text with positions in modules, as
+    /// `Error: msg\n    at fn (convex:/file.js:L:C)`. The host maps them to TypeScript.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stack: Option<String>,
     /// A ConvexError's data, encoded JSON text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
@@ -357,7 +381,11 @@ mod tests {
             ToHost::Done { run: 1, end: End::Returned },
             ToHost::Done {
                 run: 1,
-                end: End::Threw(Thrown { message: "é\n".into(), data: Some("{}".into()) }),
+                end: End::Threw(Thrown {
+                    message: "é\n".into(),
+                    stack: None,
+                    data: Some("{}".into()),
+                }),
             },
         ];
         for message in messages {
