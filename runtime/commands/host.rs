@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::commit::{Database, Options as DatabaseOptions};
-use database::record::World;
+use database::limits;
+use database::record::{Functions, World};
 use functions::{Config, Helper};
 use server::{Events, Listeners, Server, ServerConfig, Stopped};
 use thiserror::Error;
@@ -21,11 +22,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::outside::Outside;
+use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
+/// The hidden command that is a process of actions.
+pub const WORKER_COMMAND: &str = "action-worker";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -49,6 +52,7 @@ pub struct Running {
     /// Origin of HTTP actions.
     pub site_url: String,
     functions: Arc<functions::Host>,
+    outside: Arc<Outside>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -105,14 +109,20 @@ impl Running {
         let (url, site_url) = (origin(&cloud), origin(&site));
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = Outside::new();
+        let outside = Outside::new(outside::Options {
+            program: helper().program,
+            arguments: vec![OsString::from(WORKER_COMMAND)],
+            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            private_network: true,
+        });
         let config = Config { threads, helper: helper(), actions: outside.clone() };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
+        outside.connect(&(functions.clone() as Arc<dyn Functions>));
         let server = Server {
             database,
             functions: functions.clone(),
-            http_actions: outside,
+            http_actions: outside.clone(),
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),
@@ -130,7 +140,8 @@ impl Running {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        Ok(Self { address: Address { url, admin_key }, site_url, functions, stop, served })
+        let address = Address { url, admin_key };
+        Ok(Self { address, site_url, functions, outside, stop, served })
     }
 
     /// Answers what is in flight, then ends. Says whether everything was answered.
@@ -138,6 +149,7 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        self.outside.shut_down();
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained

@@ -48,6 +48,8 @@ pub type StreamId = u64;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToWorker {
+    /// Before everything else, for V8 workers: the startup snapshot, in the tail.
+    Snapshot,
     /// The first message: the code of every run to come; `modules` messages [`Self::Module`]
     /// follow.
     Deploy {
@@ -124,8 +126,6 @@ pub enum ToWorker {
 pub enum ToHost {
     /// It can run functions.
     Ready,
-    /// The startup snapshot that it made because it was given none, in the tail; V8 workers only.
-    Snapshot,
     /// Asks the host. The tail is the arguments, JSON text.
     Syscall {
         /// The run that asks.
