@@ -111,7 +111,7 @@
       return { status: response.status };
     },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
-      const stream = ops.op_action_body_open();
+      const stream = ops.op_action_body_open(false);
       const json = JSONStringify({ ...rest, contentType: blob.type, size: blob.size,
         sha256: options?.sha256 });
       const asked = ops.op_action_ask_with_body('storage/storeBlob', json, stream);
@@ -166,7 +166,7 @@
     const headers = [];
     for (const pair of response.headers) headers.push([`${pair[0]}`, `${pair[1]}`]);
     const { body } = response;
-    const stream = body === null ? null : ops.op_action_body_open();
+    const stream = body === null ? null : ops.op_action_body_open(true);
     ops.op_action_http_head(response.status, headers, stream, `${route}`);
     if (stream !== null) await send(stream, body);
   };

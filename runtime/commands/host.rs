@@ -15,7 +15,7 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Functions, World};
 use functions::{Config, Helper};
-use server::{Events, Listeners, Server, ServerConfig, Stopped};
+use server::{Events, Gate, Listeners, Server, ServerConfig, Stopped};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -51,6 +51,9 @@ pub struct Running {
     pub address: Address,
     /// Origin of HTTP actions.
     pub site_url: String,
+    /// Where pushes go: it answers before the gate is open.
+    pub operator: Address,
+    gate: Option<oneshot::Sender<()>>,
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
     stop: oneshot::Sender<()>,
@@ -96,7 +99,8 @@ pub enum StartError {
 }
 
 impl Running {
-    /// Opens the ports, starts the threads, serves.
+    /// Opens the ports, starts the threads, serves: the operator at once, everybody else once the
+    /// gate is open. A client that connects before that waits for his answer.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -106,7 +110,9 @@ impl Running {
         check_key(&admin_key)?;
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
+        let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
+        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let outside = Outside::new(outside::Options {
@@ -135,13 +141,22 @@ impl Running {
             },
         };
         let (stop, stopping) = oneshot::channel();
-        let listeners = Listeners { cloud, site: Some(site) };
+        let (gate, opened) = oneshot::channel();
+        let gated = Some(Gate { operator, opened });
+        let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
         let address = Address { url, admin_key };
-        Ok(Self { address, site_url, functions, outside, stop, served })
+        let (operator, gate) = (operators, Some(gate));
+        Ok(Self { address, site_url, operator, gate, functions, outside, stop, served })
+    }
+
+    /// Lets everybody in. Once is enough.
+    pub fn open(&mut self) {
+        // Dropping the sender is the signal.
+        drop(self.gate.take());
     }
 
     /// Answers what is in flight, then ends. Says whether everything was answered.

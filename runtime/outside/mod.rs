@@ -235,7 +235,6 @@ fn limits_of_a_run() -> Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,
         process_bytes: limits::ACTION_PROCESS_BYTES,
-        result_bytes: limits::RESULT_BYTES,
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,

@@ -70,7 +70,6 @@ mod tests {
             heap_bytes: 0,
             buffer_bytes: 0,
             process_bytes: 0,
-            result_bytes: 0,
             log_lines,
             log_line_bytes,
             response_bytes: 0,

@@ -16,4 +16,5 @@ pub(crate) fn extensions() -> Vec<Extension> {
 }
 
 /// Scripts that define globals, by name, in order; they find `__bootstrap` and `__concave`.
-pub(crate) const SCRIPTS: &[(&str, &str)] = &[];
+pub(crate) const SCRIPTS: &[(&str, &str)] =
+    &[("concave:/actions/50_globals.js", include_str!("../../../js/actions/50_globals.js"))];

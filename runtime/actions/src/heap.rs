@@ -139,7 +139,6 @@ mod tests {
             heap_bytes: 1 << 20,
             buffer_bytes: 100,
             process_bytes: 0,
-            result_bytes: 0,
             log_lines: 0,
             log_line_bytes: 0,
             response_bytes: 0,

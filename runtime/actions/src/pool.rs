@@ -266,16 +266,15 @@ impl Pool {
     /// # Errors
     /// Why it could not be started, as an end.
     pub async fn run(&self, job: Job, callbacks: Arc<dyn Callbacks>) -> Result<Running, Ended> {
-        let (mut job, mut callbacks) = (job, callbacks);
+        let code = Arc::clone(&job.code);
+        let mut waiting = Some(job);
         loop {
-            let process = self.process_for(&job.code).await.map_err(|why| refused(&why))?;
-            match process.run(job, callbacks, self.config.retire_after) {
-                Ok(Started { run, head, done }) => {
-                    return Ok(Running { head, done, guard: Some((process, run)) });
-                }
-                // It died, or was retired, in this moment.
-                Err(back) => (job, callbacks) = back,
+            let process = self.process_for(&code).await.map_err(|why| refused(&why))?;
+            let started = process.run(&mut waiting, &callbacks, self.config.retire_after);
+            if let Some(Started { run, head, done }) = started {
+                return Ok(Running { head, done, guard: Some((process, run)) });
             }
+            // It died, or was retired, in this moment.
         }
     }
 
@@ -335,9 +334,11 @@ impl Pool {
         }
     }
 
-    /// Numbers of the processes' own, for tests: how many there are and what each runs.
-    pub fn loads(&self) -> Vec<usize> {
-        self.state().processes.iter().filter_map(|process| process.load()).collect()
+    /// The processes that take jobs: the system's number of each, and how many runs it has.
+    pub fn processes(&self) -> Vec<(u32, usize)> {
+        let state = self.state();
+        let live = state.processes.iter();
+        live.filter_map(|process| Some((process.pid?, process.load()?))).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -28,6 +28,8 @@ const WORDS_BYTES: usize = 4 << 10;
 
 /// A worker process.
 pub(crate) struct Process {
+    /// Its number in the system, while it lives.
+    pub(crate) pid: Option<u32>,
     /// The code that it runs.
     pub(crate) code: Arc<Code>,
     streams: Arc<Streams>,
@@ -88,11 +90,12 @@ impl Process {
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let words = child.stderr.take();
+        let (words, pid) = (child.stderr.take(), child.id());
         let (read, write) = UnixStream::from_std(ours)?.into_split();
         let (outbox, frames) = mpsc::unbounded_channel();
         tokio::spawn(write_frames(write, frames));
         let process = Arc::new_cyclic(|this| Self {
+            pid,
             code,
             streams: Streams::new(outbox),
             state: Mutex::default(),
@@ -133,20 +136,18 @@ impl Process {
         (!state.is_retired && !state.is_dead).then_some(state.runs.len())
     }
 
-    /// Starts a job.
-    ///
-    /// # Errors
-    /// The job, when the process takes no more.
+    /// Takes the job out of `waiting` and starts it; `None` when the process takes no more.
     pub(crate) fn run(
         &self,
-        job: Job,
-        callbacks: Arc<dyn Callbacks>,
+        waiting: &mut Option<Job>,
+        callbacks: &Arc<dyn Callbacks>,
         retire_after: u64,
-    ) -> Result<Started, (Job, Arc<dyn Callbacks>)> {
+    ) -> Option<Started> {
         let mut state = self.state();
         if state.is_retired || state.is_dead {
-            return Err((job, callbacks));
+            return None;
         }
+        let job = waiting.take()?;
         state.started += 1;
         let run = state.started;
         state.is_retired = run >= retire_after;
@@ -155,7 +156,7 @@ impl Process {
         let (done, done_receiver) = oneshot::channel();
         let entry = Entry {
             name: job.name(),
-            callbacks,
+            callbacks: Arc::clone(callbacks),
             head: Some(head),
             done,
             lines: Vec::new(),
@@ -170,7 +171,7 @@ impl Process {
         // With the lock held: the next run's environment must not overtake this run.
         self.send_run(run, job);
         drop(state);
-        Ok(Started { run, head: head_receiver, done: done_receiver })
+        Some(Started { run, head: head_receiver, done: done_receiver })
     }
 
     fn send_run(&self, run: RunId, job: Job) {
@@ -224,10 +225,7 @@ impl Process {
             () = self.killed.notified() => None,
         };
         // It may be ending by itself, and say why.
-        let status = match tokio::time::timeout(GRACE, self.exit(&mut child)).await {
-            Ok(status) => status,
-            Err(_) => None,
-        };
+        let status = tokio::time::timeout(GRACE, self.exit(&mut child)).await.unwrap_or_default();
         // A process that has ended already cannot be killed.
         let _ = child.kill().await;
         let words = words.await.unwrap_or_default();
@@ -419,5 +417,5 @@ async fn last_words(words: Option<ChildStderr>) -> String {
     let lines = text.lines().map(|line| line.trim_matches(['#', ' '])).filter(|l| !l.is_empty());
     let telling = ["out of memory", "atal", "memory allocation", "panicked", "heck failed"];
     let mut found = lines.clone().filter(|line| telling.iter().any(|word| line.contains(word)));
-    found.next().or_else(|| lines.clone().last()).unwrap_or_default().to_owned()
+    found.next().or_else(|| lines.clone().next_back()).unwrap_or_default().to_owned()
 }

@@ -215,8 +215,6 @@ pub struct Limits {
     pub buffer_bytes: u64,
     /// Memory of a process with all its runs, in bytes.
     pub process_bytes: u64,
-    /// Size of a result, in bytes of JSON.
-    pub result_bytes: u64,
     /// Console lines of one run.
     pub log_lines: u64,
     /// One console line, in bytes.

@@ -65,6 +65,8 @@ pub(crate) struct Incoming {
 
 /// A stream to the host.
 pub(crate) struct Outgoing {
+    /// Bytes that it may still carry at all.
+    left: Cell<u64>,
     credit: Cell<usize>,
     stopped: Cell<bool>,
     changed: Notify,
@@ -182,12 +184,13 @@ impl RunState {
         UnderWay { state: Rc::clone(self), number }
     }
 
-    /// Opens a stream to the host and gives it a number: the run's own, so that runs need no
-    /// counter in common.
-    pub(crate) fn open(&self) -> StreamId {
+    /// Opens a stream to the host that may carry `limit` bytes, and gives it a number: the run's
+    /// own, so that runs need no counter in common.
+    pub(crate) fn open(&self, limit: u64) -> StreamId {
         let stream = (self.run << 20) | self.next_call.get();
         self.next_call.set(self.next_call.get() + 1);
         let outgoing = Outgoing {
+            left: Cell::new(limit),
             credit: Cell::new(WINDOW_BYTES),
             stopped: Cell::new(false),
             changed: Notify::new(),
@@ -313,6 +316,13 @@ impl Incoming {
 }
 
 impl Outgoing {
+    /// Counts bytes that are to be sent; says whether they are too many.
+    pub(crate) fn count(&self, bytes: usize) -> bool {
+        let left = self.left.get().checked_sub(bytes as u64);
+        self.left.set(left.unwrap_or(0));
+        left.is_some()
+    }
+
     /// Waits until some bytes may be sent, and takes up to `wanted` of them; 0 when nobody wants
     /// more.
     pub(crate) async fn take_credit(&self, wanted: usize) -> usize {

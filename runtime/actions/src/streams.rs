@@ -66,14 +66,20 @@ impl Streams {
         let (forward, body) = mpsc::channel(BODY_CHUNKS);
         let streams = Arc::clone(self);
         tokio::spawn(async move {
-            while let Some(chunk) = waiting.recv().await {
+            loop {
+                let chunk = tokio::select! {
+                    chunk = waiting.recv() => chunk,
+                    // Nobody reads it, though nothing more may come to find that out with.
+                    () = forward.closed() => break,
+                };
+                let Some(chunk) = chunk else { return };
                 let length = chunk.as_ref().map_or(0, Bytes::len);
                 if forward.send(chunk).await.is_err() {
-                    streams.stop(stream);
-                    return;
+                    break;
                 }
                 streams.consumed(stream, length);
             }
+            streams.stop(stream);
         });
         body
     }

@@ -134,8 +134,9 @@ fn name_of(op: &str) -> &'static str {
 
 #[op2(fast)]
 #[number]
-fn op_action_body_open(state: &mut OpState) -> u64 {
-    state.borrow::<Rc<RunState>>().open()
+fn op_action_body_open(state: &mut OpState, is_response: bool) -> u64 {
+    let run = state.borrow::<Rc<RunState>>();
+    run.open(if is_response { run.limits.response_bytes } else { u64::MAX })
 }
 
 #[op2]
@@ -174,20 +175,27 @@ async fn op_action_body_write(
     state: Rc<RefCell<OpState>>,
     #[number] stream: u64,
     #[buffer] bytes: JsBuffer,
-) -> bool {
+) -> Result<bool, JsErrorBox> {
     let run = run(&state);
-    let Some(outgoing) = run.outgoing(stream) else { return false };
+    let Some(outgoing) = run.outgoing(stream) else { return Ok(false) };
+    if !outgoing.count(bytes.len()) {
+        return Err(JsErrorBox::generic(format!(
+            "HttpResponseTooLarge: HTTP actions support responses up to {} MiB. Store larger data \
+             with ctx.storage and answer with its URL.",
+            run.limits.response_bytes >> 20
+        )));
+    }
     let mut rest: &[u8] = &bytes;
     while !rest.is_empty() {
         let length = outgoing.take_credit(rest.len().min(CHUNK_BYTES)).await;
         if length == 0 {
-            return false;
+            return Ok(false);
         }
         let (piece, after) = rest.split_at(length);
         run.say(&ToHost::Stream(Stream::Chunk { stream }), piece);
         rest = after;
     }
-    true
+    Ok(true)
 }
 
 #[op2]
