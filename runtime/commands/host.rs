@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::commit::{Database, Options as DatabaseOptions};
-use database::record::World;
+use database::limits;
+use database::record::{Functions, World};
 use functions::{Config, Helper};
 use server::{Events, Gate, Listeners, Server, ServerConfig, Stopped};
 use thiserror::Error;
@@ -21,11 +22,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::outside::Outside;
+use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
+/// The hidden command that is a process of actions.
+pub const WORKER_COMMAND: &str = "action-worker";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -52,6 +55,7 @@ pub struct Running {
     pub operator: Address,
     gate: Option<oneshot::Sender<()>>,
     functions: Arc<functions::Host>,
+    outside: Arc<Outside>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -111,14 +115,20 @@ impl Running {
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = Outside::new();
+        let outside = Outside::new(outside::Options {
+            program: helper().program,
+            arguments: vec![OsString::from(WORKER_COMMAND)],
+            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            private_network: true,
+        });
         let config = Config { threads, helper: helper(), actions: outside.clone() };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
+        outside.connect(&(functions.clone() as Arc<dyn Functions>));
         let server = Server {
             database,
             functions: functions.clone(),
-            http_actions: outside,
+            http_actions: outside.clone(),
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),
@@ -140,7 +150,7 @@ impl Running {
         }));
         let address = Address { url, admin_key };
         let (operator, gate) = (operators, Some(gate));
-        Ok(Self { address, site_url, operator, gate, functions, stop, served })
+        Ok(Self { address, site_url, operator, gate, functions, outside, stop, served })
     }
 
     /// Lets everybody in. Once is enough.
@@ -154,6 +164,7 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        self.outside.shut_down();
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained
