@@ -126,6 +126,7 @@ impl Deployed {
             at: None,
             journal: None,
             once: None,
+            job: None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{check, code::Code};
 /// How a function names another (`convex-compat.md` section 1.10).
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Address<'a> {
+pub(super) struct Address<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -46,6 +46,8 @@ struct Limits {
     database_queries: f64,
     documents_read: f64,
     documents_written: f64,
+    functions_scheduled: f64,
+    scheduled_function_args_bytes: f64,
 }
 
 impl Default for Limits {
@@ -57,6 +59,8 @@ impl Default for Limits {
             database_queries: all,
             documents_read: all,
             documents_written: all,
+            functions_scheduled: all,
+            scheduled_function_args_bytes: all,
         }
     }
 }
@@ -74,6 +78,8 @@ impl From<Limits> for Budget {
             ranges: limits.database_queries as u64,
             documents_read: limits.documents_read as u64,
             documents_written: limits.documents_written as u64,
+            functions_scheduled: limits.functions_scheduled as u64,
+            scheduled_bytes: limits.scheduled_function_args_bytes as u64,
         }
     }
 }
@@ -179,7 +185,11 @@ pub(super) fn create_handle(execution: &mut Execution, arguments: &str) -> Answe
 /// Scheme of function handles.
 const HANDLE: &str = "function://";
 
-fn resolve(address: &Address<'_>) -> Result<FunctionPath, UserError> {
+/// The function that an address names.
+///
+/// # Errors
+/// An address into a component, or none.
+pub(super) fn resolve(address: &Address<'_>) -> Result<FunctionPath, UserError> {
     if let Some(name) = &address.name {
         return FunctionPath::parse(name);
     }
