@@ -14,5 +14,6 @@ mod limits;
 mod live;
 mod path;
 mod push;
+mod schedule;
 mod tidy;
 mod why;
