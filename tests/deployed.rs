@@ -143,6 +143,7 @@ impl Deployed {
             at: None,
             journal: None,
             once: None,
+            job: None,
         }
     }
 

@@ -147,6 +147,34 @@ limits! {
     QUERY_OPERATORS = 256, Count,
         "as Convex",
         "Query has too many operators";
+    /// Functions that one mutation schedules.
+    FUNCTIONS_SCHEDULED = 1_000, Count,
+        "as Convex; each is a row, and a call later",
+        "Too many functions scheduled by this mutation";
+    /// Arguments of the functions that one mutation schedules.
+    SCHEDULED_BYTES = 16 << 20, Bytes,
+        "as Convex; they are stored until a week after the call",
+        "Too large total size of the arguments of scheduled functions";
+    /// How far from now a function may be scheduled.
+    SCHEDULE_DAYS = 5 * 365, Count,
+        "days; as Convex: a time further off is a mistake of units",
+        "… is more than five years from now";
+    /// Mutations of the scheduler that run side by side.
+    SCHEDULED_MUTATIONS = 8, Count,
+        "as Convex; they share the isolates with calls that somebody waits for",
+        "(never an error: due jobs wait)";
+    /// Actions of the scheduler that run side by side.
+    SCHEDULED_ACTIONS = 256, Count,
+        "they mostly wait for others, so many more than mutations",
+        "(never an error: due jobs wait)";
+    /// How long the row of a scheduled function is kept after its end.
+    SCHEDULED_KEPT_MS = 7 * 24 * 3_600_000, Milliseconds,
+        "as Convex, a week: long enough to look what came of it",
+        "(never an error: the row is removed)";
+    /// Longest pause before a job is tried again that the host could not run.
+    SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
+        "as Convex; the pauses begin at half a second and double",
+        "(never an error: the job waits)";
     /// Nested calls.
     CALL_DEPTH = 8, Count,
         "as Convex; each level holds a context",

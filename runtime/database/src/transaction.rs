@@ -53,6 +53,8 @@ pub struct Transaction {
     pub(crate) paginated: bool,
     /// To be remembered with the commit.
     pub(crate) once: Option<Once>,
+    /// Whether the operator looks, who sees the host's hidden tables too.
+    sees_hidden: bool,
 }
 
 /// What a rollback brings back: everything that writing changes.
@@ -84,6 +86,10 @@ pub struct Budget {
     pub documents_written: u64,
     /// Bytes of documents written.
     pub bytes_written: u64,
+    /// Functions scheduled.
+    pub functions_scheduled: u64,
+    /// Bytes of their arguments.
+    pub scheduled_bytes: u64,
 }
 
 impl Default for Budget {
@@ -95,6 +101,8 @@ impl Default for Budget {
             ranges: limits::INDEX_RANGES,
             documents_written: limits::DOCUMENTS_WRITTEN,
             bytes_written: limits::BYTES_WRITTEN,
+            functions_scheduled: limits::FUNCTIONS_SCHEDULED,
+            scheduled_bytes: limits::SCHEDULED_BYTES,
         }
     }
 }
@@ -121,6 +129,10 @@ pub struct Metrics {
     pub documents_read: Metric,
     /// `documentsWritten`
     pub documents_written: Metric,
+    /// `functionsScheduled`
+    pub functions_scheduled: Metric,
+    /// `scheduledFunctionArgsBytes`
+    pub scheduled_bytes: Metric,
 }
 
 /// What [`Transaction::enter`] hands out and [`Transaction::leave`] takes back.
@@ -170,7 +182,13 @@ impl Transaction {
             queries_opened: 0,
             paginated: false,
             once: None,
+            sees_hidden: false,
         }
+    }
+
+    /// Shows it the host's hidden tables too: the operator looks.
+    pub fn show_hidden(&mut self) {
+        self.sees_hidden = true;
     }
 
     /// What the host decided for this attempt.
@@ -222,6 +240,9 @@ impl Transaction {
         let id = parse_id(op.id, "db.get")?;
         self.count_range()?;
         let Some(table) = self.table_of(component, id) else { return Ok(None) };
+        if table.is_hidden() && !self.sees_hidden {
+            return Ok(None);
+        }
         check_table(&table, op.table, "db.get")?;
         let mismatch = |text: &str| Err(UserError::new("InvalidTable", text));
         match (table.is_system(), op.is_system) {
@@ -291,6 +312,8 @@ impl Transaction {
             database_queries: metric(usage.ranges, budget.ranges),
             documents_read: metric(usage.documents_read, budget.documents_read),
             documents_written: metric(usage.documents_written, budget.documents_written),
+            functions_scheduled: metric(usage.functions_scheduled, budget.functions_scheduled),
+            scheduled_bytes: metric(usage.scheduled_bytes, budget.scheduled_bytes),
         }
     }
 
@@ -323,7 +346,8 @@ impl Transaction {
 
     /// A table by name; that it does not exist is a read too.
     pub(crate) fn table_named(&mut self, component: &str, name: &str) -> Option<Arc<Table>> {
-        let table = self.state.catalog.table(component, name).cloned();
+        let found = self.state.catalog.table(component, name);
+        let table = found.filter(|table| self.sees_hidden || !table.is_hidden()).cloned();
         if table.is_none() {
             self.reads.insert(CATALOG, Interval::point(&table_key(component, name)));
         }
@@ -401,6 +425,16 @@ impl Budget {
                 limits.documents_written,
             ),
             bytes_written: lower(self.bytes_written, used.bytes_written, limits.bytes_written),
+            functions_scheduled: lower(
+                self.functions_scheduled,
+                used.functions_scheduled,
+                limits.functions_scheduled,
+            ),
+            scheduled_bytes: lower(
+                self.scheduled_bytes,
+                used.scheduled_bytes,
+                limits.scheduled_bytes,
+            ),
         }
     }
 }

@@ -21,7 +21,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use crate::convex::{admin, api, push, site};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, socket, why};
+use crate::{Server, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -54,7 +54,7 @@ pub enum Stopped {
 /// Serves until `shutdown` resolves, then answers what is in flight, within the configured time.
 ///
 /// # Errors
-/// A listener that cannot be used.
+/// A listener that cannot be used, or no thread for the scheduler.
 pub async fn serve(
     server: Server,
     listeners: Listeners,
@@ -63,6 +63,7 @@ pub async fn serve(
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
+    let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let start = |listener, router, opened| start(listener, router, opened, stopping.clone());
@@ -85,6 +86,7 @@ pub async fn serve(
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
+        scheduler.stop().await;
         let mut finished = Ok(());
         for listener in serving {
             finished = finished.and(listener.await);

@@ -13,6 +13,8 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! http_action.rs  the seam to HTTP actions
+//! scheduler.rs  runs what is due: scheduled functions and cron jobs
+//! crons.rs      what the schedules of cron jobs mean
 //! request.rs    bytes → typed request, with errors that name the line or the field
 //! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! host.rs       what every handler needs: database, functions, configuration, request ids
@@ -25,6 +27,7 @@
 
 mod auth;
 mod convex;
+mod crons;
 mod event;
 mod host;
 mod http;
@@ -32,6 +35,7 @@ mod http_action;
 mod refusal;
 mod request;
 mod round;
+mod scheduler;
 mod session;
 mod socket;
 mod subscriber;

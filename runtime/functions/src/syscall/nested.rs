@@ -35,6 +35,8 @@ struct Limits {
     database_queries: f64,
     documents_read: f64,
     documents_written: f64,
+    functions_scheduled: f64,
+    scheduled_function_args_bytes: f64,
 }
 
 impl Default for Limits {
@@ -46,6 +48,8 @@ impl Default for Limits {
             database_queries: all,
             documents_read: all,
             documents_written: all,
+            functions_scheduled: all,
+            scheduled_function_args_bytes: all,
         }
     }
 }
@@ -63,6 +67,8 @@ impl From<Limits> for Budget {
             ranges: limits.database_queries as u64,
             documents_read: limits.documents_read as u64,
             documents_written: limits.documents_written as u64,
+            functions_scheduled: limits.functions_scheduled as u64,
+            scheduled_bytes: limits.scheduled_function_args_bytes as u64,
         }
     }
 }
