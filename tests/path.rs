@@ -10,7 +10,7 @@ use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::record::FunctionKind;
 use futures_util::{SinkExt as _, StreamExt as _};
-use server::{CallEvent, Event, Listeners, Server, ServerConfig};
+use server::{CallEvent, Event, Files, Listeners, Server, ServerConfig};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::deployed::Deployed;
@@ -62,6 +62,11 @@ fn one_mutation_through_its_stops() {
         database: Arc::clone(&deployed.database),
         functions: deployed.host.clone(),
         http_actions: Outside::new(),
+        files: Files::new(
+            Arc::clone(&deployed.database),
+            deployed.storage.clone(),
+            Arc::new(SeededWorld::new(3)),
+        ),
         config: ServerConfig {
             admin_key: "key".into(),
             instance_name: "path".into(),

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::commit::{Database, Options as DatabaseOptions};
+use database::limits;
 use database::record::World;
 use functions::{Config, Helper};
-use server::{Events, Listeners, Server, ServerConfig, Stopped};
+use server::{Events, Files, Listeners, Server, ServerConfig, Stopped};
+use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -106,13 +108,16 @@ impl Running {
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let outside = Outside::new();
-        let config = Config { threads, helper: helper(), actions: outside.clone() };
+        let storage = files_in_memory(&admin_key);
+        let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let server = Server {
             database,
             functions: functions.clone(),
             http_actions: outside,
+            files,
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),
@@ -141,6 +146,14 @@ impl Running {
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained
+    }
+}
+
+/// File storage of a host without a data folder.
+pub fn files_in_memory(admin_key: &str) -> Storage {
+    Storage {
+        blobs: Arc::new(MemoryStore::new(limits::FILES_MEMORY_BYTES)),
+        tokens: Arc::new(UploadTokens::new(admin_key)),
     }
 }
 

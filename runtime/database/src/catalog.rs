@@ -25,6 +25,10 @@ const FIRST_FREE_SYSTEM_NUMBER: u32 = 10_000;
 /// Virtual tables of the root component (`convex-compat.md` section 2.7).
 const SYSTEM_TABLES: [(&str, u32); 2] = [("_scheduled_functions", 539), ("_storage", 540)];
 
+/// Tables that only the host reads, each with an index: its name and fields.
+const HIDDEN_TABLES: [(&str, u32, &str, &[&str]); 1] =
+    [(crate::files::BLOBS, 600, crate::files::BY_BLOB, &["blob"])];
+
 /// Every table and index of a database.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -130,6 +134,11 @@ impl Table {
         self.name.starts_with('_')
     }
 
+    /// Whether no function may know of it.
+    pub fn is_hidden(&self) -> bool {
+        HIDDEN_TABLES.iter().any(|(hidden, ..)| **hidden == *self.name)
+    }
+
     /// One index by name.
     pub fn index(&self, name: &str) -> Option<&Arc<Index>> {
         match name {
@@ -152,6 +161,11 @@ impl Catalog {
             Self { components: BTreeMap::new(), indexes: BTreeMap::new(), next_index: 1 };
         for (name, number) in SYSTEM_TABLES {
             catalog.add_table("", name, TableNumber(number));
+        }
+        for (name, number, index, fields) in HIDDEN_TABLES {
+            let table = catalog.add_table("", name, TableNumber(number));
+            let fields: Vec<_> = fields.iter().map(|field| Arc::from(*field)).collect();
+            catalog.declare_index(&table, &index.into(), &fields, false);
         }
         catalog
     }
@@ -310,6 +324,16 @@ pub(crate) fn number_key(component: &str, number: TableNumber) -> Key {
 /// The range whose reading means "which table numbers are taken".
 pub(crate) fn all_numbers() -> Interval {
     Interval::prefix(&catalog_key(&["numbers"]))
+}
+
+/// The key whose reading means "what is the value of this environment variable".
+pub(crate) fn environment_key(name: &str) -> Key {
+    catalog_key(&["environment", name])
+}
+
+/// The range whose reading means "which environment variables are there".
+pub(crate) fn all_variables() -> Interval {
+    Interval::prefix(&catalog_key(&["environment"]))
 }
 
 fn catalog_key(parts: &[&str]) -> Key {

@@ -36,6 +36,10 @@ pub(super) fn transaction_metrics(execution: &mut Execution, _arguments: &str) -
         "databaseQueries": metric(metrics.database_queries),
         "documentsRead": metric(metrics.documents_read),
         "documentsWritten": metric(metrics.documents_written),
+        "filesRead": metric(metrics.files_read),
+        "fileReadBytes": metric(metrics.file_bytes_read),
+        "filesWritten": metric(metrics.files_written),
+        "fileWriteBytes": metric(metrics.file_bytes_written),
         "functionsScheduled": none,
         "scheduledFunctionArgsBytes": none,
     })
