@@ -315,6 +315,54 @@ limits! {
     LIVE_ROUND_CALLS = 64, Count,
         "32 rounds fill half the queue of calls, so there is room for mutations",
         "(never an error: calls wait)";
+    /// Size of one stored file.
+    FILE_BYTES = 512 << 20, Bytes,
+        "one upload must not fill the store; larger things belong into an object store",
+        "The file is too large";
+    /// Memory of all stored files.
+    FILES_MEMORY_BYTES = 1 << 30, Bytes,
+        "a host in memory holds its files there too; on disk there is no such limit",
+        "file storage is full";
+    /// Age at which an upload URL no longer takes files.
+    UPLOAD_URL_MS = 3_600_000, Milliseconds,
+        "as Convex, an hour: it is made right before the upload",
+        "The upload URL cannot be used: it has expired";
+    /// How long an upload may bring no byte.
+    UPLOAD_STALL_MS = 60_000, Milliseconds,
+        "a client that has stopped sending holds memory for nobody",
+        "The upload stopped";
+    /// Files that one mutation reads.
+    FILES_READ = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files read in a single function execution";
+    /// Bytes of files that one mutation reads.
+    FILE_BYTES_READ = 16 << 20, Bytes,
+        "as for documents; an action reads larger files",
+        "Too many bytes of files read in a single function execution";
+    /// Files that one mutation stores.
+    FILES_WRITTEN = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files stored in a single function execution";
+    /// Bytes of files that one mutation stores.
+    FILE_BYTES_WRITTEN = 16 << 20, Bytes,
+        "as for documents; an action stores larger files",
+        "Too many bytes of files stored in a single function execution";
+    /// Environment variables of a deployment.
+    ENVIRONMENT_VARIABLES = 1_000, Count,
+        "as Convex; more settings belong into a table",
+        "There are too many environment variables";
+    /// Name of an environment variable.
+    ENVIRONMENT_NAME_BYTES = 256, Bytes,
+        "as Convex",
+        "The name of an environment variable is too long";
+    /// Value of an environment variable.
+    ENVIRONMENT_VALUE_BYTES = 8 << 10, Bytes,
+        "as Convex; a certificate fits, a document belongs into a table",
+        "The value of … is too long";
+    /// All names and values of environment variables.
+    ENVIRONMENT_BYTES = 512 << 10, Bytes,
+        "as Convex; every worker process gets them all",
+        "The environment variables are too large together";
     /// Memory of retained history.
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",

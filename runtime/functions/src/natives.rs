@@ -184,7 +184,9 @@ fn env(
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
     let name = args.get(0).to_rust_string_lossy(scope);
-    if let Some(value) = execution::environment_variable(&name) {
+    let value = execution::environment_variable(&name);
+    probe::look(scope, "env", &name, value.as_deref());
+    if let Some(value) = value {
         result.set(string(scope, &value).into());
     }
 }

@@ -11,7 +11,7 @@ use database::record::FunctionError;
 
 use crate::code::Code;
 use crate::natives::{host_object, lazy, string};
-use crate::{exception, execution, isolate, modules, natives, platform};
+use crate::{exception, isolate, modules, natives, platform};
 
 /// The prelude, in the order of evaluation.
 const PRELUDE: &[(&str, &str)] = &[
@@ -57,7 +57,6 @@ pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportF
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
-    execution::set_environment(None);
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
     evaluated?;
     Ok(blob.expect("V8 makes a blob once its default context is set").to_vec())

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::convex::{admin, api, push, site};
+use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{Server, scheduler, socket, why};
@@ -147,6 +147,7 @@ impl Routes {
             .route("/http/", any(site::request))
             .route("/http/{*path}", any(site::request));
         let cloud = calls()
+            .merge(files())
             .merge(deploys())
             .merge(operator())
             .fallback(unknown)
@@ -174,6 +175,13 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/sync", any(socket::upgrade))
 }
 
+/// `convex-compat.md` section 4.5.
+fn files() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/storage/upload", post(storage::upload))
+        .route("/api/storage/{uuid}", get(storage::download))
+}
+
 /// `convex-compat.md` section 6.2.
 fn deploys() -> Router<Arc<Host>> {
     Router::new()
@@ -198,8 +206,10 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
         .route("/api/v1/deployment_info", get(admin::deployment_info))
-        .route("/api/v1/list_environment_variables", get(admin::list_environment_variables))
-        .route("/api/list_environment_variables", get(admin::list_environment_variables))
+        .route("/api/v1/list_environment_variables", get(environment::list))
+        .route("/api/list_environment_variables", get(environment::list))
+        .route("/api/v1/update_environment_variables", post(environment::update))
+        .route("/api/update_environment_variables", post(environment::update))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -8,8 +8,8 @@ use database::scheduling::NewJob;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::address::Address;
 use super::{Answer, parse};
+use crate::address::Address;
 use crate::execution::Execution;
 
 #[derive(Deserialize)]
