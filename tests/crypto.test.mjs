@@ -8,7 +8,9 @@ import { createCipheriv, webcrypto } from "node:crypto";
 import { after, before, test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { CURVES, FAMILIES, bytes, outcomes, toHex } from "./crypto/cases.js";
+import {
+  CURVES, FAMILIES, MADE, accepted, bytes, making, outcomes, randomised, toHex,
+} from "./crypto/cases.js";
 import { ROOT, serve } from "./host.mjs";
 
 const { subtle } = webcrypto;
@@ -63,16 +65,21 @@ function sealed(size, additional, bits, data) {
 }
 
 for (const family of Object.keys(FAMILIES)) {
-  test(`${family}: a query gives what Node gives`, async () => {
+  test(`${family}: a query and an action give what Node gives`, async () => {
     const expected = await outcomes(webcrypto, family, fixtures);
-    const found = await client.query(anyApi.crypto.cases, { family, fixtures });
-    const differences = [];
-    for (const [at, [title, wanted]] of expected.entries()) {
-      differences.push(...differing(`${family}: ${title}`, wanted, found[at]?.[1]));
-    }
-    assert.equal(found.length, expected.length);
-    assert.equal(differences.join("\n"), "");
+    const given = { family, fixtures };
+    compare(family, expected, await client.query(anyApi.crypto.cases, given));
+    compare(family, expected, await client.action(anyApi.crypto.casesInAction, given));
   });
+}
+
+function compare(family, expected, found) {
+  const differences = [];
+  for (const [at, [title, wanted]] of expected.entries()) {
+    differences.push(...differing(`${family}: ${title}`, wanted, found[at]?.[1]));
+  }
+  assert.equal(found.length, expected.length);
+  assert.equal(differences.join("\n"), "");
 }
 
 /** Where two results differ, one line each. */
@@ -95,24 +102,49 @@ test("what needs randomness says Convex's text", async () => {
   for (const [title, text] of said) assert.equal(text, convex, title);
   assert.equal(said.length, 9);
   assert.deepEqual(last, ["too many iterations", "OperationError: PBKDF2 of 1000002 iterations; at "
-    + "most 1000000 fit here, use an action"]);
+    + "most 1000000 fit here"]);
 });
 
-test("getRandomValues and randomUUID", async () => {
-  const { uuids, ...shape } = await client.query(anyApi.crypto.shape, {});
-  assert.deepEqual(shape, {
-    tags: ["[object Crypto]", "[object SubtleCrypto]"],
-    made: ["TypeError", "TypeError", "TypeError"],
-    views: Array(9).fill(true),
-    part: [true, false, true],
-    quota: ["none", "QuotaExceededError"],
-    wide: "QuotaExceededError",
-    wrong: Array(4).fill("TypeMismatchError"),
-    detached: "TypeError",
+for (const [name, run] of [
+  ["a query", () => client.query(anyApi.crypto.shape, {})],
+  ["an action", () => client.action(anyApi.crypto.shapeInAction, {})],
+]) {
+  test(`getRandomValues and randomUUID in ${name}`, async () => {
+    const { uuids, ...shape } = await run();
+    assert.deepEqual(shape, {
+      tags: ["[object Crypto]", "[object SubtleCrypto]"],
+      made: ["TypeError", "TypeError", "TypeError"],
+      views: Array(9).fill(true),
+      part: [true, false, true],
+      quota: ["none", "QuotaExceededError"],
+      wide: "QuotaExceededError",
+      wrong: Array(4).fill("TypeMismatchError"),
+      detached: "TypeError",
+    });
+    const v4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
+    for (const uuid of uuids) assert.match(uuid, v4);
+    assert.notEqual(uuids[0], uuids[1]);
   });
-  const v4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
-  for (const uuid of uuids) assert.match(uuid, v4);
-  assert.notEqual(uuids[0], uuids[1]);
+}
+
+test("what an action makes, Node accepts, and the other way round; queries accept both", async () => {
+  const ours = await client.action(anyApi.crypto.make, {});
+  const nodes = JSON.parse(JSON.stringify(await making(webcrypto)));
+  assert.deepEqual(ours.map(({ keys }) => keys), nodes.map(({ keys }) => keys));
+  const members = ({ jwks }) => jwks.map((jwk) => Object.keys(jwk).sort());
+  assert.deepEqual(ours.map(members), nodes.map(members));
+  const all = MADE.map(([algorithm], at) =>
+    [nodes[at].jwks[0].kty, ...randomised(algorithm).map(() => true)]);
+  assert.deepEqual(await accepted(webcrypto, ours), all);
+  assert.deepEqual(await client.query(anyApi.crypto.accept, { made: ours }), all);
+  assert.deepEqual(await client.query(anyApi.crypto.accept, { made: nodes }), all);
+});
+
+test("what takes long leaves an action's timers alone, and has an end", async () => {
+  assert.deepEqual(await client.action(anyApi.crypto.meanwhile, {}), {
+    order: ["timer", "derived"],
+    refused: "OperationError: PBKDF2 of 50000001 iterations; at most 50000000 fit here",
+  });
 });
 
 // --- what Node makes ---

@@ -8,8 +8,26 @@
   const { ops } = core;
   const { DateNow, ObjectDefineProperty } = primordials;
 
+  const hooks = { __proto__: null };
   const host = {
     __proto__: null,
+    /** Properties that exist from their first use on; assigning them works as for any other. */
+    lazy(target, names, part) {
+      for (let at = 0; at < names.length; at++) {
+        const name = names[at];
+        // Getter and setter in one: a getter is called with no argument.
+        const access = (...given) => {
+          const value = given.length === 0 ? hooks.lazy(part, name) : given[0];
+          ObjectDefineProperty(target, name, {
+            __proto__: null, value, writable: true, enumerable: false, configurable: true,
+          });
+          return value;
+        };
+        ObjectDefineProperty(target, name, {
+          __proto__: null, get: access, set: access, enumerable: false, configurable: true,
+        });
+      }
+    },
     log(level, parts) { ops.op_action_log(level, parts); },
     env(name) { return ops.op_action_env(name) ?? undefined; },
     syscall(op) { return ops.op_action_syscall(op); },
@@ -33,5 +51,5 @@
   const call = { __proto__: null, console: undefined };
   ObjectDefineProperty(call, 'nowMs', { __proto__: null, get: DateNow, enumerable: true });
 
-  globalThis.__concave = { __proto__: null, host, hooks: { __proto__: null }, call, bootstrap };
+  globalThis.__concave = { __proto__: null, host, hooks, call, bootstrap };
 })(globalThis.__bootstrap);

@@ -5,13 +5,15 @@
 //     `request`: JSON text of runtime/web/src/crypto.rs `Request`; the rest: Uint8Arrays, empty
 //     where the operation has none. Throws an Error whose message is `NAME: text`, NAME being that
 //     of a DOMException, or any other error, which is passed on.
-//   core.ops.op_crypto_slow: optional; the same, as a promise, for what takes long.
+//   core.ops.op_crypto_slow(request, [key, data, first, second]): optional; the same, as a promise,
+//     for what takes long.
 //   core.ops.op_crypto_fill(bytes): fills a Uint8Array with random bytes, or throws.
 //   core.encode, core.decode: UTF-8.
 //   core.loadExtScript('ext:deno_web/01_dom_exception.js').DOMException.
 // Out: the four. Invariant: this file converts arguments, keeps keys and checks what they may be
 // used for, in the order of the Web Cryptography specification; it computes nothing itself. Key
 // material never leaves a CryptoKey but through exportKey and wrapKey.
+// deno_core takes scripts in ASCII only.
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
@@ -240,7 +242,7 @@
   async function askSlow(request, key, data = NOTHING, first = NOTHING, second = NOTHING) {
     if (op_crypto_slow === undefined) return ask(request, key, data, first, second);
     try {
-      return await op_crypto_slow(JSONStringify(request), key, data, first, second);
+      return await op_crypto_slow(JSONStringify(request), [key, data, first, second]);
     } catch (error) {
       throw translated(error);
     }
@@ -388,7 +390,7 @@
     return material;
   }
 
-  /** What a key is, for requests (`name`, …) and as its `algorithm` shows it. */
+  /** What a key is, for requests (`name`, ...) and as its `algorithm` shows it. */
   function describe(normal, material, imported = false) {
     const { name, hash, namedCurve } = normal;
     const about = { __proto__: null, name, hash, namedCurve };
@@ -702,7 +704,7 @@
   const SIGNATURE = ['sign', 'verify'];
   const CIPHER = ['encrypt', 'decrypt'];
 
-  /** Algorithm → operation → members of its dictionary, in the order WebIDL reads them. */
+  /** Algorithm to operation to members of its dictionary, in the order WebIDL reads them. */
   const ALGORITHMS = {
     __proto__: null,
     'SHA-1': all([], 'digest'),
@@ -748,7 +750,7 @@
     ({ __proto__: null, uses, formats, use, namesAlg: false, suffix: undefined, ...more });
   const NAMED = { namesAlg: true };
 
-  /** Algorithm → what its keys may be used for, how they are written, and how a JWK says so. */
+  /** Algorithm to what its keys may be used for, how they are written, and how a JWK says so. */
   const TRAITS = {
     __proto__: null,
     HMAC: traits({ secret: SIGNATURE }, BYTES, 'sig', NAMED),

@@ -43,7 +43,7 @@ pub enum Error {
     #[error("randomness is refused")]
     RandomnessRefused,
     /// PBKDF2 asked for more work than the caller may have.
-    #[error("OperationError: PBKDF2 of {asked} iterations; at most {most} fit here, use an action")]
+    #[error("OperationError: PBKDF2 of {asked} iterations; at most {most} fit here")]
     TooManyIterations {
         /// Iterations times blocks of output.
         asked: u64,
@@ -217,6 +217,14 @@ pub fn run(request: &str, parts: &Parts<'_>, allowance: Allowance) -> Result<Vec
         Operation::Details if request.name.family() == Family::Rsa => rsa::details(parts.key),
         Operation::Details => Err(UNFIT),
     }
+}
+
+/// Fills `bytes` from the system's source of randomness.
+///
+/// # Errors
+/// The system has none.
+pub fn fill(bytes: &mut [u8]) -> Result<(), Error> {
+    aws_lc_rs::rand::fill(bytes).map_err(|_| Error::Operation("The system gives no randomness"))
 }
 
 /// An operation and an algorithm that do not go together: the script asks for none.

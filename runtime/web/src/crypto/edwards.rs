@@ -4,12 +4,12 @@
 //! secrets, keys in four formats (RFC 8032, 7748, 8410, 8037). Invariant: a private key's public
 //! half is its own.
 
+use aws_lc_rs::agreement;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use aws_lc_rs::{agreement, rand};
 
 use super::der::{self, Reader};
 use super::jwk::Jwk;
-use super::{Error, Format, Kind, NO_FORMAT};
+use super::{Error, Format, Kind, NO_FORMAT, fill};
 
 /// Bytes of a seed, and of a public key.
 const SIZE: usize = 32;
@@ -50,7 +50,7 @@ pub(super) fn agree(key: &[u8], public: &[u8]) -> Result<Vec<u8>, Error> {
 
 pub(super) fn generate(ed25519: bool) -> Result<Vec<u8>, Error> {
     let mut seed = [0; SIZE];
-    rand::fill(&mut seed).map_err(|_| Error::Operation("The system gives no randomness"))?;
+    fill(&mut seed)?;
     private(ed25519, &seed, None)
 }
 

@@ -5,10 +5,10 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::{digest, hkdf, hmac, pbkdf2, rand};
+use aws_lc_rs::{digest, hkdf, hmac, pbkdf2};
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, fill};
 
 /// The hashes of WebCrypto.
 #[derive(Debug, Deserialize, Clone, Copy, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn whole_bytes(bits: Option<u32>) -> Result<usize, Error> {
 /// Fresh random bytes for a secret of `bits`; the bits beyond a last part of a byte are zero.
 pub(super) fn random(bits: u32) -> Result<Vec<u8>, Error> {
     let mut secret = vec![0; (bits as usize).div_ceil(8)];
-    rand::fill(&mut secret).map_err(|_| Error::Operation("The system gives no randomness"))?;
+    fill(&mut secret)?;
     if let (Some(last), 1..) = (secret.last_mut(), bits % 8) {
         *last &= 0xff << (8 - bits % 8);
     }
