@@ -1,6 +1,6 @@
 // What the shared parts of `js/runtime` find in a worker: `__concave` over deno_core's ops.
 //
-// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as in `js/runtime`'s README.
+// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as `js/README.md` says.
 // Invariant: nothing of it is left on the global object when user code runs (`90_run.js`).
 ((bootstrap) => {
   'use strict';
@@ -8,8 +8,28 @@
   const { ops } = core;
   const { DateNow, ObjectDefineProperty } = primordials;
 
+  const hooks = { __proto__: null };
   const host = {
     __proto__: null,
+    /** What V8 does by itself for queries: a property that is made when it is first touched. */
+    lazy(target, names, part) {
+      const define = (name, value) => ObjectDefineProperty(target, name,
+        { __proto__: null, value, writable: true, enumerable: false, configurable: true });
+      for (let at = 0; at < names.length; at++) {
+        const name = names[at];
+        ObjectDefineProperty(target, name, {
+          __proto__: null,
+          get() {
+            const value = hooks.lazy(part, name);
+            define(name, value);
+            return value;
+          },
+          set(value) { define(name, value); },
+          enumerable: false,
+          configurable: true,
+        });
+      }
+    },
     log(level, parts) { ops.op_action_log(level, parts); },
     env(name) { return ops.op_action_env(name) ?? undefined; },
     syscall(op) { return ops.op_action_syscall(op); },
@@ -33,5 +53,5 @@
   const call = { __proto__: null, console: undefined };
   ObjectDefineProperty(call, 'nowMs', { __proto__: null, get: DateNow, enumerable: true });
 
-  globalThis.__concave = { __proto__: null, host, hooks: { __proto__: null }, call, bootstrap };
+  globalThis.__concave = { __proto__: null, host, hooks, call, bootstrap };
 })(globalThis.__bootstrap);
