@@ -13,6 +13,7 @@ use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_ke
 use crate::commit::{Database, PUSH, Writer, next_timestamp};
 use crate::crons;
 use crate::deployment::Analysis;
+use crate::environment::{Change, check_imported};
 use crate::error::PushError;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
@@ -57,14 +58,31 @@ impl Database {
     /// Makes a deployment the running one. Commits wait meanwhile; readers do not.
     ///
     /// # Errors
-    /// Documents that do not match its schema, or too many tables.
+    /// Documents that do not match its schema, or too many tables; `RaceDetected`: its modules were
+    /// evaluated with environment variables that have changed since.
     pub fn activate(&self, deployment: Deployment, now: u64) -> Result<Timestamp, PushError> {
+        self.activate_with(deployment, &[], now)
+    }
+
+    /// The same in one commit with the environment variables that its modules were evaluated with.
+    ///
+    /// # Errors
+    /// As [`Database::activate`].
+    pub fn activate_with(
+        &self,
+        deployment: Deployment,
+        changes: &[Change],
+        now: u64,
+    ) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
         let schema = deployment.schema().cloned();
         let ts = next_timestamp(&newest, now);
-        let mut next = Snapshot { ts, ..Snapshot::clone(&newest) };
+        let environment = newest.environment.after(changes, ts);
+        check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];
+        written.extend(environment.changed_keys(&newest.environment));
+        let mut next = Snapshot { ts, environment, ..Snapshot::clone(&newest) };
         if let Some(schema) = &schema {
             written.extend(create_tables(&mut next, schema)?);
             check_documents(&next, schema, enforced(&newest))?;

@@ -39,7 +39,7 @@ pub(crate) const SCHEDULED_FUNCTIONS: &str = "_scheduled_functions";
 pub(crate) const CRON_JOBS: &str = "_cron_jobs";
 
 /// The host's tables.
-const SYSTEM_TABLES: [SystemTable; 3] = [
+const SYSTEM_TABLES: [SystemTable; 4] = [
     SystemTable { name: CRON_JOBS, number: 531, order: &["nextRun"], shown: false },
     SystemTable {
         name: SCHEDULED_FUNCTIONS,
@@ -48,6 +48,7 @@ const SYSTEM_TABLES: [SystemTable; 3] = [
         shown: true,
     },
     SystemTable { name: "_storage", number: 540, order: &[], shown: true },
+    SystemTable { name: crate::files::BLOBS, number: 600, order: &["blob"], shown: false },
 ];
 
 /// The index that only the host reads, of tables that it works through in an order of its own.
@@ -347,6 +348,16 @@ pub(crate) fn number_key(component: &str, number: TableNumber) -> Key {
 /// The range whose reading means "which table numbers are taken".
 pub(crate) fn all_numbers() -> Interval {
     Interval::prefix(&catalog_key(&["numbers"]))
+}
+
+/// The key whose reading means "what is the value of this environment variable".
+pub(crate) fn environment_key(name: &str) -> Key {
+    catalog_key(&["environment", name])
+}
+
+/// The range whose reading means "which environment variables are there".
+pub(crate) fn all_variables() -> Interval {
+    Interval::prefix(&catalog_key(&["environment"]))
 }
 
 fn catalog_key(parts: &[&str]) -> Key {

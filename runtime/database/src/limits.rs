@@ -227,6 +227,34 @@ limits! {
     AUTH_REFETCH_MS = 5_000, Milliseconds,
         "made-up key ids, and a provider that is down, cost one request in that time",
         "There is no key";
+    /// Wall time of one action.
+    ACTION_TIME_MS = 30 * 60_000, Milliseconds,
+        "as Convex; an action waits for others most of its time, so CPU time says little",
+        "Function execution timed out";
+    /// Actions that run at the same time.
+    ACTIONS_AT_ONCE = 1_024, Count,
+        "each is a thread with a heap of its own",
+        "Too many concurrent requests. Your backend is limited to";
+    /// Actions that run at the same time in one process.
+    ACTIONS_PER_PROCESS = 50, Count,
+        "how many an action that crashes its process can take with it",
+        "(never an error: another process is started)";
+    /// Actions after which a process is replaced.
+    ACTIONS_OF_A_PROCESS = 1_000, Count,
+        "what a process may have lost of its memory by then comes back",
+        "(never an error: another process is started)";
+    /// Memory of one process that runs actions.
+    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+        "the wall behind the limits of heaps and buffers: its process alone dies of it",
+        "The process that ran … ended";
+    /// How long a process of actions may have nothing to do.
+    ACTION_PROCESS_IDLE_MS = 300_000, Milliseconds,
+        "memory goes back when nothing needs it; one process of the newest code stays",
+        "(never an error: another process is started)";
+    /// Body of an HTTP action's response.
+    HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
+        "as Convex; larger data belongs in file storage",
+        "HttpResponseTooLarge";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",
@@ -287,6 +315,54 @@ limits! {
     LIVE_ROUND_CALLS = 64, Count,
         "32 rounds fill half the queue of calls, so there is room for mutations",
         "(never an error: calls wait)";
+    /// Size of one stored file.
+    FILE_BYTES = 512 << 20, Bytes,
+        "one upload must not fill the store; larger things belong into an object store",
+        "The file is too large";
+    /// Memory of all stored files.
+    FILES_MEMORY_BYTES = 1 << 30, Bytes,
+        "a host in memory holds its files there too; on disk there is no such limit",
+        "file storage is full";
+    /// Age at which an upload URL no longer takes files.
+    UPLOAD_URL_MS = 3_600_000, Milliseconds,
+        "as Convex, an hour: it is made right before the upload",
+        "The upload URL cannot be used: it has expired";
+    /// How long an upload may bring no byte.
+    UPLOAD_STALL_MS = 60_000, Milliseconds,
+        "a client that has stopped sending holds memory for nobody",
+        "The upload stopped";
+    /// Files that one mutation reads.
+    FILES_READ = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files read in a single function execution";
+    /// Bytes of files that one mutation reads.
+    FILE_BYTES_READ = 16 << 20, Bytes,
+        "as for documents; an action reads larger files",
+        "Too many bytes of files read in a single function execution";
+    /// Files that one mutation stores.
+    FILES_WRITTEN = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files stored in a single function execution";
+    /// Bytes of files that one mutation stores.
+    FILE_BYTES_WRITTEN = 16 << 20, Bytes,
+        "as for documents; an action stores larger files",
+        "Too many bytes of files stored in a single function execution";
+    /// Environment variables of a deployment.
+    ENVIRONMENT_VARIABLES = 1_000, Count,
+        "as Convex; more settings belong into a table",
+        "There are too many environment variables";
+    /// Name of an environment variable.
+    ENVIRONMENT_NAME_BYTES = 256, Bytes,
+        "as Convex",
+        "The name of an environment variable is too long";
+    /// Value of an environment variable.
+    ENVIRONMENT_VALUE_BYTES = 8 << 10, Bytes,
+        "as Convex; a certificate fits, a document belongs into a table",
+        "The value of … is too long";
+    /// All names and values of environment variables.
+    ENVIRONMENT_BYTES = 512 << 10, Bytes,
+        "as Convex; every worker process gets them all",
+        "The environment variables are too large together";
     /// Memory of retained history.
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
+use crate::environment::Change;
 use crate::error::{PushError, Refusal, UserError};
 use crate::id::DocumentId;
 use crate::json;
@@ -490,6 +491,14 @@ pub struct Usage {
     pub functions_scheduled: u64,
     /// Bytes of their arguments.
     pub scheduled_bytes: u64,
+    /// Files whose bytes were read.
+    pub files_read: u64,
+    /// Bytes of those.
+    pub file_bytes_read: u64,
+    /// Files stored.
+    pub files_written: u64,
+    /// Bytes of those.
+    pub file_bytes_written: u64,
 }
 
 /// What came of a call.
@@ -582,6 +591,18 @@ pub trait Functions: Send + Sync + 'static {
         bundle: Arc<Bundle>,
         analysis: Arc<Analysis>,
     ) -> Result<Timestamp, PushError>;
+
+    /// Sets and deletes environment variables that were checked, all of them or none. Where the running code looked at
+    /// one of them while it was imported, its modules are evaluated again first. Blocks for as long
+    /// as that takes.
+    ///
+    /// # Errors
+    /// Modules that fail with the new values, or a push that ended meanwhile (`RaceDetected`);
+    /// nothing has changed then.
+    fn change_environment(&self, changes: &[Change]) -> Result<Timestamp, PushError> {
+        let _ = changes;
+        Err(PushError::new("NotSupported", "These functions have no environment variables."))
+    }
 
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);

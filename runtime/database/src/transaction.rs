@@ -51,6 +51,8 @@ pub struct Transaction {
     pub(crate) queries: BTreeMap<u32, OpenQuery>,
     pub(crate) queries_opened: u32,
     pub(crate) paginated: bool,
+    /// How many environment variables it has looked at.
+    pub(crate) variables_read: u64,
     /// To be remembered with the commit.
     pub(crate) once: Option<Once>,
     /// Whether the operator looks, who sees the host's hidden tables too.
@@ -90,6 +92,14 @@ pub struct Budget {
     pub functions_scheduled: u64,
     /// Bytes of their arguments.
     pub scheduled_bytes: u64,
+    /// Files whose bytes it reads.
+    pub files_read: u64,
+    /// Bytes of those.
+    pub file_bytes_read: u64,
+    /// Files it stores.
+    pub files_written: u64,
+    /// Bytes of those.
+    pub file_bytes_written: u64,
 }
 
 impl Default for Budget {
@@ -103,6 +113,10 @@ impl Default for Budget {
             bytes_written: limits::BYTES_WRITTEN,
             functions_scheduled: limits::FUNCTIONS_SCHEDULED,
             scheduled_bytes: limits::SCHEDULED_BYTES,
+            files_read: limits::FILES_READ,
+            file_bytes_read: limits::FILE_BYTES_READ,
+            files_written: limits::FILES_WRITTEN,
+            file_bytes_written: limits::FILE_BYTES_WRITTEN,
         }
     }
 }
@@ -133,6 +147,14 @@ pub struct Metrics {
     pub functions_scheduled: Metric,
     /// `scheduledFunctionArgsBytes`
     pub scheduled_bytes: Metric,
+    /// `filesRead`
+    pub files_read: Metric,
+    /// `fileReadBytes`
+    pub file_bytes_read: Metric,
+    /// `filesWritten`
+    pub files_written: Metric,
+    /// `fileWriteBytes`
+    pub file_bytes_written: Metric,
 }
 
 /// What [`Transaction::enter`] hands out and [`Transaction::leave`] takes back.
@@ -181,6 +203,7 @@ impl Transaction {
             queries: BTreeMap::new(),
             queries_opened: 0,
             paginated: false,
+            variables_read: 0,
             once: None,
             sees_hidden: false,
         }
@@ -314,6 +337,10 @@ impl Transaction {
             documents_written: metric(usage.documents_written, budget.documents_written),
             functions_scheduled: metric(usage.functions_scheduled, budget.functions_scheduled),
             scheduled_bytes: metric(usage.scheduled_bytes, budget.scheduled_bytes),
+            files_read: metric(usage.files_read, budget.files_read),
+            file_bytes_read: metric(usage.file_bytes_read, budget.file_bytes_read),
+            files_written: metric(usage.files_written, budget.files_written),
+            file_bytes_written: metric(usage.file_bytes_written, budget.file_bytes_written),
         }
     }
 
@@ -341,7 +368,7 @@ impl Transaction {
             self.reads.insert(CATALOG, Interval::point(&number_key(component, id.table)));
             return None;
         };
-        self.state.catalog.table(component, &name).cloned()
+        self.state.catalog.table(component, &name).filter(|table| !table.is_hidden()).cloned()
     }
 
     /// A table by name; that it does not exist is a read too.
@@ -351,7 +378,7 @@ impl Transaction {
         if table.is_none() {
             self.reads.insert(CATALOG, Interval::point(&table_key(component, name)));
         }
-        table
+        table.filter(|table| !table.is_hidden())
     }
 
     /// Looks a document up, records the point and counts the document.
@@ -434,6 +461,18 @@ impl Budget {
                 self.scheduled_bytes,
                 used.scheduled_bytes,
                 limits.scheduled_bytes,
+            ),
+            files_read: lower(self.files_read, used.files_read, limits.files_read),
+            file_bytes_read: lower(
+                self.file_bytes_read,
+                used.file_bytes_read,
+                limits.file_bytes_read,
+            ),
+            files_written: lower(self.files_written, used.files_written, limits.files_written),
+            file_bytes_written: lower(
+                self.file_bytes_written,
+                used.file_bytes_written,
+                limits.file_bytes_written,
             ),
         }
     }

@@ -172,7 +172,7 @@ impl Transaction {
     }
 
     /// Encodes a checked document and counts it against the budget.
-    fn version(
+    pub(crate) fn version(
         &mut self,
         id: DocumentId,
         creation_time: f64,
@@ -278,7 +278,7 @@ impl Transaction {
     }
 
     /// Counts one document written against the budget.
-    fn count_write(&mut self, bytes: u64) -> Result<(), UserError> {
+    pub(crate) fn count_write(&mut self, bytes: u64) -> Result<(), UserError> {
         self.usage.documents_written += 1;
         self.usage.bytes_written += bytes;
         let text = if self.usage.documents_written > self.budget.documents_written {

@@ -25,6 +25,7 @@ use crate::check;
 use crate::code::Code;
 use crate::engine::Engine;
 use crate::execution::Execution;
+use crate::files::Files;
 use crate::host::{Shared, cache_key};
 use crate::run::Target;
 use crate::syscall::probe;
@@ -172,8 +173,8 @@ struct Attempts<'a> {
 /// One attempt's end.
 struct Attempt {
     outcome: Outcome,
-    /// To be committed; `None` where the function failed.
-    transaction: Option<Transaction>,
+    /// `None` where the function failed.
+    to_commit: Option<(Transaction, Files)>,
 }
 
 impl Attempts<'_> {
@@ -200,19 +201,29 @@ impl Attempts<'_> {
             if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
                 return done(Err(no_longer_waits(&call)));
             }
-            let Attempt { mut outcome, transaction } = self.attempt(engine, &call, given, snapshot);
+            let Attempt { mut outcome, to_commit } = self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
-            let Some(mut transaction) = transaction else { return done(Ok(outcome)) };
+            let Some((mut transaction, files)) = to_commit else { return done(Ok(outcome)) };
+            let kept = match files.keep(&self.shared.database, &transaction) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    let UserError { message, data, .. } = error;
+                    let result = Err(FunctionError { message, data });
+                    return done(Ok(Outcome { result, ..outcome }));
+                }
+            };
             if let (Some(request), Ok(result)) = (call.once, &outcome.result) {
                 let (result, log_lines) = (result.clone(), outcome.log_lines.clone());
                 transaction.once(request, RequestAnswer { result, log_lines });
             }
             match self.commit(&call, transaction, turn) {
                 Ok(committed) => {
+                    kept.committed();
                     outcome.ts = committed.ts;
                     return done(Ok(outcome));
                 }
                 Err(rejected) => {
+                    kept.discard();
                     let conflict = rejected.conflict;
                     assert!(!patient, "a call that holds its turn cannot conflict: {conflict}");
                     conflicts.push(conflict);
@@ -258,7 +269,7 @@ impl Attempts<'_> {
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
             let kind = self.function_kind;
             let outcome = Outcome { kind, ..failed(call, &given, error) };
-            return Attempt { outcome, transaction: None };
+            return Attempt { outcome, to_commit: None };
         }
         let target = Target {
             path: call.path.clone(),
@@ -267,8 +278,13 @@ impl Attempts<'_> {
             seed: given.seed,
             now: given.now,
         };
-        let mut execution =
-            Box::new(Execution::new(transaction, Arc::clone(&code), call.clone(), given.clone()));
+        let mut execution = Box::new(Execution::new(
+            transaction,
+            Arc::clone(&code),
+            call.clone(),
+            given.clone(),
+            self.shared.storage.clone(),
+        ));
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);
@@ -298,7 +314,7 @@ fn finish(
     execution: Execution,
     given: Given,
 ) -> Attempt {
-    let Execution { transaction, observed, log, journal, .. } = execution;
+    let Execution { transaction, observed, log, journal, files, .. } = execution;
     let outcome = Outcome {
         kind,
         log_lines: log.into_lines().into(),
@@ -313,8 +329,8 @@ fn finish(
         given,
         result: result.map(Into::into),
     };
-    let transaction = outcome.result.is_ok().then_some(transaction);
-    Attempt { outcome, transaction }
+    let to_commit = outcome.result.is_ok().then_some((transaction, files));
+    Attempt { outcome, to_commit }
 }
 
 /// The outcome of a call that no JavaScript ran for.

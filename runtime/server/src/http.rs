@@ -15,10 +15,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::convex::{admin, api, push, site};
+use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{Server, scheduler, socket, why};
@@ -29,6 +29,17 @@ pub struct Listeners {
     pub cloud: TcpListener,
     /// HTTP actions on an origin of their own.
     pub site: Option<TcpListener>,
+    /// Keeps the two closed until there is something to serve.
+    pub gate: Option<Gate>,
+}
+
+/// Before a host's first deployment is active: clients that connect wait, unanswered, instead of
+/// being told that nothing is deployed. The operator comes in by a socket of his own.
+pub struct Gate {
+    /// Serves the same routes as `cloud`, from the start.
+    pub operator: TcpListener,
+    /// Opens the others, when it is used or dropped.
+    pub opened: oneshot::Receiver<()>,
 }
 
 /// How serving ended.
@@ -54,16 +65,33 @@ pub async fn serve(
     let routes = Routes::of(&host);
     let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
-    let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
-    let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
+    let (open, opened) = watch::channel(listeners.gate.is_none());
+    let start = |listener, router, opened| start(listener, router, opened, stopping.clone());
+    let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
+    if let Some(site) = listeners.site {
+        serving.push(start(site, routes.site, opened)?);
+    }
+    if let Some(gate) = listeners.gate {
+        let (_, now) = watch::channel(true);
+        serving.push(start(gate.operator, routes.cloud, now)?);
+        tokio::spawn(async move {
+            // Used or dropped: both open.
+            let _ = gate.opened.await;
+            open.send_replace(true);
+        });
+    }
+    drop(stopping);
     shutdown.await;
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
         scheduler.stop().await;
-        let finished = cloud.await;
-        if let Some(site) = site { finished.and(site.await) } else { finished }
+        let mut finished = Ok(());
+        for listener in serving {
+            finished = finished.and(listener.await);
+        }
+        finished
     };
     match tokio::time::timeout(drain.max(Duration::from_millis(1)), drained).await {
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
@@ -74,7 +102,8 @@ pub async fn serve(
 fn start(
     listener: TcpListener,
     router: Router,
-    mut stopping: watch::Receiver<()>,
+    mut opened: watch::Receiver<bool>,
+    stopping: watch::Receiver<()>,
 ) -> io::Result<tokio::task::JoinHandle<()>> {
     listener.local_addr()?;
     // An answer is one small write: waiting to fill a packet would only delay it.
@@ -83,7 +112,15 @@ fn start(
         let _ = socket.set_nodelay(true);
     });
     Ok(tokio::spawn(async move {
-        let closed = async move { while stopping.changed().await.is_ok() {} };
+        let closed = |mut stopping: watch::Receiver<()>| async move {
+            while stopping.changed().await.is_ok() {}
+        };
+        tokio::select! {
+            () = closed(stopping.clone()) => return,
+            // An error means that nobody is left to open it later than now.
+            _ = opened.wait_for(|open| *open) => {}
+        }
+        let closed = closed(stopping);
         // axum's server retries accept errors itself and returns only after the signal.
         let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
     }))
@@ -110,6 +147,7 @@ impl Routes {
             .route("/http/", any(site::request))
             .route("/http/{*path}", any(site::request));
         let cloud = calls()
+            .merge(files())
             .merge(deploys())
             .merge(operator())
             .fallback(unknown)
@@ -137,6 +175,13 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/sync", any(socket::upgrade))
 }
 
+/// `convex-compat.md` section 4.5.
+fn files() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/storage/upload", post(storage::upload))
+        .route("/api/storage/{uuid}", get(storage::download))
+}
+
 /// `convex-compat.md` section 6.2.
 fn deploys() -> Router<Arc<Host>> {
     Router::new()
@@ -161,8 +206,10 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
         .route("/api/v1/deployment_info", get(admin::deployment_info))
-        .route("/api/v1/list_environment_variables", get(admin::list_environment_variables))
-        .route("/api/list_environment_variables", get(admin::list_environment_variables))
+        .route("/api/v1/list_environment_variables", get(environment::list))
+        .route("/api/list_environment_variables", get(environment::list))
+        .route("/api/v1/update_environment_variables", post(environment::update))
+        .route("/api/update_environment_variables", post(environment::update))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -36,6 +36,10 @@ pub(super) fn transaction_metrics(execution: &mut Execution, _arguments: &str) -
         "documentsWritten": metric(metrics.documents_written),
         "functionsScheduled": metric(metrics.functions_scheduled),
         "scheduledFunctionArgsBytes": metric(metrics.scheduled_bytes),
+        "filesRead": metric(metrics.files_read),
+        "fileReadBytes": metric(metrics.file_bytes_read),
+        "filesWritten": metric(metrics.files_written),
+        "fileWriteBytes": metric(metrics.file_bytes_written),
     })
     .to_string())
 }

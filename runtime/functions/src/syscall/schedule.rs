@@ -8,8 +8,8 @@ use database::scheduling::NewJob;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::nested::resolve;
 use super::{Answer, parse};
+use crate::address::Address;
 use crate::execution::Execution;
 
 #[derive(Deserialize)]
@@ -23,7 +23,7 @@ struct Schedule<'a> {
 pub(super) fn schedule(execution: &mut Execution, arguments: &str) -> Answer {
     may_schedule(execution, "scheduler.runAfter")?;
     let Schedule { ts, args } = parse("scheduler.runAfter", arguments)?;
-    let path = resolve(&parse("scheduler.runAfter", arguments)?)?;
+    let path = parse::<Address<'_>>("scheduler.runAfter", arguments)?.path()?;
     let args = Arguments::parse(&path, args.get())?;
     let (at, by) = (ts.unwrap_or(f64::NAN), execution.call.job);
     let id = execution.transaction.schedule(NewJob { path, args, at, by })?;
