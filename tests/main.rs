@@ -8,6 +8,7 @@
 mod bundles;
 mod deployed;
 mod determinism;
+mod files;
 mod functions;
 mod isolation;
 mod limits;
@@ -15,4 +16,5 @@ mod live;
 mod path;
 mod push;
 mod tidy;
+mod variables;
 mod why;

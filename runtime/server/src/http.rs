@@ -55,7 +55,9 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(());
     let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
     let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
+    let tending = tokio::spawn(host.files.clone().tend());
     shutdown.await;
+    tending.abort();
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {

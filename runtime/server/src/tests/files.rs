@@ -172,6 +172,8 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     let got = shelf.upload(&[("content-length", &length)], "x").await;
     assert_eq!(got.failure(), (413, "FileTooLarge".to_owned()));
     assert!(check_size(limits::FILE_BYTES).is_ok());
+    let room = limits::FILES_MEMORY_BYTES;
+    assert!(room > limits::FILE_BYTES, "the largest file finds room");
     assert!(shelf.is_empty());
 }
 
@@ -188,6 +190,29 @@ async fn a_full_store_says_so_and_deleted_files_make_room() {
     assert_eq!(shelf.blobs.used(), 3 << 20, "the history shows it still");
     shelf.put(large()).await;
     assert_eq!((shelf.blobs.used(), shelf.blobs.list().unwrap().len()), (3 << 20, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_blob_of_a_deleted_file_goes_with_the_last_snapshot_that_shows_it() {
+    let shelf = shelf();
+    let id = shelf.put("soon gone").await;
+    shelf.files.delete("", &id).unwrap();
+    let tending = tokio::spawn(shelf.files.clone().tend());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(shelf.blobs.list().unwrap().len(), 1, "the history shows it");
+    // Other variables, until the history has forgotten the deletion.
+    let database = &shelf.bench.fake.database;
+    let deleted = database.snapshot().ts;
+    let mut value = 0_u64;
+    while database.history().oldest <= deleted {
+        let name = format!("V{}", value % 2);
+        let change = Change { name, value: Some(format!("{value:08000}")) };
+        database.change_environment(&[change], 0).unwrap();
+        value += 1;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(shelf.blobs.list().unwrap().len(), 0);
+    tending.abort();
 }
 
 #[tokio::test]
