@@ -6,6 +6,7 @@
 mod auth;
 mod calls;
 mod data;
+mod files;
 mod operator;
 mod push;
 mod scheduler;
