@@ -13,11 +13,11 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::connections::Connections;
 use crate::convex::{admin, api, push, site};
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -53,8 +53,13 @@ pub async fn serve(
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
     let (stop, stopping) = watch::channel(());
-    let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
-    let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
+    let connections = Connections::new();
+    let start = |listener: TcpListener, router| {
+        listener.local_addr()?;
+        io::Result::Ok(tokio::spawn(connections.clone().serve(listener, router, stopping.clone())))
+    };
+    let cloud = start(listeners.cloud, routes.cloud)?;
+    let site = listeners.site.map(|listener| start(listener, routes.site)).transpose()?;
     shutdown.await;
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
@@ -67,24 +72,6 @@ pub async fn serve(
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
         Err(_) => Ok(Stopped::CutOff),
     }
-}
-
-fn start(
-    listener: TcpListener,
-    router: Router,
-    mut stopping: watch::Receiver<()>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    listener.local_addr()?;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let listener = listener.tap_io(|socket| {
-        // A socket that refuses the option still works, only slower.
-        let _ = socket.set_nodelay(true);
-    });
-    Ok(tokio::spawn(async move {
-        let closed = async move { while stopping.changed().await.is_ok() {} };
-        // axum's server retries accept errors itself and returns only after the signal.
-        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
-    }))
 }
 
 /// The two origins of a deployment.
@@ -104,9 +91,9 @@ impl Routes {
     /// The routes of one host.
     pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
-            .route("/http", any(site::request))
-            .route("/http/", any(site::request))
-            .route("/http/{*path}", any(site::request));
+            .route("/http", any(site::mounted))
+            .route("/http/", any(site::mounted))
+            .route("/http/{*path}", any(site::mounted));
         let cloud = calls()
             .merge(deploys())
             .merge(operator())

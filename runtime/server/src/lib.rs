@@ -7,6 +7,7 @@
 //! both are bounded.
 //!
 //! ```text
+//! connections.rs  before stop 1: connections: how many, and how long they may be silent
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
 //! session.rs    Stop 2: the same client as a state machine
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod connections;
 mod convex;
 mod event;
 mod host;
@@ -45,7 +47,7 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, PushEvent};
+pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
 pub use http::{Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,

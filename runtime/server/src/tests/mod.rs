@@ -6,6 +6,7 @@
 mod auth;
 mod calls;
 mod data;
+mod http_actions;
 mod operator;
 mod push;
 mod session;
