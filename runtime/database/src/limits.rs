@@ -219,6 +219,30 @@ limits! {
     AUTH_REFETCH_MS = 5_000, Milliseconds,
         "made-up key ids, and a provider that is down, cost one request in that time",
         "There is no key";
+    /// Wall time of one action.
+    ACTION_TIME_MS = 30 * 60_000, Milliseconds,
+        "as Convex; an action waits for others most of its time, so CPU time says little",
+        "Function execution timed out";
+    /// Actions that run at the same time.
+    ACTIONS_AT_ONCE = 1_024, Count,
+        "each is a thread with a heap of its own",
+        "Too many concurrent requests. Your backend is limited to";
+    /// Actions that run at the same time in one process.
+    ACTIONS_PER_PROCESS = 50, Count,
+        "how many an action that crashes its process can take with it",
+        "(never an error: another process is started)";
+    /// Actions after which a process is replaced.
+    ACTIONS_OF_A_PROCESS = 1_000, Count,
+        "what a process may have lost of its memory by then comes back",
+        "(never an error: another process is started)";
+    /// Memory of one process that runs actions.
+    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+        "the wall behind the limits of heaps and buffers: its process alone dies of it",
+        "The process that ran … ended";
+    /// How long a process of actions may have nothing to do.
+    ACTION_PROCESS_IDLE_MS = 300_000, Milliseconds,
+        "memory goes back when nothing needs it; one process of the newest code stays",
+        "(never an error: another process is started)";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",

@@ -14,7 +14,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
@@ -29,6 +29,17 @@ pub struct Listeners {
     pub cloud: TcpListener,
     /// HTTP actions on an origin of their own.
     pub site: Option<TcpListener>,
+    /// Keeps the two closed until there is something to serve.
+    pub gate: Option<Gate>,
+}
+
+/// Before a host's first deployment is active: clients that connect wait, unanswered, instead of
+/// being told that nothing is deployed. The operator comes in by a socket of his own.
+pub struct Gate {
+    /// Serves the same routes as `cloud`, from the start.
+    pub operator: TcpListener,
+    /// Opens the others, when it is used or dropped.
+    pub opened: oneshot::Receiver<()>,
 }
 
 /// How serving ended.
@@ -53,24 +64,57 @@ pub async fn serve(
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
     let (stop, stopping) = watch::channel(());
+    let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
-    let start = |listener: TcpListener, router| {
+    let start = |listener: TcpListener, router, opened| {
         listener.local_addr()?;
-        io::Result::Ok(tokio::spawn(connections.clone().serve(listener, router, stopping.clone())))
+        let serving = connections.clone().serve(listener, router, stopping.clone());
+        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
     };
-    let cloud = start(listeners.cloud, routes.cloud)?;
-    let site = listeners.site.map(|listener| start(listener, routes.site)).transpose()?;
+    let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
+    if let Some(site) = listeners.site {
+        serving.push(start(site, routes.site, opened)?);
+    }
+    if let Some(gate) = listeners.gate {
+        let (_, now) = watch::channel(true);
+        serving.push(start(gate.operator, routes.cloud, now)?);
+        tokio::spawn(async move {
+            // Used or dropped: both open.
+            let _ = gate.opened.await;
+            open.send_replace(true);
+        });
+    }
+    drop(stopping);
     shutdown.await;
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
-        let finished = cloud.await;
-        if let Some(site) = site { finished.and(site.await) } else { finished }
+        let mut finished = Ok(());
+        for listener in serving {
+            finished = finished.and(listener.await);
+        }
+        finished
     };
     match tokio::time::timeout(drain.max(Duration::from_millis(1)), drained).await {
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
         Err(_) => Ok(Stopped::CutOff),
+    }
+}
+
+/// Begins to serve when it may, unless it is to stop before.
+async fn once_open(
+    mut opened: watch::Receiver<bool>,
+    mut stopping: watch::Receiver<()>,
+    serving: impl Future<Output = ()>,
+) {
+    let opens = async {
+        // An error means that nobody is left to open it later than now.
+        let _ = opened.wait_for(|open| *open).await;
+    };
+    tokio::select! {
+        Err(_) = stopping.changed() => {}
+        () = opens => serving.await,
     }
 }
 

@@ -48,7 +48,7 @@ use database::commit::Database;
 use database::record::{Functions, World};
 
 pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
-pub use http::{Listeners, Routes, Stopped, serve};
+pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
 };

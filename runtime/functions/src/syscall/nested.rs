@@ -5,27 +5,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use database::error::UserError;
-use database::record::{Arguments, FunctionKind, FunctionPath};
+use database::record::{Arguments, FunctionKind};
 use database::transaction::{Budget, Savepoint, Scope, Transaction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Answer, Failure, parse};
+use crate::address::Address;
 use crate::execution::{self, Execution};
 use crate::run::{self, End, Target};
 use crate::{check, code::Code};
-
-/// How a function names another (`convex-compat.md` section 1.10).
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Address<'a> {
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    reference: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    function_handle: Option<Cow<'a, str>>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -105,7 +94,7 @@ pub(super) fn run(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result<S
 
 fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserError> {
     let args: RunUdf<'_> = parse("runQuery/runMutation", arguments)?;
-    let path = resolve(&parse("runQuery/runMutation", arguments)?)?;
+    let path = parse::<Address<'_>>("runQuery/runMutation", arguments)?.path()?;
     let kind = match &*args.udf_type {
         "query" | "snapshotQuery" => FunctionKind::Query,
         "mutation" => FunctionKind::Mutation,
@@ -168,38 +157,5 @@ fn leave(
 
 pub(super) fn create_handle(execution: &mut Execution, arguments: &str) -> Answer {
     let address: Address<'_> = parse("createFunctionHandle", arguments)?;
-    let path = resolve(&address)?;
-    if execution.code.analysis.function(&path).is_none() {
-        return Err(check::missing(&path));
-    }
-    // The part before `#` names the component; the root is 0.
-    Ok(serde_json::json!(format!("{HANDLE}0#{}", path.canonical())).to_string())
-}
-
-/// Scheme of function handles.
-const HANDLE: &str = "function://";
-
-fn resolve(address: &Address<'_>) -> Result<FunctionPath, UserError> {
-    if let Some(name) = &address.name {
-        return FunctionPath::parse(name);
-    }
-    if let Some(handle) = &address.function_handle {
-        let path = handle.strip_prefix(HANDLE).and_then(|rest| rest.split_once('#'));
-        let Some(("0", path)) = path else {
-            let message = format!("{handle:?} is not a function handle of this deployment");
-            return Err(UserError::new("InvalidFunctionHandle", message));
-        };
-        return FunctionPath::parse(path);
-    }
-    let reference = address.reference.as_deref().unwrap_or_default();
-    match reference.strip_prefix("_reference/function/") {
-        Some(path) => FunctionPath::parse(path),
-        None => Err(UserError::new(
-            "InvalidReference",
-            format!(
-                "The reference {reference:?} points into a component; components are not \
-                 supported by this version of concave yet."
-            ),
-        )),
-    }
+    address.handle(&execution.code.analysis)
 }

@@ -62,7 +62,7 @@ impl Site {
         let address = |listener: &TcpListener| listener.local_addr().unwrap().to_string();
         let (cloud_address, site_address) = (address(&cloud), address(&site));
         let (stop, stopped) = oneshot::channel::<()>();
-        let listeners = Listeners { cloud, site: Some(site) };
+        let listeners = Listeners { cloud, site: Some(site), gate: None };
         tokio::spawn(serve(server, listeners, async move { drop(stopped.await) }));
         Self { cloud: cloud_address, site: site_address, events, _stop: stop }
     }
