@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use console::Style;
 use database::commit::Conflict;
-use database::record::{FunctionKind, LogLevel, LogLine};
+use database::record::{Caller, FunctionKind, LogLevel, LogLine};
 use server::{CallEvent, Event, HttpActionEvent, PushEvent};
 
 use super::terminal;
@@ -100,6 +100,11 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     if call.cached {
         head.push_str(&format!(" {}", dim().apply_to("cached")));
     }
+    match call.caller {
+        Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
+        Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
+        Caller::HttpApi | Caller::SyncWorker | Caller::Function | Caller::Tester => {}
+    }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {
             1 => "ran again after a conflict".to_owned(),
@@ -117,8 +122,7 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
 fn http_action_lines(request: &HttpActionEvent) -> Vec<String> {
     let HttpActionEvent { method, path, route, status, duration_ns, .. } = request;
     let status = status.map_or_else(|| "the client left".to_owned(), |status| status.to_string());
-    let mut head =
-        format!("{method} {path} {status} {}", dim().apply_to(duration(*duration_ns)));
+    let mut head = format!("{method} {path} {status} {}", dim().apply_to(duration(*duration_ns)));
     if let Some(route) = route.as_ref().filter(|route| *route != path) {
         head.push_str(&format!(" {}", dim().apply_to(format!("by {route}"))));
     }
@@ -177,7 +181,7 @@ fn red() -> Style {
 mod tests {
     use super::*;
     use database::commit::Writer;
-    use database::record::{Caller, Timestamp};
+    use database::record::Timestamp;
 
     fn call() -> CallEvent {
         CallEvent {
@@ -204,6 +208,8 @@ mod tests {
     #[test]
     fn a_call_is_one_line() {
         assert_eq!(plain(call()), ["mutation shop:addCart 1.2 ms"]);
+        let scheduled = CallEvent { caller: Caller::Scheduler, ..call() };
+        assert_eq!(plain(scheduled), ["mutation shop:addCart 1.2 ms scheduled"]);
         let query = CallEvent { kind: Some(FunctionKind::Query), cached: true, ..call() };
         assert_eq!(plain(query), ["query    shop:addCart 1.2 ms cached"]);
     }

@@ -284,6 +284,7 @@ impl Asker {
             at: target.at,
             journal: None,
             once: None,
+            job: None,
         };
         let teller = Arc::clone(host);
         let reply = move |outcome| {
