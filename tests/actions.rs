@@ -48,6 +48,7 @@ export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
 export const timer = action(async () => { setTimeout(() => { throw new Error("late"); }); await sleep(50); });
+export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
 export const sees = action(() => [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
 "#;
@@ -193,6 +194,7 @@ async fn actions_are_isolated_from_each_other_and_from_the_host() {
     assert_eq!(tested.value("asks", r#"{"op":"echo"}"#).await, r#"{"a":[1]}"#);
     let no = tested.error(tested.job("asks", r#"{"op":"fails"}"#)).await;
     assert_eq!(no, "Uncaught Error: the host says no");
+    assert_ne!(tested.value("random", "{}").await, tested.value("random", "{}").await);
     tested.pid();
 }
 
