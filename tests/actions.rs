@@ -109,6 +109,7 @@ fn config() -> Config {
             log_lines: limits::LOG_LINES,
             log_line_bytes: limits::LOG_LINE_BYTES,
             response_bytes: limits::HTTP_RESPONSE_BYTES,
+            pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
         },
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),

@@ -59,6 +59,14 @@ limits! {
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
         "Function execution timed out";
+    /// PBKDF2 iterations of one derivation in a query or mutation, times blocks of its output.
+    PBKDF2_ITERATIONS = 1_000_000, Count,
+        "about the CPU time of a call: the native cannot be stopped while it runs",
+        "PBKDF2 of … iterations; at most … fit here";
+    /// PBKDF2 iterations of one derivation in an action, times blocks of its output.
+    ACTION_PBKDF2_ITERATIONS = 50_000_000, Count,
+        "half a minute of one core: nothing stops a derivation before its end",
+        "PBKDF2 of … iterations; at most … fit here";
     /// Wall time of one query or mutation.
     WALL_TIME_MS = 15_000, Milliseconds,
         "the second bound, for a machine that gives a call no CPU",
