@@ -17,6 +17,7 @@ use database::record::{
 };
 use functions::{Config, Helper, Host};
 use server::{Answering, HttpActions, HttpFailure, HttpRequest};
+use storage::{MemoryStore, Storage, UploadTokens};
 
 /// What `query(…)` and `mutation(…)` of npm's `convex/server` come down to.
 pub const ABI: &str = r#"
@@ -76,6 +77,8 @@ impl HttpActions for NoActions {
         Box::pin(async { Err(HttpFailure::NoRoute) })
     }
 }
+/// Bytes that all files of a test may have.
+pub const FILE_BYTES: u64 = 1 << 20;
 
 /// Where an answer arrives.
 pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
@@ -84,6 +87,8 @@ pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
 pub struct Deployed {
     pub host: Arc<Host>,
     pub database: Arc<Database>,
+    pub storage: Storage,
+    pub blobs: Arc<MemoryStore>,
     requests: AtomicU64,
 }
 
@@ -104,9 +109,12 @@ impl Deployed {
     pub fn on_threads(threads: usize) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
-        let config = Config { threads, helper: helper(), actions: Arc::new(NoActions) };
+        let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
+        let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
+        let (actions, given) = (Arc::new(NoActions), storage.clone());
+        let config = Config { threads, helper: helper(), actions, storage: given };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
-        Self { host, database, requests: AtomicU64::new(1) }
+        Self { host, database, storage, blobs, requests: AtomicU64::new(1) }
     }
 
     /// Pushes modules over whatever serves.
@@ -143,6 +151,7 @@ impl Deployed {
             at: None,
             journal: None,
             once: None,
+            job: None,
         }
     }
 

@@ -15,5 +15,6 @@ mod limits;
 mod live;
 mod path;
 mod push;
+mod schedule;
 mod tidy;
 mod why;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use concave::world::SeededWorld;
 use database::record::FunctionKind;
 use futures_util::{SinkExt as _, StreamExt as _};
-use server::{CallEvent, Event, Listeners, Server, ServerConfig};
+use server::{CallEvent, Event, Files, Listeners, Server, ServerConfig};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::deployed::{Deployed, NoActions};
@@ -61,6 +61,11 @@ fn one_mutation_through_its_stops() {
         database: Arc::clone(&deployed.database),
         functions: deployed.host.clone(),
         http_actions: Arc::new(NoActions),
+        files: Files::new(
+            Arc::clone(&deployed.database),
+            deployed.storage.clone(),
+            Arc::new(SeededWorld::new(3)),
+        ),
         config: ServerConfig {
             admin_key: "key".into(),
             instance_name: "path".into(),

@@ -8,6 +8,7 @@
 ((prelude) => {
   'use strict';
 
+  const { host, hooks } = prelude;
   const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
   const { defineProperty, getOwnPropertyDescriptor } = Object;
   const { bind, call } = Function.prototype;
@@ -26,29 +27,16 @@
     };
   };
 
-  const settle = (name, value) => {
-    defineProperty(globalThis, name, {
-      __proto__: null, value, writable: true, enumerable: false, configurable: true,
-    });
-    return value;
+  /**
+   * Data properties of `target` that `part()` makes, by name, when one is first touched in a
+   * context. Until then they cost a slot each; so nothing that a call seldom uses is made at once.
+   */
+  const lazy = (names, part, target = globalThis) => {
+    parts[parts.length] = part;
+    host.lazy(target, names, parts.length - 1);
   };
-
-  /** Globals that exist from their first use on; assigning them works as for any global. */
-  const lazy = (names, classes) => {
-    for (let at = 0; at < names.length; at++) {
-      const name = names[at];
-      // Getter and setter in one: a getter is called with no argument.
-      const access = (...given) =>
-        settle(name, given.length === 0 ? classes()[name] : given[0]);
-      defineProperty(globalThis, name, {
-        __proto__: null,
-        get: access,
-        set: access,
-        enumerable: false,
-        configurable: true,
-      });
-    }
-  };
+  const parts = [];
+  hooks.lazy = (at, name) => parts[at]()[name];
 
   /** Defines the members of `source` on `target` as built-ins have them: not enumerable. */
   const install = (target, source) => {

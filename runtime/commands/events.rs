@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use console::Style;
 use database::commit::Conflict;
-use database::record::{FunctionKind, LogLevel};
+use database::record::{Caller, FunctionKind, LogLevel};
 use server::{CallEvent, Event, PushEvent};
 
 use super::terminal;
@@ -99,6 +99,11 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     if call.cached {
         head.push_str(&format!(" {}", dim().apply_to("cached")));
     }
+    match call.caller {
+        Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
+        Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
+        Caller::HttpApi | Caller::SyncWorker | Caller::Function | Caller::Tester => {}
+    }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {
             1 => "ran again after a conflict".to_owned(),
@@ -159,7 +164,7 @@ fn red() -> Style {
 mod tests {
     use super::*;
     use database::commit::Writer;
-    use database::record::{Caller, LogLine, Timestamp};
+    use database::record::{LogLine, Timestamp};
 
     fn call() -> CallEvent {
         CallEvent {
@@ -186,6 +191,8 @@ mod tests {
     #[test]
     fn a_call_is_one_line() {
         assert_eq!(plain(call()), ["mutation shop:addCart 1.2 ms"]);
+        let scheduled = CallEvent { caller: Caller::Scheduler, ..call() };
+        assert_eq!(plain(scheduled), ["mutation shop:addCart 1.2 ms scheduled"]);
         let query = CallEvent { kind: Some(FunctionKind::Query), cached: true, ..call() };
         assert_eq!(plain(query), ["query    shop:addCart 1.2 ms cached"]);
     }

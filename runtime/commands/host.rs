@@ -15,7 +15,8 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Functions, World};
 use functions::{Config, Helper};
-use server::{Events, Gate, Listeners, Server, ServerConfig, Stopped};
+use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
+use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -121,14 +122,23 @@ impl Running {
             timeout: Duration::from_millis(limits::ACTION_TIME_MS),
             private_network: true,
         });
-        let config = Config { threads, helper: helper(), actions: outside.clone() };
+        let storage = files_in_memory(&admin_key);
+        let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
-        outside.connect(&(functions.clone() as Arc<dyn Functions>));
+        let called: Arc<dyn Functions> = functions.clone();
+        outside.connect(outside::Services {
+            functions: Arc::downgrade(&called),
+            database: database.clone(),
+            world: world.clone(),
+            files: files.clone(),
+        });
         let server = Server {
             database,
             functions: functions.clone(),
             http_actions: outside.clone(),
+            files,
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),
@@ -168,6 +178,14 @@ impl Running {
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained
+    }
+}
+
+/// File storage of a host without a data folder.
+pub fn files_in_memory(admin_key: &str) -> Storage {
+    Storage {
+        blobs: Arc::new(MemoryStore::new(limits::FILES_MEMORY_BYTES)),
+        tokens: Arc::new(UploadTokens::new(admin_key)),
     }
 }
 

@@ -10,7 +10,7 @@ use ::actions::protocol::Thrown;
 use database::deployment::Analysis;
 use database::error::UserError;
 use database::record::{
-    Action, Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Identity,
+    Action, Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Identity, Job,
 };
 use functions::address::Address;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
+use super::services::{Asking, Services};
 use super::{Outside, line};
 
 /// The callbacks of one run.
@@ -27,6 +28,7 @@ pub(super) struct Calls {
     path: FunctionPath,
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
+    job: Option<Job>,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +47,7 @@ impl Calls {
             path: call.path.clone(),
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
+            job: call.job,
         }
     }
 
@@ -60,12 +63,18 @@ impl Calls {
             path,
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
+            job: None,
         }
+    }
+
+    /// What it may ask for; `None` while the host shuts down.
+    fn services(&self) -> Option<Arc<Services>> {
+        self.outside.upgrade()?.services()
     }
 
     /// Runs a function for the action.
     fn call(&self, kind: FunctionKind, json: &str) -> Replying {
-        let functions = self.outside.upgrade().and_then(|outside| outside.functions());
+        let functions = self.services().and_then(|services| services.functions.upgrade());
         let prepared = self.prepare(kind, json);
         Box::pin(async move {
             let (Some(functions), call) = (functions, prepared) else {
@@ -93,7 +102,46 @@ impl Calls {
             at: None,
             journal: None,
             once: None,
+            job: self.job,
         })
+    }
+
+    /// `ctx.scheduler`: committed when it is answered.
+    fn schedule(&self, syscall: Syscall) -> Replying {
+        let (services, job) = (self.services(), self.job);
+        let (path, request_id) = (self.path.clone(), Arc::clone(&self.request_id));
+        Box::pin(async move {
+            // A commit may have to wait for its turn.
+            let work = move || {
+                let services = services.ok_or_else(shutting_down)?;
+                let asking = Asking { path: &path, request_id: &request_id, job };
+                services.scheduler(&asking, &syscall.op, &syscall.json)
+            };
+            let answer = tokio::task::spawn_blocking(work).await;
+            answer.unwrap_or_else(|_| Err(shutting_down())).map_or_else(thrown, Reply::json)
+        })
+    }
+
+    /// `ctx.storage`.
+    fn file(&self, syscall: Syscall) -> Replying {
+        let (services, component) = (self.services(), Arc::clone(&self.path.component));
+        Box::pin(async move {
+            let Some(services) = services else { return thrown(shutting_down()) };
+            if syscall.op.starts_with("storage/") {
+                return services.file(&component, syscall).await;
+            }
+            let work = move || services.storage(&component, &syscall.op, &syscall.json);
+            let answer = tokio::task::spawn_blocking(work).await;
+            answer.unwrap_or_else(|_| Err(shutting_down())).map_or_else(thrown, Reply::json)
+        })
+    }
+
+    /// The id of the scheduled function that it is.
+    fn scheduled(&self) -> Option<String> {
+        match self.job? {
+            Job::Scheduled(id) => Some(id.encode()),
+            Job::Cron(_) => None,
+        }
     }
 
     /// Answers what needs no waiting.
@@ -117,7 +165,7 @@ impl Calls {
                 "ip": null,
                 "userAgent": null,
                 "requestId": &*self.request_id,
-                "scheduledFunctionId": null,
+                "scheduledFunctionId": self.scheduled(),
                 "authToken": null,
             })
             .to_string()),
@@ -128,13 +176,14 @@ impl Calls {
 
 impl Callbacks for Calls {
     fn syscall(&self, syscall: Syscall) -> Replying {
-        let Syscall { op, json, body: _ } = syscall;
-        match op.as_str() {
-            "1.0/actions/query" => self.call(FunctionKind::Query, &json),
-            "1.0/actions/mutation" => self.call(FunctionKind::Mutation, &json),
-            "1.0/actions/action" => self.call(FunctionKind::Action, &json),
-            _ => {
-                let reply = self.answer(&op, &json).map_or_else(thrown, Reply::json);
+        match syscall.op.as_str() {
+            "1.0/actions/query" => self.call(FunctionKind::Query, &syscall.json),
+            "1.0/actions/mutation" => self.call(FunctionKind::Mutation, &syscall.json),
+            "1.0/actions/action" => self.call(FunctionKind::Action, &syscall.json),
+            "1.0/actions/schedule" | "1.0/actions/cancel_job" => self.schedule(syscall),
+            op if op.starts_with("storage/") || op.starts_with("1.0/storage") => self.file(syscall),
+            op => {
+                let reply = self.answer(op, &syscall.json).map_or_else(thrown, Reply::json);
                 Box::pin(std::future::ready(reply))
             }
         }
@@ -163,23 +212,24 @@ async fn called(functions: &dyn Functions, call: Call) -> Reply {
     Reply { result, body: None, lines }
 }
 
-fn thrown(error: UserError) -> Reply {
+pub(super) fn thrown(error: UserError) -> Reply {
     let thrown = Thrown { message: error.message, stack: None, data: error.data };
     Reply { result: Err(thrown), body: None, lines: Vec::new() }
+}
+
+fn shutting_down() -> UserError {
+    UserError::new("ShuttingDown", "The host is shutting down.")
 }
 
 /// What is not done says so, with the name its user knows.
 fn unknown(op: &str) -> UserError {
     let name = match op {
-        "1.0/actions/schedule" => "ctx.scheduler.runAfter/runAt",
-        "1.0/actions/cancel_job" => "ctx.scheduler.cancel",
         "1.0/actions/vectorSearch" => "ctx.vectorSearch",
         "1.0/createServiceToken" | "1.0/getServiceUrl" => "the AI gateway",
         "1.0/auditLog" => {
             let message = "Audit logging is not yet supported in actions";
             return UserError::new("NotSupportedYet", message);
         }
-        other if other.starts_with("1.0/storage") || other.starts_with("storage/") => "ctx.storage",
         _ => {
             let message = format!("Unknown async operation {op}");
             return UserError::new("UnknownAsyncOperation", message);
@@ -191,7 +241,7 @@ fn unknown(op: &str) -> UserError {
     )
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, UserError> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, UserError> {
     serde_json::from_str(json).map_err(|e| {
         UserError::new(
             "SyscallArgsInvalidJson",

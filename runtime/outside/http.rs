@@ -34,7 +34,7 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
         let calls = Arc::new(Calls::of_request(&outside, &request, path));
         let job = Job {
             code: Arc::clone(&version.code),
-            environment: Arc::clone(&version.environment),
+            environment: outside.environment(),
             module: module.to_owned(),
             export: export.to_owned(),
             request_id: request.request_id.to_string(),

@@ -1,11 +1,12 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage (`calls.rs`). Invariant: every call back is a
+//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every call back is a
 //! call like any other, made with the identity that the action was called with.
 
 mod calls;
 mod http;
+mod services;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,15 +18,14 @@ use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, Limits};
 use database::deployment::{CodeVersion, Environment};
 use database::limits;
-use database::record::{
-    Action, ActionEnd, ActionReply, Actions, FunctionError, Functions, LogLevel, LogLine,
-};
+use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine};
 use database::snapshot::Deployment;
 use functions::traces::Traces;
 use server::{Answering, HttpActions, HttpRequest};
 use tokio::runtime::Handle;
 
 use calls::Calls;
+pub use services::Services;
 
 /// Versions whose code is kept ready to be sent to a process.
 const VERSIONS_KEPT: usize = 4;
@@ -48,7 +48,7 @@ pub struct Outside {
     pool: Arc<Pool>,
     runtime: Handle,
     timeout: Duration,
-    functions: OnceLock<Weak<dyn Functions>>,
+    services: OnceLock<Arc<Services>>,
     versions: Mutex<Vec<Arc<Version>>>,
     this: Weak<Self>,
 }
@@ -57,7 +57,6 @@ pub struct Outside {
 struct Version {
     version: CodeVersion,
     code: Arc<Code>,
-    environment: Arc<BTreeMap<String, String>>,
     traces: Traces,
 }
 
@@ -80,16 +79,16 @@ impl Outside {
             pool,
             runtime,
             timeout: options.timeout,
-            functions: OnceLock::new(),
+            services: OnceLock::new(),
             versions: Mutex::default(),
             this: this.clone(),
         })
     }
 
-    /// Connects it to the functions that actions call. Once; they hold it, so it holds them weakly.
-    pub fn connect(&self, functions: &Arc<dyn Functions>) {
+    /// Connects it to what actions ask for. Once.
+    pub fn connect(&self, services: Services) {
         // A second call would be a bug of the caller's, and changes nothing.
-        let _ = self.functions.set(Arc::downgrade(functions));
+        let _ = self.services.set(Arc::new(services));
     }
 
     /// Kills the workers; what still runs ends with an error.
@@ -102,8 +101,13 @@ impl Outside {
         &self.pool
     }
 
-    fn functions(&self) -> Option<Arc<dyn Functions>> {
-        self.functions.get()?.upgrade()
+    fn services(&self) -> Option<Arc<Services>> {
+        self.services.get().cloned()
+    }
+
+    /// `process.env` of a run that begins now.
+    fn environment(&self) -> Arc<BTreeMap<String, String>> {
+        self.services.get().map(|services| services.environment()).unwrap_or_default()
     }
 
     /// A deployment as workers need it.
@@ -124,7 +128,7 @@ impl Outside {
         let call = &action.call;
         let job = Job {
             code: Arc::clone(&version.code),
-            environment: Arc::clone(&version.environment),
+            environment: self.environment(),
             module: call.path.module.to_string(),
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
@@ -177,12 +181,7 @@ impl Version {
             modules,
             import_time_ms: bundle.import_time_ms,
         };
-        Self {
-            version,
-            code: Arc::new(code),
-            environment: Arc::new(bundle.environment.clone()),
-            traces: Traces::new(deployment),
-        }
+        Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
     }
 
     /// What a worker said of an action's end, for the action's caller.

@@ -147,6 +147,34 @@ limits! {
     QUERY_OPERATORS = 256, Count,
         "as Convex",
         "Query has too many operators";
+    /// Functions that one mutation schedules.
+    FUNCTIONS_SCHEDULED = 1_000, Count,
+        "as Convex; each is a row, and a call later",
+        "Too many functions scheduled by this mutation";
+    /// Arguments of the functions that one mutation schedules.
+    SCHEDULED_BYTES = 16 << 20, Bytes,
+        "as Convex; they are stored until a week after the call",
+        "Too large total size of the arguments of scheduled functions";
+    /// How far from now a function may be scheduled.
+    SCHEDULE_DAYS = 5 * 365, Count,
+        "days; as Convex: a time further off is a mistake of units",
+        "… is more than five years from now";
+    /// Mutations of the scheduler that run side by side.
+    SCHEDULED_MUTATIONS = 8, Count,
+        "as Convex; they share the isolates with calls that somebody waits for",
+        "(never an error: due jobs wait)";
+    /// Actions of the scheduler that run side by side.
+    SCHEDULED_ACTIONS = 256, Count,
+        "they mostly wait for others, so many more than mutations",
+        "(never an error: due jobs wait)";
+    /// How long the row of a scheduled function is kept after its end.
+    SCHEDULED_KEPT_MS = 7 * 24 * 3_600_000, Milliseconds,
+        "as Convex, a week: long enough to look what came of it",
+        "(never an error: the row is removed)";
+    /// Longest pause before a job is tried again that the host could not run.
+    SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
+        "as Convex; the pauses begin at half a second and double",
+        "(never an error: the job waits)";
     /// Nested calls.
     CALL_DEPTH = 8, Count,
         "as Convex; each level holds a context",
@@ -287,6 +315,54 @@ limits! {
     LIVE_ROUND_CALLS = 64, Count,
         "32 rounds fill half the queue of calls, so there is room for mutations",
         "(never an error: calls wait)";
+    /// Size of one stored file.
+    FILE_BYTES = 512 << 20, Bytes,
+        "one upload must not fill the store; larger things belong into an object store",
+        "The file is too large";
+    /// Memory of all stored files.
+    FILES_MEMORY_BYTES = 1 << 30, Bytes,
+        "a host in memory holds its files there too; on disk there is no such limit",
+        "file storage is full";
+    /// Age at which an upload URL no longer takes files.
+    UPLOAD_URL_MS = 3_600_000, Milliseconds,
+        "as Convex, an hour: it is made right before the upload",
+        "The upload URL cannot be used: it has expired";
+    /// How long an upload may bring no byte.
+    UPLOAD_STALL_MS = 60_000, Milliseconds,
+        "a client that has stopped sending holds memory for nobody",
+        "The upload stopped";
+    /// Files that one mutation reads.
+    FILES_READ = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files read in a single function execution";
+    /// Bytes of files that one mutation reads.
+    FILE_BYTES_READ = 16 << 20, Bytes,
+        "as for documents; an action reads larger files",
+        "Too many bytes of files read in a single function execution";
+    /// Files that one mutation stores.
+    FILES_WRITTEN = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files stored in a single function execution";
+    /// Bytes of files that one mutation stores.
+    FILE_BYTES_WRITTEN = 16 << 20, Bytes,
+        "as for documents; an action stores larger files",
+        "Too many bytes of files stored in a single function execution";
+    /// Environment variables of a deployment.
+    ENVIRONMENT_VARIABLES = 1_000, Count,
+        "as Convex; more settings belong into a table",
+        "There are too many environment variables";
+    /// Name of an environment variable.
+    ENVIRONMENT_NAME_BYTES = 256, Bytes,
+        "as Convex",
+        "The name of an environment variable is too long";
+    /// Value of an environment variable.
+    ENVIRONMENT_VALUE_BYTES = 8 << 10, Bytes,
+        "as Convex; a certificate fits, a document belongs into a table",
+        "The value of … is too long";
+    /// All names and values of environment variables.
+    ENVIRONMENT_BYTES = 512 << 10, Bytes,
+        "as Convex; every worker process gets them all",
+        "The environment variables are too large together";
     /// Memory of retained history.
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",

@@ -11,6 +11,8 @@ use database::record::Given;
 use database::snapshot::Snapshot;
 use sha2::Digest as _;
 
+use crate::execution::Imported;
+
 /// A deployment version.
 pub(crate) struct Code {
     /// What was pushed.
@@ -80,8 +82,9 @@ impl Code {
     }
 }
 
-/// Hash of everything in a bundle that can change what its functions do.
-pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
+/// Hash of everything that can change what a bundle's functions do: the bundle, and the environment
+/// variables that its modules saw when they were evaluated.
+pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
     let mut hash = sha2::Sha256::new();
     let mut feed = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -96,9 +99,10 @@ pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
         feed(module.source.as_bytes());
         feed(module.source_map.as_deref().unwrap_or_default().as_bytes());
     }
-    for (name, value) in &bundle.environment {
+    for (name, value) in imported {
         feed(name.as_bytes());
-        feed(value.as_bytes());
+        feed(if value.is_some() { b"is" } else { b"is not set" });
+        feed(value.as_deref().unwrap_or_default().as_bytes());
     }
     feed(bundle.udf_server_version.as_bytes());
     feed(&bundle.import_time_ms.to_le_bytes());

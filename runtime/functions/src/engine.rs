@@ -79,7 +79,7 @@ impl Engine {
             return false;
         }
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
+        execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
@@ -121,7 +121,7 @@ impl Engine {
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
+        execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);

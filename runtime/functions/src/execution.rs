@@ -6,6 +6,7 @@
 //! imported, contexts being made) every data syscall is refused.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use database::error::UserError;
@@ -13,7 +14,10 @@ use database::limits;
 use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
 use database::transaction::{Savepoint, Transaction};
 
+use storage::Storage;
+
 use crate::code::Code;
+use crate::files::Files;
 
 /// The state of one call.
 pub(crate) struct Execution {
@@ -24,6 +28,7 @@ pub(crate) struct Execution {
     pub(crate) observed: Observed,
     pub(crate) log: Log,
     pub(crate) journal: Option<Arc<str>>,
+    pub(crate) files: Files,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
@@ -36,19 +41,30 @@ struct Frame {
     kind: FunctionKind,
 }
 
+/// Environment variables by name, with their values; `None`: it is not set.
+pub(crate) type Imported = BTreeMap<String, Option<String>>;
+
 thread_local! {
     static RUNNING: RefCell<Option<Box<Execution>>> = const { RefCell::new(None) };
     static IMPORT_LOG: RefCell<Log> = RefCell::default();
-    static ENVIRONMENT: RefCell<Option<Arc<Code>>> = const { RefCell::new(None) };
+    static IMPORT_ENVIRONMENT: RefCell<Imported> = const { RefCell::new(Imported::new()) };
+    static IMPORT_READS: RefCell<Imported> = const { RefCell::new(Imported::new()) };
 }
 
 impl Execution {
-    pub(crate) fn new(transaction: Transaction, code: Arc<Code>, call: Call, given: Given) -> Self {
+    pub(crate) fn new(
+        transaction: Transaction,
+        code: Arc<Code>,
+        call: Call,
+        given: Given,
+        storage: Storage,
+    ) -> Self {
         Self {
             transaction,
             code,
             call,
             given,
+            files: Files::new(storage),
             observed: Observed::default(),
             log: Log::default(),
             journal: None,
@@ -198,18 +214,35 @@ pub(crate) fn take_import_log() -> Vec<LogLine> {
     IMPORT_LOG.take().lines
 }
 
-/// Whose environment variables `process.env` shows on this thread while nothing runs.
-pub(crate) fn set_environment(code: Option<Arc<Code>>) {
-    ENVIRONMENT.set(code);
+/// Which environment variables `process.env` shows on this thread while modules are imported.
+pub(crate) fn set_import_environment(environment: &Imported) {
+    IMPORT_ENVIRONMENT.with_borrow_mut(|now| {
+        if now != environment {
+            now.clone_from(environment);
+        }
+    });
 }
 
-/// `process.env.<name>`.
-pub(crate) fn environment_variable(name: &str) -> Option<String> {
-    let find = |code: &Code| code.bundle.environment.get(name).cloned();
-    match with(|execution| find(&execution.code)) {
-        Some(value) => value,
-        None => ENVIRONMENT.with_borrow(|code| code.as_deref().and_then(find)),
-    }
+/// The environment variables that modules looked at while they were imported, and forgets them.
+pub(crate) fn take_import_reads() -> Imported {
+    IMPORT_READS.take()
+}
+
+/// Remembers what was taken.
+pub(crate) fn restore_import_reads(taken: impl Iterator<Item = (String, Option<String>)>) {
+    IMPORT_READS.with_borrow_mut(|reads| reads.extend(taken));
+}
+
+/// `process.env.<name>`: from the call's snapshot, as a recorded read; while modules are imported,
+/// what the push saw.
+pub(crate) fn environment_variable(name: &str) -> Option<Arc<str>> {
+    with(|execution| execution.transaction.environment_variable(name)).unwrap_or_else(|| {
+        let value = IMPORT_ENVIRONMENT.with_borrow(|now| now.get(name).cloned().flatten());
+        IMPORT_READS.with_borrow_mut(|reads| {
+            reads.entry(name.to_owned()).or_insert_with(|| value.clone());
+        });
+        value.map(Arc::from)
+    })
 }
 
 /// Console lines within the limits of `convex-compat.md` section 8.4.

@@ -8,6 +8,7 @@
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
 //! | 4 function | `run.rs`: one function in one fresh context |
+//! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
@@ -25,6 +26,7 @@ mod context;
 mod engine;
 mod exception;
 mod execution;
+mod files;
 mod host;
 mod isolate;
 mod modules;

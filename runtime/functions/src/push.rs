@@ -9,6 +9,7 @@ use std::sync::Arc;
 use database::deployment::{
     Analysis, AnalyzedFunction, AnalyzedModule, Bundle, HttpRoute, Tier, Visibility,
 };
+use database::environment::Variables;
 use database::error::PushError;
 use database::record::FunctionKind;
 use database::schema::Schema;
@@ -18,17 +19,25 @@ use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
 use crate::builder::{self, BuildFailure, Built, Helper, Mode};
 use crate::code::{self, Code};
 
+/// The official CLI recognises this code, and tells how to set the variable.
+const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
+
 /// Analyses a bundle in child processes.
 ///
 /// # Errors
 /// What is wrong with it, in its author's terms.
-pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
-    let (built, tier) = match builder::build(helper, bundle, Mode::Snapshot) {
+pub(crate) fn analyze(
+    helper: &Helper,
+    bundle: &Arc<Bundle>,
+    environment: &Variables,
+) -> Result<Arc<Analysis>, PushError> {
+    let given = (&**bundle, environment);
+    let (built, tier) = match builder::build(helper, given, Mode::Snapshot) {
         Ok(Built { found, blob }) => (found, Tier::Snapshot(blob)),
         Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
             let Built { found, blob } =
-                builder::build(helper, bundle, Mode::Evaluate).map_err(refused)?;
+                builder::build(helper, given, Mode::Evaluate).map_err(refused)?;
             (found, Tier::Evaluate { reason: reason(&first), blob })
         }
     };
@@ -37,11 +46,12 @@ pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analy
         Tier::Snapshot(_) => Vec::new(),
     };
     let mut analysis = Analysis {
-        version: code::version(bundle),
+        version: code::version(bundle, &built.environment),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: built.definition.clone(),
         auth_json: built.auth.clone(),
+        imported_environment: built.environment.clone(),
         tier,
         warnings,
     };
@@ -131,6 +141,7 @@ fn refused(failure: BuildFailure) -> PushError {
                 "InvalidCrons" => "InvalidCrons",
                 "InvalidDefinition" => "InvalidDefinition",
                 "InvalidAuthConfig" => "InvalidAuthConfig",
+                MISSING_VARIABLE => MISSING_VARIABLE,
                 _ => "ModuleAnalyzeError",
             };
             PushError::new(code, format!("Failed to analyze {module}: {message}"))

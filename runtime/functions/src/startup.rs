@@ -10,8 +10,8 @@ use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
-use crate::natives::{host_object, string};
-use crate::{exception, execution, isolate, modules, natives, platform};
+use crate::natives::{host_object, lazy, string};
+use crate::{exception, isolate, modules, natives, platform};
 
 /// The prelude, in the order of evaluation.
 const PRELUDE: &[(&str, &str)] = &[
@@ -57,7 +57,6 @@ pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportF
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
-    execution::set_environment(None);
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
     evaluated?;
     Ok(blob.expect("V8 makes a blob once its default context is set").to_vec())
@@ -93,6 +92,7 @@ fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Ob
     }
     let key = string(scope, "__concave");
     global.set(scope, key.into(), concave.into());
+    lazy::keep_hooks(scope, hooks);
     for (name, source) in PRELUDE {
         run_script(scope, name, source);
     }

@@ -18,10 +18,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::convex::{admin, api, push, site};
+use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, socket, why};
+use crate::{Server, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -54,7 +54,7 @@ pub enum Stopped {
 /// Serves until `shutdown` resolves, then answers what is in flight, within the configured time.
 ///
 /// # Errors
-/// A listener that cannot be used.
+/// A listener that cannot be used, or no thread for the scheduler.
 pub async fn serve(
     server: Server,
     listeners: Listeners,
@@ -63,6 +63,7 @@ pub async fn serve(
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
+    let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let start = |listener, router, opened| start(listener, router, opened, stopping.clone());
@@ -85,6 +86,7 @@ pub async fn serve(
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
+        scheduler.stop().await;
         let mut finished = Ok(());
         for listener in serving {
             finished = finished.and(listener.await);
@@ -145,6 +147,7 @@ impl Routes {
             .route("/http/", any(site::request))
             .route("/http/{*path}", any(site::request));
         let cloud = calls()
+            .merge(files())
             .merge(deploys())
             .merge(operator())
             .fallback(unknown)
@@ -172,6 +175,13 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/sync", any(socket::upgrade))
 }
 
+/// `convex-compat.md` section 4.5.
+fn files() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/storage/upload", post(storage::upload))
+        .route("/api/storage/{uuid}", get(storage::download))
+}
+
 /// `convex-compat.md` section 6.2.
 fn deploys() -> Router<Arc<Host>> {
     Router::new()
@@ -196,8 +206,10 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
         .route("/api/v1/deployment_info", get(admin::deployment_info))
-        .route("/api/v1/list_environment_variables", get(admin::list_environment_variables))
-        .route("/api/list_environment_variables", get(admin::list_environment_variables))
+        .route("/api/v1/list_environment_variables", get(environment::list))
+        .route("/api/list_environment_variables", get(environment::list))
+        .route("/api/v1/update_environment_variables", post(environment::update))
+        .route("/api/update_environment_variables", post(environment::update))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

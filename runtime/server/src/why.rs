@@ -303,6 +303,7 @@ mod tests {
             at: None,
             journal: None,
             once: None,
+            job: None,
         })
     }
 

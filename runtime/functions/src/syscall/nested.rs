@@ -35,6 +35,14 @@ struct Limits {
     database_queries: f64,
     documents_read: f64,
     documents_written: f64,
+    functions_scheduled: f64,
+    scheduled_function_args_bytes: f64,
+    files_read: f64,
+    #[serde(rename = "fileReadBytes")]
+    file_bytes_read: f64,
+    files_written: f64,
+    #[serde(rename = "fileWriteBytes")]
+    file_bytes_written: f64,
 }
 
 impl Default for Limits {
@@ -46,6 +54,12 @@ impl Default for Limits {
             database_queries: all,
             documents_read: all,
             documents_written: all,
+            functions_scheduled: all,
+            scheduled_function_args_bytes: all,
+            files_read: all,
+            file_bytes_read: all,
+            files_written: all,
+            file_bytes_written: all,
         }
     }
 }
@@ -63,6 +77,12 @@ impl From<Limits> for Budget {
             ranges: limits.database_queries as u64,
             documents_read: limits.documents_read as u64,
             documents_written: limits.documents_written as u64,
+            functions_scheduled: limits.functions_scheduled as u64,
+            scheduled_bytes: limits.scheduled_function_args_bytes as u64,
+            files_read: limits.files_read as u64,
+            file_bytes_read: limits.file_bytes_read as u64,
+            files_written: limits.files_written as u64,
+            file_bytes_written: limits.file_bytes_written as u64,
         }
     }
 }

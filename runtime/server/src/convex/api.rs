@@ -278,6 +278,7 @@ impl Asker {
             at: target.at,
             journal: None,
             once: None,
+            job: None,
         };
         // A client that left no longer waits at the other end; its answer goes nowhere.
         host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));

@@ -198,10 +198,12 @@ async fn live_with(threads: bool) -> Live {
         events: Some(hook),
         drain: Duration::from_secs(5),
     };
+    let files = files(&database, &shelf.world).1;
     let host = Arc::new(Host::new(Server {
         database,
         functions: shelf.clone(),
         http_actions: Arc::new(NoHttpActions),
+        files,
         config,
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

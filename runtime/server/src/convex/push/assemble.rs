@@ -140,17 +140,14 @@ pub(super) fn bundle(
         }
     }
     within_limit(modules.values())?;
-    let config = &host.config;
-    let environment =
-        [("CONVEX_CLOUD_URL", &config.cloud_origin), ("CONVEX_SITE_URL", &config.site_origin)];
+    let world = &host.config.world;
     let mut bundle = Bundle {
         modules,
         schema: app.schema.map(sent).transpose()?,
         definition: app.definition.map(sent).transpose()?,
         udf_server_version: app.udf_server_version,
-        environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
-        import_time_ms: config.world.now() / 1_000_000,
-        import_seed: config.world.seed(),
+        import_time_ms: world.now() / 1_000_000,
+        import_seed: world.seed(),
     };
     if let Some(running) = running {
         adopt(&mut bundle, running);
@@ -174,8 +171,7 @@ pub(super) fn adopt(bundle: &mut Bundle, other: &Bundle) -> bool {
     let same = bundle.modules == other.modules
         && bundle.schema == other.schema
         && bundle.definition == other.definition
-        && bundle.udf_server_version == other.udf_server_version
-        && bundle.environment == other.environment;
+        && bundle.udf_server_version == other.udf_server_version;
     if same {
         bundle.import_time_ms = other.import_time_ms;
         bundle.import_seed = other.import_seed;
