@@ -2,8 +2,9 @@
 //
 // In: deno_web's scripts. Out: globals, not enumerable. Invariant: only what
 // `convex-compat.md` section 8.1 lists.
-(({ core, primordials }) => {
+((bootstrap) => {
   'use strict';
+  const { core, primordials } = bootstrap;
   const { ObjectDefineProperty } = primordials;
   const from = (script, names) => {
     const exports = core.loadExtScript(`ext:deno_web/${script}.js`);
