@@ -1,6 +1,6 @@
 // What the shared parts of `js/runtime` find in a worker: `__concave` over deno_core's ops.
 //
-// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as in `js/runtime`'s README.
+// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as `js/README.md` says.
 // Invariant: nothing of it is left on the global object when user code runs (`90_run.js`).
 ((bootstrap) => {
   'use strict';
@@ -11,20 +11,22 @@
   const hooks = { __proto__: null };
   const host = {
     __proto__: null,
-    /** Properties that exist from their first use on; assigning them works as for any other. */
+    /** What V8 does by itself for queries: a property that is made when it is first touched. */
     lazy(target, names, part) {
+      const define = (name, value) => ObjectDefineProperty(target, name,
+        { __proto__: null, value, writable: true, enumerable: false, configurable: true });
       for (let at = 0; at < names.length; at++) {
         const name = names[at];
-        // Getter and setter in one: a getter is called with no argument.
-        const access = (...given) => {
-          const value = given.length === 0 ? hooks.lazy(part, name) : given[0];
-          ObjectDefineProperty(target, name, {
-            __proto__: null, value, writable: true, enumerable: false, configurable: true,
-          });
-          return value;
-        };
         ObjectDefineProperty(target, name, {
-          __proto__: null, get: access, set: access, enumerable: false, configurable: true,
+          __proto__: null,
+          get() {
+            const value = hooks.lazy(part, name);
+            define(name, value);
+            return value;
+          },
+          set(value) { define(name, value); },
+          enumerable: false,
+          configurable: true,
         });
       }
     },
