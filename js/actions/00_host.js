@@ -1,6 +1,6 @@
 // What the shared parts of `js/runtime` find in a worker: `__concave` over deno_core's ops.
 //
-// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as in `js/runtime`'s README.
+// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as `js/README.md` says.
 // Invariant: nothing of it is left on the global object when user code runs (`90_run.js`).
 ((bootstrap) => {
   'use strict';
@@ -39,7 +39,7 @@
       if (thrown === null) return json;
       const error = new Error(thrown.message);
       // The convex package makes a ConvexError of an error with data.
-      if (thrown.data !== null) error.data = JSON.parse(thrown.data);
+      if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
       throw error;
     },
     // `90_run.js` fills it in.

@@ -10,6 +10,7 @@ use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
+use crate::execution::Importing;
 use crate::natives::{host_object, lazy, string};
 use crate::{exception, isolate, modules, natives, platform};
 
@@ -132,6 +133,7 @@ pub(crate) fn evaluate_entries(
     bundle: &Arc<Bundle>,
     code: Option<&Code>,
 ) -> Result<(), ImportFailure> {
+    let _importing = Importing::begin(code.map(|code| &code.analysis.imported_environment));
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
     let null = v8::null(scope);
