@@ -159,3 +159,43 @@ fn equal_queries_at_one_moment_run_once() {
         assert_eq!(seeds.len(), 1, "20 answers came from {} executions", seeds.len());
     }
 }
+
+const LAZY: &str = r#"
+import { query } from "./abi.js";
+const shape = (owner, name) => {
+    const { value, writable, enumerable, configurable } =
+        Object.getOwnPropertyDescriptor(owner, name);
+    return [typeof value, value.name, writable, enumerable, configurable].join();
+};
+export const shapes = query(() => [[globalThis, "URL"], [globalThis, "setTimeout"],
+    [Promise, "try"], [WeakMap.prototype, "getOrInsert"]].map(([o, n]) => shape(o, n)));
+export const replace = query(() => {
+    globalThis.URL = 6;
+    delete globalThis.Event;
+    Math.sumPrecise = 7;
+    return [URL, typeof Event, Math.sumPrecise, Object.keys(globalThis).length];
+});
+export const same = query(() => [URL === globalThis.URL, new URL("http://h/p").host]);
+"#;
+
+#[test]
+fn what_the_prelude_makes_on_first_touch_looks_as_if_it_had_always_been() {
+    let freezes = format!("Object.freeze(globalThis);{LAZY}");
+    let touches =
+        format!("new URL('http://a'); Object.freeze(Promise); Object.freeze(Math);{LAZY}");
+    let deployed = Deployed::with(&[("m", LAZY)]);
+    let shape = |name: &str| format!(r#""function,{name},true,false,true""#);
+    let shapes = ["URL", "setTimeout", "try", "getOrInsert"].map(shape).join(",");
+    for _ in 0..2 {
+        assert_eq!(deployed.value("m:shapes", "{}"), format!("[{shapes}]"));
+        assert_eq!(deployed.value("m:replace", "{}"), r#"[6,"undefined",7,0]"#);
+        assert_eq!(deployed.value("m:same", "{}"), r#"[true,"h"]"#);
+    }
+    let touched = Deployed::with(&[("m", &touches)]);
+    let shapes = shapes.replace(r#"try,true,false,true"#, "try,false,false,false");
+    assert_eq!(touched.value("m:shapes", "{}"), format!("[{shapes}]"));
+    assert!(touched.error("m:replace", "{}").contains("Cannot assign to read only property"));
+    let frozen = Deployed::with(&[("m", &freezes)]);
+    assert_eq!(frozen.value("m:same", "{}"), r#"[true,"h"]"#);
+    assert!(frozen.error("m:replace", "{}").contains("Cannot assign to read only property"));
+}

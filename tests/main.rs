@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, which is its job")]
 #![allow(unreachable_pub, reason = "nothing outside this binary sees any of it")]
 
+mod actions;
 mod bundles;
 mod deployed;
 mod determinism;
@@ -15,6 +16,7 @@ mod limits;
 mod live;
 mod path;
 mod push;
+mod schedule;
 mod tidy;
 mod variables;
 mod why;

@@ -6,14 +6,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::record::FunctionKind;
 use futures_util::{SinkExt as _, StreamExt as _};
 use server::{CallEvent, Event, Files, Listeners, Server, ServerConfig};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::deployed::Deployed;
+use crate::deployed::{Deployed, NoActions};
 
 const SHOP: &str = r#"
 import { query, mutation } from "./abi.js";
@@ -48,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) => None,
+        Event::Push(_) | Event::HttpAction(_) => None,
     };
     events.iter().filter_map(call).collect()
 }
@@ -61,7 +60,7 @@ fn one_mutation_through_its_stops() {
     let server = Server {
         database: Arc::clone(&deployed.database),
         functions: deployed.host.clone(),
-        http_actions: Outside::new(),
+        http_actions: Arc::new(NoActions),
         files: Files::new(
             Arc::clone(&deployed.database),
             deployed.storage.clone(),
@@ -82,7 +81,7 @@ fn one_mutation_through_its_stops() {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let listeners = Listeners { cloud: listener, site: None };
+    let listeners = Listeners { cloud: listener, site: None, gate: None };
     let serving = runtime.spawn(server::serve(server, listeners, async {
         let _ = stopped.await;
     }));

@@ -8,6 +8,7 @@
 ((prelude) => {
   'use strict';
 
+  const { host, hooks } = prelude;
   const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
   const { defineProperty, getOwnPropertyDescriptor } = Object;
   const { bind, call } = Function.prototype;
@@ -26,29 +27,16 @@
     };
   };
 
-  const settle = (name, value) => {
-    defineProperty(globalThis, name, {
-      __proto__: null, value, writable: true, enumerable: false, configurable: true,
-    });
-    return value;
+  /**
+   * Data properties of `target` that `part()` makes, by name, when one is first touched in a
+   * context. Until then they cost a slot each; so nothing that a call seldom uses is made at once.
+   */
+  const lazy = (names, part, target = globalThis) => {
+    parts[parts.length] = part;
+    host.lazy(target, names, parts.length - 1);
   };
-
-  /** Globals that exist from their first use on; assigning them works as for any global. */
-  const lazy = (names, classes) => {
-    for (let at = 0; at < names.length; at++) {
-      const name = names[at];
-      // Getter and setter in one: a getter is called with no argument.
-      const access = (...given) =>
-        settle(name, given.length === 0 ? classes()[name] : given[0]);
-      defineProperty(globalThis, name, {
-        __proto__: null,
-        get: access,
-        set: access,
-        enumerable: false,
-        configurable: true,
-      });
-    }
-  };
+  const parts = [];
+  hooks.lazy = (at, name) => parts[at]()[name];
 
   /** Defines the members of `source` on `target` as built-ins have them: not enumerable. */
   const install = (target, source) => {
@@ -78,6 +66,8 @@
     encodeURIComponent, Array, ArrayBuffer, BigInt, DataView, Date, Error, Map, Number, Promise,
     Proxy, RangeError, RegExp, Set, String, Symbol, SyntaxError, TypeError, Uint8Array,
     Uint16Array, Uint32Array, WeakMap, WeakSet,
+    ArrayFilter: Array.prototype.filter,
+    ArrayIncludes: Array.prototype.includes,
     ArrayJoin: Array.prototype.join,
     ArrayPush: Array.prototype.push,
     ArraySlice: Array.prototype.slice,
@@ -108,10 +98,12 @@
     MapSize: getter(Map.prototype, 'size'),
     MathMax: Math.max,
     MathMin: Math.min,
+    MathTrunc: Math.trunc,
     NumberToString: Number.prototype.toString,
     NumberValueOf: Number.prototype.valueOf,
     ObjectHasOwn: Object.hasOwn,
     ObjectIsEnumerable: Object.prototype.propertyIsEnumerable,
+    ObjectKeys: Object.keys,
     ObjectPrototype: Object.prototype,
     ObjectToString: Object.prototype.toString,
     PromiseReject: Promise.reject,

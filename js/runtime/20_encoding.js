@@ -7,9 +7,10 @@
 ((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
-  const { apply, install, lazy, section } = primordials;
+  const { apply, lazy, section } = primordials;
 
-  install(globalThis, {
+  lazy(['atob', 'btoa'], section(() => ({
+    __proto__: null,
     /** Bytes as a binary string, from forgiving base64. */
     atob(data) {
       if (arguments.length === 0) throw new primordials.TypeError('atob needs 1 argument');
@@ -20,7 +21,7 @@
       if (arguments.length === 0) throw new primordials.TypeError('btoa needs 1 argument');
       return prelude.encoding().base64().btoa(`${data}`);
     },
-  });
+  })));
 
   prelude.encoding = section(() => {
     /** A Uint8Array over the bytes of a BufferSource (no copy); `undefined` for anything else. */

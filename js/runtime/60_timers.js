@@ -5,7 +5,7 @@
 ((prelude) => {
   'use strict';
   const { primordials } = prelude;
-  const { apply, install } = primordials;
+  const { apply, lazy, section } = primordials;
 
   const refuse = (what) => {
     if (prelude.call.kind === 'import') {
@@ -16,7 +16,10 @@
   };
   prelude.refuse = refuse;
 
-  install(globalThis, {
+  const names = ['setTimeout', 'setInterval', 'clearTimeout', 'clearInterval', 'fetch',
+    'queueMicrotask'];
+  lazy(names, section(() => ({
+    __proto__: null,
     setTimeout() { refuse('setTimeout'); },
     setInterval() { refuse('setInterval'); },
     // No timer ever runs, so there is never one to clear.
@@ -31,5 +34,5 @@
       const start = apply(primordials.PromiseResolve, primordials.Promise, [undefined]);
       apply(primordials.PromiseThen, start, [() => { callback(); }]);
     },
-  });
+  })));
 })(globalThis.__concave);

@@ -6,9 +6,9 @@
 ((prelude) => {
   'use strict';
   const { host, hooks, primordials } = prelude;
-  const { apply, install, section } = primordials;
+  const { apply, lazy, section } = primordials;
 
-  const tools = section(() => {
+  lazy(['structuredClone'], section(() => {
     const cloneError = (message) => prelude.domException(message, 'DataCloneError');
 
     // The host throws a plain Error with V8's text; nothing else tells it from an author's error.
@@ -41,33 +41,32 @@
       return buffers;
     };
 
-    return { __proto__: null, asCloneError, listed };
-  });
+    const { structuredClone } = {
+      structuredClone(value, options) {
+        if (arguments.length === 0) {
+          throw new primordials.TypeError('structuredClone needs 1 argument');
+        }
+        const transfer = options?.transfer;
+        const buffers = transfer === undefined || transfer === null ? [] : listed(transfer);
+        let copy;
+        try {
+          copy = host.structuredClone(value);
+        } catch (error) {
+          throw asCloneError(error);
+        }
+        // Copied, then taken away from the sender: what it sees is what a transfer does.
+        for (let at = 0; at < buffers.length; at++) {
+          apply(primordials.ArrayBufferTransfer, buffers[at], []);
+        }
+        return copy;
+      },
+    };
+    primordials.defineProperty(structuredClone, 'length', {
+      __proto__: null, value: 1, configurable: true,
+    });
+    return { __proto__: null, structuredClone };
+  }));
 
   /** Makes the error of a serializer that failed; for hosts that throw it themselves. */
   hooks.dataCloneError = (message) => prelude.domException(`${message}`, 'DataCloneError');
-
-  install(globalThis, {
-    structuredClone(value, options) {
-      if (arguments.length === 0) {
-        throw new primordials.TypeError('structuredClone needs 1 argument');
-      }
-      const transfer = options?.transfer;
-      const buffers = transfer === undefined || transfer === null ? [] : tools().listed(transfer);
-      let copy;
-      try {
-        copy = host.structuredClone(value);
-      } catch (error) {
-        throw tools().asCloneError(error);
-      }
-      // Copied, then taken away from the sender: what it sees is what a transfer does.
-      for (let at = 0; at < buffers.length; at++) {
-        apply(primordials.ArrayBufferTransfer, buffers[at], []);
-      }
-      return copy;
-    },
-  });
-  primordials.defineProperty(globalThis.structuredClone, 'length', {
-    __proto__: null, value: 1, configurable: true,
-  });
 })(globalThis.__concave);

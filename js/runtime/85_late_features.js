@@ -10,32 +10,36 @@
 ((prelude) => {
   'use strict';
   const { primordials } = prelude;
-  const { apply, install, isObject, section } = primordials;
+  const { apply, isObject, lazy, section } = primordials;
 
-  install(Promise, {
+  const methods = section(() => ({
+    __proto__: null,
     try(callback, ...args) {
       if (!isObject(this)) throw new primordials.TypeError('Promise.try needs a constructor');
       return new this((resolve) => { resolve(apply(callback, undefined, args)); });
     },
-  });
-
-  install(Uint8Array, {
     fromBase64(string) { return parts().binary.fromBase64(string, arguments[1]); },
     fromHex(string) { return parts().binary.fromHex(string); },
-  });
-  install(Uint8Array.prototype, {
     toBase64() { return parts().binary.toBase64(this, arguments[0]); },
     setFromBase64(string) { return parts().binary.setFromBase64(this, string, arguments[1]); },
     toHex() { return parts().binary.toHex(this); },
     setFromHex(string) { return parts().binary.setFromHex(this, string); },
-  });
+    escape(string) { return parts().escape(string); },
+    isError(value) { return prelude.errors().isError(value); },
+    sumPrecise(items) { return parts().sum(items); },
+    concat(...items) { return parts().concat(items); },
+  }));
+  lazy(['try'], methods, Promise);
+  lazy(['fromBase64', 'fromHex'], methods, Uint8Array);
+  lazy(['toBase64', 'setFromBase64', 'toHex', 'setFromHex'], methods, Uint8Array.prototype);
+  lazy(['escape'], methods, RegExp);
+  lazy(['isError'], methods, Error);
+  lazy(['sumPrecise'], methods, Math);
+  lazy(['concat'], methods, Iterator);
 
-  install(RegExp, { escape(string) { return parts().escape(string); } });
-  install(Error, { isError(value) { return prelude.errors().isError(value); } });
-  install(Math, { sumPrecise(items) { return parts().sum(items); } });
-  install(Iterator, { concat(...items) { return parts().concat(items); } });
-
-  install(Map.prototype, {
+  const upsert = ['getOrInsert', 'getOrInsertComputed'];
+  lazy(upsert, section(() => ({
+    __proto__: null,
     getOrInsert(key, value) {
       if (apply(primordials.MapHas, this, [key])) return apply(primordials.MapGet, this, [key]);
       apply(primordials.MapSet, this, [key, value]);
@@ -49,8 +53,9 @@
       apply(primordials.MapSet, this, [key, value]);
       return value;
     },
-  });
-  install(WeakMap.prototype, {
+  })), Map.prototype);
+  lazy(upsert, section(() => ({
+    __proto__: null,
     getOrInsert(key, value) {
       if (apply(primordials.WeakMapHas, this, [key])) {
         return apply(primordials.WeakMapGet, this, [key]);
@@ -67,7 +72,7 @@
       apply(primordials.WeakMapSet, this, [key, value]);
       return value;
     },
-  });
+  })), WeakMap.prototype);
 
   const parts = section(() => {
     const canBeHeld = (key) => isObject(key)

@@ -87,7 +87,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     let root = pusher.project().root.clone();
     let printer = events::Printer::start();
     let tell = printer.clone();
-    let host = Running::start(Options {
+    let mut host = Running::start(Options {
         port: arguments.port,
         site_port: arguments.site_port,
         // The same key as last time, so that clients and terminals that know it go on working.
@@ -103,13 +103,13 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     };
     environment::write(&root, reach)
         .map_err(|cause| DevError::Environment { folder: root.clone(), cause })?;
-    let client = Client::new(address)?;
-    terminal::news(format!("concave dev {} at {}", arguments.dir.display(), client.url()));
+    let client = Client::new(host.operator.clone())?;
+    terminal::news(format!("concave dev {} at {}", arguments.dir.display(), address.url));
 
     let ended = if arguments.once {
         pusher.push(&client).await.map(|pushed| terminal::news(pushed.line())).map_err(Into::into)
     } else {
-        follow(&mut pusher, &client, &arguments.dir).await
+        follow((&mut pusher, &client), &arguments.dir, &mut host).await
     };
     let drained = host.stop().await;
     printer.finish();
@@ -119,8 +119,12 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     ended
 }
 
-/// Pushes now and at every save.
-async fn follow(pusher: &mut Pusher, client: &Client, dir: &Path) -> Result<(), DevError> {
+/// Pushes now and at every save. Clients are let in after the first push, however it ended.
+async fn follow(
+    (pusher, client): (&mut Pusher, &Client),
+    dir: &Path,
+    host: &mut Running,
+) -> Result<(), DevError> {
     let folder = pusher.project().functions_dir.clone();
     let failed = |cause| DevError::Watch { folder: folder.clone(), cause };
     let mut watch = Watch::new(&folder).map_err(failed)?;
@@ -132,6 +136,7 @@ async fn follow(pusher: &mut Pusher, client: &Client, dir: &Path) -> Result<(), 
             () = &mut stop => break,
             runs = push(pusher, client, &mut watch, told) => told = runs,
         }
+        host.open();
         tokio::select! {
             () = &mut stop => break,
             _ = watch.changed() => {}

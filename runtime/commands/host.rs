@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
-use database::record::World;
+use database::record::{Functions, World};
 use functions::{Config, Helper};
-use server::{Events, Files, Listeners, Server, ServerConfig, Stopped};
+use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
 use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -23,11 +23,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::outside::Outside;
+use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
+/// The hidden command that is a process of actions.
+pub const WORKER_COMMAND: &str = "action-worker";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -50,7 +52,11 @@ pub struct Running {
     pub address: Address,
     /// Origin of HTTP actions.
     pub site_url: String,
+    /// Where pushes go: it answers before the gate is open.
+    pub operator: Address,
+    gate: Option<oneshot::Sender<()>>,
     functions: Arc<functions::Host>,
+    outside: Arc<Outside>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -94,7 +100,8 @@ pub enum StartError {
 }
 
 impl Running {
-    /// Opens the ports, starts the threads, serves.
+    /// Opens the ports, starts the threads, serves: the operator at once, everybody else once the
+    /// gate is open. A client that connects before that waits for his answer.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -104,19 +111,33 @@ impl Running {
         check_key(&admin_key)?;
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
+        let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
+        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = Outside::new();
+        let outside = Outside::new(outside::Options {
+            program: helper().program,
+            arguments: vec![OsString::from(WORKER_COMMAND)],
+            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            private_network: true,
+        });
         let storage = files_in_memory(&admin_key);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
         let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
+        let called: Arc<dyn Functions> = functions.clone();
+        outside.connect(outside::Services {
+            functions: Arc::downgrade(&called),
+            database: database.clone(),
+            world: world.clone(),
+            files: files.clone(),
+        });
         let server = Server {
             database,
             functions: functions.clone(),
-            http_actions: outside,
+            http_actions: outside.clone(),
             files,
             config: ServerConfig {
                 admin_key: admin_key.clone(),
@@ -130,12 +151,22 @@ impl Running {
             },
         };
         let (stop, stopping) = oneshot::channel();
-        let listeners = Listeners { cloud, site: Some(site) };
+        let (gate, opened) = oneshot::channel();
+        let gated = Some(Gate { operator, opened });
+        let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        Ok(Self { address: Address { url, admin_key }, site_url, functions, stop, served })
+        let address = Address { url, admin_key };
+        let (operator, gate) = (operators, Some(gate));
+        Ok(Self { address, site_url, operator, gate, functions, outside, stop, served })
+    }
+
+    /// Lets everybody in. Once is enough.
+    pub fn open(&mut self) {
+        // Dropping the sender is the signal.
+        drop(self.gate.take());
     }
 
     /// Answers what is in flight, then ends. Says whether everything was answered.
@@ -143,6 +174,7 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        self.outside.shut_down();
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained

@@ -63,6 +63,12 @@ enum Command {
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
     SnapshotBuilder,
+    /// A process that runs actions; its standard input is a socket to the host.
+    #[command(hide = true, name = host::WORKER_COMMAND)]
+    ActionWorker {
+        /// `snapshot` prints the startup snapshot of later ones.
+        what: Option<String>,
+    },
 }
 
 /// Why a command failed.
@@ -93,6 +99,9 @@ pub enum Failure {
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
+    /// The worker's socket.
+    #[error("A worker of actions is started by concave itself and talks through a socket: {0}")]
+    Worker(std::io::Error),
     /// The system gave no threads.
     #[error("The system would not start concave's threads: {0}. Close programs and try again.")]
     Threads(std::io::Error),
@@ -124,6 +133,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::SnapshotBuilder => functions::builder::main().map_err(Failure::Builder),
+        Command::ActionWorker { what } => {
+            actions::worker::main(what.as_slice()).map_err(Failure::Worker)
+        }
         Command::Dev(arguments) => threads()?.block_on(dev::run(arguments)).map_err(Failure::Dev),
         Command::Serve(arguments) => {
             threads()?.block_on(serve::run(arguments)).map_err(Failure::Serve)

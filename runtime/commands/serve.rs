@@ -89,7 +89,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         Pusher::new(folder)?;
     }
     let told_key = arguments.admin_key.is_some();
-    let host = Running::start(Options {
+    let mut host = Running::start(Options {
         port: arguments.port,
         site_port: arguments.site_port,
         admin_key: arguments.admin_key,
@@ -102,6 +102,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     if let Some(folder) = arguments.push {
         push(folder, &host).await?;
     }
+    host.open();
     terminal::news(format!("serving {}, HTTP actions {}", host.address.url, host.site_url));
     if !told_key {
         terminal::news(format!("admin key {}", host.address.admin_key));
@@ -119,8 +120,8 @@ async fn push(folder: PathBuf, host: &Running) -> Result<(), ServeError> {
     let pushed = async {
         let program = std::env::current_exe()?;
         let mut command = tokio::process::Command::new(program);
-        command.arg("push").arg(&folder).args(["--url", &host.address.url]);
-        command.env(super::environment::ADMIN_KEY, &host.address.admin_key);
+        command.arg("push").arg(&folder).args(["--url", &host.operator.url]);
+        command.env(super::environment::ADMIN_KEY, &host.operator.admin_key);
         command.status().await
     };
     match pushed.await {

@@ -1,5 +1,5 @@
 //! A push becomes the running deployment: documents checked, tables created, indexes filled or
-//! dropped, and the catalog's deployment key written, in one commit.
+//! dropped, cron jobs compared, and the catalog's deployment key written, in one commit.
 //!
 //! In: an analyzed bundle. Out: the timestamp from which it serves, or why it does not.
 //! Invariant: all or nothing. Everything is built aside and published at once, so a push that is
@@ -7,16 +7,21 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
 use crate::commit::{Database, PUSH, Writer, next_timestamp};
+use crate::crons;
+use crate::deployment::Analysis;
 use crate::environment::{Change, check_imported};
 use crate::error::PushError;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
-use crate::log::LogEntry;
-use crate::record::Timestamp;
+use crate::log::{LogEntry, Write};
+use crate::record::{Given, Timestamp};
 use crate::schema::{Schema, TableSchema};
 use crate::snapshot::{Deployment, IndexMap, Snapshot};
+use crate::transaction::Transaction;
 use crate::value::Value;
 use crate::writes::{check_table_count, create_table};
 
@@ -83,12 +88,13 @@ impl Database {
             check_documents(&next, schema, enforced(&newest))?;
         }
         change_indexes(&mut next, schema.as_deref());
+        let writes = change_crons(&mut next, &deployment.analysis, now)?;
         let version = deployment.analysis.version.to_string();
         next.deployment = Some(Arc::new(deployment));
         turn.publish(LogEntry {
             ts,
             writer: Writer::new(PUSH, version),
-            writes: Vec::new(),
+            writes,
             catalog: written,
             snapshot: Arc::new(next),
         });
@@ -107,6 +113,22 @@ impl Database {
     pub fn index_diff(&self, schema: Option<&Schema>) -> IndexDiff {
         index_diff(&self.snapshot().catalog, schema)
     }
+}
+
+/// Makes the rows of cron jobs those of the bundle; gives what was written.
+fn change_crons(
+    next: &mut Snapshot,
+    analysis: &Analysis,
+    now: u64,
+) -> Result<Vec<Arc<Write>>, PushError> {
+    // Ids of new rows: another version at another time draws others.
+    let seed = Sha256::new().chain_update(analysis.version.0).chain_update(next.ts.0.to_be_bytes());
+    let seed = seed.finalize().into();
+    let given = Given { code: analysis.version, snapshot: next.ts, seed, now };
+    let mut transaction = Transaction::begin(Arc::new(next.clone()), &given, false);
+    crons::sync(&mut transaction, analysis)?;
+    next.maps = transaction.state.maps;
+    Ok(transaction.state.writes.values().cloned().collect())
 }
 
 /// The schema that every document in a snapshot matches.

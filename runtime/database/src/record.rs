@@ -13,6 +13,7 @@ use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use crate::environment::Change;
 use crate::error::{PushError, Refusal, UserError};
+use crate::id::DocumentId;
 use crate::json;
 use crate::probe::{Probe, Site};
 use crate::read_set::ReadSet;
@@ -254,6 +255,36 @@ impl fmt::Display for RequestKey {
     }
 }
 
+/// What a call runs for that no client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// A row of `_scheduled_functions`.
+    Scheduled(DocumentId),
+    /// One occurrence of a cron job.
+    Cron(CronRun),
+}
+
+impl Job {
+    /// The scheduled function, if it is one.
+    pub fn scheduled(self) -> Option<DocumentId> {
+        match self {
+            Self::Scheduled(id) => Some(id),
+            Self::Cron(_) => None,
+        }
+    }
+}
+
+/// One occurrence of a cron job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CronRun {
+    /// Its row of `_cron_jobs`.
+    pub id: DocumentId,
+    /// The occurrence, nanoseconds since the Unix epoch.
+    pub due: u64,
+    /// The one after it, nanoseconds since the Unix epoch.
+    pub next: u64,
+}
+
 /// One request to run a function: what the caller decided.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -276,6 +307,16 @@ pub struct Call {
     /// For mutations: a request that may arrive again and must not commit twice. A repeat gets the
     /// answer of the commit.
     pub once: Option<RequestKey>,
+    /// The job that it is (from [`Caller::Scheduler`] and [`Caller::Cron`]), or on whose behalf it
+    /// runs: an action hands its own on to what it calls.
+    pub job: Option<Job>,
+}
+
+impl Call {
+    /// The job whose run this call is.
+    pub fn own_job(&self) -> Option<Job> {
+        self.job.filter(|_| matches!(self.caller, Caller::Scheduler | Caller::Cron))
+    }
 }
 
 /// A call and what was decided for one attempt at it, without what can be derived: what the log
@@ -296,6 +337,8 @@ pub struct CallRecord {
     pub request_id: Arc<str>,
     /// For queries: the journal it was handed.
     pub journal: Option<Arc<str>>,
+    /// The job it was, or ran for.
+    pub job: Option<Job>,
     /// What the host decided.
     pub given: Given,
 }
@@ -311,6 +354,7 @@ impl CallRecord {
             caller: call.caller,
             request_id: Arc::clone(&call.request_id),
             journal: call.journal.clone(),
+            job: call.job,
             given: given.clone(),
         }
     }
@@ -330,6 +374,7 @@ impl CallRecord {
             at: None,
             journal: self.journal.clone(),
             once: None,
+            job: self.job,
         })
     }
 
@@ -442,6 +487,10 @@ pub struct Usage {
     pub documents_written: u64,
     /// Bytes of documents written.
     pub bytes_written: u64,
+    /// Functions scheduled.
+    pub functions_scheduled: u64,
+    /// Bytes of their arguments.
+    pub scheduled_bytes: u64,
     /// Files whose bytes were read.
     pub files_read: u64,
     /// Bytes of those.

@@ -136,11 +136,11 @@ impl Snapshot {
     }
 
     /// The documents of an index whose keys lie in `interval`, in order, either end first.
-    pub fn range(
-        &self,
+    pub fn range<'a>(
+        &'a self,
         index: IndexId,
         interval: &Interval,
-    ) -> impl DoubleEndedIterator<Item = (&Key, &Arc<Document>)> {
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Arc<Document>)> + use<'a> {
         range(&self.maps, index, interval)
     }
 }

@@ -28,7 +28,7 @@ use crate::value::Value;
 const NANOSECONDS_PER_DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
 /// A version of a document with its decoded value.
-type Version = (Arc<Document>, Value);
+pub(crate) type Version = (Arc<Document>, Value);
 
 impl Transaction {
     /// `db.insert`: a new document; the table is created with its first one.
@@ -180,10 +180,15 @@ impl Transaction {
     ) -> Result<Version, UserError> {
         let value = Value::Object(fields);
         check_size(&value)?;
+        let version = self.encoded(id, creation_time, value);
+        self.count_write(u64::from(version.0.size))?;
+        Ok(version)
+    }
+
+    /// Encodes a document that needs no check.
+    pub(crate) fn encoded(&mut self, id: DocumentId, creation_time: f64, value: Value) -> Version {
         self.state.placeholders |= holds_placeholder(&value);
-        let document = Arc::new(Document::new(id, creation_time, &value));
-        self.count_write(u64::from(document.size))?;
-        Ok((document, value))
+        (Arc::new(Document::new(id, creation_time, &value)), value)
     }
 
     /// Checks a document without its system fields against names, limits and the schema.

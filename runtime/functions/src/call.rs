@@ -17,6 +17,7 @@ use database::record::{
     Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
+use database::scheduling;
 use database::snapshot::{CATALOG, Snapshot};
 use database::transaction::Transaction;
 
@@ -38,7 +39,7 @@ pub(crate) enum Ran {
     /// With this answer.
     Done(Box<Result<Outcome, Refusal>>),
     /// Another version was pushed meanwhile: run it again with that version's code.
-    Moved(Call),
+    Moved(Box<Call>),
 }
 
 /// Runs `call` with the engine's code.
@@ -142,6 +143,12 @@ fn done(answer: Result<Outcome, Refusal>) -> Ran {
     Ran::Done(Box::new(answer))
 }
 
+/// Somebody canceled the job before it began, or it has run.
+fn no_longer_waits(call: &Call) -> Refusal {
+    let text = format!("The scheduled run of {} was canceled before it began.", call.path);
+    Refusal::Bad(UserError::new("JobNotPending", text))
+}
+
 /// The answer of a request that committed when it was delivered before.
 fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran {
     let RequestAnswer { result, log_lines } = recorded.answer.clone();
@@ -185,11 +192,14 @@ impl Attempts<'_> {
             let snapshot = self.shared.database.snapshot();
             let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
             if serving != Some(engine.code().analysis.version) {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
             let given = self.shared.given(engine.code(), &snapshot);
             if let Some(done) = call.once.and_then(|request| snapshot.answered(request)) {
                 return done_before(done, given, conflicts);
+            }
+            if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
+                return done(Err(no_longer_waits(&call)));
             }
             let Attempt { mut outcome, to_commit } = self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
@@ -220,7 +230,7 @@ impl Attempts<'_> {
                 }
             }
             if engine.is_spent() {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
         }
     }
@@ -249,7 +259,12 @@ impl Attempts<'_> {
     ) -> Attempt {
         let code = Arc::clone(engine.code());
         let read_only = self.function_kind == FunctionKind::Query;
-        let transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        let mut transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        let own_job = call.own_job().filter(|_| !read_only);
+        if let Some(job) = own_job {
+            let waited = transaction.begin_run(job);
+            assert!(waited, "a job runs at a snapshot in which it waits to be run");
+        }
         let function = code.analysis.function(&call.path).expect("it was found to run");
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
             let kind = self.function_kind;
@@ -274,7 +289,10 @@ impl Attempts<'_> {
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);
         self.watched.end();
-        let execution = *ran.execution;
+        let mut execution = *ran.execution;
+        if let Some(job) = own_job {
+            execution.transaction.end_run(job);
+        }
         let mut refused = false;
         let result = ran.result.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);

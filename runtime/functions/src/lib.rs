@@ -16,6 +16,7 @@
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
 
 mod action;
+pub mod address;
 mod analyze;
 pub mod builder;
 mod call;
@@ -37,6 +38,7 @@ mod rejections;
 mod run;
 mod startup;
 mod syscall;
+pub mod traces;
 mod watchdog;
 
 pub use builder::Helper;

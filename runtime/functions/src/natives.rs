@@ -4,6 +4,8 @@
 //! list of them; its order is the order of V8's external references, equal in every process.
 
 mod binary;
+mod crypto;
+pub(crate) mod lazy;
 mod text;
 
 use v8::MapFnTo as _;
@@ -17,7 +19,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 14] {
+fn table() -> [Native; 15] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -33,28 +35,47 @@ fn table() -> [Native; 14] {
         native("textDecode", text::decode.map_fn_to()),
         native("utf8Encode", binary::utf8_encode.map_fn_to()),
         native("structuredClone", binary::structured_clone.map_fn_to()),
-        native("digest", binary::digest.map_fn_to()),
+        native("crypto", crypto::crypto.map_fn_to()),
+        native("lazy", lazy::define.map_fn_to()),
     ]
 }
 
 /// V8's table of external references: snapshots name our functions by their place in it.
 pub(crate) fn external_references() -> Vec<v8::ExternalReference> {
-    table().iter().map(|native| v8::ExternalReference { function: native.callback }).collect()
+    let of = |native: &Native| v8::ExternalReference { function: native.callback };
+    table().iter().map(of).chain(lazy::references()).collect()
 }
+
+/// What a call uses; the others are made on first touch.
+const USED_BY_EVERY_CALL: &[&str] = &["syscall", "asyncSyscall", "observe", "continuationSet"];
 
 /// Makes the `host` object.
 pub(crate) fn host_object<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
     let host = v8::Object::new(scope);
     for native in table() {
         let key = string(scope, native.name);
-        let function = v8::Function::builder_raw(native.callback)
-            .constructor_behavior(v8::ConstructorBehavior::Throw)
-            .build(scope)
-            .expect("a function without captured data is always built");
-        function.set_name(key);
-        host.set(scope, key.into(), function.into());
+        if USED_BY_EVERY_CALL.contains(&native.name) {
+            let function = native_function(scope, &native);
+            host.set(scope, key.into(), function.into());
+        } else {
+            host.set_lazy_data_property(scope, key.into(), lazy::native);
+        }
     }
     host
+}
+
+/// The JavaScript function of a native one.
+fn native_function<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    native: &Native,
+) -> v8::Local<'s, v8::Function> {
+    let function = v8::Function::builder_raw(native.callback)
+        .constructor_behavior(v8::ConstructorBehavior::Throw)
+        .build(scope)
+        .expect("a function without captured data is always built");
+    let name = string(scope, native.name);
+    function.set_name(name);
+    function
 }
 
 /// A V8 string; one byte a character where the text allows it.

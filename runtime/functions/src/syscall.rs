@@ -9,6 +9,7 @@ mod nested;
 pub(crate) mod probe;
 mod query;
 mod read;
+mod schedule;
 mod storage;
 mod write;
 
@@ -73,6 +74,8 @@ pub(crate) fn answer(
         "1.0/shallowMerge" => write::patch,
         "1.0/replace" => write::replace,
         "1.0/remove" => write::remove,
+        "1.0/schedule" => schedule::schedule,
+        "1.0/cancel_job" => schedule::cancel,
         "1.0/storageGetUrl" => storage::url,
         "1.0/storageGetMetadata" => storage::metadata,
         "1.0/storageGenerateUploadUrl" => storage::upload_url,
@@ -93,8 +96,6 @@ pub(crate) fn answer(
 /// What is not done says so, with the name its user knows.
 fn unknown(operation: &str) -> UserError {
     let name = match operation {
-        "1.0/schedule" => "ctx.scheduler.runAfter/runAt",
-        "1.0/cancel_job" => "ctx.scheduler.cancel",
         "1.0/signJwt" => "ctx.auth.signJwt",
         "1.0/auditLog" => "ctx.meta audit logging",
         _ => {

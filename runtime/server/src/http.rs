@@ -13,15 +13,15 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::connections::Connections;
 use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, socket, why};
+use crate::{Server, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -29,6 +29,17 @@ pub struct Listeners {
     pub cloud: TcpListener,
     /// HTTP actions on an origin of their own.
     pub site: Option<TcpListener>,
+    /// Keeps the two closed until there is something to serve.
+    pub gate: Option<Gate>,
+}
+
+/// Before a host's first deployment is active: clients that connect wait, unanswered, instead of
+/// being told that nothing is deployed. The operator comes in by a socket of his own.
+pub struct Gate {
+    /// Serves the same routes as `cloud`, from the start.
+    pub operator: TcpListener,
+    /// Opens the others, when it is used or dropped.
+    pub opened: oneshot::Receiver<()>,
 }
 
 /// How serving ended.
@@ -43,7 +54,7 @@ pub enum Stopped {
 /// Serves until `shutdown` resolves, then answers what is in flight, within the configured time.
 ///
 /// # Errors
-/// A listener that cannot be used.
+/// A listener that cannot be used, or no thread for the scheduler.
 pub async fn serve(
     server: Server,
     listeners: Listeners,
@@ -52,9 +63,29 @@ pub async fn serve(
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
+    let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
-    let cloud = start(listeners.cloud, routes.cloud, stopping.clone())?;
-    let site = listeners.site.map(|listener| start(listener, routes.site, stopping)).transpose()?;
+    let (open, opened) = watch::channel(listeners.gate.is_none());
+    let connections = Connections::new();
+    let start = |listener: TcpListener, router, opened| {
+        listener.local_addr()?;
+        let serving = connections.clone().serve(listener, router, stopping.clone());
+        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
+    };
+    let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
+    if let Some(site) = listeners.site {
+        serving.push(start(site, routes.site, opened)?);
+    }
+    if let Some(gate) = listeners.gate {
+        let (_, now) = watch::channel(true);
+        serving.push(start(gate.operator, routes.cloud, now)?);
+        tokio::spawn(async move {
+            // Used or dropped: both open.
+            let _ = gate.opened.await;
+            open.send_replace(true);
+        });
+    }
+    drop(stopping);
     let tending = tokio::spawn(host.files.clone().tend());
     shutdown.await;
     tending.abort();
@@ -62,8 +93,12 @@ pub async fn serve(
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
-        let finished = cloud.await;
-        if let Some(site) = site { finished.and(site.await) } else { finished }
+        scheduler.stop().await;
+        let mut finished = Ok(());
+        for listener in serving {
+            finished = finished.and(listener.await);
+        }
+        finished
     };
     match tokio::time::timeout(drain.max(Duration::from_millis(1)), drained).await {
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
@@ -71,22 +106,20 @@ pub async fn serve(
     }
 }
 
-fn start(
-    listener: TcpListener,
-    router: Router,
+/// Begins to serve when it may, unless it is to stop before.
+async fn once_open(
+    mut opened: watch::Receiver<bool>,
     mut stopping: watch::Receiver<()>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    listener.local_addr()?;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let listener = listener.tap_io(|socket| {
-        // A socket that refuses the option still works, only slower.
-        let _ = socket.set_nodelay(true);
-    });
-    Ok(tokio::spawn(async move {
-        let closed = async move { while stopping.changed().await.is_ok() {} };
-        // axum's server retries accept errors itself and returns only after the signal.
-        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
-    }))
+    serving: impl Future<Output = ()>,
+) {
+    let opens = async {
+        // An error means that nobody is left to open it later than now.
+        let _ = opened.wait_for(|open| *open).await;
+    };
+    tokio::select! {
+        Err(_) = stopping.changed() => {}
+        () = opens => serving.await,
+    }
 }
 
 /// The two origins of a deployment.
@@ -106,9 +139,9 @@ impl Routes {
     /// The routes of one host.
     pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
-            .route("/http", any(site::request))
-            .route("/http/", any(site::request))
-            .route("/http/{*path}", any(site::request));
+            .route("/http", any(site::mounted))
+            .route("/http/", any(site::mounted))
+            .route("/http/{*path}", any(site::mounted));
         let cloud = calls()
             .merge(files())
             .merge(deploys())

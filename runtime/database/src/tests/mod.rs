@@ -14,6 +14,7 @@ mod pages;
 mod ranges;
 mod requests;
 mod retention;
+mod scheduling;
 mod serializability;
 mod subscriptions;
 mod values;

@@ -106,6 +106,7 @@ fn table_data(host: &Host, args: &Value) -> Result<String, UserError> {
         now: world.now(),
     };
     let mut transaction = host.database.begin(snapshot, &given, true);
+    transaction.show_hidden();
     let page = transaction.page("", request)?;
     let documents: Vec<&str> = page.documents.iter().map(|document| document.json()).collect();
     Ok(format!(

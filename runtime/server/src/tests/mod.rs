@@ -7,8 +7,10 @@ mod auth;
 mod calls;
 mod data;
 mod files;
+mod http_actions;
 mod operator;
 mod push;
+mod scheduler;
 mod session;
 mod shutdown;
 mod signing;
@@ -173,25 +175,39 @@ impl Fake {
     }
 }
 
-/// One public query `list`, and routes or crons where the source says so.
+/// The public query `list`; routes, cron jobs, the mutation `tick` and the action `fly` where the
+/// source says so. What follows `cronJobs` is their specs.
 fn analyzed_module(source: &str) -> AnalyzedModule {
-    let any = r#"{"type":"any"}"#;
+    let mut functions = vec![analyzed_function("list", FunctionKind::Query)];
+    if source.contains("cronJobs") || source.contains("mutation") {
+        functions.push(analyzed_function("tick", FunctionKind::Mutation));
+        functions.push(analyzed_function("fly", FunctionKind::Action));
+    }
+    let crons = source.split_once("cronJobs").map(|(_, specs)| match specs.trim() {
+        "" => {
+            r#"{"tick":{"name":"crons:tick","args":[{}],"schedule":{"type":"hourly"}}}"#.to_owned()
+        }
+        specs => specs.to_owned(),
+    });
     AnalyzedModule {
-        functions: vec![AnalyzedFunction {
-            name: "list".into(),
-            kind: FunctionKind::Query,
-            visibility: Some(Visibility::Public),
-            args_json: any.into(),
-            args: Validator::from_json(any).unwrap(),
-            returns_json: "null".into(),
-            returns: None,
-            position: None,
-        }],
+        functions,
         http_routes: source.contains("httpRouter").then(Vec::new),
-        crons_json: source.contains("cronJobs").then(|| {
-            r#"{"tick":{"name":"a:list","args":[{}],"schedule":{"type":"interval"}}}"#.to_owned()
-        }),
+        crons_json: crons,
         reuse_context: false,
+    }
+}
+
+fn analyzed_function(name: &str, kind: FunctionKind) -> AnalyzedFunction {
+    let any = r#"{"type":"any"}"#;
+    AnalyzedFunction {
+        name: name.into(),
+        kind,
+        visibility: Some(Visibility::Public),
+        args_json: any.into(),
+        args: Validator::from_json(any).unwrap(),
+        returns_json: "null".into(),
+        returns: None,
+        position: None,
     }
 }
 

@@ -15,6 +15,7 @@ use database::snapshot::Deployment;
 use serde::Deserialize;
 
 use super::assemble::{self, StartPush};
+use crate::crons;
 use crate::host::Host;
 use crate::refusal::Failure;
 
@@ -107,6 +108,7 @@ pub(super) fn analyze(host: &Host, asked: StartPush) -> Result<Arc<Push>, Failur
             None => {
                 let bundle = Arc::new(bundle);
                 let analysis = host.functions.analyze(bundle.clone()).map_err(Failure::push)?;
+                crons::check(&analysis).map_err(Failure::push)?;
                 (bundle, analysis)
             }
         },
