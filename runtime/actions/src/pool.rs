@@ -44,6 +44,12 @@ pub struct Config {
     pub private_network: bool,
 }
 
+impl Config {
+    pub(crate) fn log_lines(&self) -> usize {
+        usize::try_from(self.limits.log_lines).unwrap_or(usize::MAX)
+    }
+}
+
 /// The code of a deployment.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Code {
@@ -154,6 +160,14 @@ pub struct Line {
     pub messages: Vec<String>,
     /// Whether text was cut at the line limit.
     pub truncated: bool,
+}
+
+impl Line {
+    /// The last line, where there were more than `limit`.
+    pub(crate) fn overflow(limit: usize) -> Self {
+        let text = format!("Log overflow (maximum {limit}). Remaining log lines omitted.");
+        Self { level: "ERROR".to_owned(), messages: vec![text], truncated: false }
+    }
 }
 
 /// How a run ended.
@@ -270,7 +284,7 @@ impl Pool {
         let mut waiting = Some(job);
         loop {
             let process = self.process_for(&code).await.map_err(|why| refused(&why))?;
-            let started = process.run(&mut waiting, &callbacks, self.config.retire_after);
+            let started = process.run(&mut waiting, &callbacks, &self.config);
             if let Some(Started { run, head, done }) = started {
                 return Ok(Running { head, done, guard: Some((process, run)) });
             }

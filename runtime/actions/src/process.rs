@@ -57,8 +57,24 @@ struct Entry {
     callbacks: Arc<dyn Callbacks>,
     head: Option<oneshot::Sender<ResponseHead>>,
     done: oneshot::Sender<Ended>,
-    lines: Vec<Line>,
+    lines: Lines,
     kill_at: Instant,
+}
+
+/// Console lines of a run and of the functions that it called: bounded, whoever sent them.
+struct Lines {
+    lines: Vec<Line>,
+    limit: usize,
+}
+
+impl Lines {
+    fn push(&mut self, line: Line) {
+        match self.lines.len() {
+            count if count < self.limit => self.lines.push(line),
+            count if count == self.limit => self.lines.push(Line::overflow(self.limit)),
+            _ => {}
+        }
+    }
 }
 
 /// What is handed back for a job that was started.
@@ -141,7 +157,7 @@ impl Process {
         &self,
         waiting: &mut Option<Job>,
         callbacks: &Arc<dyn Callbacks>,
-        retire_after: u64,
+        config: &Config,
     ) -> Option<Started> {
         let mut state = self.state();
         if state.is_retired || state.is_dead {
@@ -150,7 +166,7 @@ impl Process {
         let job = waiting.take()?;
         state.started += 1;
         let run = state.started;
-        state.is_retired = run >= retire_after;
+        state.is_retired = run >= config.retire_after;
         state.idle_since = None;
         let (head, head_receiver) = oneshot::channel();
         let (done, done_receiver) = oneshot::channel();
@@ -159,7 +175,7 @@ impl Process {
             callbacks: Arc::clone(callbacks),
             head: Some(head),
             done,
-            lines: Vec::new(),
+            lines: Lines { lines: Vec::new(), limit: config.log_lines() },
             kill_at: Instant::now() + job.timeout + GRACE,
         };
         state.runs.insert(run, entry);
@@ -307,7 +323,7 @@ impl Process {
 
     fn log(&self, run: RunId, lines: Vec<Line>) {
         if let Some(entry) = self.state().runs.get_mut(&run) {
-            entry.lines.extend(lines);
+            lines.into_iter().for_each(|line| entry.lines.push(line));
         }
     }
 
@@ -323,7 +339,7 @@ impl Process {
         }
         drop(state);
         // Whoever asked is gone: nothing is left to tell.
-        let _ = entry.done.send(Ended { end, result: text, lines: entry.lines });
+        let _ = entry.done.send(Ended { end, result: text, lines: entry.lines.lines });
     }
 
     /// Ends every run that the process still had.
@@ -344,7 +360,7 @@ impl Process {
         for (_, entry) in runs {
             let message = end_of_process(&entry.name, &why, count);
             let end = End::Threw(Thrown { message, ..Thrown::default() });
-            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines });
+            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
         }
     }
 
