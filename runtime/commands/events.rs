@@ -31,7 +31,7 @@ pub struct Printer {
 
 /// What the printing thread is told.
 enum Message {
-    Event(Event),
+    Event(Box<Event>),
     End,
 }
 
@@ -47,7 +47,7 @@ impl Printer {
 
     /// Prints an event soon, or counts it as left out.
     pub fn print(&self, event: Event) {
-        if self.queue.try_send(Message::Event(event)).is_err() {
+        if self.queue.try_send(Message::Event(Box::new(event))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

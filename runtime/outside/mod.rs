@@ -237,6 +237,7 @@ fn limits_of_a_run() -> Limits {
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
+        pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
     }
 }
 

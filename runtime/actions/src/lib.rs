@@ -17,6 +17,7 @@
 //! ```
 
 mod console;
+mod crypto;
 mod globals;
 mod heap;
 mod loader;

@@ -59,6 +59,14 @@ limits! {
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
         "Function execution timed out";
+    /// PBKDF2 iterations of one derivation in a query or mutation, times blocks of its output.
+    PBKDF2_ITERATIONS = 1_000_000, Count,
+        "about the CPU time of a call: the native cannot be stopped while it runs",
+        "PBKDF2 of … iterations; at most … fit here";
+    /// PBKDF2 iterations of one derivation in an action, times blocks of its output.
+    ACTION_PBKDF2_ITERATIONS = 50_000_000, Count,
+        "half a minute of one core: nothing stops a derivation before its end",
+        "PBKDF2 of … iterations; at most … fit here";
     /// Wall time of one query or mutation.
     WALL_TIME_MS = 15_000, Milliseconds,
         "the second bound, for a machine that gives a call no CPU",
@@ -264,7 +272,7 @@ limits! {
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
     /// Memory of one process that runs actions.
-    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+    ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
         "The process that ran … ended";
     /// How long a process of actions may have nothing to do.

@@ -298,7 +298,7 @@ impl Worker {
             match call::run(&shared, engine, watched, call, snapshot) {
                 Ran::Done(answer) => return *answer,
                 Ran::Moved(moved) => {
-                    call = moved;
+                    call = *moved;
                     snapshot = shared.database.snapshot();
                     code = shared.code_of(&snapshot).ok_or_else(|| {
                         Refusal::Broken("the deployment vanished during a call".to_owned())

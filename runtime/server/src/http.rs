@@ -86,7 +86,9 @@ pub async fn serve(
         });
     }
     drop(stopping);
+    let tending = tokio::spawn(host.files.clone().tend());
     shutdown.await;
+    tending.abort();
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {

@@ -90,7 +90,7 @@ fn promised(headers: &HeaderMap) -> Result<Promised, Failure> {
         let (name, value) = hash.split_at_checked(DIGEST.len())?;
         name.eq_ignore_ascii_case(DIGEST).then_some(value)
     });
-    let Some(ours) = ours.next_back() else { return Ok(Promised { content_type, sha256: None }) };
+    let Some(ours) = ours.next() else { return Ok(Promised { content_type, sha256: None }) };
     let sha256 = parse_sha256(ours).ok_or_else(|| {
         Failure::bad(
             "InvalidDigestHeader",
