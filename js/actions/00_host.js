@@ -39,7 +39,7 @@
       if (thrown === null) return json;
       const error = new Error(thrown.message);
       // The convex package makes a ConvexError of an error with data.
-      if (thrown.data !== null) error.data = JSON.parse(thrown.data);
+      if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
       throw error;
     },
     // `90_run.js` fills it in.

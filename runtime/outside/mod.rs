@@ -1,8 +1,8 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every call back is a
-//! call like any other, made with the identity that the action was called with.
+//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every
+//! call back is a call like any other, made with the identity that the action was called with.
 
 mod calls;
 mod http;

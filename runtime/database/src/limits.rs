@@ -272,7 +272,7 @@ limits! {
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
     /// Memory of one process that runs actions.
-    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+    ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
         "The process that ran … ended";
     /// How long a process of actions may have nothing to do.

@@ -5,7 +5,8 @@ import {
   queryGeneric as query,
 } from "convex/server";
 import { v } from "convex/values";
-import { accepted, making, outcomes, refused } from "../cases.js";
+import { outcomes, refused } from "../cases.js";
+import { accepted, making } from "../made.js";
 
 /** What every case of a family gives here. */
 export const cases = query({
