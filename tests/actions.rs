@@ -84,6 +84,19 @@ impl Callbacks for Host {
     }
 }
 
+/// Answers everybody once all are there.
+struct Meeting(Arc<tokio::sync::Barrier>);
+
+impl Callbacks for Meeting {
+    fn syscall(&self, _: Syscall) -> Replying {
+        let all = Arc::clone(&self.0);
+        Box::pin(async move {
+            all.wait().await;
+            Reply::json("null")
+        })
+    }
+}
+
 fn config() -> Config {
     Config {
         program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
@@ -96,6 +109,7 @@ fn config() -> Config {
             log_lines: limits::LOG_LINES,
             log_line_bytes: limits::LOG_LINE_BYTES,
             response_bytes: limits::HTTP_RESPONSE_BYTES,
+            pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
         },
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
@@ -285,23 +299,19 @@ async fn lines_are_counted_and_cut() {
 #[tokio::test(flavor = "multi_thread")]
 async fn many_actions_wait_at_once_in_few_processes() {
     let tested = Arc::new(Tested::hostile(config()));
-    let waiting: Vec<_> = (0..100)
+    let meeting = Arc::new(Meeting(Arc::new(tokio::sync::Barrier::new(100))));
+    let meeting_ones: Vec<_> = (0..100)
         .map(|_| {
-            let tested = Arc::clone(&tested);
-            tokio::spawn(async move { tested.value("waits", r#"{"ms":10000}"#).await })
+            let (tested, meeting) = (Arc::clone(&tested), Arc::clone(&meeting));
+            let job = tested.job("asks", r#"{"op":"meets"}"#);
+            tokio::spawn(async move { tested.pool.run(job, meeting).await.unwrap().end().await })
         })
         .collect();
     let per_process = usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap();
-    loop {
+    for ended in meeting_ones {
         let loads: Vec<usize> = tested.pool.processes().iter().map(|(_, load)| *load).collect();
         assert!(loads.iter().all(|load| *load <= per_process), "{loads:?}");
-        if loads.iter().sum::<usize>() == 100 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    for answer in waiting {
-        assert_eq!(answer.await.unwrap(), "\"waited\"");
+        assert_eq!(ended.await.unwrap().result, "null", "all of them were there at once");
     }
 }
 

@@ -1,12 +1,13 @@
-// The web classes that deno_web brings, on the global object.
+// The web classes, on the global object.
 //
-// In: deno_web's scripts. Out: globals, not enumerable. Invariant: only what
+// In: deno_web's scripts and ours. Out: globals, not enumerable. Invariant: only what
 // `convex-compat.md` section 8.1 lists.
-(({ core, primordials }) => {
+((bootstrap) => {
   'use strict';
+  const { core, primordials } = bootstrap;
   const { ObjectDefineProperty } = primordials;
-  const from = (script, names) => {
-    const exports = core.loadExtScript(`ext:deno_web/${script}.js`);
+  const from = (script, names, extension = 'deno_web') => {
+    const exports = core.loadExtScript(`ext:${extension}/${script}.js`);
     for (const name of names) {
       ObjectDefineProperty(globalThis, name, {
         __proto__: null, value: exports[name], writable: true, enumerable: false,
@@ -29,4 +30,5 @@
   from('09_file', ['Blob', 'File']);
   from('15_performance', ['performance', 'Performance', 'PerformanceEntry', 'PerformanceMark',
     'PerformanceMeasure']);
+  from('crypto', ['crypto', 'Crypto', 'SubtleCrypto', 'CryptoKey'], 'concave_crypto');
 })(globalThis.__bootstrap);

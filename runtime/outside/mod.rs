@@ -1,8 +1,8 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every call back is a
-//! call like any other, made with the identity that the action was called with.
+//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every
+//! call back is a call like any other, made with the identity that the action was called with.
 
 mod calls;
 mod http;
@@ -288,6 +288,7 @@ fn limits_of_a_run() -> Limits {
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
+        pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
     }
 }
 

@@ -66,6 +66,7 @@ mod tests {
             log_lines,
             log_line_bytes,
             response_bytes: 0,
+            pbkdf2_iterations: 0,
         }
     }
 

@@ -12,7 +12,11 @@ use deno_core::Extension;
 pub(crate) fn extensions() -> Vec<Extension> {
     let blobs = Arc::new(deno_web::BlobStore::default());
     let channel = deno_web::InMemoryBroadcastChannel::default();
-    vec![deno_webidl::deno_webidl::init(), deno_web::deno_web::init(blobs, None, false, channel)]
+    vec![
+        deno_webidl::deno_webidl::init(),
+        deno_web::deno_web::init(blobs, None, false, channel),
+        crate::crypto::extension(),
+    ]
 }
 
 /// Scripts that define globals, by name, in order; they find `__bootstrap` and `__concave`.

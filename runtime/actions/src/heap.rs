@@ -142,6 +142,7 @@ mod tests {
             log_lines: 0,
             log_line_bytes: 0,
             response_bytes: 0,
+            pbkdf2_iterations: 0,
         }
     }
 

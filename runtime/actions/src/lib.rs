@@ -19,6 +19,7 @@
 //! ```
 
 mod console;
+mod crypto;
 mod globals;
 mod heap;
 mod loader;

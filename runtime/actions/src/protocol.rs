@@ -232,6 +232,8 @@ pub struct Limits {
     pub log_line_bytes: u64,
     /// The body of one HTTP action's response, in bytes.
     pub response_bytes: u64,
+    /// PBKDF2 iterations of one derivation, times blocks of its output.
+    pub pbkdf2_iterations: u64,
 }
 
 /// An error on its way into or out of JavaScript.

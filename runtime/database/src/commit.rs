@@ -288,8 +288,8 @@ impl Database {
         History { entries, bytes: log.bytes(), oldest: log.oldest() }
     }
 
-    /// The blobs that died since the last question: their files are deleted, and no snapshot that is
-    /// kept shows them.
+    /// The blobs that died since the last question: their files are deleted, and no snapshot that
+    /// is kept shows them.
     pub fn take_dead_blobs(&self) -> Vec<String> {
         std::mem::take(&mut *self.dead_blobs())
     }

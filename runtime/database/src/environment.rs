@@ -11,12 +11,13 @@ use std::sync::Arc;
 use crate::catalog::{all_variables, environment_key};
 use crate::commit::{Database, OPERATOR, Writer, next_timestamp};
 use crate::error::PushError;
-use crate::key::{Interval, Key};
+use crate::key::{Interval, Key, decode_key};
 use crate::limits;
-use crate::log::LogEntry;
+use crate::log::{LogEntry, MAP_NODE_BYTES};
 use crate::record::Timestamp;
 use crate::snapshot::{CATALOG, Snapshot};
 use crate::transaction::Transaction;
+use crate::value::Value;
 
 /// The variable that holds the origin of the API, set by the host.
 pub const CLOUD_URL: &str = "CONVEX_CLOUD_URL";
@@ -83,6 +84,16 @@ impl Variables {
             self.get(name).map(|value| &**value) == seen.as_deref()
         };
         imported.iter().all(same)
+    }
+
+    /// Memory of the variable that a catalog key names.
+    pub(crate) fn bytes_at(&self, key: &[u8]) -> usize {
+        match &decode_key(key)[..] {
+            [Some(Value::String(kind)), Some(Value::String(name))] if kind == "environment" => {
+                self.get(name).map_or(0, |value| value.len() + MAP_NODE_BYTES)
+            }
+            _ => 0,
+        }
     }
 
     /// The keys of variables that differ between the two.

@@ -59,6 +59,14 @@ limits! {
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
         "Function execution timed out";
+    /// PBKDF2 iterations of one derivation in a query or mutation, times blocks of its output.
+    PBKDF2_ITERATIONS = 1_000_000, Count,
+        "about the CPU time of a call: the native cannot be stopped while it runs",
+        "PBKDF2 of … iterations; at most … fit here";
+    /// PBKDF2 iterations of one derivation in an action, times blocks of its output.
+    ACTION_PBKDF2_ITERATIONS = 50_000_000, Count,
+        "half a minute of one core: nothing stops a derivation before its end",
+        "PBKDF2 of … iterations; at most … fit here";
     /// Wall time of one query or mutation.
     WALL_TIME_MS = 15_000, Milliseconds,
         "the second bound, for a machine that gives a call no CPU",
@@ -195,6 +203,26 @@ limits! {
     HTTP_BODY_BYTES = (16 << 20) + 2_000, Bytes,
         "as Convex: the largest arguments and room for their envelope",
         "Request body is too large";
+    /// Time in which the body of a call over HTTP arrives, and again in which it is answered.
+    HTTP_CALL_MS = 300_000, Milliseconds,
+        "as Convex; work that takes longer is scheduled, not waited for",
+        "There was no answer within";
+    /// Connections over HTTP and WebSocket, of both origins.
+    HTTP_CONNECTIONS = 16_384, Count,
+        "each costs a few kilobytes and a file descriptor of the process",
+        "Too many connections";
+    /// Time in which a connection sends the head of its next request.
+    HTTP_HEAD_MS = 75_000, Milliseconds,
+        "longer than the minute after which proxies drop idle connections, so that it is they who do",
+        "(the connection is closed)";
+    /// Body of the response of one HTTP action.
+    HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
+        "as Convex; larger data belongs in file storage",
+        "HTTP actions support responses up to";
+    /// Rest of a request's body that is read and dropped after the HTTP action has answered.
+    HTTP_DISCARD_BYTES = 16 << 20, Bytes,
+        "a client that is still sending sees an answer only when it is let finish",
+        "(never an error: the connection is closed)";
     /// Body of a push, decompressed.
     PUSH_BODY_BYTES = 200 << 20, Bytes,
         "as Convex",
@@ -244,7 +272,7 @@ limits! {
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
     /// Memory of one process that runs actions.
-    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+    ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
         "The process that ran … ended";
     /// How long a process of actions may have nothing to do.
@@ -271,10 +299,6 @@ limits! {
     NODE_INSTALL_MS = 10 * 60_000, Milliseconds,
         "npm retries a registry that does not answer for minutes; a push must end",
         "npm did not install";
-    /// Body of an HTTP action's response.
-    HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
-        "as Convex; larger data belongs in file storage",
-        "HttpResponseTooLarge";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",

@@ -619,9 +619,9 @@ pub trait Functions: Send + Sync + 'static {
         analysis: Arc<Analysis>,
     ) -> Result<Timestamp, PushError>;
 
-    /// Sets and deletes environment variables that were checked, all of them or none. Where the running code looked at
-    /// one of them while it was imported, its modules are evaluated again first. Blocks for as long
-    /// as that takes.
+    /// Sets and deletes environment variables that were checked, all of them or none. Where the
+    /// running code looked at one of them while it was imported, its modules are evaluated again
+    /// first. Blocks for as long as that takes.
     ///
     /// # Errors
     /// Modules that fail with the new values, or a push that ended meanwhile (`RaceDetected`);

@@ -368,7 +368,8 @@ impl Transaction {
             self.reads.insert(CATALOG, Interval::point(&number_key(component, id.table)));
             return None;
         };
-        self.state.catalog.table(component, &name).filter(|table| !table.is_hidden()).cloned()
+        let table = self.state.catalog.table(component, &name);
+        table.filter(|table| self.sees_hidden || !table.is_hidden()).cloned()
     }
 
     /// A table by name; that it does not exist is a read too.
@@ -378,7 +379,7 @@ impl Transaction {
         if table.is_none() {
             self.reads.insert(CATALOG, Interval::point(&table_key(component, name)));
         }
-        table.filter(|table| !table.is_hidden())
+        table
     }
 
     /// Looks a document up, records the point and counts the document.

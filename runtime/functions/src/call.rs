@@ -39,7 +39,7 @@ pub(crate) enum Ran {
     /// With this answer.
     Done(Box<Result<Outcome, Refusal>>),
     /// Another version was pushed meanwhile: run it again with that version's code.
-    Moved(Call),
+    Moved(Box<Call>),
 }
 
 /// Runs `call` with the engine's code.
@@ -192,7 +192,7 @@ impl Attempts<'_> {
             let snapshot = self.shared.database.snapshot();
             let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
             if serving != Some(engine.code().analysis.version) {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
             let given = self.shared.given(engine.code(), &snapshot);
             if let Some(done) = call.once.and_then(|request| snapshot.answered(request)) {
@@ -230,7 +230,7 @@ impl Attempts<'_> {
                 }
             }
             if engine.is_spent() {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
         }
     }

@@ -79,7 +79,6 @@ impl Engine {
             return false;
         }
         let code = Arc::clone(&self.code);
-        execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);

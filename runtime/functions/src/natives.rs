@@ -4,6 +4,7 @@
 //! list of them; its order is the order of V8's external references, equal in every process.
 
 mod binary;
+mod crypto;
 pub(crate) mod lazy;
 mod text;
 
@@ -34,7 +35,7 @@ fn table() -> [Native; 15] {
         native("textDecode", text::decode.map_fn_to()),
         native("utf8Encode", binary::utf8_encode.map_fn_to()),
         native("structuredClone", binary::structured_clone.map_fn_to()),
-        native("digest", binary::digest.map_fn_to()),
+        native("crypto", crypto::crypto.map_fn_to()),
         native("lazy", lazy::define.map_fn_to()),
     ]
 }

@@ -8,8 +8,9 @@
 //! ```
 //!
 //! In: jobs. Out: replies, exactly one each. Invariant: a job of the scheduler is taken only when
-//! nobody waits for another one, and never by the last thread that is free; a worker whose engine was terminated, or
-//! whose job panicked, replaces the engine and goes on; the thread never dies before the pool does.
+//! nobody waits for another one, and never by the last thread that is free; a worker whose engine
+//! was terminated, or whose job panicked, replaces the engine and goes on; the thread never dies
+//! before the pool does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -298,7 +299,7 @@ impl Worker {
             match call::run(&shared, engine, watched, call, snapshot) {
                 Ran::Done(answer) => return *answer,
                 Ran::Moved(moved) => {
-                    call = moved;
+                    call = *moved;
                     snapshot = shared.database.snapshot();
                     code = shared.code_of(&snapshot).ok_or_else(|| {
                         Refusal::Broken("the deployment vanished during a call".to_owned())

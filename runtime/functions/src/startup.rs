@@ -10,6 +10,7 @@ use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
+use crate::execution::Importing;
 use crate::natives::{host_object, lazy, string};
 use crate::{exception, isolate, modules, natives, platform};
 
@@ -21,6 +22,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("25_events.js", include_str!("../../../js/runtime/25_events.js")),
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
+    ("web/crypto.js", WEB_CRYPTO),
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
     ("70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
@@ -29,6 +31,13 @@ const PRELUDE: &[(&str, &str)] = &[
     ("90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
     ("99_seal.js", include_str!("../../../js/runtime/99_seal.js")),
 ];
+
+/// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
+const WEB_CRYPTO: &str = concat!(
+    "((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    include_str!("../../../js/web/crypto.js"),
+    "return made; }; })(globalThis.__concave);"
+);
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
 /// tier, which has the functions' own limit, then says what happened.
@@ -124,6 +133,7 @@ pub(crate) fn evaluate_entries(
     bundle: &Arc<Bundle>,
     code: Option<&Code>,
 ) -> Result<(), ImportFailure> {
+    let _importing = Importing::begin(code.map(|code| &code.analysis.imported_environment));
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
     let null = v8::null(scope);

@@ -30,6 +30,9 @@ const STEP: usize = 256 << 10;
 /// Steps of a download that wait for their reader.
 const STEPS_AHEAD: usize = 2;
 
+/// How long a blob that nobody needs may stay; an upload looks too.
+const BETWEEN_COLLECTIONS: Duration = Duration::from_secs(10);
+
 /// Nanoseconds of a millisecond.
 const MILLISECOND: u64 = 1_000_000;
 
@@ -229,6 +232,14 @@ impl Files {
                 self.remove(&[file.blob.to_owned()]).await;
                 Err(error.into())
             }
+        }
+    }
+
+    /// Collects for as long as it is polled.
+    pub(crate) async fn tend(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(BETWEEN_COLLECTIONS).await;
+            self.collect().await;
         }
     }
 

@@ -24,7 +24,6 @@ pub(crate) struct Host {
     /// The door to functions.
     pub(crate) functions: Arc<dyn Functions>,
     /// The door to HTTP actions.
-    #[expect(dead_code, reason = "the site origin does not route to it yet")]
     pub(crate) http_actions: Arc<dyn HttpActions>,
     /// Stored files.
     pub(crate) files: Arc<Files>,

@@ -13,11 +13,11 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
+use crate::connections::Connections;
 use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -66,7 +66,12 @@ pub async fn serve(
     let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
-    let start = |listener, router, opened| start(listener, router, opened, stopping.clone());
+    let connections = Connections::new();
+    let start = |listener: TcpListener, router, opened| {
+        listener.local_addr()?;
+        let serving = connections.clone().serve(listener, router, stopping.clone());
+        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
+    };
     let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
     if let Some(site) = listeners.site {
         serving.push(start(site, routes.site, opened)?);
@@ -81,7 +86,9 @@ pub async fn serve(
         });
     }
     drop(stopping);
+    let tending = tokio::spawn(host.files.clone().tend());
     shutdown.await;
+    tending.abort();
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
@@ -99,31 +106,20 @@ pub async fn serve(
     }
 }
 
-fn start(
-    listener: TcpListener,
-    router: Router,
+/// Begins to serve when it may, unless it is to stop before.
+async fn once_open(
     mut opened: watch::Receiver<bool>,
-    stopping: watch::Receiver<()>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    listener.local_addr()?;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let listener = listener.tap_io(|socket| {
-        // A socket that refuses the option still works, only slower.
-        let _ = socket.set_nodelay(true);
-    });
-    Ok(tokio::spawn(async move {
-        let closed = |mut stopping: watch::Receiver<()>| async move {
-            while stopping.changed().await.is_ok() {}
-        };
-        tokio::select! {
-            () = closed(stopping.clone()) => return,
-            // An error means that nobody is left to open it later than now.
-            _ = opened.wait_for(|open| *open) => {}
-        }
-        let closed = closed(stopping);
-        // axum's server retries accept errors itself and returns only after the signal.
-        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
-    }))
+    mut stopping: watch::Receiver<()>,
+    serving: impl Future<Output = ()>,
+) {
+    let opens = async {
+        // An error means that nobody is left to open it later than now.
+        let _ = opened.wait_for(|open| *open).await;
+    };
+    tokio::select! {
+        Err(_) = stopping.changed() => {}
+        () = opens => serving.await,
+    }
 }
 
 /// The two origins of a deployment.
@@ -143,9 +139,9 @@ impl Routes {
     /// The routes of one host.
     pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
-            .route("/http", any(site::request))
-            .route("/http/", any(site::request))
-            .route("/http/{*path}", any(site::request));
+            .route("/http", any(site::mounted))
+            .route("/http/", any(site::mounted))
+            .route("/http/{*path}", any(site::mounted));
         let cloud = calls()
             .merge(files())
             .merge(deploys())

@@ -7,6 +7,7 @@
 //! both are bounded.
 //!
 //! ```text
+//! connections.rs  before stop 1: connections: how many, and how long they may be silent
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
 //! session.rs    Stop 2: the same client as a state machine
@@ -27,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod connections;
 mod convex;
 mod crons;
 mod event;
@@ -51,7 +53,7 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, PushEvent};
+pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{

@@ -1,6 +1,7 @@
 //! The scheduler: runs what is due, a bounded number side by side, and writes what came of it.
 //!
-//! In: rows of `_scheduled_functions` and `_cron_jobs`, the time of the world. Out: calls, and rows.
+//! In: rows of `_scheduled_functions` and `_cron_jobs`, the time of the world. Out: calls, and
+//! rows.
 //!
 //! ```text
 //!   commit that touches what is due ─┐
@@ -8,16 +9,17 @@
 //!   timer ───────────────────────────┘           due and has room, watch what was looked at
 //! ```
 //! Invariant: what is due is decided by the rows and by [`World::now`](database::record::World)
-//! alone; mail and timers only say that it is worth looking. A row that is due is running, waits for
-//! room, or waits out a pause that the host's own trouble made.
+//! alone; mail and timers only say that it is worth looking. A row that is due is running, waits
+//! for room, or waits out a pause that the host's own trouble made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use database::crons::{self, CronJob};
+use database::deployment::CodeVersion;
 use database::error::{Refusal, UserError};
 use database::id::DocumentId;
 use database::limits;
@@ -44,7 +46,7 @@ const FIRST_PAUSE_NS: u64 = 500 * NS_PER_MS;
 /// Rows that are due and that one look goes over: what is behind them waits for their end.
 const LOOK: usize = 2_000;
 /// Mutations that wait for room, after which one look goes no further: they are soon done.
-const LOOK_PAST: usize = 64;
+const LOOK_PAST: usize = 8;
 
 /// What the scheduler is told.
 enum Mail {
@@ -71,6 +73,13 @@ struct Running {
     kind: FunctionKind,
 }
 
+/// Actions that wait for room, as long as the code that says so serves.
+#[derive(Default)]
+struct Waiting {
+    code: CodeVersion,
+    actions: BTreeSet<DocumentId>,
+}
+
 /// A job that the host could not run.
 struct Pause {
     tries: u32,
@@ -83,6 +92,10 @@ pub(crate) struct Scheduler {
     mail: Receiver<Mail>,
     outbox: Sender<Mail>,
     running: BTreeMap<DocumentId, Running>,
+    /// How many of those are actions.
+    actions: u64,
+    /// Rows of actions that found no room: not to be read again at each look.
+    waiting: Waiting,
     paused: BTreeMap<DocumentId, Pause>,
     /// While the host's queue is full nothing is started.
     overloaded: Option<Pause>,
@@ -134,6 +147,8 @@ impl Scheduler {
             mail,
             outbox,
             running: BTreeMap::new(),
+            actions: 0,
+            waiting: Waiting::default(),
             paused: BTreeMap::new(),
             overloaded: None,
             watch: None,
@@ -206,6 +221,10 @@ impl Scheduler {
     /// Starts the scheduled functions that are due. Says when the next one will be.
     fn start_jobs(&mut self, snapshot: &Snapshot, now: u64, reads: &mut ReadSet) -> Option<u64> {
         let (mut wake, mut last, mut waiting) = (None, None, 0);
+        let code = snapshot.deployment.as_ref().map(|d| d.analysis.version).unwrap_or_default();
+        if self.waiting.code != code || self.has_room(FunctionKind::Action) {
+            self.waiting = Waiting { code, actions: BTreeSet::new() };
+        }
         for row in scheduling::pending(snapshot).take(LOOK) {
             last = Some(row);
             if row.due > now {
@@ -215,6 +234,7 @@ impl Scheduler {
             if let Some(until) = self.held_back(row.id(), now) {
                 wake = earlier(wake, until);
             } else if !self.running.contains_key(&row.id())
+                && !self.waiting.actions.contains(&row.id())
                 && self.start_job(snapshot, &row) == Room::Full
             {
                 waiting += usize::from(!self.has_room(FunctionKind::Mutation));
@@ -223,9 +243,11 @@ impl Scheduler {
                 }
             }
         }
-        // What comes behind the last row looked at matters only when there is room for it.
-        let seen_all = last.is_none_or(|last| last.due <= now) && waiting == 0;
-        scheduling::looked_at(snapshot, last.as_ref().filter(|_| !seen_all), reads);
+        // Where mutations wait, the end of one brings the next look.
+        if waiting == 0 {
+            let future = last.as_ref().filter(|last| last.due > now);
+            scheduling::looked_at(snapshot, future, reads);
+        }
         wake
     }
 
@@ -279,6 +301,9 @@ impl Scheduler {
             }
         };
         if !self.has_room(kind) {
+            if kind == FunctionKind::Action {
+                self.waiting.actions.insert(row_of(job));
+            }
             return Room::Full;
         }
         let host = &self.host;
@@ -301,6 +326,7 @@ impl Scheduler {
             record: None,
             begun: host.stopwatch().map(|started| (started, path.identifier())),
         };
+        self.actions += u64::from(kind == FunctionKind::Action);
         self.running.insert(row, Running { job, path: path.clone(), kind });
         let call = Call {
             path,
@@ -327,6 +353,7 @@ impl Scheduler {
     fn ended(&mut self, ended: Ended) {
         let Ended { row, mut outcome, told } = ended;
         let Some(Running { job, path, kind }) = self.running.remove(&row) else { return };
+        self.actions -= u64::from(kind == FunctionKind::Action);
         let state = match &outcome {
             Ok(Outcome { result: Ok(_), .. }) => Some(JobState::Success),
             Ok(Outcome { result: Err(error), .. }) => Some(JobState::Failed(error.message.clone())),
@@ -400,12 +427,12 @@ impl Scheduler {
     }
 
     fn has_room(&self, kind: FunctionKind) -> bool {
-        let running = self.running.values().filter(|running| running.kind == kind).count();
-        let most = match kind {
-            FunctionKind::Action => limits::SCHEDULED_ACTIONS,
-            FunctionKind::Mutation | FunctionKind::Query => limits::SCHEDULED_MUTATIONS,
-        };
-        (running as u64) < most
+        match kind {
+            FunctionKind::Action => self.actions < limits::SCHEDULED_ACTIONS,
+            FunctionKind::Mutation | FunctionKind::Query => {
+                (self.running.len() as u64 - self.actions) < limits::SCHEDULED_MUTATIONS
+            }
+        }
     }
 
     /// Watches what was looked at. `false`: it has changed already.

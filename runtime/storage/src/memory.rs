@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::blob::{Blob, BlobError, BlobId, BlobStore, Draft};
 
-/// Bytes of one piece of a blob: large enough that there are few, small enough to be found room for.
+/// Bytes of one piece of a blob: large enough that there are few, small enough to find room for.
 const PIECE: usize = 256 << 10;
 
 /// Blobs in memory.

@@ -6,6 +6,8 @@
 mod activation;
 mod caching;
 mod conflicts;
+mod environment;
+mod files;
 mod limits;
 mod model;
 mod pages;

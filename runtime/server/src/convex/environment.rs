@@ -59,7 +59,7 @@ pub(crate) async fn update(
         host.functions.change_environment(&changes)
     };
     match tokio::task::spawn_blocking(work).await {
-        Ok(Ok(_)) => Ok(Response::default()),
+        Ok(Ok(_)) => Ok(answer("null")),
         Ok(Err(error)) => Err(Failure::bad(error.code, error.message)),
         Err(error) => Err(Failure::broken(format!(
             "The change ended abruptly; nothing was changed. Please report it: {error}"

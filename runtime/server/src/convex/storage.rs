@@ -86,11 +86,11 @@ fn promised(headers: &HeaderMap) -> Result<Promised, Failure> {
     };
     // A list of algorithms; others than SHA-256 are not for us.
     let hashes = digest.split(',').map(str::trim);
-    let ours = hashes.filter_map(|hash| {
+    let mut ours = hashes.filter_map(|hash| {
         let (name, value) = hash.split_at_checked(DIGEST.len())?;
         name.eq_ignore_ascii_case(DIGEST).then_some(value)
     });
-    let Some(ours) = ours.last() else { return Ok(Promised { content_type, sha256: None }) };
+    let Some(ours) = ours.next() else { return Ok(Promised { content_type, sha256: None }) };
     let sha256 = parse_sha256(ours).ok_or_else(|| {
         Failure::bad(
             "InvalidDigestHeader",

@@ -6,6 +6,8 @@
 mod auth;
 mod calls;
 mod data;
+mod files;
+mod http_actions;
 mod operator;
 mod push;
 mod scheduler;

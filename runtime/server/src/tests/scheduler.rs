@@ -192,6 +192,25 @@ fn an_action_is_in_progress_before_it_runs_and_runs_at_most_once() {
 }
 
 #[test]
+fn actions_that_wait_for_room_do_not_hold_up_mutations() {
+    let mut desk = desk("{}", fine);
+    let most = u32::try_from(limits::SCHEDULED_ACTIONS).unwrap();
+    for n in 0..most + 30 {
+        desk.schedule("jobs:fly", n, 0.0);
+    }
+    let mutation = desk.schedule("jobs:tick", 9_999, 1.0);
+    desk.advance(2 * SECOND);
+    desk.scheduler.step();
+    let expected: Vec<_> = (0..most).chain([9_999]).collect();
+    assert_eq!(desk.numbers(), expected);
+    desk.scheduler.step();
+    assert_eq!(desk.scheduler.running() as u64, limits::SCHEDULED_ACTIONS + 1);
+    desk.finish(1);
+    assert_eq!(desk.numbers().last(), Some(&most), "the next in order");
+    assert_eq!(desk.state(mutation), JobState::Pending);
+}
+
+#[test]
 fn a_mutation_that_was_under_way_when_the_process_ended_runs_again() {
     let mut desk = desk("{}", fine);
     let row = desk.schedule("jobs:tick", 1, 0.0);
