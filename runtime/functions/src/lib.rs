@@ -26,6 +26,8 @@ mod exception;
 mod execution;
 mod host;
 mod isolate;
+mod late;
+mod linear_memory;
 mod modules;
 mod natives;
 pub mod platform;
@@ -35,6 +37,7 @@ mod rejections;
 mod run;
 mod startup;
 mod syscall;
+mod wasm;
 mod watchdog;
 
 pub use builder::Helper;

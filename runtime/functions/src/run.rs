@@ -46,7 +46,8 @@ pub(crate) fn invoke(
     depth: usize,
 ) -> Result<String, End> {
     v8::scope!(let scope, scope);
-    let Ready { context, hooks } = engine::take_ready(scope, code, depth).map_err(End::Threw)?;
+    let ready = engine::take_ready(scope, code, &target.path.module, depth);
+    let Ready { context, hooks, .. } = ready.map_err(End::Threw)?;
     let context = v8::Local::new(scope, context);
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = v8::Local::new(scope, hooks);
