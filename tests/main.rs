@@ -15,4 +15,5 @@ mod live;
 mod path;
 mod push;
 mod tidy;
+mod wasm;
 mod why;

@@ -9,8 +9,7 @@
   const { section } = primordials;
 
   const watch = section(() => {
-    const { Proxy, apply, construct, defineProperty, install } = primordials;
-    const { PromiseResolve, PromiseThen } = primordials;
+    const { Proxy, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
 
     /** `constructor`, telling `look` of everything it makes. */
     const watched = (constructor, look) => {
@@ -18,7 +17,7 @@
         __proto__: null,
         construct(target, args, newTarget) {
           const made = construct(target, args, newTarget);
-          look(made);
+          look(made, args[0]);
           return made;
         },
       });
@@ -28,6 +27,8 @@
 
     return (object) => {
       const { compile, instantiate, Instance, Memory, Module } = object;
+      const exportsOf = getter(Instance.prototype, 'exports');
+
       /** The module of these bytes; `undefined` where V8 must say what is wrong with them. */
       const compiled = (source) => {
         try {
@@ -38,20 +39,31 @@
           return undefined;
         }
       };
+
+      const count = (instance, module) => {
+        const exported = apply(exportsOf, instance, []);
+        const names = ownKeys(exported);
+        let memories = 0;
+        for (let at = 0; at < names.length; at++) {
+          const value = exported[names[at]];
+          if (typeof value === 'object' && value instanceof Memory) {
+            host.countMemory(value);
+            memories++;
+          }
+        }
+        host.countHidden(module, memories);
+      };
+
       install(object, {
         Module: watched(Module, host.keepModule),
-        Instance: watched(Instance, host.countMemory),
+        Instance: watched(Instance, count),
         Memory: watched(Memory, host.countMemory),
-        compile(bytes) {
-          const module = compiled(bytes);
-          return module === undefined ? apply(compile, object, [bytes])
-            : apply(PromiseResolve, primordials.Promise, [module]);
-        },
-        instantiate(source, imports = undefined) {
+        async compile(bytes) { return compiled(bytes) ?? apply(compile, object, [bytes]); },
+        async instantiate(source, imports = undefined) {
           const module = compiled(source);
-          if (module === undefined) return apply(instantiate, object, [source, imports]);
-          const started = apply(instantiate, object, [module, imports]);
-          return apply(PromiseThen, started, [(instance) => ({ module, instance })]);
+          const instance = await apply(instantiate, object, [module ?? source, imports]);
+          count(instance, module ?? source);
+          return module === undefined ? instance : { module, instance };
         },
       });
       return object;

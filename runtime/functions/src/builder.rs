@@ -213,7 +213,9 @@ fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
         })
     });
     match (stop.reason(), looked) {
-        (Some(why), Err(failure)) => Err(AnalysisFailure { message: why.message(), ..failure }),
+        (Some(why), Err(failure)) => {
+            Err(AnalysisFailure { message: why.message(&failure.module), ..failure })
+        }
         (_, looked) => looked,
     }
 }

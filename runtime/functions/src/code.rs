@@ -42,9 +42,7 @@ impl Code {
     /// The startup snapshot: with the bundle evaluated, or the prelude alone.
     pub(crate) fn blob(&self) -> &Arc<[u8]> {
         match &self.analysis.tier {
-            Tier::Snapshot(blob) | Tier::Partial { blob, .. } | Tier::Evaluate { blob, .. } => {
-                blob
-            }
+            Tier::Snapshot(blob) | Tier::Partial { blob, .. } | Tier::Evaluate { blob, .. } => blob,
         }
     }
 

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use database::record::FunctionError;
 
 use crate::code::Code;
+use crate::isolate::StopSwitch;
+use crate::linear_memory::Memory;
 use crate::natives::web_assembly;
 use crate::startup::{self, HOOKS_INDEX, ImportFailure};
 
@@ -17,6 +19,8 @@ pub(crate) struct Ready {
     pub(crate) hooks: v8::Global<v8::Object>,
     /// The module that was evaluated in it, beyond what the snapshot holds.
     pub(crate) entry: Option<Arc<str>>,
+    /// The WebAssembly memories that it made.
+    pub(crate) memories: Vec<Memory>,
 }
 
 /// What to evaluate in a context, of the entries that its snapshot does not hold.
@@ -50,6 +54,8 @@ impl Ready {
             .get_context_data_from_snapshot_once::<v8::Object>(HOOKS_INDEX)
             .expect("every blob of ours carries the hooks");
         web_assembly::install(scope);
+        let stop = scope.get_slot::<Arc<StopSwitch>>().cloned();
+        let others = stop.as_ref().map_or(0, |stop| stop.memories.count());
         let (entries, entry) = match late {
             Late::Nothing => (Vec::new(), None),
             Late::Entry(path) => (vec![path], Some(Arc::clone(path))),
@@ -64,7 +70,8 @@ impl Ready {
                 return Err(FunctionError { message, data: error.data });
             }
         }
+        let memories = stop.map_or_else(Vec::new, |stop| stop.memories.take_after(others));
         let (context, hooks) = (v8::Global::new(scope, context), v8::Global::new(scope, hooks));
-        Ok(Self { context, hooks, entry })
+        Ok(Self { context, hooks, entry, memories })
     }
 }

@@ -11,7 +11,7 @@ use database::record::FunctionError;
 use crate::code::Code;
 use crate::context::{Late, Ready};
 use crate::execution::{self, Execution};
-use crate::isolate::{LimitedIsolate, StopSwitch, Termination};
+use crate::isolate::{LimitedIsolate, StopSwitch};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
@@ -130,9 +130,14 @@ impl Engine {
             v8::scope!(let scope, isolate.v8());
             run::invoke(scope, &self.code, target, 0)
         };
+        // A memory may have grown past its limit since the watchdog looked.
+        stop.check_memories();
+        stop.memories.take_after(0);
         let execution = execution::end();
         let result = match stop.reason() {
-            Some(why) => Err(terminated(why)),
+            Some(why) => {
+                Err(FunctionError { message: why.message(&target.path.to_string()), data: None })
+            }
             None => result.map_err(|end| match end {
                 run::End::Threw(error) => error,
                 run::End::Stopped => FunctionError {
@@ -174,17 +179,13 @@ impl Drop for Engine {
         // Every handle before its isolate; the queues before it too: their destructor unlinks them
         // from the isolate's own queue.
         READY.take();
+        self.stop_switch().memories.take_after(0);
         rejections::clear();
         modules::end();
         modules::forget_sources();
         QUEUES.take();
         self.isolate.take();
     }
-}
-
-/// The error of a terminated call.
-fn terminated(why: Termination) -> FunctionError {
-    FunctionError { message: why.message(), data: None }
 }
 
 /// How many contexts are ready in which exactly `entry` was evaluated.

@@ -89,8 +89,15 @@ mod tests {
     use super::*;
 
     fn plan(absent: &[&str]) -> (String, bool) {
-        let modules = [("entry", "a glue b"), ("a", "c"), ("glue", "c d"), ("b", "c e"), ("c", ""),
-            ("d", ""), ("e", "b")];
+        let modules = [
+            ("entry", "a glue b"),
+            ("a", "c"),
+            ("glue", "c d"),
+            ("b", "c e"),
+            ("c", ""),
+            ("d", ""),
+            ("e", "b"),
+        ];
         let names = |text: &str| text.split_whitespace().map(Arc::from).collect::<Vec<Arc<str>>>();
         let imports = modules.iter().map(|(path, list)| (Arc::from(*path), names(list))).collect();
         let absent = absent.iter().map(|path| Arc::from(*path)).collect();

@@ -4,8 +4,8 @@
 //! a path of the host; nothing outside the bundle can be imported.
 
 use std::cell::RefCell;
-use std::ffi::c_char;
 use std::collections::BTreeMap;
+use std::ffi::c_char;
 use std::sync::Arc;
 
 use database::deployment::{Bundle, Module};
@@ -85,11 +85,10 @@ pub(crate) fn requests(scope: &mut v8::PinScope<'_, '_>, path: &str) -> Option<V
 pub(crate) fn evaluated<'s>(
     scope: &mut v8::PinScope<'s, '_>,
 ) -> Vec<(Arc<str>, v8::Local<'s, v8::Module>)> {
-    let loaded: Vec<_> =
-        GRAPH.with_borrow(|graph| graph.loaded.iter().map(|(p, m)| (p.clone(), m.clone())).collect());
-    let local = |(path, module): (Arc<str>, v8::Global<v8::Module>)| {
-        (path, v8::Local::new(scope, module))
-    };
+    let loaded: Vec<_> = GRAPH
+        .with_borrow(|graph| graph.loaded.iter().map(|(p, m)| (p.clone(), m.clone())).collect());
+    let local =
+        |(path, module): (Arc<str>, v8::Global<v8::Module>)| (path, v8::Local::new(scope, module));
     let all = loaded.into_iter().map(local);
     all.filter(|(_, module)| module.get_status() == v8::ModuleStatus::Evaluated).collect()
 }
@@ -167,7 +166,7 @@ fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local
         scope.throw_exception(error);
         return None;
     };
-    let module = if wasm::base64_of(&source).is_some() {
+    let module = if wasm::is_file(&source) {
         let name = string(scope, &format!("{SCHEME}{path}"));
         let default = string(scope, "default");
         v8::Module::create_synthetic_module(scope, name, &[default], evaluate_wasm)
@@ -224,9 +223,8 @@ fn shared_string<'s>(
     source: &Arc<str>,
 ) -> v8::Local<'s, v8::String> {
     let address = source.as_ptr().addr();
-    let known = SOURCES.with_borrow(|sources| {
-        sources.get(&address).map(|(_, text)| v8::Local::new(scope, text))
-    });
+    let known = SOURCES
+        .with_borrow(|sources| sources.get(&address).map(|(_, text)| v8::Local::new(scope, text)));
     if let Some(text) = known {
         return text;
     }

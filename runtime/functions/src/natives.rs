@@ -20,7 +20,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 19] {
+fn table() -> [Native; 20] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -40,6 +40,7 @@ fn table() -> [Native; 19] {
         native("lazy", lazy::define.map_fn_to()),
         native("keepModule", web_assembly::keep_module.map_fn_to()),
         native("countMemory", web_assembly::count_memory.map_fn_to()),
+        native("countHidden", web_assembly::count_hidden.map_fn_to()),
         native("base64Decode", binary::base64_decode.map_fn_to()),
         native("latin1Bytes", binary::latin1_bytes.map_fn_to()),
     ]

@@ -57,7 +57,7 @@ pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analy
 
 /// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
 fn build(helper: &Helper, bundle: &Bundle) -> Result<Built, BuildFailure> {
-    let is_wasm = |module: &&Module| wasm::base64_of(&module.source).is_some();
+    let is_wasm = |module: &&Module| wasm::is_file(&module.source);
     let files = bundle.modules.values().filter(is_wasm);
     let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
     loop {

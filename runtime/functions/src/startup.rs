@@ -12,7 +12,7 @@ use database::record::FunctionError;
 
 use crate::code::Code;
 use crate::late::Plan;
-use crate::natives::{touch, host_object, lazy, string};
+use crate::natives::{host_object, lazy, string, touch};
 use crate::{exception, execution, isolate, modules, natives, platform};
 
 /// The prelude, in the order of evaluation.
@@ -246,8 +246,7 @@ fn import(
             Ok(registry) => registry,
             Err(_) => {
                 let null = v8::null(scope);
-                let made =
-                    v8::Object::with_prototype_and_properties(scope, null.into(), &[], &[]);
+                let made = v8::Object::with_prototype_and_properties(scope, null.into(), &[], &[]);
                 hooks.create_data_property(scope, key.into(), made.into())?;
                 made
             }

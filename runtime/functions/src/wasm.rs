@@ -17,10 +17,17 @@ const AFTER: &str = "\";\n\
     const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(webAssembly) : \
     globalThis.Buffer ? Buffer.from(webAssembly, \"base64\") : \
     Uint8Array.from(atob(webAssembly), (character)=>character.charCodeAt(0));\n\
-    const __default = new WebAssembly.Module(bytes);\nexport { __default as default };\n";
+    export default new WebAssembly.Module(bytes);\n";
+
+/// Whether `source` is a `.wasm` file as the bundler sends it.
+pub(crate) fn is_file(source: &Arc<str>) -> bool {
+    // Megabytes of base64 are looked through once.
+    source.starts_with(BEFORE)
+        && (place_of(&kept(), source).is_some() || base64_of(source).is_some())
+}
 
 /// The base64 of a `.wasm` file, if `source` is such a file as the bundler sends it.
-pub(crate) fn base64_of(source: &str) -> Option<&str> {
+fn base64_of(source: &str) -> Option<&str> {
     source.strip_prefix(BEFORE)?.strip_suffix(AFTER).filter(|text| !text.contains('"'))
 }
 
@@ -50,6 +57,11 @@ pub(crate) fn keep(module: v8::Local<'_, v8::WasmModuleObject>) {
     insert(Kept { compiled: module.get_compiled_module(), source: None });
 }
 
+/// Where the module of `source` is in the list.
+fn place_of(list: &VecDeque<Kept>, source: &Arc<str>) -> Option<usize> {
+    list.iter().position(|kept| kept.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source)))
+}
+
 fn insert(mut new: Kept) {
     let mut list = kept();
     // Equal bytes are the same bytes while V8 holds them.
@@ -61,11 +73,19 @@ fn insert(mut new: Kept) {
         new.source = new.source.or(old.source);
     }
     list.push_back(new);
-    let limit = usize::try_from(limits::WASM_MODULES_BYTES).expect("64 MiB fits");
-    let mut total: usize = list.iter().map(Kept::bytes).sum();
-    while total > limit && list.len() > 1 {
-        total -= list.pop_front().map_or(0, |oldest| oldest.bytes());
+    let surplus = surplus(&list.iter().map(Kept::bytes).collect::<Vec<_>>());
+    list.drain(..surplus);
+}
+
+/// How many of these, the oldest first, are too many; the newest stays whatever its size.
+fn surplus(sizes: &[usize]) -> usize {
+    let mut total: usize = sizes.iter().sum();
+    let mut count = 0;
+    while total as u64 > limits::WASM_MODULES_BYTES && count + 1 < sizes.len() {
+        total -= sizes[count];
+        count += 1;
     }
+    count
 }
 
 /// The module of a `.wasm` file as the bundler sends it.
@@ -77,8 +97,7 @@ pub(crate) fn module_of<'s>(
 ) -> Option<v8::Local<'s, v8::WasmModuleObject>> {
     {
         let mut list = kept();
-        let is_same = |kept: &Kept| kept.source.as_ref().is_some_and(|s| Arc::ptr_eq(s, source));
-        if let Some(at) = list.iter().position(is_same)
+        if let Some(at) = place_of(&list, source)
             && let Some(found) = list.remove(at)
         {
             let module = v8::WasmModuleObject::from_compiled_module(scope, &found.compiled);
@@ -103,9 +122,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_oldest_modules_go_when_they_are_too_many() {
+        let limit = usize::try_from(limits::WASM_MODULES_BYTES).unwrap();
+        assert_eq!(surplus(&[]), 0);
+        assert_eq!(surplus(&[limit / 2, limit / 2]), 0);
+        assert_eq!(surplus(&[limit / 2, 1, limit / 2, 1]), 1);
+        assert_eq!(surplus(&[1, 1, limit]), 2);
+        assert_eq!(surplus(&[1, 2 * limit]), 1);
+    }
+
+    #[test]
     fn only_the_bundlers_own_text_is_a_wasm_file() {
-        let text = format!("{BEFORE}AGFzbQEAAAA={AFTER}");
-        assert_eq!(base64_of(&text), Some("AGFzbQEAAAA="));
+        // The bundler has the same test: tests/projects.rs.
+        let text = "const webAssembly = \"AGFzbQEAAAA=\";\n\
+            const bytes = Uint8Array.fromBase64 ? Uint8Array.fromBase64(webAssembly) : \
+            globalThis.Buffer ? Buffer.from(webAssembly, \"base64\") : \
+            Uint8Array.from(atob(webAssembly), (character)=>character.charCodeAt(0));\n\
+            export default new WebAssembly.Module(bytes);\n";
+        assert_eq!(base64_of(text), Some("AGFzbQEAAAA="));
         assert_eq!(base64_of(&text.replace("bytes", "other")), None);
         assert_eq!(base64_of(&format!("{BEFORE}\"; evil(); \"{AFTER}")), None);
     }

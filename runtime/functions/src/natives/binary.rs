@@ -86,10 +86,7 @@ fn set_bytes<'s>(
 }
 
 /// The characters of a string that has only one-byte characters.
-fn latin1_of(
-    scope: &mut v8::PinScope<'_, '_>,
-    value: v8::Local<'_, v8::Value>,
-) -> Option<Vec<u8>> {
+fn latin1_of(scope: &mut v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>) -> Option<Vec<u8>> {
     let text = v8::Local::<v8::String>::try_from(value).ok()?;
     if !text.contains_only_onebyte() {
         return None;

@@ -4,8 +4,14 @@
 //! place, so that a context that never reads it pays for nothing more. Invariant: a module that a
 //! function compiles is kept for the next one, whichever way it was compiled.
 
+use std::sync::Arc;
+
+use database::limits;
+
 use super::{lazy, string};
-use crate::{linear_memory, wasm};
+use crate::isolate::StopSwitch;
+use crate::linear_memory::{self, Memory};
+use crate::wasm;
 
 /// Puts the lazy property in place of V8's.
 pub(crate) fn install(scope: &mut v8::PinScope<'_, '_>) {
@@ -52,11 +58,40 @@ pub(super) fn keep_module(
     }
 }
 
-/// `()`: after something was made that has a memory.
+/// `(memory)`: counts it.
 pub(super) fn count_memory(
     scope: &mut v8::PinScope<'_, '_>,
-    _args: v8::FunctionCallbackArguments<'_>,
+    args: v8::FunctionCallbackArguments<'_>,
     _result: v8::ReturnValue<'_, v8::Value>,
 ) {
-    linear_memory::check(scope);
+    if let Ok(memory) = v8::Local::<v8::WasmMemoryObject>::try_from(args.get(0)) {
+        count(scope, Memory::of(memory));
+    }
+}
+
+/// `(module, exported)`: counts the memories of an instance of `module` beyond the `exported` ones
+/// that JavaScript can see.
+pub(super) fn count_hidden(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    _result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let Ok(module) = v8::Local::<v8::WasmModuleObject>::try_from(args.get(0)) else { return };
+    let exported = args.get(1).uint32_value(scope).unwrap_or(0) as usize;
+    let compiled = module.get_compiled_module();
+    // Half of the limit each: one such instance and a memory that is seen fit side by side.
+    let most = usize::try_from(limits::WASM_MEMORY_BYTES / 2).expect("64 MiB fits");
+    for bytes in
+        linear_memory::declared(compiled.get_wire_bytes_ref(), most).into_iter().skip(exported)
+    {
+        count(scope, Memory::Hidden(bytes));
+    }
+}
+
+fn count(scope: &mut v8::PinScope<'_, '_>, memory: Memory) {
+    // A snapshot's creator has no limits, and no WebAssembly either.
+    if let Some(stop) = scope.get_slot::<Arc<StopSwitch>>() {
+        stop.memories.add(memory);
+        stop.check_memories();
+    }
 }
