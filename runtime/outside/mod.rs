@@ -177,11 +177,7 @@ impl Actions for Outside {
         });
     }
 
-    fn analyze(
-        &self,
-        bundle: &Arc<Bundle>,
-        environment: &Variables,
-    ) -> Result<String, Unanalyzed> {
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
         let (tell, told) = std::sync::mpsc::channel();
         if let Some(this) = self.this.upgrade() {
             let (bundle, environment) = (Arc::clone(bundle), by_name(environment));

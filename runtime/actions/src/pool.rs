@@ -308,8 +308,7 @@ impl Pool {
     /// Where a process has one run at a time, the next one is started ahead of the next run.
     fn keep_spare(&self, code: &Arc<Code>) {
         let is_newest = self.state().newest.as_ref() == Some(code);
-        let (true, true, Some(pool)) =
-            (self.config.node.is_some(), is_newest, self.this.upgrade())
+        let (true, true, Some(pool)) = (self.config.node.is_some(), is_newest, self.this.upgrade())
         else {
             return;
         };

@@ -55,6 +55,14 @@ limits! {
     ARRAY_BUFFER_BYTES = 64 << 20, Bytes,
         "outside V8's heap limit, so counted on their own",
         "Array buffer allocation failed";
+    /// Linear memories of WebAssembly of one isolate.
+    WASM_MEMORY_BYTES = 128 << 20, Bytes,
+        "neither on V8's heap nor a buffer; room for the largest documents and their history",
+        "WebAssembly memory of … is too large";
+    /// WebAssembly modules kept compiled for the next calls, by the size of their files.
+    WASM_MODULES_BYTES = 64 << 20, Bytes,
+        "a share of the host's memory budget; compiling one anew takes tens of milliseconds",
+        "(never an error: the oldest are compiled again)";
     /// CPU time of one query or mutation.
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
