@@ -84,7 +84,8 @@ pub(crate) struct Missing {
 pub(crate) struct Resolvers {
     isolate: [Resolver; 2],
     node: [Resolver; 2],
-    external_packages: Vec<String>,
+    /// Packages that Node imports at run time; `*` is all.
+    pub(crate) external_packages: Vec<String>,
     functions_dir: PathBuf,
     definition: PathBuf,
 }

@@ -55,6 +55,8 @@ pub struct Bundle {
     pub schema: Option<Module>,
     /// `convex.config.js`.
     pub definition: Option<Module>,
+    /// Packages that Node modules import and the bundle does not have: name and exact version.
+    pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.
     pub udf_server_version: String,
     /// Frozen `Date.now()` while modules are evaluated, milliseconds since the Unix epoch.

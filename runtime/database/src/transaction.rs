@@ -365,8 +365,8 @@ impl Transaction {
             self.reads.insert(CATALOG, Interval::point(&number_key(component, id.table)));
             return None;
         };
-        let found = self.state.catalog.table(component, &name);
-        found.filter(|table| self.sees_hidden || !table.is_hidden()).cloned()
+        let table = self.state.catalog.table(component, &name);
+        table.filter(|table| self.sees_hidden || !table.is_hidden()).cloned()
     }
 
     /// A table by name; that it does not exist is a read too.

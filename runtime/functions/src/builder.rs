@@ -264,6 +264,8 @@ impl WireBundle {
             udf_server_version: self.udf_server_version.clone(),
             import_time_ms: self.import_time_ms,
             import_seed: self.import_seed,
+            // The builder evaluates what runs in V8.
+            node_packages: BTreeMap::new(),
         }
     }
 }

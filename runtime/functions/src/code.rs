@@ -99,6 +99,10 @@ pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
         feed(module.source.as_bytes());
         feed(module.source_map.as_deref().unwrap_or_default().as_bytes());
     }
+    for (name, version) in &bundle.node_packages {
+        feed(name.as_bytes());
+        feed(version.as_bytes());
+    }
     for (name, value) in imported {
         feed(name.as_bytes());
         feed(if value.is_some() { b"is" } else { b"is not set" });

@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use database::deployment::{
-    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, HttpRoute, Tier, Visibility,
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Tier, Visibility,
 };
 use database::environment::Variables;
 use database::error::PushError;
-use database::record::FunctionKind;
+use database::record::{Actions, FunctionKind};
 use database::schema::Schema;
 use database::validate::Validator;
 
 use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
 use crate::builder::{self, BuildFailure, Built, Helper, Mode};
 use crate::code::{self, Code};
+use crate::exception;
 
 /// The official CLI recognises this code, and tells how to set the variable.
 const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
@@ -28,6 +29,7 @@ const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
 /// What is wrong with it, in its author's terms.
 pub(crate) fn analyze(
     helper: &Helper,
+    actions: &dyn Actions,
     bundle: &Arc<Bundle>,
     environment: &Variables,
 ) -> Result<Arc<Analysis>, PushError> {
@@ -57,11 +59,41 @@ pub(crate) fn analyze(
     };
     let positions = Code::new(Arc::clone(bundle), Arc::new(analysis.clone()));
     analysis.schema = schema(&built)?;
-    for (path, module) in built.modules {
+    let in_node = node_modules(&positions, actions, environment)?;
+    for (path, module) in built.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
         analysis.modules.insert(path.into(), module);
     }
     Ok(Arc::new(analysis))
+}
+
+/// What the Node modules export, which Node itself finds out.
+fn node_modules(
+    code: &Code,
+    actions: &dyn Actions,
+    environment: &Variables,
+) -> Result<BTreeMap<String, FoundModule>, PushError> {
+    if !code.bundle.modules.values().any(|module| module.environment == Environment::Node) {
+        return Ok(BTreeMap::new());
+    }
+    let json = actions.analyze(&code.bundle, environment).map_err(|why| {
+        let text = exception::full_text(Some(code), why.message, &why.stack);
+        PushError::new(why.code, text)
+    })?;
+    let found: BTreeMap<String, FoundModule> = serde_json::from_str(&json)
+        .map_err(|e| PushError::new("AnalysisUnavailable", format!("Node gave no analysis: {e}")))?;
+    for (path, module) in &found {
+        let other = module.functions.iter().find(|function| function.kind != "Action");
+        if let Some(FoundFunction { name, kind, .. }) = other {
+            let message = format!(
+                "`{name}` defined in `{path}` is a {kind} function. Only actions can be defined in \
+                 Node.js: move it to a file without \"use node\". See \
+                 https://docs.convex.dev/functions/actions for more details."
+            );
+            return Err(PushError::new("InvalidNodeModule", message));
+        }
+    }
+    Ok(found)
 }
 
 fn schema(found: &Found) -> Result<Option<Arc<Schema>>, PushError> {
