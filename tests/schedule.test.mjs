@@ -173,6 +173,7 @@ crons.interval("fails", { hours: 1 }, anyApi.jobs.fail, { text: "cron" });`);
   await dev.says(/mutation jobs:bump .* cron job/);
   assert.deepEqual(await new ConvexHttpClient(dev.url).query(jobs.hidden), []);
   const shown = concave(["data", "_cron_jobs", "--jsonl"], { cwd: folder });
+  assert.equal(shown.status, 0, shown.stderr);
   const rows = shown.stdout.trim().split("\n").map((line) => JSON.parse(line));
   const row = (name) => rows.find((row) => row.name === name);
   assert.deepEqual(row("tick").lastRun.state, { kind: "success" });
