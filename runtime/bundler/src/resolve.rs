@@ -87,7 +87,8 @@ pub(crate) struct Resolvers {
     /// As the first of `isolate`, for packages that bring WebAssembly.
     web_assembly: Resolver,
     node: [Resolver; 2],
-    external_packages: Vec<String>,
+    /// Packages that Node imports at run time; `*` is all.
+    pub(crate) external_packages: Vec<String>,
     functions_dir: PathBuf,
     definition: PathBuf,
 }

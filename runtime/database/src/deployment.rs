@@ -55,10 +55,10 @@ pub struct Bundle {
     pub schema: Option<Module>,
     /// `convex.config.js`.
     pub definition: Option<Module>,
+    /// Packages that Node modules import and the bundle does not have: name and exact version.
+    pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.
     pub udf_server_version: String,
-    /// Values of `process.env`.
-    pub environment: BTreeMap<String, String>,
     /// Frozen `Date.now()` while modules are evaluated, milliseconds since the Unix epoch.
     pub import_time_ms: u64,
     /// Seed of `Math.random()` while modules are evaluated.
@@ -167,6 +167,9 @@ pub struct Analysis {
     pub definition_json: Option<String>,
     /// JSON text of the default export of `auth.config.js`.
     pub auth_json: Option<String>,
+    /// The environment variables that modules looked at while they were evaluated, with the values
+    /// they saw; `None`: it was not set.
+    pub imported_environment: BTreeMap<String, Option<String>>,
     /// How contexts are made.
     pub tier: Tier,
     /// Things the author should know that did not fail the push.

@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use database::deployment::{Analysis, Bundle, Environment, Module, Tier};
+use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Module, Tier};
+use database::environment::Variables;
 use database::limits;
 use database::record::LogLine;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::analyze::{self, AnalysisFailure, Found};
 use crate::code::Code;
 use crate::engine::Engine;
+use crate::execution::Imported;
 use crate::startup::{Content, Made};
 use crate::{execution, platform, startup};
 
@@ -70,8 +72,15 @@ pub(crate) enum BuildFailure {
 ///
 /// # Errors
 /// See [`BuildFailure`].
-pub(crate) fn build(helper: &Helper, bundle: &Bundle, mode: Mode) -> Result<Built, BuildFailure> {
-    let request = Request { mode, bundle: WireBundle::from(bundle) };
+pub(crate) fn build(
+    helper: &Helper,
+    (bundle, environment): (&Bundle, &Variables),
+    mode: Mode,
+) -> Result<Built, BuildFailure> {
+    let variables = environment.iter();
+    let environment =
+        variables.map(|(name, found)| (name.to_string(), Some(found.value.to_string()))).collect();
+    let request = Request { mode, environment, bundle: WireBundle::from(bundle) };
     let request = serde_json::to_vec(&request).expect("plain text and numbers serialise");
     let no_child = |e: std::io::Error| {
         BuildFailure::NoChild(format!("cannot start {}: {e}", helper.program.display()))
@@ -157,6 +166,7 @@ fn limit_cpu_time() {
 fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     platform::initialize();
     let bundle = Arc::new(request.bundle.to_bundle());
+    execution::set_import_environment(&request.environment);
     let made = startup::make_blob(&match &request.mode {
         Mode::Snapshot(absent) => Content::Modules(&bundle, absent),
         Mode::Evaluate => Content::Prelude,
@@ -171,17 +181,18 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
         Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob },
     };
     let analysis = Analysis {
-        version: crate::code::version(&bundle),
+        version: CodeVersion::default(),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: None,
         auth_json: None,
+        imported_environment: request.environment.clone(),
         tier,
         warnings: Vec::new(),
     };
     let code = Arc::new(Code::new(bundle, Arc::new(analysis)));
     let mut engine = Engine::new(code);
-    let first = look(&mut engine)?;
+    let mut first = look(&mut engine)?;
     if look(&mut engine)? != first {
         return Err(AnalysisFailure {
             module: "convex".to_owned(),
@@ -189,6 +200,7 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
             code: "NondeterministicAnalysis".to_owned(),
         });
     }
+    first.environment = execution::take_import_reads();
     Ok((Answer::Found { found: first, kept, late }, bytes))
 }
 
@@ -223,6 +235,8 @@ fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
 #[derive(Serialize, Deserialize)]
 struct Request {
     mode: Mode,
+    /// Every variable that modules may look at.
+    environment: Imported,
     bundle: WireBundle,
 }
 
@@ -239,7 +253,6 @@ struct WireBundle {
     schema: Option<WireModule>,
     definition: Option<WireModule>,
     udf_server_version: String,
-    environment: BTreeMap<String, String>,
     import_time_ms: u64,
     import_seed: [u8; 32],
 }
@@ -259,7 +272,6 @@ impl From<&Bundle> for WireBundle {
             schema: bundle.schema.as_ref().map(WireModule::from),
             definition: bundle.definition.as_ref().map(WireModule::from),
             udf_server_version: bundle.udf_server_version.clone(),
-            environment: bundle.environment.clone(),
             import_time_ms: bundle.import_time_ms,
             import_seed: bundle.import_seed,
         }
@@ -274,9 +286,10 @@ impl WireBundle {
             schema: self.schema.as_ref().map(WireModule::to_module),
             definition: self.definition.as_ref().map(WireModule::to_module),
             udf_server_version: self.udf_server_version.clone(),
-            environment: self.environment.clone(),
             import_time_ms: self.import_time_ms,
             import_seed: self.import_seed,
+            // The builder evaluates what runs in V8.
+            node_packages: BTreeMap::new(),
         }
     }
 }

@@ -11,6 +11,7 @@ use database::record::{FunctionKind, Given};
 use database::snapshot::Snapshot;
 use sha2::Digest as _;
 
+use crate::execution::Imported;
 use crate::startup::FIRST_MODULE;
 
 /// A deployment version.
@@ -157,8 +158,9 @@ impl Caches {
 /// At this evaluation of a module its code is kept.
 const EVALUATIONS_BEFORE_CODE: u32 = 4;
 
-/// Hash of everything in a bundle that can change what its functions do.
-pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
+/// Hash of everything that can change what a bundle's functions do: the bundle, and the environment
+/// variables that its modules saw when they were evaluated.
+pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
     let mut hash = sha2::Sha256::new();
     let mut feed = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -173,9 +175,14 @@ pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
         feed(module.source.as_bytes());
         feed(module.source_map.as_deref().unwrap_or_default().as_bytes());
     }
-    for (name, value) in &bundle.environment {
+    for (name, version) in &bundle.node_packages {
         feed(name.as_bytes());
-        feed(value.as_bytes());
+        feed(version.as_bytes());
+    }
+    for (name, value) in imported {
+        feed(name.as_bytes());
+        feed(if value.is_some() { b"is" } else { b"is not set" });
+        feed(value.as_deref().unwrap_or_default().as_bytes());
     }
     feed(bundle.udf_server_version.as_bytes());
     feed(&bundle.import_time_ms.to_le_bytes());

@@ -95,7 +95,6 @@ impl Engine {
 
     fn make_ready(&mut self, entry: Option<&Arc<str>>) -> bool {
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
@@ -155,7 +154,7 @@ impl Engine {
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
+        execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);

@@ -4,6 +4,7 @@
 //! list of them; its order is the order of V8's external references, equal in every process.
 
 mod binary;
+mod crypto;
 pub(crate) mod lazy;
 mod text;
 pub(crate) mod touch;
@@ -36,7 +37,7 @@ fn table() -> [Native; 20] {
         native("textDecode", text::decode.map_fn_to()),
         native("utf8Encode", binary::utf8_encode.map_fn_to()),
         native("structuredClone", binary::structured_clone.map_fn_to()),
-        native("digest", binary::digest.map_fn_to()),
+        native("crypto", crypto::crypto.map_fn_to()),
         native("lazy", lazy::define.map_fn_to()),
         native("keepModule", web_assembly::keep_module.map_fn_to()),
         native("countMemory", web_assembly::count_memory.map_fn_to()),
@@ -191,7 +192,9 @@ fn env(
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
     let name = args.get(0).to_rust_string_lossy(scope);
-    if let Some(value) = execution::environment_variable(&name) {
+    let value = execution::environment_variable(&name);
+    probe::look(scope, "env", &name, value.as_deref());
+    if let Some(value) = value {
         result.set(string(scope, &value).into());
     }
 }

@@ -7,29 +7,40 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use database::deployment::{
-    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, HttpRoute, Module, Tier, Visibility,
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Module, Tier,
+    Visibility,
 };
+use database::environment::Variables;
 use database::error::PushError;
-use database::record::FunctionKind;
+use database::record::{Actions, FunctionKind};
 use database::schema::Schema;
 use database::validate::Validator;
 
 use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
 use crate::builder::{self, BuildFailure, Built, Helper, Mode};
 use crate::code::{self, Code};
-use crate::wasm;
+use crate::{exception, wasm};
+
+/// The official CLI recognises this code, and tells how to set the variable.
+const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
 
 /// Analyses a bundle in child processes.
 ///
 /// # Errors
 /// What is wrong with it, in its author's terms.
-pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
-    let (built, tier) = match build(helper, bundle) {
+pub(crate) fn analyze(
+    helper: &Helper,
+    actions: &dyn Actions,
+    bundle: &Arc<Bundle>,
+    environment: &Variables,
+) -> Result<Arc<Analysis>, PushError> {
+    let given = (&**bundle, environment);
+    let (built, tier) = match build(helper, given) {
         Ok(Built { found, blob, kept, late }) => (found, builder::tier(blob, kept, late)),
         Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
             let Built { found, blob, .. } =
-                builder::build(helper, bundle, Mode::Evaluate).map_err(refused)?;
+                builder::build(helper, given, Mode::Evaluate).map_err(refused)?;
             (found, Tier::Evaluate { reason: reason(&first), blob })
         }
     };
@@ -38,17 +49,19 @@ pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analy
         Tier::Snapshot(_) | Tier::Partial { .. } => Vec::new(),
     };
     let mut analysis = Analysis {
-        version: code::version(bundle),
+        version: code::version(bundle, &built.environment),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: built.definition.clone(),
         auth_json: built.auth.clone(),
+        imported_environment: built.environment.clone(),
         tier,
         warnings,
     };
     let positions = Code::new(Arc::clone(bundle), Arc::new(analysis.clone()));
     analysis.schema = schema(&built)?;
-    for (path, module) in built.modules {
+    let in_node = node_modules(&positions, actions, environment)?;
+    for (path, module) in built.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
         analysis.modules.insert(path.into(), module);
     }
@@ -56,17 +69,47 @@ pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analy
 }
 
 /// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
-fn build(helper: &Helper, bundle: &Bundle) -> Result<Built, BuildFailure> {
+fn build(helper: &Helper, given: (&Bundle, &Variables)) -> Result<Built, BuildFailure> {
     let is_wasm = |module: &&Module| wasm::is_file(&module.source);
-    let files = bundle.modules.values().filter(is_wasm);
+    let files = given.0.modules.values().filter(is_wasm);
     let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
     loop {
-        match builder::build(helper, bundle, Mode::Snapshot(absent.clone())) {
+        match builder::build(helper, given, Mode::Snapshot(absent.clone())) {
             // What is absent is not evaluated, so nothing of it is found again: this ends.
             Err(BuildFailure::Touched(more)) if !more.is_subset(&absent) => absent.extend(more),
             built => return built,
         }
     }
+}
+
+/// What the Node modules export, which Node itself finds out.
+fn node_modules(
+    code: &Code,
+    actions: &dyn Actions,
+    environment: &Variables,
+) -> Result<BTreeMap<String, FoundModule>, PushError> {
+    if !code.bundle.modules.values().any(|module| module.environment == Environment::Node) {
+        return Ok(BTreeMap::new());
+    }
+    let json = actions.analyze(&code.bundle, environment).map_err(|why| {
+        let text = exception::full_text(Some(code), why.message, &why.stack);
+        PushError::new(why.code, text)
+    })?;
+    let found: BTreeMap<String, FoundModule> = serde_json::from_str(&json).map_err(|e| {
+        PushError::new("AnalysisUnavailable", format!("Node gave no analysis: {e}"))
+    })?;
+    for (path, module) in &found {
+        let other = module.functions.iter().find(|function| function.kind != "Action");
+        if let Some(FoundFunction { name, kind, .. }) = other {
+            let message = format!(
+                "`{name}` defined in `{path}` is a {kind} function. Only actions can be defined in \
+                 Node.js: move it to a file without \"use node\". See \
+                 https://docs.convex.dev/functions/actions for more details."
+            );
+            return Err(PushError::new("InvalidNodeModule", message));
+        }
+    }
+    Ok(found)
 }
 
 fn schema(found: &Found) -> Result<Option<Arc<Schema>>, PushError> {
@@ -146,6 +189,7 @@ fn refused(failure: BuildFailure) -> PushError {
                 "InvalidCrons" => "InvalidCrons",
                 "InvalidDefinition" => "InvalidDefinition",
                 "InvalidAuthConfig" => "InvalidAuthConfig",
+                MISSING_VARIABLE => MISSING_VARIABLE,
                 _ => "ModuleAnalyzeError",
             };
             PushError::new(code, format!("Failed to analyze {module}: {message}"))

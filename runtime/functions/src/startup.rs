@@ -11,6 +11,7 @@ use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
+use crate::execution::Importing;
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
 use crate::{exception, execution, isolate, modules, natives, platform};
@@ -24,6 +25,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
     ("45_typed_arrays.js", include_str!("../../../js/runtime/45_typed_arrays.js")),
+    ("web/crypto.js", WEB_CRYPTO),
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),
     ("55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
@@ -33,6 +35,13 @@ const PRELUDE: &[(&str, &str)] = &[
     ("90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
     ("99_seal.js", include_str!("../../../js/runtime/99_seal.js")),
 ];
+
+/// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
+const WEB_CRYPTO: &str = concat!(
+    "((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    include_str!("../../../js/web/crypto.js"),
+    "return made; }; })(globalThis.__concave);"
+);
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
 /// tier, which has the functions' own limit, then says what happened.
@@ -84,7 +93,6 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
-    execution::set_environment(None);
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
     let touched = touch::take();
     if !touched.is_empty() {
@@ -179,6 +187,7 @@ fn import_all(
     bundle: &Arc<Bundle>,
     absent: &BTreeSet<Arc<str>>,
 ) -> Result<Filled, ImportFailure> {
+    let _importing = Importing::begin(None);
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
     let mut filled = Filled::default();
@@ -219,6 +228,7 @@ pub(crate) fn import_late<'e>(
 ) -> Result<(), ImportFailure> {
     // A call that evaluates its module on the way must not be seen by the module.
     execution::aside(|| {
+        let _importing = Importing::begin(Some(&code.analysis.imported_environment));
         begin_import(scope, hooks, &code.bundle);
         modules::begin_late(code);
         let mut entries = entries.into_iter();

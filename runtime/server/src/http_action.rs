@@ -19,15 +19,15 @@ pub type Body = mpsc::Receiver<Result<Bytes, String>>;
 /// A request for the router of `http.ts`.
 #[derive(Debug)]
 pub struct HttpRequest {
-    /// The whole URL, as the client wrote it.
+    /// The whole URL as the client wrote it, without `/http` where that names the app.
     pub url: String,
-    /// Its path, without the prefix under which the app is mounted.
+    /// Its path, as in the URL: nothing is decoded.
     pub routed_path: String,
     /// `GET`, `POST`, …
     pub method: String,
-    /// Headers in order, names in lower case.
+    /// Headers in order, names in lower case; one character a byte of the value.
     pub headers: Vec<(String, String)>,
-    /// `None` for GET, HEAD and OPTIONS.
+    /// `None` for GET, HEAD and OPTIONS, and where the client sends none.
     pub body: Option<Body>,
     /// Who calls; with an error, `getUserIdentity()` throws it.
     pub identity: Result<Identity, UserError>,
@@ -42,7 +42,7 @@ pub struct HttpRequest {
 pub struct HttpResponse {
     /// 200, 404, …
     pub status: u16,
-    /// Headers in order.
+    /// Headers in order; one character a byte of the value.
     pub headers: Vec<(String, String)>,
     /// Its body.
     pub body: Body,

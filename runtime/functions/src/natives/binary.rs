@@ -1,14 +1,12 @@
-//! Natives over bytes: UTF-8, hashes, structured clone.
+//! Natives over bytes: UTF-8, structured clone.
 //!
 //! In: strings, buffers, values. Out: the same. Invariant: pure.
 
 use std::ptr::NonNull;
 
-use sha2::Digest as _;
-
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::{string, throw_error, throw_type_error};
+use super::{string, throw_error};
 
 /// The bytes of an ArrayBuffer or a view; nothing for anything else.
 pub(super) fn bytes_of(value: v8::Local<'_, v8::Value>) -> Vec<u8> {
@@ -73,7 +71,8 @@ pub(super) fn utf8_encode(
     set_bytes(scope, text.as_bytes(), &mut result);
 }
 
-fn set_bytes<'s>(
+/// Answers with a fresh Uint8Array, or throws where the buffer limit is hit.
+pub(super) fn set_bytes<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     bytes: &[u8],
     result: &mut v8::ReturnValue<'_, v8::Value>,
@@ -147,27 +146,6 @@ fn decoded(mut text: Vec<u8>, is_url: bool) -> Option<Vec<u8>> {
         .with_decode_allow_trailing_bits(true);
     let alphabet = if is_url { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
     GeneralPurpose::new(alphabet, config).decode(text).ok()
-}
-
-/// `(algorithm, bytes) → ArrayBuffer`; algorithms as Web Crypto names them.
-pub(super) fn digest(
-    scope: &mut v8::PinScope<'_, '_>,
-    args: v8::FunctionCallbackArguments<'_>,
-    mut result: v8::ReturnValue<'_, v8::Value>,
-) {
-    let bytes = bytes_of(args.get(1));
-    let hash = match args.get(0).to_rust_string_lossy(scope).as_str() {
-        "SHA-1" => sha1::Sha1::digest(&bytes).to_vec(),
-        "SHA-256" => sha2::Sha256::digest(&bytes).to_vec(),
-        "SHA-384" => sha2::Sha384::digest(&bytes).to_vec(),
-        "SHA-512" => sha2::Sha512::digest(&bytes).to_vec(),
-        other => {
-            return throw_type_error(scope, &format!("Unrecognized digest algorithm {other:?}"));
-        }
-    };
-    if let Some(buffer) = array_buffer(scope, &hash) {
-        result.set(buffer.into());
-    }
 }
 
 /// `(value) → copy`, by V8's structured clone; throws an `Error` named `DataCloneError`.
