@@ -68,6 +68,20 @@ pub(crate) fn analyze(
     Ok(Arc::new(analysis))
 }
 
+/// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
+fn build(helper: &Helper, given: (&Bundle, &Variables)) -> Result<Built, BuildFailure> {
+    let is_wasm = |module: &&Module| wasm::is_file(&module.source);
+    let files = given.0.modules.values().filter(is_wasm);
+    let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
+    loop {
+        match builder::build(helper, given, Mode::Snapshot(absent.clone())) {
+            // What is absent is not evaluated, so nothing of it is found again: this ends.
+            Err(BuildFailure::Touched(more)) if !more.is_subset(&absent) => absent.extend(more),
+            built => return built,
+        }
+    }
+}
+
 /// What the Node modules export, which Node itself finds out.
 fn node_modules(
     code: &Code,
@@ -96,20 +110,6 @@ fn node_modules(
         }
     }
     Ok(found)
-}
-
-/// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
-fn build(helper: &Helper, given: (&Bundle, &Variables)) -> Result<Built, BuildFailure> {
-    let is_wasm = |module: &&Module| wasm::is_file(&module.source);
-    let files = given.0.modules.values().filter(is_wasm);
-    let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
-    loop {
-        match builder::build(helper, given, Mode::Snapshot(absent.clone())) {
-            // What is absent is not evaluated, so nothing of it is found again: this ends.
-            Err(BuildFailure::Touched(more)) if !more.is_subset(&absent) => absent.extend(more),
-            built => return built,
-        }
-    }
 }
 
 fn schema(found: &Found) -> Result<Option<Arc<Schema>>, PushError> {
