@@ -94,7 +94,8 @@ const APP: &[(&str, &str)] = &[
     ("_deps/log", "export const log = [];\nglobalThis.order = log;"),
     ("_deps/first", "import { log } from './log.js'; log.push('first');"),
     ("_deps/glue", "import { log } from './log.js'; log.push('glue:' + typeof WebAssembly);
-        export const made = typeof WebAssembly === 'object' && new WebAssembly.Memory({ initial: 1 });"),
+        const here = typeof WebAssembly === 'object';
+        export const made = here && new WebAssembly.Memory({ initial: 1 });"),
     ("_deps/last", "import { log } from './log.js'; log.push('last');"),
     ("plain", "import { query } from './abi.js'; import './_deps/first.js';
         let calls = 0;
@@ -110,7 +111,8 @@ const APP: &[(&str, &str)] = &[
         export const edit = mutation(() => [random, ++calls].join());"),
     ("other", "import { query } from './abi.js';
         export const kind = query(() => typeof WebAssembly.Module);
-        export const wasm = query(async () => { const bytes = new Uint8Array([0,97,115,109,1,0,0,0]);
+        export const wasm = query(async () => {
+            const bytes = new Uint8Array([0,97,115,109,1,0,0,0]);
             const { module, instance } = await WebAssembly.instantiate(bytes);
             const alone = await WebAssembly.instantiate(await WebAssembly.compile(bytes), {});
             const bad = await WebAssembly.instantiate(bytes.slice(1)).catch((e) => e.name);

@@ -221,7 +221,7 @@ limits! {
         "Too many connections";
     /// Time in which a connection sends the head of its next request.
     HTTP_HEAD_MS = 75_000, Milliseconds,
-        "longer than the minute after which proxies drop idle connections, so that it is they who do",
+        "longer than the minute after which proxies drop idle connections, so that they do it",
         "(the connection is closed)";
     /// Body of the response of one HTTP action.
     HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
