@@ -117,6 +117,7 @@ fn config() -> Config {
         retire_after: limits::ACTIONS_OF_A_PROCESS,
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
         private_network: false,
+        node: None,
     }
 }
 
@@ -124,7 +125,7 @@ impl Tested {
     fn new(config: Config, modules: &[(&str, &str)]) -> Self {
         let modules = modules.iter().chain(&[("abi.js", ABI)]);
         let modules = modules.map(|(path, source)| ((*path).into(), (*source).into())).collect();
-        let code = Code { version: "1".into(), modules, import_time_ms: 0 };
+        let code = Code { version: "1".into(), modules, ..Code::default() };
         let environment = BTreeMap::from([("NAME".to_owned(), "value".to_owned())]);
         Self { pool: Pool::start(config), code: Arc::new(code), environment: environment.into() }
     }
@@ -353,7 +354,7 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
     tokio::time::sleep(idle * 5).await;
     assert_eq!(tested.pid(), first, "one of the newest code stays");
     let modules = tested.code.modules.clone();
-    tested.code = Arc::new(Code { version: "2".into(), modules, import_time_ms: 0 });
+    tested.code = Arc::new(Code { version: "2".into(), modules, ..Code::default() });
     tested.pool.deployed(Arc::clone(&tested.code));
     tested.value("one", "{}").await;
     assert_ne!(tested.pid(), first);

@@ -36,6 +36,8 @@ pub const FLAGS: &[&str] = &[
     // It takes the stack check out of small counted loops, and out of the endless loop around one
     // too: `for (;;) new Array(1000).fill(0)` could not be stopped by anything.
     "--no-turboshaft-loop-unrolling",
+    // Compilation in the background would leave a promise to be settled after the call.
+    "--no-wasm-async-compilation",
     // Contexts come and go; the code they share stays compiled.
     "--no-flush-bytecode",
     // V8 remembers on shared code that it was hot once and optimises it at once in every later
