@@ -177,11 +177,7 @@ impl Actions for Outside {
         });
     }
 
-    fn analyze(
-        &self,
-        bundle: &Arc<Bundle>,
-        environment: &Variables,
-    ) -> Result<String, Unanalyzed> {
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
         let (tell, told) = std::sync::mpsc::channel();
         if let Some(this) = self.this.upgrade() {
             let (bundle, environment) = (Arc::clone(bundle), by_name(environment));
@@ -225,7 +221,7 @@ impl Version {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
             import_time_ms: bundle.import_time_ms,
-            folder: None,
+            ..Code::default()
         };
         Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
     }

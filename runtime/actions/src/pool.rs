@@ -66,6 +66,8 @@ pub struct Code {
     pub import_time_ms: u64,
     /// Where Node finds its modules; they are not sent then.
     pub folder: Option<Arc<Folder>>,
+    /// `process.env` that its processes start with, where that is known.
+    pub environment: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// One function to run.
@@ -308,8 +310,7 @@ impl Pool {
     /// Where a process has one run at a time, the next one is started ahead of the next run.
     fn keep_spare(&self, code: &Arc<Code>) {
         let is_newest = self.state().newest.as_ref() == Some(code);
-        let (true, true, Some(pool)) =
-            (self.config.node.is_some(), is_newest, self.this.upgrade())
+        let (true, true, Some(pool)) = (self.config.node.is_some(), is_newest, self.this.upgrade())
         else {
             return;
         };

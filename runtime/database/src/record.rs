@@ -582,11 +582,7 @@ pub trait Actions: Send + Sync + 'static {
     ///
     /// # Errors
     /// A module that cannot be imported, a package that cannot be installed, no Node.
-    fn analyze(
-        &self,
-        bundle: &Arc<Bundle>,
-        environment: &Variables,
-    ) -> Result<String, Unanalyzed> {
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
         let _ = (bundle, environment);
         let message = "Modules with \"use node\" are not run by this host.".to_owned();
         Err(Unanalyzed { code: "NodeUnavailable", message, stack: String::new() })

@@ -80,8 +80,9 @@ fn node_modules(
         let text = exception::full_text(Some(code), why.message, &why.stack);
         PushError::new(why.code, text)
     })?;
-    let found: BTreeMap<String, FoundModule> = serde_json::from_str(&json)
-        .map_err(|e| PushError::new("AnalysisUnavailable", format!("Node gave no analysis: {e}")))?;
+    let found: BTreeMap<String, FoundModule> = serde_json::from_str(&json).map_err(|e| {
+        PushError::new("AnalysisUnavailable", format!("Node gave no analysis: {e}"))
+    })?;
     for (path, module) in &found {
         let other = module.functions.iter().find(|function| function.kind != "Action");
         if let Some(FoundFunction { name, kind, .. }) = other {
