@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 const ABI: &str = r#"
 export const action = (handler) => ({
     isAction: true,
-    invokeAction: async (id, args) => JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
+    invokeAction: async (id, args) =>
+        JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
 });
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export const host = async (op, args = {}) =>
@@ -47,10 +48,14 @@ export const asks = action(({ op }) => host(op, { a: [1] }));
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
-export const timer = action(async () => { setTimeout(() => { throw new Error("late"); }); await sleep(50); });
+export const timer = action(async () => {
+    setTimeout(() => { throw new Error("late"); });
+    await sleep(50);
+});
 export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
-export const sees = action(() => [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
+export const sees = action(() =>
+    [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
 "#;
 
 /// A pool under test.
@@ -359,7 +364,9 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 
 const ROUTER: &str = r#"
 // As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class { constructor(url, options) { Object.assign(this, { url }, options); } };
+globalThis.Request ??= class {
+    constructor(url, options) { Object.assign(this, { url }, options); }
+};
 globalThis.Response ??= class {
     constructor(body, { status = 200, headers = {} } = {}) {
         Object.assign(this, { body, status, headers: Object.entries(headers) });

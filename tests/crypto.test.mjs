@@ -113,7 +113,7 @@ for (const [name, run] of [
       made: ["TypeError", "TypeError", "TypeError"],
       views: Array(9).fill(true),
       part: [true, false, true],
-      quota: ["none", "QuotaExceededError"],
+      quota: ["none", "none", "QuotaExceededError"],
       wide: "QuotaExceededError",
       wrong: Array(4).fill("TypeMismatchError"),
       detached: "TypeError",

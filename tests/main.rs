@@ -20,4 +20,5 @@ mod push;
 mod schedule;
 mod tidy;
 mod variables;
+mod wasm;
 mod why;

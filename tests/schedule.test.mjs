@@ -67,7 +67,8 @@ test("a job that throws has failed, with its error, and has written nothing", as
   const id = await run("jobs:fail", { text: "luck" });
   const { state } = await ended(watch(client, jobs.get, { id }));
   assert.equal(state.kind, "failed");
-  assert.match(state.error, /^Uncaught Error: no luck today\n +at handler \(.*convex\/jobs\.ts:\d+/);
+  const thrown = /^Uncaught Error: no luck today\n +at handler \(.*convex\/jobs\.ts:\d+/;
+  assert.match(state.error, thrown);
   assert.ok(!(await http.query(jobs.notes)).includes("luck"));
 });
 
@@ -103,11 +104,13 @@ test("a canceled action runs on, but what it schedules does not", async () => {
 
 test("what cannot be scheduled is refused with the reason", async () => {
   const refused = (path, delay, pattern) => assert.rejects(run(path, {}, delay), pattern);
-  await refused("nowhere:note", 0, /Attempted to schedule function at nonexistent path: nowhere:note/);
+  const nowhere = /Attempted to schedule function at nonexistent path: nowhere:note/;
+  await refused("nowhere:note", 0, nowhere);
   await refused("jobs:nothing", 0, /no exported function nothing found in the file: jobs\.js/);
   await refused("jobs:note", 1e13, /more than five years from now/);
   const many = { path: "jobs:note", args: { text: "x" }, times: 1001, delay: 0 };
-  await assert.rejects(http.mutation(jobs.many, many), /Too many functions scheduled .*limit: 1000/);
+  const tooMany = /Too many functions scheduled .*limit: 1000/;
+  await assert.rejects(http.mutation(jobs.many, many), tooMany);
   const query = await run("jobs:peek", {});
   const { state } = await ended(watch(client, jobs.get, { id: query }));
   assert.match(state.error, /^Unsupported function type: jobs:peek is a query/);
@@ -173,6 +176,7 @@ crons.interval("fails", { hours: 1 }, anyApi.jobs.fail, { text: "cron" });`);
   await dev.says(/mutation jobs:bump .* cron job/);
   assert.deepEqual(await new ConvexHttpClient(dev.url).query(jobs.hidden), []);
   const shown = concave(["data", "_cron_jobs", "--jsonl"], { cwd: folder });
+  assert.equal(shown.status, 0, shown.stderr);
   const rows = shown.stdout.trim().split("\n").map((line) => JSON.parse(line));
   const row = (name) => rows.find((row) => row.name === name);
   assert.deepEqual(row("tick").lastRun.state, { kind: "success" });

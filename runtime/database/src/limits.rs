@@ -55,6 +55,14 @@ limits! {
     ARRAY_BUFFER_BYTES = 64 << 20, Bytes,
         "outside V8's heap limit, so counted on their own",
         "Array buffer allocation failed";
+    /// Linear memories of WebAssembly of one isolate.
+    WASM_MEMORY_BYTES = 128 << 20, Bytes,
+        "neither on V8's heap nor a buffer; room for the largest documents and their history",
+        "WebAssembly memory of … is too large";
+    /// WebAssembly modules kept compiled for the next calls, by the size of their files.
+    WASM_MODULES_BYTES = 64 << 20, Bytes,
+        "a share of the host's memory budget; compiling one anew takes tens of milliseconds",
+        "(never an error: the oldest are compiled again)";
     /// CPU time of one query or mutation.
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
@@ -213,7 +221,7 @@ limits! {
         "Too many connections";
     /// Time in which a connection sends the head of its next request.
     HTTP_HEAD_MS = 75_000, Milliseconds,
-        "longer than the minute after which proxies drop idle connections, so that it is they who do",
+        "longer than the minute after which proxies drop idle connections, so that they do it",
         "(the connection is closed)";
     /// Body of the response of one HTTP action.
     HTTP_RESPONSE_BYTES = 20 << 20, Bytes,

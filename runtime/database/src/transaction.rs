@@ -263,9 +263,6 @@ impl Transaction {
         let id = parse_id(op.id, "db.get")?;
         self.count_range()?;
         let Some(table) = self.table_of(component, id) else { return Ok(None) };
-        if table.is_hidden() && !self.sees_hidden {
-            return Ok(None);
-        }
         check_table(&table, op.table, "db.get")?;
         let mismatch = |text: &str| Err(UserError::new("InvalidTable", text));
         match (table.is_system(), op.is_system) {

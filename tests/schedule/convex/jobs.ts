@@ -106,7 +106,9 @@ export const planned = query({
   args: { start: v.string() },
   handler: async (ctx, { start }) => {
     const rows = await ctx.db.system.query("_scheduled_functions").collect();
-    const ours = rows.filter((row) => String((row.args[0] as any).text).startsWith(start));
+    const isOurs = (row: any) =>
+      row.name === "jobs.js:note" && String(row.args[0].text).startsWith(start);
+    const ours = rows.filter(isOurs);
     return ours.map((row) => `${(row.args[0] as any).text}: ${row.state.kind}`);
   },
 });
