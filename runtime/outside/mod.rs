@@ -221,7 +221,7 @@ impl Version {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
             import_time_ms: bundle.import_time_ms,
-            folder: None,
+            ..Code::default()
         };
         Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
     }

@@ -183,9 +183,13 @@ impl NodeActions {
         };
         let modules = bundle.modules.values().filter(|m| m.environment == Environment::Node);
         let modules = modules.map(|module| (&*module.path, &*module.source));
-        let folder = tokio::task::block_in_place(|| Folder::write(modules, packages.as_deref()))?;
+        let folder = tokio::task::block_in_place(|| {
+            Folder::write(modules, &entries(bundle), packages.as_deref())
+        });
+        let folder = folder?;
         let folder = Some(Arc::new(folder));
-        let code = Code { version, folder, ..Code::default() };
+        let environment = Some(Arc::new(environment.clone()));
+        let code = Code { version, folder, environment, ..Code::default() };
         Ok((pool, self.keep(Arc::new(code))))
     }
 

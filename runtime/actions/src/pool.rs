@@ -66,6 +66,8 @@ pub struct Code {
     pub import_time_ms: u64,
     /// Where Node finds its modules; they are not sent then.
     pub folder: Option<Arc<Folder>>,
+    /// `process.env` that its processes start with, where that is known.
+    pub environment: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// One function to run.
