@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 const ABI: &str = r#"
 export const action = (handler) => ({
     isAction: true,
-    invokeAction: async (id, args) => JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
+    invokeAction: async (id, args) =>
+        JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
 });
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export const host = async (op, args = {}) =>
@@ -47,10 +48,14 @@ export const asks = action(({ op }) => host(op, { a: [1] }));
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
-export const timer = action(async () => { setTimeout(() => { throw new Error("late"); }); await sleep(50); });
+export const timer = action(async () => {
+    setTimeout(() => { throw new Error("late"); });
+    await sleep(50);
+});
 export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
-export const sees = action(() => [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
+export const sees = action(() =>
+    [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
 "#;
 
 /// A pool under test.
@@ -116,6 +121,7 @@ fn config() -> Config {
         retire_after: limits::ACTIONS_OF_A_PROCESS,
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
         private_network: false,
+        node: None,
     }
 }
 
@@ -123,7 +129,7 @@ impl Tested {
     fn new(config: Config, modules: &[(&str, &str)]) -> Self {
         let modules = modules.iter().chain(&[("abi.js", ABI)]);
         let modules = modules.map(|(path, source)| ((*path).into(), (*source).into())).collect();
-        let code = Code { version: "1".into(), modules, import_time_ms: 0 };
+        let code = Code { version: "1".into(), modules, ..Code::default() };
         let environment = BTreeMap::from([("NAME".to_owned(), "value".to_owned())]);
         Self { pool: Pool::start(config), code: Arc::new(code), environment: environment.into() }
     }
@@ -350,7 +356,7 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
     tokio::time::sleep(idle * 5).await;
     assert_eq!(tested.pid(), first, "one of the newest code stays");
     let modules = tested.code.modules.clone();
-    tested.code = Arc::new(Code { version: "2".into(), modules, import_time_ms: 0 });
+    tested.code = Arc::new(Code { version: "2".into(), modules, ..Code::default() });
     tested.pool.deployed(Arc::clone(&tested.code));
     tested.value("one", "{}").await;
     assert_ne!(tested.pid(), first);
@@ -358,7 +364,9 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 
 const ROUTER: &str = r#"
 // As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class { constructor(url, options) { Object.assign(this, { url }, options); } };
+globalThis.Request ??= class {
+    constructor(url, options) { Object.assign(this, { url }, options); }
+};
 globalThis.Response ??= class {
     constructor(body, { status = 200, headers = {} } = {}) {
         Object.assign(this, { body, status, headers: Object.entries(headers) });

@@ -62,7 +62,8 @@ for (const [door, client] of Object.entries(doors)) {
     const wrong = client.action(calls.typed, { ...args, n: "one" });
     await assert.rejects(wrong, /ArgumentValidationError: [^]*Path: \.n[^]*"one"/);
     await assert.rejects(client.action(calls.wrongResult, {}), /ReturnsValidationError[^]*\.n/);
-    await assert.rejects(client.action(calls.nothing, {}), /find public function for 'calls:nothing'/);
+    const nothing = /find public function for 'calls:nothing'/;
+    await assert.rejects(client.action(calls.nothing, {}), nothing);
     await assert.rejects(client.action(notes.list, {}), /Trying to execute notes.*Query/s);
     await assert.rejects(client.mutation(calls.typed, args), /Trying to execute calls.*Action/s);
   });
@@ -76,7 +77,8 @@ for (const [door, client] of Object.entries(doors)) {
   });
 
   test(`${door}: internal actions are for functions and the operator alone`, async () => {
-    await assert.rejects(client.action(calls.hidden, {}), /find public function for 'calls:hidden'/);
+    const hidden = /find public function for 'calls:hidden'/;
+    await assert.rejects(client.action(calls.hidden, {}), hidden);
     assert.equal(await client.action(calls.throughTheDoor, {}), "internal");
     const ran = concave(["run", "calls:hidden", "{}"], { env: pointedAt(host) });
     assert.match(ran.stdout, /internal/, ran.stderr);

@@ -19,4 +19,5 @@ mod push;
 mod schedule;
 mod tidy;
 mod variables;
+mod wasm;
 mod why;

@@ -66,7 +66,6 @@
     encodeURIComponent, Array, ArrayBuffer, BigInt, DataView, Date, Error, Map, Number, Promise,
     Proxy, RangeError, RegExp, Set, String, Symbol, SyntaxError, TypeError, Uint8Array,
     Uint16Array, Uint32Array, WeakMap, WeakSet,
-    ArrayFilter: Array.prototype.filter,
     ArrayIncludes: Array.prototype.includes,
     ArrayJoin: Array.prototype.join,
     ArrayPush: Array.prototype.push,

@@ -39,6 +39,9 @@ pub struct Arguments {
     /// Port of HTTP actions; 0 takes a free one
     #[arg(long, default_value_t = 3211)]
     site_port: u16,
+    /// Node.js for modules with "use node" [default: node on PATH]
+    #[arg(long, env = actions::node::NODE_VARIABLE, value_name = "PATH")]
+    node: Option<PathBuf>,
     /// Push once and exit: 0 if the app runs, 1 if it does not
     #[arg(long)]
     once: bool,
@@ -93,6 +96,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         // The same key as last time, so that clients and terminals that know it go on working.
         admin_key: environment::read(&root).admin_key.filter(|key| key.starts_with("concave|")),
         events: Some(Arc::new(move |event| tell.print(event))),
+        node: arguments.node.clone(),
     })
     .await?;
     let address = host.address.clone();

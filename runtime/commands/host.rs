@@ -44,6 +44,8 @@ pub struct Options {
     pub admin_key: Option<String>,
     /// Told about calls and pushes.
     pub events: Option<Events>,
+    /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
+    pub node: Option<PathBuf>,
 }
 
 /// A host that serves.
@@ -121,6 +123,11 @@ impl Running {
             arguments: vec![OsString::from(WORKER_COMMAND)],
             timeout: Duration::from_millis(limits::ACTION_TIME_MS),
             private_network: true,
+            node: outside::NodeOptions {
+                program: options.node,
+                timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
+                tell: Arc::new(|news| super::terminal::news(news)),
+            },
         });
         let storage = files_in_memory(&admin_key);
         let files = Files::new(database.clone(), storage.clone(), world.clone());

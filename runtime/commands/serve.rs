@@ -34,6 +34,9 @@ pub struct Arguments {
     /// Port of HTTP actions; 0 takes a free one
     #[arg(long, default_value_t = 3211)]
     site_port: u16,
+    /// Node.js for modules with "use node" [default: node on PATH]
+    #[arg(long, env = actions::node::NODE_VARIABLE, value_name = "PATH")]
+    node: Option<PathBuf>,
     /// Push this app first
     #[arg(long, value_name = "DIR")]
     push: Option<PathBuf>,
@@ -94,6 +97,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         site_port: arguments.site_port,
         admin_key: arguments.admin_key,
         events: None,
+        node: arguments.node,
     })
     .await?;
     if !arguments.in_memory {

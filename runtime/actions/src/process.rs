@@ -4,6 +4,7 @@
 //! process dies, and then one that says so; a run that does not stop costs the process its life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -97,15 +98,22 @@ impl Process {
     ) -> std::io::Result<Arc<Self>> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut child = Command::new(&config.program)
-            .args(&config.arguments)
+        let (mut command, lifeline) = match (&config.node, &code.folder) {
+            (Some(node), Some(folder)) => {
+                let (command, lifeline) = node.command(folder, theirs)?;
+                (command, Some(lifeline))
+            }
+            _ => (worker(config, theirs), None),
+        };
+        let mut child = command
             .env_clear()
             .env("TZ", "UTC")
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        // It holds the other end of the socket.
+        drop(command);
         let (words, pid) = (child.stderr.take(), child.id());
         let (read, write) = UnixStream::from_std(ours)?.into_split();
         let (outbox, frames) = mpsc::unbounded_channel();
@@ -122,6 +130,7 @@ impl Process {
         let owned = Arc::clone(&process);
         tokio::spawn(async move {
             owned.own(child, read, words).await;
+            drop(lifeline);
             when_dead(&owned);
         });
         tokio::spawn(watch(Arc::downgrade(&process)));
@@ -130,12 +139,14 @@ impl Process {
 
     fn deploy(&self, config: &Config, snapshot: &[u8]) {
         let code = &self.code;
-        self.streams.send(&ToWorker::Snapshot, snapshot);
+        if code.folder.is_none() {
+            self.streams.send(&ToWorker::Snapshot, snapshot);
+        }
         let deploy = ToWorker::Deploy {
             version: code.version.clone(),
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
             import_time_ms: code.import_time_ms,
-            folder: None,
+            folder: code.folder.as_ref().map(|folder| folder.modules()),
             private_network: config.private_network,
             limits: config.limits,
         };
@@ -192,14 +203,17 @@ impl Process {
 
     fn send_run(&self, run: RunId, job: Job) {
         let Job { module, export, request_id, timeout, input, .. } = job;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let (http, arguments) = match input {
+            Input::Analysis { modules } => {
+                return self.streams.send(&ToWorker::Analyze { run, modules, timeout_ms }, &[]);
+            }
             Input::Action { arguments } => (None, arguments),
             Input::Http { url, routed_path, method, headers, body } => {
                 let body = body.map(|body| self.streams.transmit(run, body));
                 (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
             }
         };
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let message = ToWorker::Run { run, module, export, request_id, timeout_ms, http };
         self.streams.send(&message, arguments.as_bytes());
     }
@@ -281,6 +295,7 @@ impl Process {
     fn act(&self, Frame { head, tail }: Frame<ToHost>) -> Result<(), String> {
         match head {
             ToHost::Ready => {}
+            ToHost::Retire => self.state().is_retired = true,
             ToHost::Syscall { run, call, op, body } => {
                 let json = String::from_utf8(tail).map_err(|e| e.to_string())?;
                 let body = body.map(|stream| self.streams.receive(stream));
@@ -381,6 +396,13 @@ impl Process {
         // Each holder finishes a few assignments, whatever it calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The command of a process of the same binary.
+fn worker(config: &Config, socket: StdUnixStream) -> Command {
+    let mut command = Command::new(&config.program);
+    command.args(&config.arguments).stdin(Stdio::from(OwnedFd::from(socket)));
+    command
 }
 
 /// What the author of a function reads when its process died around it.

@@ -176,6 +176,14 @@ pub(crate) fn abandon() {
     RUNNING.take();
 }
 
+/// Runs `work` as if no call ran here: a module's import sees none.
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
+    let running = RUNNING.take();
+    let done = work();
+    RUNNING.set(running);
+    done
+}
+
 /// Whether a call runs here.
 pub(crate) fn is_running() -> bool {
     RUNNING.with_borrow(Option::is_some)
