@@ -35,6 +35,7 @@ export const one = action(() => globalThis.runs);
 export const waits = action(async ({ ms }) => { await sleep(ms); return "waited"; });
 export const loops = action(() => { for (;;) {} });
 export const eats = action(() => { const all = []; for (;;) all.push(new Array(1000).fill(all)); });
+export const counts = action(() => { for (;;) new Array(1000).fill(0); });
 export const bursts = action(() => "x".repeat(1000).split("").map(() => new Array(1e7).fill(1)));
 export const buffers = action(() => {
     const kept = [];
@@ -212,10 +213,12 @@ async fn an_endless_loop_is_stopped_and_its_neighbours_are_not() {
     let timeout = Duration::from_millis(300);
     let loops = tested.error(Job { timeout, ..tested.job("loops", "{}") });
     let idles = tested.error(Job { timeout, ..tested.job("waits", r#"{"ms":100000}"#) });
-    let (waits, loops, idles) = tokio::join!(waits, loops, idles);
+    let counts = tested.error(Job { timeout, ..tested.job("counts", "{}") });
+    let (waits, loops, idles, counts) = tokio::join!(waits, loops, idles, counts);
     assert_eq!((waits.end, waits.result.as_str()), (End::Returned, "\"waited\""));
     assert_eq!(loops, "Function execution timed out (maximum duration: 1s)");
     assert_eq!(idles, loops, "whether it computes or waits");
+    assert_eq!(counts, loops, "also where V8 takes checks out of loops");
     tested.pid();
 }
 

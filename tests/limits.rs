@@ -9,6 +9,7 @@ const HUNGRY: &str = r#"
 import { query, mutation } from "./abi.js";
 export const fine = query(() => "fine");
 export const loop = query(() => { for (;;) ; });
+export const overCountedLoop = query(() => { for (;;) new Array(1000).fill(0); });
 export const microtasks = query(async () => { for (;;) await null; });
 export const memory = query(() => { const kept = [];
     for (;;) kept.push(new Array(1e5).fill(kept.length)); });
@@ -63,7 +64,7 @@ fn time_runs_out() {
     let deployed = hungry();
     let seconds = limits::CPU_TIME_MS / 1000;
     let expected = format!("Function execution timed out (maximum duration: {seconds}s)");
-    for name in ["loop", "microtasks", "regexp"] {
+    for name in ["loop", "overCountedLoop", "microtasks", "regexp"] {
         stops(&deployed, name, &expected);
     }
 }

@@ -280,8 +280,12 @@ fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
             thread::sleep(PERIOD);
             check_memory(process_bytes);
             let now = Instant::now();
-            for running in lock(&runs).values_mut().filter(|running| running.deadline <= now) {
-                running.stop(Stopped::TimedOut);
+            for running in lock(&runs).values_mut() {
+                let why = running.switch.as_ref().and_then(|switch| switch.reason());
+                if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
+                    // Again and again: deno_core calls a termination off when it describes an error.
+                    running.stop(why);
+                }
             }
         }
     })?;
