@@ -7,6 +7,7 @@ mod binary;
 mod crypto;
 pub(crate) mod lazy;
 mod text;
+pub(crate) mod web;
 
 use v8::MapFnTo as _;
 
@@ -19,7 +20,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 15] {
+fn table() -> [Native; 18] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -37,6 +38,9 @@ fn table() -> [Native; 15] {
         native("structuredClone", binary::structured_clone.map_fn_to()),
         native("crypto", crypto::crypto.map_fn_to()),
         native("lazy", lazy::define.map_fn_to()),
+        native("webScript", web::web_script.map_fn_to()),
+        native("urlPattern", web::url_pattern.map_fn_to()),
+        native("urlPatternInput", web::url_pattern_input.map_fn_to()),
     ]
 }
 

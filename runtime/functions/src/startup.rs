@@ -25,6 +25,8 @@ const PRELUDE: &[(&str, &str)] = &[
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
     ("70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
+    ("72_bootstrap.js", include_str!("../../../js/runtime/72_bootstrap.js")),
+    ("75_web.js", include_str!("../../../js/runtime/75_web.js")),
     ("80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("85_late_features.js", include_str!("../../../js/runtime/85_late_features.js")),
     ("90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
@@ -62,6 +64,7 @@ pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportF
     let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
     let evaluated = fill(&mut creator, bundle);
+    natives::web::forget(&mut creator);
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
