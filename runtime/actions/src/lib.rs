@@ -18,9 +18,14 @@
 
 mod console;
 mod crypto;
+mod decoding;
+mod explanation;
+mod fetch;
 mod globals;
 mod heap;
 mod loader;
+mod network;
+mod outgoing;
 pub mod pool;
 mod process;
 pub mod protocol;
@@ -29,5 +34,6 @@ mod run_state;
 mod runtime;
 pub mod streams;
 mod syscalls;
+mod tls;
 mod wire;
 pub mod worker;

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::process::{Process, Started};
-use crate::protocol::{End, Limits, RunId, Thrown};
+use crate::protocol::{End, Limits, Network, RunId, Thrown};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
 
@@ -40,8 +40,8 @@ pub struct Config {
     pub retire_after: u64,
     /// How long a process may have nothing to do; one of the newest code stays.
     pub idle: Duration,
-    /// Whether `fetch` may reach private and loopback addresses.
-    pub private_network: bool,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
 }
 
 impl Config {
