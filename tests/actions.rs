@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits};
+use actions::protocol::{End, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -116,12 +116,18 @@ fn config() -> Config {
             log_line_bytes: limits::LOG_LINE_BYTES,
             response_bytes: limits::HTTP_RESPONSE_BYTES,
             pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+            fetch: actions::protocol::FetchLimits {
+                redirects: 20,
+                body_bytes: 1 << 30,
+                whole_body_bytes: 30 << 20,
+                connect_ms: 10_000,
+            },
         },
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
         retire_after: limits::ACTIONS_OF_A_PROCESS,
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-        private_network: false,
+        network: Network::default(),
         node: None,
     }
 }

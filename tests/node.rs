@@ -66,12 +66,18 @@ impl Tested {
                 log_line_bytes: limits::LOG_LINE_BYTES,
                 response_bytes: limits::HTTP_RESPONSE_BYTES,
                 pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+                fetch: actions::protocol::FetchLimits {
+                    redirects: 20,
+                    body_bytes: 1 << 30,
+                    whole_body_bytes: 30 << 20,
+                    connect_ms: 10_000,
+                },
             },
             runs_per_process: 1,
             runs,
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            private_network: true,
+            network: actions::protocol::Network::default(),
             node: Some(node),
         });
         Self { pool, code: Arc::new(code) }

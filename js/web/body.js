@@ -45,11 +45,13 @@
   class Content {
     #source;
     #stream;
+    #url;
     #consumed = false;
 
-    constructor(source, stream = undefined) {
+    constructor(source, stream = undefined, url = undefined) {
       this.#source = source;
       this.#stream = stream;
+      this.#url = url;
     }
 
     /** Bytes where they are known without a stream, else undefined: what may be sent twice. */
@@ -81,7 +83,7 @@
       if (this.isUnusable) {
         throw new TypeError('Body is unusable: it has been read already, or its stream is locked');
       }
-      if (this.#stream !== undefined) return collect(this.#stream);
+      if (this.#stream !== undefined) return collect(this.#stream, this.#url);
       this.#consumed = true;
       const source = this.#source;
       if (typeof source === 'string') return core.encode(source);
@@ -104,7 +106,7 @@
       const { 0: first, 1: second } = streams().readableStreamTee(this.#stream, true);
       this.#stream = first;
       this.#source = undefined;
-      return new Content(undefined, second);
+      return new Content(undefined, second, this.#url);
     }
 
     /** Hands the content over to another owner; here it counts as read. */
@@ -136,8 +138,9 @@
     });
   }
 
-  async function collect(stream) {
+  async function collect(stream, url = undefined) {
     const reader = stream.getReader();
+    const most = url === undefined ? Infinity : core.ops.op_fetch_whole_body();
     const chunks = [];
     let length = 0;
     for (;;) {
@@ -150,6 +153,12 @@
       }
       ArrayPrototypePush(chunks, value);
       length += TypedArrayPrototypeGetByteLength(value);
+      if (length > most) {
+        const error = new TypeError(`The response of ${url} is too large to read at once: more than `
+          + `${most / 1048576} MiB. Read it in parts from response.body, or ask for a range.`);
+        await reader.cancel(error);
+        throw error;
+      }
     }
     if (chunks.length === 1) return chunks[0];
     const all = new Uint8Array(length);

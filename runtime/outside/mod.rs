@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
-use ::actions::protocol::{End, Limits};
+use ::actions::protocol::{End, FetchLimits, Limits, Network};
 use database::deployment::{Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -45,10 +45,10 @@ pub struct Options {
     pub arguments: Vec<OsString>,
     /// Wall time of one action.
     pub timeout: Duration,
-    /// Whether `fetch` may reach private and loopback addresses.
-    pub private_network: bool,
     /// What runs modules with `"use node"`.
     pub node: NodeOptions,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
 }
 
 /// Runs actions.
@@ -82,8 +82,8 @@ impl Outside {
             runs: count(limits::ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            private_network: options.private_network,
             node: None,
+            network: options.network,
         });
         Arc::new_cyclic(|this| Self {
             pool,
@@ -285,7 +285,17 @@ fn limits_of_a_run() -> Limits {
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        fetch: FetchLimits {
+            redirects: small(limits::FETCH_REDIRECTS),
+            body_bytes: limits::FETCH_BODY_BYTES,
+            whole_body_bytes: small(limits::FETCH_WHOLE_BODY_BYTES),
+            connect_ms: limits::FETCH_CONNECT_MS,
+        },
     }
+}
+
+fn small(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 fn count(limit: u64) -> usize {

@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, oneshot};
 use crate::node::Node;
 use crate::node_folder::Folder;
 use crate::process::{Process, Started};
-use crate::protocol::{End, Limits, RunId, Thrown};
+use crate::protocol::{End, Limits, Network, RunId, Thrown};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
 
@@ -42,11 +42,11 @@ pub struct Config {
     pub retire_after: u64,
     /// How long a process may have nothing to do; one of the newest code stays.
     pub idle: Duration,
-    /// Whether `fetch` may reach private and loopback addresses.
-    pub private_network: bool,
     /// Where the processes are Node's: how those are started. `program` and `arguments` are unused
     /// then, and each process has one run at a time.
     pub node: Option<Node>,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
 }
 
 impl Config {

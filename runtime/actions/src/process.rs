@@ -148,7 +148,7 @@ impl Process {
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
             import_time_ms: code.import_time_ms,
             folder: code.folder.as_ref().map(|folder| folder.modules()),
-            private_network: config.private_network,
+            network: config.network.clone(),
             limits: config.limits,
         };
         self.streams.send(&deploy, &[]);

@@ -307,6 +307,22 @@ limits! {
     NODE_INSTALL_MS = 10 * 60_000, Milliseconds,
         "npm retries a registry that does not answer for minutes; a push must end",
         "npm did not install";
+    /// Redirects that one `fetch` follows.
+    FETCH_REDIRECTS = 20, Count,
+        "as Convex and browsers; more of them go round in a circle",
+        "Could not fetch …: there were more than … redirects";
+    /// The body of one response of `fetch`, decoded.
+    FETCH_BODY_BYTES = 1 << 30, Bytes,
+        "a server that never ends its answer, or one that grows when it is unpacked",
+        "Could not fetch …: the response is larger than";
+    /// The body of one response of `fetch` that is read at once, as by `json()`.
+    FETCH_WHOLE_BODY_BYTES = 30 << 20, Bytes,
+        "its parts and the whole are in the run's buffers at the same time",
+        "The response of … is too large to read at once";
+    /// How long an address may take to accept a connection of `fetch`.
+    FETCH_CONNECT_MS = 10_000, Milliseconds,
+        "who has not answered by then is not there, or behind a firewall",
+        "Could not fetch …: … did not answer within";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",
