@@ -154,7 +154,10 @@ export const cancel = mutation({
 });
 
 /** One job, as functions see it. */
-export const get = query({ args: { id: job }, handler: async (ctx, { id }) => ctx.db.system.get(id) });
+export const get = query({
+  args: { id: job },
+  handler: async (ctx, { id }) => await ctx.db.system.get(id),
+});
 
 /** The kinds of states there are, and how many rows are in each. */
 export const states = query({
