@@ -1,4 +1,5 @@
-// HTTP actions end to end: `http.ts` as an app writes it, clients as browsers, curl and proxies are.
+// HTTP actions end to end: `http.ts` as an app writes it, clients as browsers, curl and proxies
+// are.
 //
 // In: the built program and tests/site. Out: checks of what handlers see and what clients read.
 // Invariant: what waits, waits for a note that the test adds, so that no test depends on how fast
@@ -33,7 +34,8 @@ const text = async (path, options) => (await ask(path, options)).text();
 /** A request whose body is written, and whose response is read, as the test goes on. */
 function open(path, options = {}) {
   const sent = request(`${SITE}${path}`, { method: "POST", ...options });
-  const answered = new Promise((resolve, reject) => sent.on("response", resolve).on("error", reject));
+  const answered = new Promise((resolve, reject) =>
+    sent.on("response", resolve).on("error", reject));
   answered.catch(() => {});
   return { sent, answered };
 }
@@ -122,7 +124,8 @@ test("bodies out: text, bytes, Blob, FormData, JSON, nothing", async () => {
   assert.deepEqual([form.get("a"), form.get("file").name, await form.get("file").text()],
     ["1", "two.txt", "two"]);
   const empty = await ask("/empty");
-  assert.deepEqual([empty.status, empty.headers.get("x-empty"), await empty.text()], [204, "yes", ""]);
+  const seen = [empty.status, empty.headers.get("x-empty"), await empty.text()];
+  assert.deepEqual(seen, [204, "yes", ""]);
   const cookies = await ask("/cookies");
   assert.deepEqual([cookies.status, cookies.headers.get("x-latin")], [418, "caf\u00e9"]);
   assert.deepEqual(cookies.headers.getSetCookie(), ["a=1", "b=2"]);
@@ -190,7 +193,8 @@ test("an answer before the upload is over reaches the client", async () => {
 test("an upload that is cut is an error for the handler that reads it", async () => {
   const { port } = new URL(SITE);
   const socket = connect(Number(port), "127.0.0.1");
-  socket.write("POST /broken-upload HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\nnot all of it");
+  const head = "POST /broken-upload HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n";
+  socket.write(`${head}\r\nnot all of it`);
   await new Promise((resolve) => setTimeout(resolve, 100));
   socket.resetAndDestroy();
   await noted("upload broken: TypeError");

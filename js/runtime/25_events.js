@@ -1,8 +1,9 @@
 // DOMException, Event, CustomEvent, EventTarget, AbortSignal, AbortController.
 //
 // In: nothing of the host. Out: the globals, `__concave.domException(message, name)` and
-// `__concave.events()` for other files. Invariant: dispatch is synchronous and in order of registration; what a listener throws
-// becomes an unhandled rejection, so it fails the function instead of vanishing.
+// `__concave.events()` for other files. Invariant: dispatch is synchronous and in order of
+// registration; what a listener throws becomes an unhandled rejection, so it fails the function
+// instead of vanishing.
 ((prelude) => {
   'use strict';
   const { primordials } = prelude;

@@ -89,7 +89,8 @@
           return { URL, URLSearchParams, URLPrototype: Locator.prototype,
             URLSearchParamsPrototype: URLSearchParams.prototype };
         },
-        'ext:deno_web/01_console.js': () => ({ createFilteredInspectProxy: ({ object }) => object }),
+        'ext:deno_web/01_console.js': () =>
+          ({ createFilteredInspectProxy: ({ object }) => object }),
         'ext:deno_web/01_dom_exception.js': () => prelude.events(),
         'ext:deno_web/02_structured_clone.js': () => prelude.cloning(),
         'ext:deno_web/03_abort_signal.js': () => {

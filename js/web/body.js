@@ -1,7 +1,7 @@
 // Bodies of requests and responses, of the Fetch standard.
 //
-// In: a BodyInit. Out: `extract(init)`, `Content`, `mixBody(Class, contentOf, typeOf)`. Invariant: a
-// content is read once; one that is in memory becomes a stream only when somebody asks for one.
+// In: a BodyInit. Out: `extract(init)`, `Content`, `mixBody(Class, contentOf, typeOf)`. Invariant:
+// a content is read once; one that is in memory becomes a stream only when somebody asks for one.
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
@@ -154,7 +154,8 @@
       ArrayPrototypePush(chunks, value);
       length += TypedArrayPrototypeGetByteLength(value);
       if (length > most) {
-        const error = new TypeError(`The response of ${url} is too large to read at once: more than `
+        const error = new TypeError(`The response of ${url} is too large to read at once: more `
+          + 'than '
           + `${most / 1048576} MiB. Read it in parts from response.body, or ask for a range.`);
         await reader.cancel(error);
         throw error;

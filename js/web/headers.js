@@ -1,14 +1,15 @@
 // Headers, of the Fetch standard.
 //
 // In: `__bootstrap`. Out: `Headers`, and for other scripts `headersOf(list, immutable)`,
-// `listOf(headers)`, `fill(headers, init)`. Invariant: a list holds `[name, value]` pairs with names
-// in lower case and values trimmed; nothing in it can break the lines of an HTTP message.
+// `listOf(headers)`, `fill(headers, init)`. Invariant: a list holds `[name, value]` pairs with
+// names in lower case and values trimmed; nothing in it can break the lines of an HTTP message.
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
   const {
     ArrayPrototypePush, ArrayPrototypeSlice, ArrayPrototypeSort, ArrayPrototypeSplice,
-    JSONStringify, ObjectPrototypeIsPrototypeOf, RegExpPrototypeTest, SafeRegExp, StringPrototypeToLowerCase,
+    JSONStringify, ObjectPrototypeIsPrototypeOf, RegExpPrototypeTest, SafeRegExp,
+    StringPrototypeToLowerCase,
     Symbol, SymbolIterator, TypeError,
   } = primordials;
   const webidl = core.loadExtScript('ext:deno_webidl/00_webidl.js');

@@ -65,7 +65,8 @@ function responses(print) {
     () => new Response("x", { status: 204 }), () => new Response(null, { status: 204 }),
     () => new Response("", { statusText: "a\n" }), () => new Response("", 1),
     () => Response.redirect("http://a", 200), () => Response.redirect("no url"),
-    () => Response.json(undefined), () => Response.json(1n), () => Response.error().headers.set("a", "b"),
+    () => Response.json(undefined), () => Response.json(1n),
+    () => Response.error().headers.set("a", "b"),
     () => Response.redirect("http://a").headers.set("a", "b"), () => Response("x"),
     () => Object.getOwnPropertyDescriptor(Response.prototype, "status").get.call({}),
   ]) attempt(print, use);

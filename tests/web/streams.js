@@ -1,6 +1,7 @@
 // Streams: reading, writing, transforming, text.
 //
-// In: `print`. Out: lines. Invariant: the same lines, in the same order, wherever there are streams.
+// In: `print`. Out: lines. Invariant: the same lines, in the same order, wherever there are
+// streams.
 import { attempt, settled } from "./print.js";
 
 const from = (list) => new ReadableStream({

@@ -14,7 +14,10 @@ const BUFFER_BYTES: usize = 16 << 10;
 
 /// The codings of one body, the last applied first.
 #[derive(Default)]
-pub(crate) struct Decoding(Vec<Coding>);
+pub(crate) struct Decoding(Vec<Coding>, Begun);
+
+/// Whether there were bytes at all: no bytes are a whole body in every coding.
+type Begun = bool;
 
 enum Coding {
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
@@ -42,7 +45,7 @@ impl Decoding {
         });
         let mut codings = codings.collect::<Option<Vec<_>>>().unwrap_or_default();
         codings.reverse();
-        Self(codings)
+        Self(codings, false)
     }
 
     /// Whether bytes mean something else than themselves.
@@ -55,6 +58,7 @@ impl Decoding {
     /// # Errors
     /// Bytes that are not of the coding.
     pub(crate) fn decode(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        self.1 |= !bytes.is_empty();
         let mut data = bytes.to_vec();
         for coding in &mut self.0 {
             data = coding.write(&data)?;
@@ -68,6 +72,9 @@ impl Decoding {
     /// A body that ends in the middle.
     pub(crate) fn finish(&mut self) -> io::Result<Vec<u8>> {
         let mut data = Vec::new();
+        if !self.1 {
+            return Ok(data);
+        }
         for coding in &mut self.0 {
             let mut last = coding.write(&data)?;
             last.extend(coding.finish()?);

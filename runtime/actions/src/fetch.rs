@@ -228,7 +228,9 @@ async fn op_fetch_response(
     };
     let answered = tokio::select! {
         answered = client.request(request) => answered,
-        () = exchange.cancelled.notified() => return Err(failed(&exchange.url, "it was cancelled.")),
+        () = exchange.cancelled.notified() => {
+            return Err(failed(&exchange.url, "it was cancelled."));
+        }
     };
     let response = match answered {
         Ok(response) => response,
