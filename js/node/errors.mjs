@@ -71,7 +71,9 @@ export function describe(error, folder) {
     const value = read(key);
     return value === undefined ? undefined : asText(value);
   });
-  const said = hide(message ?? '', folder) + cure(read('code'), message ?? '');
+  // Flags of Node are the host's business.
+  const plain = (message ?? '').replace(/ Use --allow-\S+ to manage permissions\.$/, '');
+  const said = hide(plain, folder) + cure(read('code'), plain);
   const joined = [name ?? 'Error', said].filter((part) => part !== '').join(': ');
   return { text: `Uncaught ${joined}`, stack: place(read('stack'), folder), data };
 }

@@ -215,13 +215,13 @@ impl Run<'_> {
         self.errors.extend(errors);
     }
 
-    /// Packages that find files of theirs by where they lie (WebAssembly, native code, data) do not
+    /// Packages that find files of theirs by where they lie (native code, data) do not
     /// work in a bundle: they become external, as if `convex.json` had named them. Says whether
     /// there are new ones.
     fn leave_outside(&mut self, graph: &Graph) -> bool {
         let is_tied = |file: &Path, text: &str| {
             let words = ["__dirname", "__filename", "import.meta.url"];
-            file.extension().is_some_and(|e| e == "node" || e == "wasm")
+            file.extension().is_some_and(|extension| extension == "node")
                 || words.iter().any(|word| text.contains(word))
         };
         let tied = graph.modules.iter().filter_map(|module| {

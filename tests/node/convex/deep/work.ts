@@ -19,12 +19,12 @@ let runs = 0;
 
 export const builtins = action({
   args: {},
-  returns: v.object({ hash: v.string(), text: v.string(), own: v.boolean(), major: v.number() }),
+  returns: v.object({ hash: v.string(), text: v.string(), own: v.boolean(), node: v.boolean() }),
   handler: async () => ({
     hash: createHash("sha256").update("abc").digest("hex"),
     text: Buffer.from("aGVsbG8=", "base64").toString("utf8"),
     own: readFileSync(fileURLToPath(import.meta.url), "utf8").includes("builtins"),
-    major: Number(process.versions.node.split(".")[0]),
+    node: Number(process.versions.node.split(".")[0]) >= 20,
   }),
 });
 
