@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits};
+use actions::protocol::{End, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -20,7 +20,8 @@ use tokio::sync::mpsc;
 const ABI: &str = r#"
 export const action = (handler) => ({
     isAction: true,
-    invokeAction: async (id, args) => JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
+    invokeAction: async (id, args) =>
+        JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
 });
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 export const host = async (op, args = {}) =>
@@ -34,6 +35,7 @@ export const one = action(() => globalThis.runs);
 export const waits = action(async ({ ms }) => { await sleep(ms); return "waited"; });
 export const loops = action(() => { for (;;) {} });
 export const eats = action(() => { const all = []; for (;;) all.push(new Array(1000).fill(all)); });
+export const counts = action(() => { for (;;) new Array(1000).fill(0); });
 export const bursts = action(() => "x".repeat(1000).split("").map(() => new Array(1e7).fill(1)));
 export const buffers = action(() => {
     const kept = [];
@@ -47,10 +49,14 @@ export const asks = action(({ op }) => host(op, { a: [1] }));
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
-export const timer = action(async () => { setTimeout(() => { throw new Error("late"); }); await sleep(50); });
+export const timer = action(async () => {
+    setTimeout(() => { throw new Error("late"); });
+    await sleep(50);
+});
 export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
-export const sees = action(() => [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
+export const sees = action(() =>
+    [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
 "#;
 
 /// A pool under test.
@@ -115,7 +121,8 @@ fn config() -> Config {
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
         retire_after: limits::ACTIONS_OF_A_PROCESS,
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-        private_network: false,
+        network: Network::default(),
+        node: None,
     }
 }
 
@@ -123,7 +130,7 @@ impl Tested {
     fn new(config: Config, modules: &[(&str, &str)]) -> Self {
         let modules = modules.iter().chain(&[("abi.js", ABI)]);
         let modules = modules.map(|(path, source)| ((*path).into(), (*source).into())).collect();
-        let code = Code { version: "1".into(), modules, import_time_ms: 0 };
+        let code = Code { version: "1".into(), modules, ..Code::default() };
         let environment = BTreeMap::from([("NAME".to_owned(), "value".to_owned())]);
         Self { pool: Pool::start(config), code: Arc::new(code), environment: environment.into() }
     }
@@ -206,10 +213,12 @@ async fn an_endless_loop_is_stopped_and_its_neighbours_are_not() {
     let timeout = Duration::from_millis(300);
     let loops = tested.error(Job { timeout, ..tested.job("loops", "{}") });
     let idles = tested.error(Job { timeout, ..tested.job("waits", r#"{"ms":100000}"#) });
-    let (waits, loops, idles) = tokio::join!(waits, loops, idles);
+    let counts = tested.error(Job { timeout, ..tested.job("counts", "{}") });
+    let (waits, loops, idles, counts) = tokio::join!(waits, loops, idles, counts);
     assert_eq!((waits.end, waits.result.as_str()), (End::Returned, "\"waited\""));
     assert_eq!(loops, "Function execution timed out (maximum duration: 1s)");
     assert_eq!(idles, loops, "whether it computes or waits");
+    assert_eq!(counts, loops, "also where V8 takes checks out of loops");
     tested.pid();
 }
 
@@ -350,7 +359,7 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
     tokio::time::sleep(idle * 5).await;
     assert_eq!(tested.pid(), first, "one of the newest code stays");
     let modules = tested.code.modules.clone();
-    tested.code = Arc::new(Code { version: "2".into(), modules, import_time_ms: 0 });
+    tested.code = Arc::new(Code { version: "2".into(), modules, ..Code::default() });
     tested.pool.deployed(Arc::clone(&tested.code));
     tested.value("one", "{}").await;
     assert_ne!(tested.pid(), first);
@@ -358,7 +367,9 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 
 const ROUTER: &str = r#"
 // As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class { constructor(url, options) { Object.assign(this, { url }, options); } };
+globalThis.Request ??= class {
+    constructor(url, options) { Object.assign(this, { url }, options); }
+};
 globalThis.Response ??= class {
     constructor(body, { status = 200, headers = {} } = {}) {
         Object.assign(this, { body, status, headers: Object.entries(headers) });

@@ -82,7 +82,8 @@ test("errors name the author's lines", async () => {
   const thrown = await error("throws");
   const [first, ...frames] = thrown.trimEnd().split("\n");
   assert.equal(first, "Uncaught Error: from inside");
-  assert.match(frames[0], new RegExp(`^    at inner \\(../convex/acts.ts:${line("from inside")}:\\d+\\)$`));
+  const inside = line("from inside");
+  assert.match(frames[0], new RegExp(`^    at inner \\(../convex/acts.ts:${inside}:\\d+\\)$`));
   assert.match(frames[1], new RegExp(`acts.ts:${line("  inner();")}:\\d+\\)$`));
   assert.equal(frames.length, 2, thrown);
 });
@@ -102,7 +103,8 @@ test("a ConvexError keeps its data, out of an action and between two", async () 
 test("what a called function refuses is the caller's error, and can be caught", async () => {
   assert.match(await error("nestedError"), /^Uncaught Error: ArgumentValidationError: /);
   assert.match(await error("missing"), /Could not find function for 'nothing:here'/);
-  assert.match(await error("wrongKind"), /Trying to execute acts:get as Mutation, but it is defined as Query/);
+  const wrongKind = /Trying to execute acts:get as Mutation, but it is defined as Query/;
+  assert.match(await error("wrongKind"), wrongKind);
   assert.match(await error("badResult"), /^ReturnsValidationError: /);
   assert.equal(await client.action(acts.swallows, {}), "went on");
 });

@@ -16,7 +16,9 @@ import { concave, pointedAt, serve } from "./host.mjs";
 import { watch } from "./watch.mjs";
 
 const VARS = `
-import { mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+import {
+  actionGeneric as action, mutationGeneric as mutation, queryGeneric as query,
+} from "convex/server";
 const mode = process.env.MODE ?? "no mode";
 if (mode === "broken") throw new Error("this mode does not exist");
 export const atImport = query(() => mode);
@@ -24,6 +26,7 @@ export const one = query(() => process.env.ONE ?? null);
 export const two = query(() => process.env.TWO ?? null);
 export const named = query((ctx, { name }) => process.env[name] ?? null);
 export const listed = query(() => [Object.keys(process.env), "ONE" in process.env]);
+export const inAction = action(async () => [mode, process.env.ONE ?? null]);
 export const keep = mutation((ctx) => ctx.db.insert("kept", { value: process.env.ONE }));
 export const kept = query((ctx) => ctx.db.query("kept").collect());
 `;
@@ -144,8 +147,11 @@ test("modules that read a variable at import are evaluated again, or the change 
     after(() => live.close());
     const shown = watch(live, vars.atImport, {});
     await shown.shows("no mode");
+    assert.deepEqual(await client.action(vars.inAction, {}), ["no mode", "kept"]);
     env("set", "MODE", "dark");
     await shown.shows("dark");
+    env("unset", "ONE");
+    assert.deepEqual(await client.action(vars.inAction, {}), ["dark", null]);
     const said = refused("set", "MODE", "broken");
     assert.match(said, /Failed to analyze vars\.js.*this mode does not exist/s);
     assert.equal(env("get", "MODE"), "dark\n");

@@ -67,7 +67,8 @@ test("a job that throws has failed, with its error, and has written nothing", as
   const id = await run("jobs:fail", { text: "luck" });
   const { state } = await ended(watch(client, jobs.get, { id }));
   assert.equal(state.kind, "failed");
-  assert.match(state.error, /^Uncaught Error: no luck today\n +at handler \(.*convex\/jobs\.ts:\d+/);
+  const thrown = /^Uncaught Error: no luck today\n +at handler \(.*convex\/jobs\.ts:\d+/;
+  assert.match(state.error, thrown);
   assert.ok(!(await http.query(jobs.notes)).includes("luck"));
 });
 
@@ -78,13 +79,38 @@ test("a job sees itself in progress, is nobody, and cannot cancel itself", async
   assert.ok(notes.includes("inProgress null A mutation cannot cancel itself"), notes.join("\n"));
 });
 
+test("actions are scheduled, schedule, and fail", async () => {
+  const id = await run("jobs:relay", { text: "relayed" });
+  assert.deepEqual((await ended(watch(client, jobs.get, { id }))).state, { kind: "success" });
+  await watch(client, jobs.planned, { start: "relayed" }).shows(["relayed: success"]);
+  assert.deepEqual(await http.query(jobs.planned, { start: "never" }), ["never: canceled"]);
+  const broken = await run("jobs:explode", {});
+  const { state } = await ended(watch(client, jobs.get, { id: broken }));
+  assert.match(state.error, /^Uncaught Error: out there\n +at handler \(.*convex\/jobs\.ts:\d+/);
+});
+
+test("a canceled action runs on, but what it schedules does not", async () => {
+  const id = await run("jobs:linger", { gate: "gate" });
+  const notes = watch(client, jobs.notes, {});
+  await until(() => notes.last()?.includes("gate began"));
+  assert.deepEqual((await http.query(jobs.get, { id })).state, { kind: "inProgress" });
+  await http.mutation(jobs.cancel, { id });
+  await http.mutation(jobs.bump, { name: "gate" });
+  await until(() => notes.last().includes("gate ended"));
+  const planned = await http.query(jobs.planned, { start: "gate" });
+  assert.deepEqual(planned, ["gate itself: canceled", "gate through a mutation: canceled"]);
+  assert.deepEqual((await http.query(jobs.get, { id })).state, { kind: "canceled" });
+});
+
 test("what cannot be scheduled is refused with the reason", async () => {
   const refused = (path, delay, pattern) => assert.rejects(run(path, {}, delay), pattern);
-  await refused("nowhere:note", 0, /Attempted to schedule function at nonexistent path: nowhere:note/);
+  const nowhere = /Attempted to schedule function at nonexistent path: nowhere:note/;
+  await refused("nowhere:note", 0, nowhere);
   await refused("jobs:nothing", 0, /no exported function nothing found in the file: jobs\.js/);
   await refused("jobs:note", 1e13, /more than five years from now/);
   const many = { path: "jobs:note", args: { text: "x" }, times: 1001, delay: 0 };
-  await assert.rejects(http.mutation(jobs.many, many), /Too many functions scheduled .*limit: 1000/);
+  const tooMany = /Too many functions scheduled .*limit: 1000/;
+  await assert.rejects(http.mutation(jobs.many, many), tooMany);
   const query = await run("jobs:peek", {});
   const { state } = await ended(watch(client, jobs.get, { id: query }));
   assert.match(state.error, /^Unsupported function type: jobs:peek is a query/);
@@ -133,19 +159,24 @@ function withCrons(source) {
   return folder;
 }
 
-test("cron jobs run from the push on, again and again, and show on the terminal", async () => {
+test("cron jobs run from the push on, again and again, and show on the terminal", async (t) => {
   const folder = withCrons(`
 crons.interval("tick", { seconds: 1 }, anyApi.jobs.bump, { name: "ticks" });
 crons.daily("nightly", { hourUTC: 3, minuteUTC: 30 }, anyApi.jobs.bump, { name: "nights" });
+crons.interval("acts", { seconds: 1 }, anyApi.jobs.relay, { text: "by cron" });
 crons.interval("fails", { hours: 1 }, anyApi.jobs.fail, { text: "cron" });`);
   const dev = await start(["dev", folder, "--port", "0", "--site-port", "0"]);
+  t.after(() => dev.stop());
   const ticks = new ConvexClient(dev.url);
+  t.after(() => ticks.close());
   const counted = watch(ticks, jobs.count, { name: "ticks" });
   await until(() => counted.last() >= 3);
-  await ticks.close();
+  const acted = watch(ticks, jobs.planned, { start: "by cron" });
+  await until(() => acted.last()?.length >= 2);
   await dev.says(/mutation jobs:bump .* cron job/);
   assert.deepEqual(await new ConvexHttpClient(dev.url).query(jobs.hidden), []);
   const shown = concave(["data", "_cron_jobs", "--jsonl"], { cwd: folder });
+  assert.equal(shown.status, 0, shown.stderr);
   const rows = shown.stdout.trim().split("\n").map((line) => JSON.parse(line));
   const row = (name) => rows.find((row) => row.name === name);
   assert.deepEqual(row("tick").lastRun.state, { kind: "success" });
@@ -153,7 +184,6 @@ crons.interval("fails", { hours: 1 }, anyApi.jobs.fail, { text: "cron" });`);
   assert.match(row("fails").lastRun.state.error, /no cron today/);
   assert.equal(new Date(row("nightly").nextRun).toISOString().slice(11), "03:30:00.000Z");
   assert.equal(row("nightly").prevRun, undefined);
-  await dev.stop();
 });
 
 test("cron jobs that could not run stop the push, with the cure", async () => {

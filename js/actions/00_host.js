@@ -11,22 +11,20 @@
   const hooks = { __proto__: null };
   const host = {
     __proto__: null,
-    /** What V8 does by itself for queries: a property that is made when it is first touched. */
+    /** Properties that exist from their first use on; assigning them works as for any other. */
     lazy(target, names, part) {
-      const define = (name, value) => ObjectDefineProperty(target, name,
-        { __proto__: null, value, writable: true, enumerable: false, configurable: true });
       for (let at = 0; at < names.length; at++) {
         const name = names[at];
+        // Getter and setter in one: a getter is called with no argument.
+        const access = (...given) => {
+          const value = given.length === 0 ? hooks.lazy(part, name) : given[0];
+          ObjectDefineProperty(target, name, {
+            __proto__: null, value, writable: true, enumerable: false, configurable: true,
+          });
+          return value;
+        };
         ObjectDefineProperty(target, name, {
-          __proto__: null,
-          get() {
-            const value = hooks.lazy(part, name);
-            define(name, value);
-            return value;
-          },
-          set(value) { define(name, value); },
-          enumerable: false,
-          configurable: true,
+          __proto__: null, get: access, set: access, enumerable: false, configurable: true,
         });
       }
     },
@@ -41,7 +39,7 @@
       if (thrown === null) return json;
       const error = new Error(thrown.message);
       // The convex package makes a ConvexError of an error with data.
-      if (thrown.data !== null) error.data = JSON.parse(thrown.data);
+      if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
       throw error;
     },
     // `90_run.js` fills it in.

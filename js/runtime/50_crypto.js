@@ -50,7 +50,6 @@
       const names = {
         ArrayBufferIsView: p.isView,
         ArrayBufferPrototypeGetByteLength: uncurry(p.ArrayBufferByteLength),
-        ArrayPrototypeFilter: uncurry(p.ArrayFilter),
         ArrayPrototypeIncludes: uncurry(p.ArrayIncludes),
         ArrayPrototypePush: uncurry(p.ArrayPush),
         DataViewPrototypeGetBuffer: uncurry(p.DataViewBuffer),

@@ -18,9 +18,9 @@
   'use strict';
   const { core, primordials } = __bootstrap;
   const {
-    ArrayBufferIsView, ArrayBufferPrototypeGetByteLength, ArrayPrototypeFilter,
-    ArrayPrototypeIncludes, ArrayPrototypePush, DataViewPrototypeGetBuffer,
-    DataViewPrototypeGetByteLength, DataViewPrototypeGetByteOffset, JSONParse, JSONStringify,
+    ArrayBufferIsView, ArrayBufferPrototypeGetByteLength, ArrayPrototypeIncludes,
+    ArrayPrototypePush, DataViewPrototypeGetBuffer, DataViewPrototypeGetByteLength,
+    DataViewPrototypeGetByteOffset, JSONParse, JSONStringify,
     MathTrunc, Number, NumberPrototypeToString, ObjectKeys, StringPrototypePadEnd,
     StringPrototypePadStart, StringPrototypeSlice, StringPrototypeStartsWith,
     StringPrototypeToUpperCase, SymbolToStringTag, TypeError, TypedArrayPrototypeGetBuffer,
@@ -196,7 +196,7 @@
       this.#enter(arguments.length, 4, 'wrapKey');
       const form = formatOf(format);
       const inner = requireKey(key);
-      const [operation, normal] = normalizeEither(wrapAlgorithm, 'wrapKey', 'encrypt');
+      const { operation, normal } = normalizeEither(wrapAlgorithm, 'wrapKey', 'encrypt');
       const wrapping = usable(wrappingKey, normal, 'wrapKey');
       let data = exportFrom(form, inner);
       if (form === 'jwk') {
@@ -213,7 +213,7 @@
       this.#enter(arguments.length, 7, 'unwrapKey');
       const form = formatOf(format);
       const wrapped = copyOf(wrappedKey);
-      const [operation, normal] = normalizeEither(unwrapAlgorithm, 'unwrapKey', 'decrypt');
+      const { operation, normal } = normalizeEither(unwrapAlgorithm, 'unwrapKey', 'decrypt');
       const target = normalize(unwrappedKeyAlgorithm, 'importKey');
       const usages = usagesOf(keyUsages);
       const unwrapping = usable(unwrappingKey, normal, 'unwrapKey');
@@ -309,7 +309,7 @@
     const { name } = normal;
     const { uses } = TRAITS[name];
     const pair = uses.secret === undefined;
-    checkUsages(usages, pair ? [...uses.public, ...uses.private] : uses.secret);
+    checkUsages(usages, pair ? uses.pair : uses.secret);
     checkCurve(normal);
     if (pair) requireUsages(intersect(usages, uses.private));
     else requireUsages(usages);
@@ -407,9 +407,11 @@
     } else if (namedCurve !== undefined) {
       shown.namedCurve = namedCurve;
     } else if (StringPrototypeStartsWith(name, 'RSA')) {
-      const [a, b, c, d, ...exponent] = ask(requestOf('details', normal), material);
-      shown.modulusLength = a * 0x1000000 + b * 0x10000 + c * 0x100 + d;
-      shown.publicExponent = new Uint8Array(exponent);
+      const details = ask(requestOf('details', normal), material);
+      const exponent = new Uint8Array(details.length - 4);
+      for (let at = 0; at < exponent.length; at++) exponent[at] = details[at + 4];
+      shown.modulusLength = (details[2] << 8) + details[3];
+      shown.publicExponent = exponent;
       shown.hash = { name: hash };
     }
     about.algorithm = shown;
@@ -417,7 +419,7 @@
   }
 
   function makeKey(about, type, extractable, usages, material) {
-    const shownUsages = [...usages];
+    const shownUsages = intersect(usages, usages);
     return new CryptoKey(SECRET,
       { __proto__: null, ...about, type, extractable, usages, shownUsages, material });
   }
@@ -441,9 +443,8 @@
     const bytes = ask(request, inner.material);
     if (format !== 'jwk') return bytes;
     const jwk = JSONParse(core.decode(bytes));
-    const [alg] = algsOf(inner);
-    if (alg !== undefined && TRAITS[name].namesAlg) jwk.alg = alg;
-    jwk.key_ops = [...inner.usages];
+    if (TRAITS[name].namesAlg) jwk.alg = algsOf(inner)[0];
+    jwk.key_ops = intersect(inner.usages, inner.usages);
     jwk.ext = true;
     return jwk;
   }
@@ -562,8 +563,13 @@
     if (usages.length === 0) throw fail('SyntaxError', 'The key has no usages');
   }
 
-  const intersect = (usages, allowed) =>
-    ArrayPrototypeFilter(usages, (usage) => ArrayPrototypeIncludes(allowed, usage));
+  function intersect(usages, allowed) {
+    const both = [];
+    for (let at = 0; at < usages.length; at++) {
+      if (ArrayPrototypeIncludes(allowed, usages[at])) ArrayPrototypePush(both, usages[at]);
+    }
+    return both;
+  }
 
   // --- arguments ---
 
@@ -590,10 +596,9 @@
 
   /** Wrapping falls back to encrypting. */
   function normalizeEither(given, operation, fallback) {
-    const normal = normalize(given, 'anything');
-    const own = ALGORITHMS[normal.name][operation] !== undefined;
-    const chosen = own ? operation : fallback;
-    return [chosen, normalize(given, chosen)];
+    const { name } = normalize(given, 'anything');
+    const chosen = ALGORITHMS[name][operation] === undefined ? fallback : operation;
+    return { operation: chosen, normal: normalize(given, chosen) };
   }
 
   let names;
@@ -681,90 +686,81 @@
   const LENGTH = need('length', integer(0xffff));
   const HMAC_KEY = [HASH, may('length', toInteger32)];
 
-  const all = (layout, ...operations) => {
+  // No spreading of lists: whoever changed how arrays iterate gets the same tables.
+  const all = (layout, operations) => {
     const table = { __proto__: null, anything: [] };
     for (let at = 0; at < operations.length; at++) table[operations[at]] = layout;
     return table;
   };
-  const aes = (layout) => ({
-    ...all(layout, 'encrypt', 'decrypt'),
-    ...{ __proto__: null, generateKey: [LENGTH], keyLength: [LENGTH], importKey: [] },
-  });
+  const SIGNATURE = ['sign', 'verify'];
+  const CIPHER = ['encrypt', 'decrypt'];
+  const MAKE = ['generateKey', 'importKey'];
+  const IN = ['importKey', 'keyLength'];
   const GCM = [may('additionalData', copyOf), IV, may('tagLength', integer(0xff))];
-  const rsa = (layout, ...operations) => ({
-    ...all(layout, ...operations),
+  const HKDF = [HASH, need('info', copyOf), need('salt', copyOf)];
+  const PBKDF2 = [HASH, need('iterations', toInteger32), need('salt', copyOf)];
+  const aes = (layout, operations = CIPHER) => ({
+    ...all(layout, operations), generateKey: [LENGTH], keyLength: [LENGTH], importKey: [],
+  });
+  const rsa = (layout, operations) => ({
+    ...all(layout, operations),
     generateKey: [HASH, need('modulusLength', toInteger32), need('publicExponent', toExponent)],
     importKey: [HASH],
   });
-  const agree = (key) => ({
-    ...all([need('public', requireKey)], 'deriveBits'),
-    generateKey: key,
-    importKey: key,
-  });
-  const SIGNATURE = ['sign', 'verify'];
-  const CIPHER = ['encrypt', 'decrypt'];
+  const agree = (key) =>
+    ({ ...all([need('public', requireKey)], ['deriveBits']), ...all(key, MAKE) });
 
-  /** Algorithm to operation to members of its dictionary, in the order WebIDL reads them. */
+  /** Algorithm, operation, members of its dictionary in the order WebIDL reads them. */
   const ALGORITHMS = {
     __proto__: null,
-    'SHA-1': all([], 'digest'),
-    'SHA-256': all([], 'digest'),
-    'SHA-384': all([], 'digest'),
-    'SHA-512': all([], 'digest'),
-    HMAC: { ...all(HMAC_KEY, 'generateKey', 'importKey', 'keyLength'), ...all([], ...SIGNATURE) },
+    'SHA-1': all([], ['digest']),
+    'SHA-256': all([], ['digest']),
+    'SHA-384': all([], ['digest']),
+    'SHA-512': all([], ['digest']),
+    HMAC: { ...all(HMAC_KEY, MAKE), ...all([], SIGNATURE), keyLength: HMAC_KEY },
     'AES-CBC': aes([IV]),
     'AES-CTR': aes([need('counter', copyOf), need('length', integer(0xff))]),
     'AES-GCM': aes(GCM),
-    'AES-KW': {
-      ...all([], 'wrapKey', 'unwrapKey', 'importKey'),
-      ...all([LENGTH], 'generateKey', 'keyLength'),
-    },
-    'RSASSA-PKCS1-v1_5': rsa([], ...SIGNATURE),
-    'RSA-PSS': rsa([need('saltLength', toInteger32)], ...SIGNATURE),
-    'RSA-OAEP': rsa([may('label', copyOf)], ...CIPHER),
-    ECDSA: { ...all([HASH], ...SIGNATURE), ...all([CURVE], 'generateKey', 'importKey') },
+    'AES-KW': aes([], ['wrapKey', 'unwrapKey']),
+    'RSASSA-PKCS1-v1_5': rsa([], SIGNATURE),
+    'RSA-PSS': rsa([need('saltLength', toInteger32)], SIGNATURE),
+    'RSA-OAEP': rsa([may('label', copyOf)], CIPHER),
+    ECDSA: { ...all([HASH], SIGNATURE), ...all([CURVE], MAKE) },
     ECDH: agree([CURVE]),
-    Ed25519: all([], ...SIGNATURE, 'generateKey', 'importKey'),
+    Ed25519: { ...all([], SIGNATURE), ...all([], MAKE) },
     X25519: agree([]),
-    HKDF: {
-      ...all([HASH, need('info', copyOf), need('salt', copyOf)], 'deriveBits'),
-      ...all([], 'importKey', 'keyLength'),
-    },
-    PBKDF2: {
-      ...all([HASH, need('iterations', toInteger32), need('salt', copyOf)], 'deriveBits'),
-      ...all([], 'importKey', 'keyLength'),
-    },
+    HKDF: { ...all(HKDF, ['deriveBits']), ...all([], IN) },
+    PBKDF2: { ...all(PBKDF2, ['deriveBits']), ...all([], IN) },
   };
 
   const DERIVE = ['deriveKey', 'deriveBits'];
-  const SIGN = { secret: undefined, private: ['sign'], public: ['verify'] };
-  const AGREE = { secret: undefined, private: DERIVE, public: [] };
   const WRAP = ['wrapKey', 'unwrapKey'];
+  const SIGN = { secret: undefined, private: ['sign'], public: ['verify'], pair: SIGNATURE };
+  const AGREE = { secret: undefined, private: DERIVE, public: [], pair: DERIVE };
+  const BLOCK = { secret: ['encrypt', 'decrypt', 'wrapKey', 'unwrapKey'] };
   const OAEP = { secret: undefined, private: ['decrypt', 'unwrapKey'],
-    public: ['encrypt', 'wrapKey'] };
-  const BLOCK = { secret: [...CIPHER, ...WRAP] };
+    public: ['encrypt', 'wrapKey'], pair: BLOCK.secret };
   const BYTES = ['raw', 'jwk'];
   const DER = ['spki', 'pkcs8', 'jwk'];
-  const POINT = ['raw', ...DER];
-  const traits = (uses, formats, use, more = {}) =>
-    ({ __proto__: null, uses, formats, use, namesAlg: false, suffix: undefined, ...more });
-  const NAMED = { namesAlg: true };
+  const POINT = ['raw', 'spki', 'pkcs8', 'jwk'];
+  const traits = (uses, formats, use, namesAlg = true, suffix = undefined) =>
+    ({ __proto__: null, uses, formats, use, namesAlg, suffix });
 
-  /** Algorithm to what its keys may be used for, how they are written, and how a JWK says so. */
+  /** What keys are used for, how they are written, and how a JWK says so. */
   const TRAITS = {
     __proto__: null,
-    HMAC: traits({ secret: SIGNATURE }, BYTES, 'sig', NAMED),
-    'AES-CBC': traits(BLOCK, BYTES, 'enc', { suffix: 'CBC', ...NAMED }),
-    'AES-CTR': traits(BLOCK, BYTES, 'enc', { suffix: 'CTR', ...NAMED }),
-    'AES-GCM': traits(BLOCK, BYTES, 'enc', { suffix: 'GCM', ...NAMED }),
-    'AES-KW': traits({ secret: WRAP }, BYTES, 'enc', { suffix: 'KW', ...NAMED }),
-    'RSASSA-PKCS1-v1_5': traits(SIGN, DER, 'sig', NAMED),
-    'RSA-PSS': traits(SIGN, DER, 'sig', NAMED),
-    'RSA-OAEP': traits(OAEP, DER, 'enc', NAMED),
-    ECDSA: traits(SIGN, POINT, 'sig'),
-    ECDH: traits(AGREE, POINT, 'enc'),
-    Ed25519: traits(SIGN, POINT, 'sig', NAMED),
-    X25519: traits(AGREE, POINT, 'enc'),
+    HMAC: traits({ secret: SIGNATURE }, BYTES, 'sig'),
+    'AES-CBC': traits(BLOCK, BYTES, 'enc', true, 'CBC'),
+    'AES-CTR': traits(BLOCK, BYTES, 'enc', true, 'CTR'),
+    'AES-GCM': traits(BLOCK, BYTES, 'enc', true, 'GCM'),
+    'AES-KW': traits({ secret: WRAP }, BYTES, 'enc', true, 'KW'),
+    'RSASSA-PKCS1-v1_5': traits(SIGN, DER, 'sig'),
+    'RSA-PSS': traits(SIGN, DER, 'sig'),
+    'RSA-OAEP': traits(OAEP, DER, 'enc'),
+    ECDSA: traits(SIGN, POINT, 'sig', false),
+    ECDH: traits(AGREE, POINT, 'enc', false),
+    Ed25519: traits(SIGN, POINT, 'sig'),
+    X25519: traits(AGREE, POINT, 'enc', false),
     HKDF: traits({ secret: DERIVE }, ['raw'], undefined),
     PBKDF2: traits({ secret: DERIVE }, ['raw'], undefined),
   };

@@ -1,11 +1,12 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every call back is a
-//! call like any other, made with the identity that the action was called with.
+//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every
+//! call back is a call like any other, made with the identity that the action was called with.
 
 mod calls;
 mod http;
+mod node;
 mod services;
 
 use std::collections::BTreeMap;
@@ -16,22 +17,27 @@ use std::time::Duration;
 
 use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, FetchLimits, Limits, Network};
-use database::deployment::{CodeVersion, Environment};
+use database::deployment::{Bundle, CodeVersion, Environment};
+use database::environment::Variables;
 use database::limits;
-use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine};
+use database::record::{
+    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Unanalyzed,
+};
 use database::snapshot::Deployment;
 use functions::traces::Traces;
 use server::{Answering, HttpActions, HttpRequest};
 use tokio::runtime::Handle;
 
 use calls::Calls;
+use node::NodeActions;
+pub use node::NodeOptions;
 pub use services::Services;
 
 /// Versions whose code is kept ready to be sent to a process.
 const VERSIONS_KEPT: usize = 4;
 
 /// How workers are started.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Path of this program.
     pub program: PathBuf,
@@ -41,11 +47,14 @@ pub struct Options {
     pub timeout: Duration,
     /// What `fetch` may reach besides public addresses.
     pub network: Network,
+    /// What runs modules with `"use node"`.
+    pub node: NodeOptions,
 }
 
 /// Runs actions.
 pub struct Outside {
     pool: Arc<Pool>,
+    node: NodeActions,
     runtime: Handle,
     timeout: Duration,
     services: OnceLock<Arc<Services>>,
@@ -74,9 +83,11 @@ impl Outside {
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             network: options.network,
+            node: None,
         });
         Arc::new_cyclic(|this| Self {
             pool,
+            node: NodeActions::new(options.node, runtime.clone()),
             runtime,
             timeout: options.timeout,
             services: OnceLock::new(),
@@ -94,6 +105,7 @@ impl Outside {
     /// Kills the workers; what still runs ends with an error.
     pub fn shut_down(&self) {
         self.pool.shut_down();
+        self.node.shut_down();
     }
 
     /// The pool, for tests.
@@ -142,25 +154,54 @@ impl Outside {
         };
         version.end(ended)
     }
+
+    async fn run_in_node(self: Arc<Self>, action: Action) -> ActionEnd {
+        let version = self.version(&action.deployment);
+        let calls = Arc::new(Calls::of_action(&self, &action));
+        let (bundle, environment) = (&action.deployment.bundle, self.environment());
+        version.end(self.node.run(bundle, environment, &action.call, calls).await)
+    }
 }
 
 impl Actions for Outside {
     fn run(&self, action: Action, reply: ActionReply) {
-        if action.environment == Environment::Node {
-            return reply(failed(format!(
-                "{} is in a module with \"use node\"; Node.js actions are not supported by this \
-                 version of concave yet.",
-                action.call.path
-            )));
-        }
         let Some(this) = self.this.upgrade() else {
             return reply(failed("The host is shutting down.".to_owned()));
         };
-        self.runtime.spawn(async move { reply(this.run_in_worker(action).await) });
+        self.runtime.spawn(async move {
+            let end = match action.environment {
+                Environment::Isolate => this.run_in_worker(action).await,
+                Environment::Node => this.run_in_node(action).await,
+            };
+            reply(end);
+        });
+    }
+
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
+        let (tell, told) = std::sync::mpsc::channel();
+        if let Some(this) = self.this.upgrade() {
+            let (bundle, environment) = (Arc::clone(bundle), by_name(environment));
+            self.runtime.spawn(async move {
+                // Whoever asked waits below.
+                let _ = tell.send(this.node.analyze(&bundle, environment).await);
+            });
+        }
+        told.recv().unwrap_or_else(|_| {
+            let message = "The host is shutting down.".to_owned();
+            Err(Unanalyzed { code: "AnalysisUnavailable", message, stack: String::new() })
+        })
     }
 
     fn deployed(&self, deployment: &Arc<Deployment>) {
         self.pool.deployed(Arc::clone(&self.version(deployment).code));
+        if NodeActions::is_needed(&deployment.bundle)
+            && let Some(this) = self.this.upgrade()
+        {
+            let deployment = Arc::clone(deployment);
+            self.runtime.spawn(async move {
+                this.node.deployed(&deployment.bundle, &this.environment()).await;
+            });
+        }
     }
 }
 
@@ -180,6 +221,7 @@ impl Version {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
             import_time_ms: bundle.import_time_ms,
+            ..Code::default()
         };
         Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
     }
@@ -227,6 +269,11 @@ fn line(log: &LogLine) -> Line {
         messages: log.messages.clone(),
         truncated: log.truncated,
     }
+}
+
+/// Environment variables as processes are given them.
+fn by_name(variables: &Variables) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, found)| (name.to_string(), found.value.to_string())).collect()
 }
 
 fn limits_of_a_run() -> Limits {

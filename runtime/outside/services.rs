@@ -79,11 +79,7 @@ struct Store {
 impl Services {
     /// `process.env` of a run that begins now.
     pub(super) fn environment(&self) -> Arc<BTreeMap<String, String>> {
-        let snapshot = self.database.snapshot();
-        let variables = snapshot.environment().iter();
-        Arc::new(
-            variables.map(|(name, found)| (name.to_string(), found.value.to_string())).collect(),
-        )
+        Arc::new(super::by_name(self.database.snapshot().environment()))
     }
 
     /// Schedules or cancels; blocks while a commit is under way.

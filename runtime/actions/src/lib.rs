@@ -14,6 +14,8 @@
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
 //!         loader.rs     modules                         console.rs    lines
 //!         globals.rs    what an action finds            wire.rs       messages out
+//! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
+//!         node_packages.rs  what npm installs           js/node       the process's own half
 //! ```
 
 mod console;
@@ -25,6 +27,9 @@ mod globals;
 mod heap;
 mod loader;
 mod network;
+pub mod node;
+pub mod node_folder;
+pub mod node_packages;
 mod outgoing;
 pub mod pool;
 mod process;

@@ -16,6 +16,8 @@ use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot};
 
+use crate::node::Node;
+use crate::node_folder::Folder;
 use crate::process::{Process, Started};
 use crate::protocol::{End, Limits, Network, RunId, Thrown};
 use crate::streams::Body;
@@ -42,6 +44,9 @@ pub struct Config {
     pub idle: Duration,
     /// What `fetch` may reach besides public addresses.
     pub network: Network,
+    /// Where the processes are Node's: how those are started. `program` and `arguments` are unused
+    /// then, and each process has one run at a time.
+    pub node: Option<Node>,
 }
 
 impl Config {
@@ -59,6 +64,10 @@ pub struct Code {
     pub modules: BTreeMap<Arc<str>, Arc<str>>,
     /// `Date.now()` of the push, milliseconds since the epoch.
     pub import_time_ms: u64,
+    /// Where Node finds its modules; they are not sent then.
+    pub folder: Option<Arc<Folder>>,
+    /// `process.env` that its processes start with, where that is known.
+    pub environment: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// One function to run.
@@ -93,6 +102,11 @@ pub enum Input {
     Action {
         /// JSON text of an array.
         arguments: String,
+    },
+    /// Nothing: modules are only looked at, in Node.
+    Analysis {
+        /// Their paths.
+        modules: Vec<String>,
     },
     /// A request for the router that the export is.
     Http {
@@ -286,10 +300,25 @@ impl Pool {
             let process = self.process_for(&code).await.map_err(|why| refused(&why))?;
             let started = process.run(&mut waiting, &callbacks, &self.config);
             if let Some(Started { run, head, done }) = started {
+                self.keep_spare(&code);
                 return Ok(Running { head, done, guard: Some((process, run)) });
             }
             // It died, or was retired, in this moment.
         }
+    }
+
+    /// Where a process has one run at a time, the next one is started ahead of the next run.
+    fn keep_spare(&self, code: &Arc<Code>) {
+        let is_newest = self.state().newest.as_ref() == Some(code);
+        let (true, true, Some(pool)) = (self.config.node.is_some(), is_newest, self.this.upgrade())
+        else {
+            return;
+        };
+        let code = Arc::clone(code);
+        self.config.runtime.spawn(async move {
+            // Whoever needs it finds out himself why there is none.
+            let _ = pool.process_for(&code).await;
+        });
     }
 
     /// A process of this code with room for a run.
@@ -311,6 +340,8 @@ impl Pool {
         let with_room = of_code
             .filter_map(|process| process.load().map(|load| (load, process)))
             .filter(|(load, _)| *load < self.config.runs_per_process)
+            // Of equals the oldest: it has imported most.
+            .rev()
             // The fullest: the others may become idle and end.
             .max_by_key(|(load, _)| *load);
         if let Some((_, process)) = with_room {
@@ -332,6 +363,9 @@ impl Pool {
 
     /// The startup snapshot, made once.
     async fn snapshot(&self) -> Result<&[u8], String> {
+        if self.config.node.is_some() {
+            return Ok(&[]);
+        }
         let made = self.snapshot.get_or_init(|| make_snapshot(&self.config)).await;
         made.as_deref().map_err(Clone::clone)
     }

@@ -4,6 +4,7 @@
 //! process dies, and then one that says so; a run that does not stop costs the process its life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -58,6 +59,7 @@ struct Entry {
     head: Option<oneshot::Sender<ResponseHead>>,
     done: oneshot::Sender<Ended>,
     lines: Lines,
+    timeout: Duration,
     kill_at: Instant,
 }
 
@@ -97,15 +99,22 @@ impl Process {
     ) -> std::io::Result<Arc<Self>> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut child = Command::new(&config.program)
-            .args(&config.arguments)
+        let (mut command, lifeline) = match (&config.node, &code.folder) {
+            (Some(node), Some(folder)) => {
+                let (command, lifeline) = node.command(folder, theirs)?;
+                (command, Some(lifeline))
+            }
+            _ => (worker(config, theirs), None),
+        };
+        let mut child = command
             .env_clear()
             .env("TZ", "UTC")
-            .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
+        // It holds the other end of the socket.
+        drop(command);
         let (words, pid) = (child.stderr.take(), child.id());
         let (read, write) = UnixStream::from_std(ours)?.into_split();
         let (outbox, frames) = mpsc::unbounded_channel();
@@ -122,6 +131,7 @@ impl Process {
         let owned = Arc::clone(&process);
         tokio::spawn(async move {
             owned.own(child, read, words).await;
+            drop(lifeline);
             when_dead(&owned);
         });
         tokio::spawn(watch(Arc::downgrade(&process)));
@@ -130,16 +140,23 @@ impl Process {
 
     fn deploy(&self, config: &Config, snapshot: &[u8]) {
         let code = &self.code;
-        self.streams.send(&ToWorker::Snapshot, snapshot);
+        if code.folder.is_none() {
+            self.streams.send(&ToWorker::Snapshot, snapshot);
+        }
         let deploy = ToWorker::Deploy {
             version: code.version.clone(),
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
             import_time_ms: code.import_time_ms,
-            folder: None,
+            folder: code.folder.as_ref().map(|folder| folder.modules()),
             network: config.network.clone(),
             limits: config.limits,
         };
         self.streams.send(&deploy, &[]);
+        if let Some(known) = &code.environment {
+            let variables = (**known).clone();
+            self.streams.send(&ToWorker::Environment { variables }, &[]);
+            self.state().environment = Some(Arc::clone(known));
+        }
         for (path, source) in &code.modules {
             let message = ToWorker::Module { path: path.to_string(), part: ModulePart::Source };
             self.streams.send(&message, source.as_bytes());
@@ -176,6 +193,7 @@ impl Process {
             head: Some(head),
             done,
             lines: Lines { lines: Vec::new(), limit: config.log_lines() },
+            timeout: job.timeout,
             kill_at: Instant::now() + job.timeout + GRACE,
         };
         state.runs.insert(run, entry);
@@ -192,14 +210,17 @@ impl Process {
 
     fn send_run(&self, run: RunId, job: Job) {
         let Job { module, export, request_id, timeout, input, .. } = job;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let (http, arguments) = match input {
+            Input::Analysis { modules } => {
+                return self.streams.send(&ToWorker::Analyze { run, modules, timeout_ms }, &[]);
+            }
             Input::Action { arguments } => (None, arguments),
             Input::Http { url, routed_path, method, headers, body } => {
                 let body = body.map(|body| self.streams.transmit(run, body));
                 (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
             }
         };
-        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let message = ToWorker::Run { run, module, export, request_id, timeout_ms, http };
         self.streams.send(&message, arguments.as_bytes());
     }
@@ -229,7 +250,12 @@ impl Process {
 
     /// Ends it at once; its runs end with `why`.
     pub(crate) fn kill(&self, why: String) {
-        self.state().kill_reason.get_or_insert(why);
+        {
+            let mut state = self.state();
+            state.kill_reason.get_or_insert(why);
+            // It is given nothing more while it dies.
+            state.is_retired = true;
+        }
         self.killed.notify_one();
     }
 
@@ -281,6 +307,7 @@ impl Process {
     fn act(&self, Frame { head, tail }: Frame<ToHost>) -> Result<(), String> {
         match head {
             ToHost::Ready => {}
+            ToHost::Retire => self.state().is_retired = true,
             ToHost::Syscall { run, call, op, body } => {
                 let json = String::from_utf8(tail).map_err(|e| e.to_string())?;
                 let body = body.map(|stream| self.streams.receive(stream));
@@ -367,13 +394,21 @@ impl Process {
     /// Kills the process if a run should have ended long ago.
     fn check(&self) {
         let now = Instant::now();
-        let stuck = {
-            let state = self.state();
-            let stuck = state.runs.values().find(|entry| entry.kill_at <= now);
-            stuck.map(|entry| entry.name.clone())
+        let mut state = self.state();
+        let stuck = state.runs.iter().find(|(_, entry)| entry.kill_at <= now);
+        let Some((run, name)) = stuck.map(|(run, entry)| (*run, entry.name.clone())) else {
+            return;
         };
-        if let Some(name) = stuck {
-            self.kill(format!("{name} did not stop at its time limit"));
+        // Where it has its process to itself, no more is to be said than that its time was up.
+        let alone = self.code.folder.is_some().then(|| state.runs.remove(&run)).flatten();
+        drop(state);
+        self.kill(format!("{name} did not stop at its time limit"));
+        if let Some(entry) = alone {
+            let seconds = entry.timeout.as_millis().div_ceil(1000);
+            let message = format!("Function execution timed out (maximum duration: {seconds}s)");
+            let end = End::Threw(Thrown { message, ..Thrown::default() });
+            // Whoever asked may be gone.
+            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
         }
     }
 
@@ -381,6 +416,13 @@ impl Process {
         // Each holder finishes a few assignments, whatever it calls.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The command of a process of the same binary.
+fn worker(config: &Config, socket: StdUnixStream) -> Command {
+    let mut command = Command::new(&config.program);
+    command.args(&config.arguments).stdin(Stdio::from(OwnedFd::from(socket)));
+    command
 }
 
 /// What the author of a function reads when its process died around it.

@@ -98,6 +98,15 @@ pub enum ToWorker {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         http: Option<HttpHead>,
     },
+    /// Asks a Node process what modules export. Ends like a run; the result is JSON text.
+    Analyze {
+        /// Names the run.
+        run: RunId,
+        /// Their paths: `dir/mod.js`.
+        modules: Vec<String>,
+        /// Milliseconds after which it is stopped.
+        timeout_ms: u64,
+    },
     /// Answers a [`ToHost::Syscall`]. The tail is the result, JSON text; empty with an error.
     Answer {
         /// The run that asked.
@@ -169,6 +178,8 @@ pub enum ToHost {
     },
     /// About the bytes of a stream.
     Stream(Stream),
+    /// It takes no more runs: something of an old one may still be under way in it.
+    Retire,
     /// The last word about a run. The tail is the result, JSON text; empty otherwise.
     Done {
         /// Which.

@@ -34,6 +34,9 @@ const FLAGS: &[&str] = &[
     "--stack-size=984",
     // Pages of 64 KiB: a wasm memory cannot pass 256 MiB, whatever the machine has.
     "--wasm-max-mem-pages=4096",
+    // It takes the stack check out of small counted loops, and out of the endless loop around one
+    // too: `for (;;) new Array(1000).fill(0)` could not be stopped by anything.
+    "--no-turboshaft-loop-unrolling",
     // Many runs share few cores; one that collects garbage does so on its own thread.
     "--single-threaded-gc",
 ];

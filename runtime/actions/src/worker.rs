@@ -28,6 +28,12 @@ use crate::wire::Wire;
 /// How often runs are looked at: one may pass its time by this much.
 const PERIOD: Duration = Duration::from_millis(20);
 
+/// The unit of the system's account of memory, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// The exit code of a process that used too much memory.
+const OUT_OF_MEMORY: i32 = 137;
+
 /// The argument that makes the process print a startup snapshot instead.
 pub(crate) const SNAPSHOT_ARGUMENT: &str = "snapshot";
 
@@ -46,7 +52,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     let wire = Arc::new(Wire::new(socket.try_clone()?));
     let mut socket = io::BufReader::with_capacity(64 << 10, socket);
     let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
-    limit_memory(&deployed.limits);
+    leave_no_core();
     runtime::initialize();
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {
@@ -57,7 +63,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         wire,
     });
     let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
-    watch(Arc::clone(&worker.runs))?;
+    watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
     worker.shared.wire.send(&ToHost::Ready, &[]);
     let served = worker.serve(&mut socket);
     if let Err(why) = &served {
@@ -68,13 +74,22 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     unsafe { libc::_exit(i32::from(served.is_err())) }
 }
 
-/// Memory of the whole process: the wall behind all others. V8's and wasm's reservations do not
-/// count, what is used of them does.
-fn limit_memory(limits: &Limits) {
-    for (resource, value) in [(libc::RLIMIT_DATA, limits.process_bytes), (libc::RLIMIT_CORE, 0)] {
-        let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
-        // SAFETY: a plain system call on a value that lives here.
-        unsafe { libc::setrlimit(resource, &raw const limit) };
+/// A process that dies leaves no image of its memory, which is users' data.
+fn leave_no_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a plain system call on a value that lives here.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+}
+
+/// Ends the process when it uses more memory than it may: the wall behind the limits of runs. What
+/// V8 and wasm only reserve does not count, so the system's own limits are of no use.
+fn check_memory(limit: u64) {
+    let Ok(status) = std::fs::read_to_string("/proc/self/statm") else { return };
+    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    if pages.unwrap_or(0) * PAGE_BYTES > limit {
+        let _ = writeln!(io::stderr(), "out of memory: it used more than {} MB", limit >> 20);
+        // SAFETY: a plain system call that does not return.
+        unsafe { libc::_exit(OUT_OF_MEMORY) };
     }
 }
 
@@ -261,14 +276,19 @@ impl Worker {
     }
 }
 
-/// Starts the thread that stops runs at their time.
-fn watch(runs: Arc<Runs>) -> io::Result<()> {
+/// Starts the thread that stops runs at their time, and the process at the end of its memory.
+fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
     thread::Builder::new().name("watchdog".into()).spawn(move || {
         loop {
             thread::sleep(PERIOD);
+            check_memory(process_bytes);
             let now = Instant::now();
-            for running in lock(&runs).values_mut().filter(|running| running.deadline <= now) {
-                running.stop(Stopped::TimedOut);
+            for running in lock(&runs).values_mut() {
+                let why = running.switch.as_ref().and_then(|switch| switch.reason());
+                if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
+                    // Again and again: deno_core calls a termination off when it describes an error.
+                    running.stop(why);
+                }
             }
         }
     })?;

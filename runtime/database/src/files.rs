@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::catalog::Table;
+use crate::catalog::{HIDDEN_INDEX, Table};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
@@ -26,9 +26,6 @@ pub const STORAGE: &str = "_storage";
 
 /// The table of blobs' names.
 pub(crate) const BLOBS: &str = "_blobs";
-
-/// Its index by name.
-pub(crate) const BY_BLOB: &str = "by_blob";
 
 /// A stored file.
 #[derive(Clone, Debug, PartialEq)]
@@ -254,7 +251,8 @@ impl Snapshot {
         let blobs = self.catalog.table(component, BLOBS)?;
         let mut prefix = Vec::new();
         encode_value(Some(&Value::String(blob.to_owned())), &mut prefix);
-        let (_, row) = self.range(blobs.index(BY_BLOB)?.id, &Interval::prefix(&prefix)).next()?;
+        let (_, row) =
+            self.range(blobs.index(HIDDEN_INDEX)?.id, &Interval::prefix(&prefix)).next()?;
         let storage = self.catalog.table(component, STORAGE)?;
         let document = self.maps.get(&storage.by_id.id)?.get(&row.id.internal[..])?;
         Some(StoredFile::read(document, row))

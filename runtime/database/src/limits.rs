@@ -55,6 +55,14 @@ limits! {
     ARRAY_BUFFER_BYTES = 64 << 20, Bytes,
         "outside V8's heap limit, so counted on their own",
         "Array buffer allocation failed";
+    /// Linear memories of WebAssembly of one isolate.
+    WASM_MEMORY_BYTES = 128 << 20, Bytes,
+        "neither on V8's heap nor a buffer; room for the largest documents and their history",
+        "WebAssembly memory of … is too large";
+    /// WebAssembly modules kept compiled for the next calls, by the size of their files.
+    WASM_MODULES_BYTES = 64 << 20, Bytes,
+        "a share of the host's memory budget; compiling one anew takes tens of milliseconds",
+        "(never an error: the oldest are compiled again)";
     /// CPU time of one query or mutation.
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
@@ -213,7 +221,7 @@ limits! {
         "Too many connections";
     /// Time in which a connection sends the head of its next request.
     HTTP_HEAD_MS = 75_000, Milliseconds,
-        "longer than the minute after which proxies drop idle connections, so that it is they who do",
+        "longer than the minute after which proxies drop idle connections, so that they do it",
         "(the connection is closed)";
     /// Body of the response of one HTTP action.
     HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
@@ -272,7 +280,7 @@ limits! {
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
     /// Memory of one process that runs actions.
-    ACTION_PROCESS_BYTES = 4 << 30, Bytes,
+    ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
         "The process that ran … ended";
     /// How long a process of actions may have nothing to do.
@@ -295,6 +303,26 @@ limits! {
     FETCH_CONNECT_MS = 10_000, Milliseconds,
         "who has not answered by then is not there, or behind a firewall",
         "Could not fetch …: … did not answer within";
+    /// Wall time of one action in a module with `"use node"`.
+    NODE_ACTION_TIME_MS = 10 * 60_000, Milliseconds,
+        "as Convex",
+        "Function execution timed out";
+    /// Node actions that run at the same time.
+    NODE_ACTIONS_AT_ONCE = 64, Count,
+        "as Convex; each is a process of its own",
+        "Too many concurrent requests. Your backend is limited to";
+    /// JavaScript heap of a Node process.
+    NODE_HEAP_BYTES = 512 << 20, Bytes,
+        "as Convex; its process alone dies of more",
+        "The process that ran … ended";
+    /// Wall time in which the Node modules of a bundle are imported to look at them.
+    NODE_ANALYSIS_MS = 60_000, Milliseconds,
+        "modules import files of packages one by one, on whatever disk and machine there is",
+        "Function execution timed out";
+    /// Wall time of one step in which npm installs packages.
+    NODE_INSTALL_MS = 10 * 60_000, Milliseconds,
+        "npm retries a registry that does not answer for minutes; a push must end",
+        "npm did not install";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
-use crate::environment::Change;
+use crate::environment::{Change, Variables};
 use crate::error::{PushError, Refusal, UserError};
 use crate::id::DocumentId;
 use crate::json;
@@ -559,11 +559,34 @@ pub struct ActionEnd {
 /// How the end of an action travels back: called exactly once, on any thread, must not block.
 pub type ActionReply = Box<dyn FnOnce(ActionEnd) + Send>;
 
+/// Why Node modules could not be analyzed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanalyzed {
+    /// Short CamelCase code.
+    pub code: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// V8's stack text with positions in modules, where something was thrown.
+    pub stack: String,
+}
+
 /// The door to the outside world. The root package implements it with worker processes; tests
 /// implement it with closures.
 pub trait Actions: Send + Sync + 'static {
     /// Runs one action to its end; at once, not in a queue behind others.
     fn run(&self, action: Action, reply: ActionReply);
+
+    /// What the Node modules of a bundle export, as JSON text: by path, what
+    /// `functions/src/analyze.rs` calls a `FoundModule`. Blocks for as long as it takes, the
+    /// installation of packages included.
+    ///
+    /// # Errors
+    /// A module that cannot be imported, a package that cannot be installed, no Node.
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
+        let _ = (bundle, environment);
+        let message = "Modules with \"use node\" are not run by this host.".to_owned();
+        Err(Unanalyzed { code: "NodeUnavailable", message, stack: String::new() })
+    }
 
     /// A push became the running deployment: workers may be made ready for it.
     fn deployed(&self, deployment: &Arc<Deployment>) {

@@ -1,8 +1,8 @@
 //! Scheduled functions: rows of `_scheduled_functions` (`convex-compat.md` sections 2.7 and 9.3).
 //!
-//! In: what is to run and when, from mutations (inside of their transactions) and from actions (each
-//! in a commit of its own); what came of it, from the scheduler. Out: rows, and the order in which
-//! they are due.
+//! In: what is to run and when, from mutations (inside of their transactions) and from actions
+//! (each in a commit of its own); what came of it, from the scheduler. Out: rows, and the order in
+//! which they are due.
 //!
 //! ```text
 //!   schedule ─▶ pending ──mutation: in the transaction of its effects──────────▶ success
@@ -476,8 +476,8 @@ fn state_key(state: &JobState) -> Vec<u8> {
     key
 }
 
-/// Runs `work` in a transaction that cannot conflict, and commits it. What it did before an error is
-/// nothing: each of the host's own transactions writes at its end.
+/// Runs `work` in a transaction that cannot conflict, and commits it. What it did before an error
+/// is nothing: each of the host's own transactions writes at its end.
 pub(crate) fn alone<T>(
     database: &Database,
     world: &dyn World,

@@ -1,9 +1,9 @@
 //! Rows of the host's own tables: written by the host, inside of transactions like any other.
 //!
-//! In: fields that the host made. Out: versions of documents, without the checks and the budget that
-//! an author's documents go through.
-//! Invariant: a row that was looked at is in the read set, so two transactions that decide about the
-//! same row conflict.
+//! In: fields that the host made. Out: versions of documents, without the checks and the budget
+//! that an author's documents go through.
+//! Invariant: a row that was looked at is in the read set, so two transactions that decide about
+//! the same row conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

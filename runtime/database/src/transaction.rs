@@ -263,9 +263,6 @@ impl Transaction {
         let id = parse_id(op.id, "db.get")?;
         self.count_range()?;
         let Some(table) = self.table_of(component, id) else { return Ok(None) };
-        if table.is_hidden() && !self.sees_hidden {
-            return Ok(None);
-        }
         check_table(&table, op.table, "db.get")?;
         let mismatch = |text: &str| Err(UserError::new("InvalidTable", text));
         match (table.is_system(), op.is_system) {
@@ -368,7 +365,8 @@ impl Transaction {
             self.reads.insert(CATALOG, Interval::point(&number_key(component, id.table)));
             return None;
         };
-        self.state.catalog.table(component, &name).filter(|table| !table.is_hidden()).cloned()
+        let table = self.state.catalog.table(component, &name);
+        table.filter(|table| self.sees_hidden || !table.is_hidden()).cloned()
     }
 
     /// A table by name; that it does not exist is a read too.
@@ -378,7 +376,7 @@ impl Transaction {
         if table.is_none() {
             self.reads.insert(CATALOG, Interval::point(&table_key(component, name)));
         }
-        table.filter(|table| !table.is_hidden())
+        table
     }
 
     /// Looks a document up, records the point and counts the document.

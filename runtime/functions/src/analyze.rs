@@ -80,7 +80,7 @@ pub(crate) fn analyze<'s>(
 ) -> Result<Found, AnalysisFailure> {
     let registry = get(scope, hooks, "registry")
         .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
-        .expect("evaluate_entries published the registry");
+        .unwrap_or_else(|| v8::Object::new(scope));
     let mut found = Found::default();
     for path in Code::entries(&code.bundle) {
         let Some(namespace) = get(scope, registry, path) else { continue };

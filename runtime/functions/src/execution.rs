@@ -5,7 +5,7 @@
 //! [`crate::run`] reports. Invariant: at most one call a thread; while none runs (modules being
 //! imported, contexts being made) every data syscall is refused.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ thread_local! {
     static RUNNING: RefCell<Option<Box<Execution>>> = const { RefCell::new(None) };
     static IMPORT_LOG: RefCell<Log> = RefCell::default();
     static IMPORT_ENVIRONMENT: RefCell<Imported> = const { RefCell::new(Imported::new()) };
+    static IMPORTING: Cell<bool> = const { Cell::new(false) };
     static IMPORT_READS: RefCell<Imported> = const { RefCell::new(Imported::new()) };
 }
 
@@ -175,6 +176,14 @@ pub(crate) fn abandon() {
     RUNNING.take();
 }
 
+/// Runs `work` as if no call ran here: a module's import sees none.
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
+    let running = RUNNING.take();
+    let done = work();
+    RUNNING.set(running);
+    done
+}
+
 /// Whether a call runs here.
 pub(crate) fn is_running() -> bool {
     RUNNING.with_borrow(Option::is_some)
@@ -223,6 +232,27 @@ pub(crate) fn set_import_environment(environment: &Imported) {
     });
 }
 
+/// While it lives, modules are being imported, even if a call waits for them. What they see of the
+/// environment came with their code, so it is no read of the call.
+pub(crate) struct Importing(());
+
+impl Importing {
+    /// Begins to import modules that see these variables; `None`: those that were set before.
+    pub(crate) fn begin(environment: Option<&Imported>) -> Self {
+        if let Some(environment) = environment {
+            set_import_environment(environment);
+        }
+        IMPORTING.set(true);
+        Self(())
+    }
+}
+
+impl Drop for Importing {
+    fn drop(&mut self) {
+        IMPORTING.set(false);
+    }
+}
+
 /// The environment variables that modules looked at while they were imported, and forgets them.
 pub(crate) fn take_import_reads() -> Imported {
     IMPORT_READS.take()
@@ -236,7 +266,11 @@ pub(crate) fn restore_import_reads(taken: impl Iterator<Item = (String, Option<S
 /// `process.env.<name>`: from the call's snapshot, as a recorded read; while modules are imported,
 /// what the push saw.
 pub(crate) fn environment_variable(name: &str) -> Option<Arc<str>> {
-    with(|execution| execution.transaction.environment_variable(name)).unwrap_or_else(|| {
+    let of_call = match IMPORTING.get() {
+        true => None,
+        false => with(|execution| execution.transaction.environment_variable(name)),
+    };
+    of_call.unwrap_or_else(|| {
         let value = IMPORT_ENVIRONMENT.with_borrow(|now| now.get(name).cloned().flatten());
         IMPORT_READS.with_borrow_mut(|reads| {
             reads.entry(name.to_owned()).or_insert_with(|| value.clone());

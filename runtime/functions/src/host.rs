@@ -181,7 +181,7 @@ impl Host {
 impl Functions for Host {
     fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
         let snapshot = self.shared.database.snapshot();
-        push::analyze(&self.helper, &bundle, snapshot.environment())
+        push::analyze(&self.helper, &*self.actions, &bundle, snapshot.environment())
     }
 
     fn activate(
@@ -199,7 +199,7 @@ impl Functions for Host {
         match &snapshot.deployment {
             Some(now) if !next.agrees(&now.analysis.imported_environment) => {
                 let bundle = Arc::clone(&now.bundle);
-                let analysis = push::analyze(&self.helper, &bundle, &next)?;
+                let analysis = push::analyze(&self.helper, &*self.actions, &bundle, &next)?;
                 self.activate_with(Deployment { bundle, analysis }, changes)
             }
             _ => database.change_environment(changes, self.shared.world.now()),

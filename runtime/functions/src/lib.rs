@@ -29,6 +29,8 @@ mod execution;
 mod files;
 mod host;
 mod isolate;
+mod late;
+mod linear_memory;
 mod modules;
 mod natives;
 pub mod platform;
@@ -39,6 +41,7 @@ mod run;
 mod startup;
 mod syscall;
 pub mod traces;
+mod wasm;
 mod watchdog;
 
 pub use builder::Helper;

@@ -7,6 +7,8 @@ mod binary;
 mod crypto;
 pub(crate) mod lazy;
 mod text;
+pub(crate) mod touch;
+pub(crate) mod web_assembly;
 pub(crate) mod web;
 
 use v8::MapFnTo as _;
@@ -20,7 +22,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 18] {
+fn table() -> [Native; 23] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -38,6 +40,11 @@ fn table() -> [Native; 18] {
         native("structuredClone", binary::structured_clone.map_fn_to()),
         native("crypto", crypto::crypto.map_fn_to()),
         native("lazy", lazy::define.map_fn_to()),
+        native("keepModule", web_assembly::keep_module.map_fn_to()),
+        native("countMemory", web_assembly::count_memory.map_fn_to()),
+        native("countHidden", web_assembly::count_hidden.map_fn_to()),
+        native("base64Decode", binary::base64_decode.map_fn_to()),
+        native("latin1Bytes", binary::latin1_bytes.map_fn_to()),
         native("webScript", web::web_script.map_fn_to()),
         native("urlPattern", web::url_pattern.map_fn_to()),
         native("urlPatternInput", web::url_pattern_input.map_fn_to()),

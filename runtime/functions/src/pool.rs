@@ -8,8 +8,9 @@
 //! ```
 //!
 //! In: jobs. Out: replies, exactly one each. Invariant: a job of the scheduler is taken only when
-//! nobody waits for another one, and never by the last thread that is free; a worker whose engine was terminated, or
-//! whose job panicked, replaces the engine and goes on; the thread never dies before the pool does.
+//! nobody waits for another one, and never by the last thread that is free; a worker whose engine
+//! was terminated, or whose job panicked, replaces the engine and goes on; the thread never dies
+//! before the pool does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! What the schedules of `crons.ts` mean: when a cron job is due, and which a push is refused for
 //! (`convex-compat.md` section 9.4).
 //!
-//! In: specs as `cronJobs()` exports them, moments. Out: moments, and errors that name the cron job,
-//! the place in its expression and the cure.
+//! In: specs as `cronJobs()` exports them, moments. Out: moments, and errors that name the cron
+//! job, the place in its expression and the cure.
 //! Invariant: times are UTC and a function of the spec and the moments given; a schedule that was
 //! accepted at a push has a next occurrence.
 

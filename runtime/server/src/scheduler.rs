@@ -1,6 +1,7 @@
 //! The scheduler: runs what is due, a bounded number side by side, and writes what came of it.
 //!
-//! In: rows of `_scheduled_functions` and `_cron_jobs`, the time of the world. Out: calls, and rows.
+//! In: rows of `_scheduled_functions` and `_cron_jobs`, the time of the world. Out: calls, and
+//! rows.
 //!
 //! ```text
 //!   commit that touches what is due ─┐
@@ -8,8 +9,8 @@
 //!   timer ───────────────────────────┘           due and has room, watch what was looked at
 //! ```
 //! Invariant: what is due is decided by the rows and by [`World::now`](database::record::World)
-//! alone; mail and timers only say that it is worth looking. A row that is due is running, waits for
-//! room, or waits out a pause that the host's own trouble made.
+//! alone; mail and timers only say that it is worth looking. A row that is due is running, waits
+//! for room, or waits out a pause that the host's own trouble made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};

@@ -1,5 +1,6 @@
 // Jobs that leave notes, count, fail and look at themselves; mutations that schedule them.
 import {
+  internalActionGeneric as internalAction,
   internalMutationGeneric as internalMutation,
   internalQueryGeneric as internalQuery,
   mutationGeneric as mutation,
@@ -62,6 +63,53 @@ export const count = query({
   handler: async (ctx, { name }) => {
     const counters = ctx.db.query("counters").withIndex("by_name", (q: any) => q.eq("name", name));
     return (await counters.unique())?.count ?? 0;
+  },
+});
+
+/** Schedules from an action: one to cancel, one to run. */
+export const relay = internalAction({
+  args: { text: v.string() },
+  handler: async (ctx, { text }) => {
+    const never = await ctx.scheduler.runAfter(3_600_000, internal.jobs.note, { text: "never" });
+    await ctx.scheduler.cancel(never);
+    await ctx.scheduler.runAfter(0, internal.jobs.note, { text });
+    return never;
+  },
+});
+
+/** Begins, waits until somebody counts for it, schedules in both ways there are, and ends. */
+export const linger = internalAction({
+  args: { gate: v.string() },
+  handler: async (ctx, { gate }) => {
+    const note = (text: string) => ctx.runMutation(internal.jobs.note, { text: `${gate} ${text}` });
+    await note("began");
+    while ((await ctx.runQuery(internal.jobs.count, { name: gate })) === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await ctx.scheduler.runAfter(0, internal.jobs.note, { text: `${gate} itself` });
+    const args = { text: `${gate} through a mutation` };
+    await ctx.runMutation(internal.jobs.after, { path: "jobs:note", delay: 0, args });
+    await note("ended");
+  },
+});
+
+/** Fails outside of any transaction. */
+export const explode = internalAction({
+  args: {},
+  handler: async () => {
+    throw new Error("out there");
+  },
+});
+
+/** How the notes stand that are scheduled with a text that begins so. */
+export const planned = query({
+  args: { start: v.string() },
+  handler: async (ctx, { start }) => {
+    const rows = await ctx.db.system.query("_scheduled_functions").collect();
+    const isOurs = (row: any) =>
+      row.name === "jobs.js:note" && String(row.args[0].text).startsWith(start);
+    const ours = rows.filter(isOurs);
+    return ours.map((row) => `${(row.args[0] as any).text}: ${row.state.kind}`);
   },
 });
 

@@ -1,4 +1,5 @@
-//! The origin of HTTP actions, and `/http/` on the other one (`convex-compat.md` sections 1.4, 4.6).
+//! The origin of HTTP actions, and `/http/` on the other one (`convex-compat.md` sections 1.4,
+//! 4.6).
 //!
 //! In: any request. Out: what the app's `http.ts` answers, byte for byte as it comes; in its place
 //! 404 as text where nothing matches, 500 as JSON where the handler threw.

@@ -44,7 +44,7 @@ pub(super) fn cbc_encrypt(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>,
 /// Undoes [`cbc_encrypt`].
 pub(super) fn cbc_decrypt(key: &[u8], iv: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
     let iv = vector(iv)?;
-    if data.is_empty() || data.len() % BLOCK != 0 {
+    if data.is_empty() || !data.len().is_multiple_of(BLOCK) {
         return Err(UNREADABLE);
     }
     let key = PaddedBlockDecryptingKey::cbc_pkcs7(cipher_key(key)?).map_err(|_| FAILED)?;
@@ -223,7 +223,7 @@ const WRAP_START: u64 = 0xa6a6_a6a6_a6a6_a6a6;
 
 /// RFC 3394, for all three key lengths (the library's has two).
 pub(super) fn wrap(key: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
-    if data.len() < 16 || data.len() % 8 != 0 {
+    if data.len() < 16 || !data.len().is_multiple_of(8) {
         return Err(Error::Operation("AES-KW wraps 16 bytes or more, a multiple of 8"));
     }
     let cipher = EncryptingKey::ecb(cipher_key(key)?).map_err(|_| FAILED)?;
@@ -247,7 +247,7 @@ pub(super) fn wrap(key: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
 /// Undoes [`wrap`].
 pub(super) fn unwrap(key: &[u8], data: &[u8]) -> Result<Vec<u8>, Error> {
     let (head, rest) = data.split_first_chunk::<8>().ok_or(UNREADABLE)?;
-    if rest.len() < 16 || rest.len() % 8 != 0 {
+    if rest.len() < 16 || !rest.len().is_multiple_of(8) {
         return Err(UNREADABLE);
     }
     let cipher = DecryptingKey::ecb(cipher_key(key)?).map_err(|_| FAILED)?;

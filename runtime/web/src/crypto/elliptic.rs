@@ -209,10 +209,10 @@ fn import_private(curve: Curve, key: &[u8]) -> Result<Vec<u8>, Error> {
         return Err(NO_KEY);
     }
     let scalar = info.take(der::OCTET_STRING)?;
-    if let Some(parameters) = info.take_optional(PARAMETERS)? {
-        if Reader::new(parameters).take(der::OBJECT)? != curve.object() {
-            return Err(WRONG_CURVE);
-        }
+    if let Some(parameters) = info.take_optional(PARAMETERS)?
+        && Reader::new(parameters).take(der::OBJECT)? != curve.object()
+    {
+        return Err(WRONG_CURVE);
     }
     let public = info.take_optional(PUBLIC_KEY)?;
     info.end()?;

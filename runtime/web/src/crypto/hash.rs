@@ -121,17 +121,26 @@ impl hkdf::KeyType for Length {
     }
 }
 
+/// Bytes; more in one piece is a mistake, and would be allocated before anybody could say no.
+const LONGEST_OUTPUT: usize = 16 << 20;
+const TOO_LONG: Error = Error::Operation("At most 16 MiB are made at once");
+
 fn whole_bytes(bits: Option<u32>) -> Result<usize, Error> {
     match bits {
-        Some(bits) if bits % 8 == 0 => Ok(bits as usize / 8),
-        Some(_) => Err(Error::Operation("The length is a multiple of 8 bits")),
+        Some(bits) if bits % 8 != 0 => Err(Error::Operation("The length is a multiple of 8 bits")),
+        Some(bits) if bits as usize / 8 > LONGEST_OUTPUT => Err(TOO_LONG),
+        Some(bits) => Ok(bits as usize / 8),
         None => Err(Error::Operation("The length cannot be null")),
     }
 }
 
 /// Fresh random bytes for a secret of `bits`; the bits beyond a last part of a byte are zero.
 pub(super) fn random(bits: u32) -> Result<Vec<u8>, Error> {
-    let mut secret = vec![0; (bits as usize).div_ceil(8)];
+    let length = (bits as usize).div_ceil(8);
+    if length > LONGEST_OUTPUT {
+        return Err(TOO_LONG);
+    }
+    let mut secret = vec![0; length];
     fill(&mut secret)?;
     if let (Some(last), 1..) = (secret.last_mut(), bits % 8) {
         *last &= 0xff << (8 - bits % 8);
