@@ -13,7 +13,7 @@ use std::time::Duration;
 use actions::pool::{
     Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying, Running, Syscall,
 };
-use actions::protocol::{End, Limits};
+use actions::protocol::{End, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -110,20 +110,12 @@ fn config() -> Config {
         program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
         arguments: vec!["action-worker".into()],
         runtime: Handle::current(),
-        limits: Limits {
-            heap_bytes: limits::HEAP_BYTES,
-            buffer_bytes: limits::ARRAY_BUFFER_BYTES,
-            process_bytes: limits::ACTION_PROCESS_BYTES,
-            log_lines: limits::LOG_LINES,
-            log_line_bytes: limits::LOG_LINE_BYTES,
-            response_bytes: limits::HTTP_RESPONSE_BYTES,
-            pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
-        },
+        limits: concave::outside::limits_of_a_run(),
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
         retire_after: limits::ACTIONS_OF_A_PROCESS,
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-        private_network: false,
+        network: Network::default(),
         node: None,
     }
 }

@@ -14,6 +14,7 @@ mod functions;
 mod isolation;
 mod limits;
 mod live;
+mod node;
 mod path;
 mod push;
 mod schedule;

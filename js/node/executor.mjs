@@ -3,7 +3,7 @@
 // In: frames of `runtime/actions/src/protocol.rs` on descriptor 3, modules as files in a folder.
 // Out: frames. Invariant: one run at a time, and each gets exactly one end, whatever its function
 // does to its process; a process that may still be busy with an old run takes no new one.
-import { writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -95,8 +95,10 @@ let current;
 let folder;
 let limits = { log_lines: 0, log_line_bytes: 0 };
 let variables = {};
-/** What keeps an idle process alive: our socket, for one. */
-let idleResources;
+/** What keeps an idle process alive: our socket, and what modules started at import. */
+let idleResources = [];
+/** Modules that were imported. */
+const loaded = new Set();
 
 const threw = (message, stack, data) => ({ how: 'threw', message, stack, data });
 
@@ -220,7 +222,24 @@ const Convex = Object.freeze({
   },
 });
 
-const load = (module) => import(pathToFileURL(join(folder, module)).href);
+/** Imports a module; what it leaves running is there to stay. */
+async function load(module) {
+  const namespace = await import(pathToFileURL(join(folder, module)).href);
+  if (!loaded.has(module)) {
+    loaded.add(module);
+    idleResources = process.getActiveResourcesInfo();
+  }
+  return namespace;
+}
+
+/** Imports everything while there is nothing else to do. */
+async function preload() {
+  const entries = readFileSync(new URL('entries.json', import.meta.url), 'utf8');
+  for (const module of JSON.parse(entries)) {
+    // Whoever calls a function of it hears what is wrong.
+    await load(module).catch(() => {});
+  }
+}
 
 /** Runs an action. */
 async function run(head, args) {
@@ -258,7 +277,6 @@ async function look(modules) {
 
 /** Begins a run. */
 function begin(head, work) {
-  idleResources ??= process.getActiveResourcesInfo();
   current = new Run(head);
   process.env = { ...variables };
   socket.unref();
@@ -274,6 +292,8 @@ function act(head, tail) {
       break;
     case 'environment':
       variables = head.variables;
+      process.env = { ...variables };
+      if (current === undefined) preload();
       break;
     case 'run':
       begin(head, () => run(head, tail.toString()));

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::actions::protocol::Network;
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Functions, World};
@@ -42,6 +43,10 @@ pub struct Options {
     pub site_port: u16,
     /// The operator's secret; `None` makes one up.
     pub admin_key: Option<String>,
+    /// Whether `fetch` in actions may reach addresses that are not public.
+    pub private_network: bool,
+    /// Whether it may reach this machine.
+    pub loopback: bool,
     /// Told about calls and pushes.
     pub events: Option<Events>,
     /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
@@ -122,7 +127,11 @@ impl Running {
             program: helper().program,
             arguments: vec![OsString::from(WORKER_COMMAND)],
             timeout: Duration::from_millis(limits::ACTION_TIME_MS),
-            private_network: true,
+            network: Network {
+                private: options.private_network,
+                loopback: options.loopback,
+                own: [&cloud, &site].into_iter().filter_map(|at| at.local_addr().ok()).collect(),
+            },
             node: outside::NodeOptions {
                 program: options.node,
                 timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),

@@ -40,6 +40,9 @@ pub struct Arguments {
     /// Push this app first
     #[arg(long, value_name = "DIR")]
     push: Option<PathBuf>,
+    /// Let `fetch` in actions reach private networks and this machine
+    #[arg(long)]
+    allow_private_network: bool,
     /// The operator's secret; without ':'
     #[arg(long, env = super::environment::ADMIN_KEY, hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
@@ -96,6 +99,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         port: arguments.port,
         site_port: arguments.site_port,
         admin_key: arguments.admin_key,
+        private_network: arguments.allow_private_network,
+        loopback: false,
         events: None,
         node: arguments.node,
     })

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
-use ::actions::protocol::{End, Limits};
+use ::actions::protocol::{End, FetchLimits, Limits, Network};
 use database::deployment::{Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -45,8 +45,8 @@ pub struct Options {
     pub arguments: Vec<OsString>,
     /// Wall time of one action.
     pub timeout: Duration,
-    /// Whether `fetch` may reach private and loopback addresses.
-    pub private_network: bool,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
     /// What runs modules with `"use node"`.
     pub node: NodeOptions,
 }
@@ -82,7 +82,7 @@ impl Outside {
             runs: count(limits::ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            private_network: options.private_network,
+            network: options.network,
             node: None,
         });
         Arc::new_cyclic(|this| Self {
@@ -221,7 +221,7 @@ impl Version {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
             import_time_ms: bundle.import_time_ms,
-            folder: None,
+            ..Code::default()
         };
         Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
     }
@@ -276,7 +276,8 @@ fn by_name(variables: &Variables) -> BTreeMap<String, String> {
     variables.iter().map(|(name, found)| (name.to_string(), found.value.to_string())).collect()
 }
 
-fn limits_of_a_run() -> Limits {
+/// What every run may use, as `database::limits` has it.
+pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,
@@ -285,7 +286,17 @@ fn limits_of_a_run() -> Limits {
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        fetch: FetchLimits {
+            redirects: small(limits::FETCH_REDIRECTS),
+            body_bytes: limits::FETCH_BODY_BYTES,
+            whole_body_bytes: small(limits::FETCH_WHOLE_BODY_BYTES),
+            connect_ms: limits::FETCH_CONNECT_MS,
+        },
     }
+}
+
+fn small(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }
 
 fn count(limit: u64) -> usize {

@@ -13,7 +13,7 @@ use ::actions::node::{Node, NodeError};
 use ::actions::node_folder::{self, Folder};
 use ::actions::node_packages::{Packages, PackagesError, Tell};
 use ::actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use ::actions::protocol::{End, Thrown};
+use ::actions::protocol::{End, Network, Thrown};
 use database::deployment::{Bundle, Environment};
 use database::limits;
 use database::record::{Call, Unanalyzed};
@@ -183,9 +183,13 @@ impl NodeActions {
         };
         let modules = bundle.modules.values().filter(|m| m.environment == Environment::Node);
         let modules = modules.map(|module| (&*module.path, &*module.source));
-        let folder = tokio::task::block_in_place(|| Folder::write(modules, packages.as_deref()))?;
+        let folder = tokio::task::block_in_place(|| {
+            Folder::write(modules, &entries(bundle), packages.as_deref())
+        });
+        let folder = folder?;
         let folder = Some(Arc::new(folder));
-        let code = Code { version, folder, ..Code::default() };
+        let environment = Some(Arc::new(environment.clone()));
+        let code = Code { version, folder, environment, ..Code::default() };
         Ok((pool, self.keep(Arc::new(code))))
     }
 
@@ -223,7 +227,8 @@ impl NodeActions {
             runs: count(limits::NODE_ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            private_network: true,
+            // Node's own fetch decides: its processes are bounded by the system, not by us.
+            network: Network::default(),
             node: Some(node.clone()),
         });
         *pool = Some((node.clone(), Arc::clone(&started)));

@@ -16,6 +16,7 @@ pub(crate) fn extensions() -> Vec<Extension> {
         deno_webidl::deno_webidl::init(),
         deno_web::deno_web::init(blobs, None, false, channel),
         crate::crypto::extension(),
+        crate::fetch::extension(),
     ]
 }
 

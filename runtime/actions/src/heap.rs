@@ -143,6 +143,7 @@ mod tests {
             log_line_bytes: 0,
             response_bytes: 0,
             pbkdf2_iterations: 0,
+            fetch: Default::default(),
         }
     }
 

@@ -20,12 +20,17 @@
 
 mod console;
 mod crypto;
+mod decoding;
+mod explanation;
+mod fetch;
 mod globals;
 mod heap;
 mod loader;
+mod network;
 pub mod node;
 pub mod node_folder;
 pub mod node_packages;
+mod outgoing;
 pub mod pool;
 mod process;
 pub mod protocol;
@@ -34,5 +39,6 @@ mod run_state;
 mod runtime;
 pub mod streams;
 mod syscalls;
+mod tls;
 mod wire;
 pub mod worker;

@@ -14,6 +14,8 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::json;
+
 /// The process's own half.
 const EXECUTOR: [(&str, &str); 5] = [
     ("executor.mjs", include_str!("../../../js/node/executor.mjs")),
@@ -35,12 +37,14 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Writes modules; `packages` is a folder with `node_modules` in it.
+    /// Writes modules, of which `entries` have functions; `packages` is a folder with
+    /// `node_modules` in it.
     ///
     /// # Errors
     /// The system's.
     pub fn write<'a>(
         modules: impl Iterator<Item = (&'a str, &'a str)>,
+        entries: &[String],
         packages: Option<&Path>,
     ) -> io::Result<Self> {
         let root = make()?;
@@ -48,6 +52,7 @@ impl Folder {
         for (name, text) in EXECUTOR {
             put(&folder.root.join("executor").join(name), text)?;
         }
+        put(&folder.root.join("executor/entries.json"), &json!(entries).to_string())?;
         let inside = folder.root.join("modules");
         put(&inside.join("package.json"), "{\"type\":\"module\"}\n")?;
         for (path, source) in modules {
@@ -160,7 +165,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let packages = std::env::temp_dir();
         let modules = [("a/b.js", "export {};")];
-        let folder = Folder::write(modules.into_iter(), Some(&packages)).unwrap();
+        let folder = Folder::write(modules.into_iter(), &[], Some(&packages)).unwrap();
         let root = folder.root().to_owned();
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_to_string(root.join("modules/a/b.js")).unwrap(), "export {};");
@@ -175,7 +180,7 @@ mod tests {
         // No process has this number: it is larger than the system allows.
         let dead = std::env::temp_dir().join(format!("{PREFIX}99999999-0"));
         fs::create_dir_all(&dead).unwrap();
-        let live = Folder::write(std::iter::empty(), None).unwrap();
+        let live = Folder::write(std::iter::empty(), &[], None).unwrap();
         sweep();
         assert!(!dead.exists() && live.root().exists());
     }

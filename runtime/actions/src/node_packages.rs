@@ -175,6 +175,9 @@ impl Packages {
             .args(what)
             .args(["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress"])
             .args(["--no-update-notifier", "--loglevel=error"])
+            // Somebody waits for the push.
+            .args(["--fetch-retries=2", "--fetch-retry-mintimeout=1000"])
+            .args(["--fetch-retry-maxtimeout=4000"])
             .current_dir(work)
             .stdin(Stdio::null())
             .kill_on_drop(true);

@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, oneshot};
 use crate::node::Node;
 use crate::node_folder::Folder;
 use crate::process::{Process, Started};
-use crate::protocol::{End, Limits, RunId, Thrown};
+use crate::protocol::{End, Limits, Network, RunId, Thrown};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
 
@@ -43,8 +43,8 @@ pub struct Config {
     pub retire_after: u64,
     /// How long a process may have nothing to do; one of the newest code stays.
     pub idle: Duration,
-    /// Whether `fetch` may reach private and loopback addresses.
-    pub private_network: bool,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
     /// Where the processes are Node's: how those are started. `program` and `arguments` are unused
     /// then, and each process has one run at a time.
     pub node: Option<Node>,
@@ -67,6 +67,8 @@ pub struct Code {
     pub import_time_ms: u64,
     /// Where Node finds its modules; they are not sent then.
     pub folder: Option<Arc<Folder>>,
+    /// `process.env` that its processes start with, where that is known.
+    pub environment: Option<Arc<BTreeMap<String, String>>>,
 }
 
 /// One function to run.

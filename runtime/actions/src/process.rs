@@ -61,6 +61,7 @@ struct Entry {
     head: Option<oneshot::Sender<ResponseHead>>,
     done: oneshot::Sender<Ended>,
     lines: Lines,
+    timeout: Duration,
     kill_at: Instant,
 }
 
@@ -149,10 +150,15 @@ impl Process {
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
             import_time_ms: code.import_time_ms,
             folder: code.folder.as_ref().map(|folder| folder.modules()),
-            private_network: config.private_network,
+            network: config.network.clone(),
             limits: config.limits,
         };
         self.streams.send(&deploy, &[]);
+        if let Some(known) = &code.environment {
+            let variables = (**known).clone();
+            self.streams.send(&ToWorker::Environment { variables }, &[]);
+            self.state().environment = Some(Arc::clone(known));
+        }
         for (path, source) in &code.modules {
             let message = ToWorker::Module { path: path.to_string(), part: ModulePart::Source };
             self.streams.send(&message, source.as_bytes());
@@ -189,6 +195,7 @@ impl Process {
             head: Some(head),
             done,
             lines: Lines { lines: Vec::new(), limit: config.log_lines() },
+            timeout: job.timeout,
             kill_at: Instant::now() + job.timeout + GRACE,
         };
         state.runs.insert(run, entry);
@@ -252,7 +259,12 @@ impl Process {
 
     /// Ends it at once; its runs end with `why`.
     pub(crate) fn kill(&self, why: String) {
-        self.state().kill_reason.get_or_insert(why);
+        {
+            let mut state = self.state();
+            state.kill_reason.get_or_insert(why);
+            // It is given nothing more while it dies.
+            state.is_retired = true;
+        }
         self.killed.notify_one();
     }
 
@@ -394,13 +406,21 @@ impl Process {
     /// Kills the process if a run should have ended long ago.
     fn check(&self) {
         let now = Instant::now();
-        let stuck = {
-            let state = self.state();
-            let stuck = state.runs.values().find(|entry| entry.kill_at <= now);
-            stuck.map(|entry| entry.name.clone())
+        let mut state = self.state();
+        let stuck = state.runs.iter().find(|(_, entry)| entry.kill_at <= now);
+        let Some((run, name)) = stuck.map(|(run, entry)| (*run, entry.name.clone())) else {
+            return;
         };
-        if let Some(name) = stuck {
-            self.kill(format!("{name} did not stop at its time limit"));
+        // Where it has its process to itself, no more is to be said than that its time was up.
+        let alone = self.code.folder.is_some().then(|| state.runs.remove(&run)).flatten();
+        drop(state);
+        self.kill(format!("{name} did not stop at its time limit"));
+        if let Some(entry) = alone {
+            let seconds = entry.timeout.as_millis().div_ceil(1000);
+            let message = format!("Function execution timed out (maximum duration: {seconds}s)");
+            let end = End::Threw(Thrown { message, ..Thrown::default() });
+            // Whoever asked may be gone.
+            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
         }
     }
 

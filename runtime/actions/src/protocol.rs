@@ -25,6 +25,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
+pub use crate::fetch::FetchLimits;
+pub use crate::network::Network;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +64,9 @@ pub enum ToWorker {
         /// A folder that holds the modules too, for Node; nothing else in it is read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         folder: Option<String>,
-        /// Whether `fetch` may reach private and loopback addresses.
+        /// What `fetch` may reach besides public addresses.
         #[serde(default)]
-        private_network: bool,
+        network: Network,
         /// What a run may use.
         limits: Limits,
     },
@@ -239,6 +241,9 @@ pub struct Limits {
     pub response_bytes: u64,
     /// PBKDF2 iterations of one derivation, times blocks of its output.
     pub pbkdf2_iterations: u64,
+    /// What `fetch` may take.
+    #[serde(default)]
+    pub fetch: FetchLimits,
 }
 
 /// An error on its way into or out of JavaScript.

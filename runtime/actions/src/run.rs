@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
+use crate::network::Network;
 use crate::protocol::{End, HttpHead, Limits, RunId, Thrown};
 use crate::run_state::{Event, RunState};
 use crate::runtime::{Argument, Runtime};
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) snapshot: &'static [u8],
     pub(crate) code: Arc<Code>,
     pub(crate) limits: Limits,
+    pub(crate) network: Arc<Network>,
     pub(crate) wire: Arc<Wire>,
 }
 
@@ -90,7 +92,8 @@ fn wait_and_run(shared: &Shared, waiting: &Receiver<Job>) {
     let Ok(job) = waiting.recv() else { return };
     let Job { run, environment, .. } = &job;
     let wire = Arc::clone(&shared.wire);
-    let state = RunState::new(*run, shared.limits, Arc::clone(environment), wire);
+    let network = Arc::clone(&shared.network);
+    let state = RunState::new(*run, shared.limits, Arc::clone(environment), network, wire);
     match made {
         Ok((timers, mut runtime)) => {
             let ended = timers.block_on(drive(&mut runtime, Rc::new(state), job));

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 
 use crate::console::Console;
+use crate::network::Network;
 use crate::protocol::{CallId, End, Limits, RunId, Stream, StreamId, Thrown, ToHost, WINDOW_BYTES};
 use crate::wire::Wire;
 
@@ -46,6 +47,8 @@ pub(crate) struct RunState {
     pub(crate) run: RunId,
     pub(crate) limits: Limits,
     pub(crate) environment: Arc<BTreeMap<String, String>>,
+    /// What `fetch` may reach.
+    pub(crate) network: Arc<Network>,
     wire: Arc<Wire>,
     console: RefCell<Console>,
     next_call: Cell<CallId>,
@@ -84,12 +87,14 @@ impl RunState {
         run: RunId,
         limits: Limits,
         environment: Arc<BTreeMap<String, String>>,
+        network: Arc<Network>,
         wire: Arc<Wire>,
     ) -> Self {
         Self {
             run,
             limits,
             environment,
+            network,
             wire,
             console: RefCell::new(Console::new(run, limits)),
             next_call: Cell::new(0),

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
+use crate::network::Network;
 use crate::protocol::{
     self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
 };
@@ -58,6 +59,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         snapshot: deployed.snapshot.leak(),
         code: Arc::new(Code::new(deployed.modules)),
         limits: deployed.limits,
+        network: Arc::new(deployed.network),
         wire,
     });
     let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
@@ -96,6 +98,7 @@ struct Deployed {
     snapshot: Vec<u8>,
     modules: BTreeMap<String, Arc<str>>,
     limits: Limits,
+    network: Network,
 }
 
 impl Deployed {
@@ -109,7 +112,9 @@ impl Deployed {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
                 ToWorker::Snapshot => snapshot = tail,
-                ToWorker::Deploy { modules, limits, .. } => expected = Some((modules, limits)),
+                ToWorker::Deploy { modules, limits, network, .. } => {
+                    expected = Some((modules, limits, network));
+                }
                 ToWorker::Module { path, part } => {
                     parts += 1;
                     if part == ModulePart::Source {
@@ -119,10 +124,8 @@ impl Deployed {
                 }
                 other => return Err(unexpected(&other)),
             }
-            if let Some((count, limits)) = expected
-                && parts >= count
-            {
-                return Ok(Some(Self { snapshot, modules, limits }));
+            if let Some((_, limits, network)) = expected.take_if(|(count, ..)| parts >= *count) {
+                return Ok(Some(Self { snapshot, modules, limits, network }));
             }
         }
     }

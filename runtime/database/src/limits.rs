@@ -287,6 +287,22 @@ limits! {
     ACTION_PROCESS_IDLE_MS = 300_000, Milliseconds,
         "memory goes back when nothing needs it; one process of the newest code stays",
         "(never an error: another process is started)";
+    /// Redirects that one `fetch` follows.
+    FETCH_REDIRECTS = 20, Count,
+        "as Convex and browsers; more of them go round in a circle",
+        "Could not fetch …: there were more than … redirects";
+    /// The body of one response of `fetch`, decoded.
+    FETCH_BODY_BYTES = 1 << 30, Bytes,
+        "a server that never ends its answer, or one that grows when it is unpacked",
+        "Could not fetch …: the response is larger than";
+    /// The body of one response of `fetch` that is read at once, as by `json()`.
+    FETCH_WHOLE_BODY_BYTES = 30 << 20, Bytes,
+        "its parts and the whole are in the run's buffers at the same time",
+        "The response of … is too large to read at once";
+    /// How long an address may take to accept a connection of `fetch`.
+    FETCH_CONNECT_MS = 10_000, Milliseconds,
+        "who has not answered by then is not there, or behind a firewall",
+        "Could not fetch …: … did not answer within";
     /// Wall time of one action in a module with `"use node"`.
     NODE_ACTION_TIME_MS = 10 * 60_000, Milliseconds,
         "as Convex",

@@ -8,6 +8,7 @@ mod crypto;
 pub(crate) mod lazy;
 mod text;
 pub(crate) mod touch;
+pub(crate) mod web;
 pub(crate) mod web_assembly;
 
 use v8::MapFnTo as _;
@@ -21,7 +22,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 20] {
+fn table() -> [Native; 23] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -44,6 +45,9 @@ fn table() -> [Native; 20] {
         native("countHidden", web_assembly::count_hidden.map_fn_to()),
         native("base64Decode", binary::base64_decode.map_fn_to()),
         native("latin1Bytes", binary::latin1_bytes.map_fn_to()),
+        native("webScript", web::web_script.map_fn_to()),
+        native("urlPattern", web::url_pattern.map_fn_to()),
+        native("urlPatternInput", web::url_pattern_input.map_fn_to()),
     ]
 }
 

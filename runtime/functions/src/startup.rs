@@ -30,6 +30,8 @@ const PRELUDE: &[(&str, &str)] = &[
     ("55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
     ("70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
+    ("72_bootstrap.js", include_str!("../../../js/runtime/72_bootstrap.js")),
+    ("75_web.js", include_str!("../../../js/runtime/75_web.js")),
     ("80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("85_late_features.js", include_str!("../../../js/runtime/85_late_features.js")),
     ("90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
@@ -90,6 +92,7 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
     let filled = fill(&mut creator, content);
+    natives::web::forget(&mut creator);
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();

@@ -7,3 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod crypto;
+mod scripts;
+pub mod url_pattern;
+
+pub use scripts::script;

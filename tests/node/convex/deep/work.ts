@@ -157,3 +157,8 @@ export const fetches = action({
   args: { url: v.string() },
   handler: async (_ctx, { url }) => (await fetch(url)).text(),
 });
+
+export const loops = action(async (ctx) => {
+  await ctx.runMutation(rows.put, { key: "loops", value: process.pid });
+  for (;;);
+});
