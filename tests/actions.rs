@@ -10,8 +10,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits, Network};
+use actions::pool::{
+    Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying, Running, Syscall,
+};
+use actions::protocol::{End, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -110,21 +112,7 @@ fn config() -> Config {
         program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
         arguments: vec!["action-worker".into()],
         runtime: Handle::current(),
-        limits: Limits {
-            heap_bytes: limits::HEAP_BYTES,
-            buffer_bytes: limits::ARRAY_BUFFER_BYTES,
-            process_bytes: limits::ACTION_PROCESS_BYTES,
-            log_lines: limits::LOG_LINES,
-            log_line_bytes: limits::LOG_LINE_BYTES,
-            response_bytes: limits::HTTP_RESPONSE_BYTES,
-            pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
-            fetch: actions::protocol::FetchLimits {
-                redirects: u32::try_from(limits::FETCH_REDIRECTS).unwrap(),
-                body_bytes: limits::FETCH_BODY_BYTES,
-                whole_body_bytes: u32::try_from(limits::FETCH_WHOLE_BODY_BYTES).unwrap(),
-                connect_ms: limits::FETCH_CONNECT_MS,
-            },
-        },
+        limits: concave::outside::limits_of_a_run(),
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
         retire_after: limits::ACTIONS_OF_A_PROCESS,
@@ -441,6 +429,13 @@ const handle = async (what, request) => {
 };
 "#;
 
+async fn stream(running: &mut Running) -> actions::streams::Body {
+    match (&mut running.head).await.unwrap().body {
+        Content::Stream(body) => body,
+        Content::Whole(body) => panic!("{body:?} is no stream"),
+    }
+}
+
 fn request(tested: &Tested, what: &str, body: Option<actions::streams::Body>) -> Job {
     let input = Input::Http {
         url: format!("http://a.b/prefix/x?do={what}"),
@@ -462,7 +457,7 @@ async fn bodies_stream_both_ways() {
     chunks.send(Ok("first ".into())).await.unwrap();
     let head = (&mut running.head).await.unwrap();
     assert_eq!((head.status, head.route.as_deref()), (201, Some("/prefix/*")));
-    let mut back = head.body.unwrap();
+    let Content::Stream(mut back) = head.body else { panic!("it streams") };
     assert_eq!(back.recv().await.unwrap().unwrap(), "first ");
     let sender = tokio::spawn(async move {
         for _ in 0..100 {
@@ -490,16 +485,17 @@ async fn responses_that_end_badly_say_so() {
     assert_eq!(thrown.message, "Uncaught Error: no answer");
     let mut empty = run("empty").await;
     let head = (&mut empty.head).await.unwrap();
-    assert_eq!((head.status, head.body.is_none()), (204, true));
+    assert_eq!(head.status, 204);
+    assert!(matches!(head.body, Content::Whole(body) if body.is_empty()));
     assert_eq!(head.headers, [("x-a".to_owned(), "b".to_owned())]);
 
     let mut broken = run("break").await;
-    let mut body = (&mut broken.head).await.unwrap().body.unwrap();
+    let mut body = stream(&mut broken).await;
     assert_eq!(body.recv().await.unwrap().unwrap().len(), 3);
     assert_eq!(body.recv().await.unwrap().unwrap_err(), "Uncaught Error: cut");
 
     let mut endless = run("endless").await;
-    let mut body = (&mut endless.head).await.unwrap().body.unwrap();
+    let mut body = stream(&mut endless).await;
     let mut bytes = 0;
     let why = loop {
         match body.recv().await.unwrap() {

@@ -13,7 +13,7 @@ use actions::node::{Node, Version};
 use actions::node_folder::Folder;
 use actions::node_packages::{Packages, PackagesError};
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits};
+use actions::protocol::{End, Network};
 use database::limits;
 use tokio::runtime::Handle;
 
@@ -58,26 +58,12 @@ impl Tested {
             program: node.program.clone(),
             arguments: Vec::new(),
             runtime: Handle::current(),
-            limits: Limits {
-                heap_bytes: limits::HEAP_BYTES,
-                buffer_bytes: limits::ARRAY_BUFFER_BYTES,
-                process_bytes: limits::ACTION_PROCESS_BYTES,
-                log_lines: limits::LOG_LINES,
-                log_line_bytes: limits::LOG_LINE_BYTES,
-                response_bytes: limits::HTTP_RESPONSE_BYTES,
-                pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
-                fetch: actions::protocol::FetchLimits {
-                    redirects: 20,
-                    body_bytes: 1 << 30,
-                    whole_body_bytes: 30 << 20,
-                    connect_ms: 10_000,
-                },
-            },
+            limits: concave::outside::limits_of_a_run(),
             runs_per_process: 1,
             runs,
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            network: actions::protocol::Network::default(),
+            network: Network::default(),
             node: Some(node),
         });
         Self { pool, code: Arc::new(code) }

@@ -67,7 +67,7 @@
     cancel() { ops.op_action_body_stop(stream); },
   });
 
-  /** Sends all of `body`; stops reading it when nobody wants more. */
+  /** Sends all of `body`; stops reading it when nobody wants more, and says so by false. */
   const send = async (stream, body) => {
     const reader = body.getReader();
     try {
@@ -80,14 +80,25 @@
         if (!(await ops.op_action_body_write(stream, new Uint8Array(value.buffer ?? value,
           value.byteOffset ?? 0, value.byteLength)))) {
           await reader.cancel('nobody reads it any more');
-          return;
+          return false;
         }
       }
       ops.op_action_body_end(stream, null);
+      return true;
     } catch (error) {
       ops.op_action_body_end(stream, prelude.errors().formatError(error).text);
       throw error;
     }
+  };
+
+  /** A signal that aborts when nobody waits for the response any more. */
+  const leaving = () => {
+    const controller = new AbortController();
+    const gone = ops.op_action_gone();
+    // Nobody's leaving is waited for.
+    core.unrefOpPromise(gone);
+    gone.then(() => controller.abort(new DOMException('The client has left', 'AbortError')));
+    return controller.signal;
   };
 
   /** The response that `router.runRequest` ended with; its JSON text leads back to it. */
@@ -96,7 +107,7 @@
   const jsSyscalls = {
     __proto__: null,
     requestFromConvexJson({ convexJson: { url, method, headerPairs, streamId } }) {
-      const options = { method, headers: headerPairs };
+      const options = { method, headers: headerPairs, signal: leaving() };
       if (streamId !== null) {
         options.body = incoming(streamId);
         options.duplex = 'half';
@@ -155,20 +166,26 @@
       const { url, method } = head;
       const request = { url, method, headerPairs: head.headers, streamId: head.body ?? null };
       await router.runRequest(JSONStringify(request), head.routed_path);
-      await respond(answered, route[2]);
-      succeed('');
+      if (await respond(answered, `${route[2]}`)) succeed('');
+      // Its client has left: what the handler has begun goes on.
+      else ops.op_action_linger();
     } catch (error) {
       fail(error);
     }
   };
 
+  /** Sends a response; false when its client did not stay to its end. */
   const respond = async (response, route) => {
     const headers = [];
     for (const pair of response.headers) headers.push([`${pair[0]}`, `${pair[1]}`]);
-    const { body } = response;
-    const stream = body === null ? null : ops.op_action_body_open(true);
-    ops.op_action_http_head(response.status, headers, stream, `${route}`);
-    if (stream !== null) await send(stream, body);
+    const { body, status } = response;
+    if (body === null) {
+      ops.op_action_http_text(status, headers, '', route);
+      return true;
+    }
+    const stream = ops.op_action_body_open(true);
+    ops.op_action_http_head(status, headers, stream, route);
+    return send(stream, body);
   };
 
   /** Takes the host off the global object and hands out what the worker calls. */

@@ -1,14 +1,16 @@
 //! HTTP actions: a request to the router of `http.ts` in a worker, its response back.
 //!
 //! In: requests from `server`. Out: responses. Invariant: bodies are handed on chunk by chunk; a
-//! response that nobody reads any more ends its handler.
+//! handler whose client has left is told so, and what it has begun it may finish.
 
 use std::sync::Arc;
 
-use ::actions::pool::{Ended, Input, Job, ResponseHead, Running};
+use ::actions::pool::{self, Ended, Input, Job, ResponseHead, Running};
 use ::actions::protocol::End;
+use ::actions::streams::Body;
+use bytes::Bytes;
 use database::record::{FunctionError, FunctionPath};
-use server::{Answering, HttpEnd, HttpFailure, HttpRequest, HttpResponse};
+use server::{Answering, Content, Gone, HttpEnd, HttpFailure, HttpRequest, HttpResponse};
 use tokio::sync::{mpsc, oneshot};
 
 use super::calls::Calls;
@@ -48,15 +50,26 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
             },
         };
         match outside.pool.run(job, calls).await {
-            Ok(running) => answer(version, running).await,
+            Ok(running) => answer(version, running, request.gone).await,
             Err(refused) => Err(failure(&version, refused)),
         }
     })
 }
 
 /// Waits for the head, or for an end without one.
-async fn answer(version: Arc<Version>, mut running: Running) -> Result<HttpResponse, HttpFailure> {
-    match (&mut running.head).await {
+async fn answer(
+    version: Arc<Version>,
+    mut running: Running,
+    gone: Gone,
+) -> Result<HttpResponse, HttpFailure> {
+    let head = tokio::select! {
+        head = &mut running.head => head,
+        _ = gone => {
+            running.client_left();
+            (&mut running.head).await
+        }
+    };
+    match head {
         Ok(head) => Ok(respond(version, running, head)),
         Err(_) => Err(failure(&version, running.end().await)),
     }
@@ -76,23 +89,39 @@ fn failure(version: &Version, ended: Ended) -> HttpFailure {
 
 fn respond(version: Arc<Version>, mut running: Running, head: ResponseHead) -> HttpResponse {
     let ResponseHead { status, headers, body, route } = head;
-    let (chunks, to_client) = mpsc::channel(1);
     let (tell, end) = oneshot::channel();
-    tokio::spawn(async move {
-        if let Some(mut body) = body {
-            while let Some(chunk) = body.recv().await {
-                if chunks.send(chunk).await.is_err() {
-                    // The client is gone: dropping the run stops its handler.
-                    return;
-                }
-            }
+    let (body, to_send) = match body {
+        pool::Content::Whole(bytes) => (Content::Whole(bytes), None),
+        pool::Content::Stream(body) => {
+            let (chunks, to_client) = mpsc::channel(1);
+            (Content::Stream(to_client), Some((body, chunks)))
         }
-        drop(chunks);
+    };
+    tokio::spawn(async move {
+        if let Some((body, chunks)) = to_send
+            && !send(body, &chunks).await
+        {
+            running.client_left();
+        }
         let ended = running.end().await;
         let log_lines = ended.lines.iter().cloned().map(log_line).collect();
         let error = version.end(ended).result.err();
         // Nobody wants to know.
         let _ = tell.send(HttpEnd { route, error, log_lines });
     });
-    HttpResponse { status, headers, body: to_client, end }
+    HttpResponse { status, headers, body, end }
+}
+
+/// Hands on all of a body; false when nobody reads on.
+async fn send(mut body: Body, chunks: &mpsc::Sender<Result<Bytes, String>>) -> bool {
+    loop {
+        let chunk = tokio::select! {
+            chunk = body.recv() => chunk,
+            () = chunks.closed() => return false,
+        };
+        let Some(chunk) = chunk else { return true };
+        if chunks.send(chunk).await.is_err() {
+            return false;
+        }
+    }
 }

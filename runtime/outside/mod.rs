@@ -276,7 +276,8 @@ fn by_name(variables: &Variables) -> BTreeMap<String, String> {
     variables.iter().map(|(name, found)| (name.to_string(), found.value.to_string())).collect()
 }
 
-fn limits_of_a_run() -> Limits {
+/// What every run may use, as `database::limits` has it.
+pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot};
@@ -202,10 +203,19 @@ pub struct ResponseHead {
     pub status: u16,
     /// Headers in order.
     pub headers: Vec<(String, String)>,
-    /// The body; `None` is an empty one.
-    pub body: Option<Body>,
+    /// The body.
+    pub body: Content,
     /// The route that answers.
     pub route: Option<String>,
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// What is still being made; dropped, its stream is cancelled.
+    Stream(Body),
 }
 
 /// A run; dropped before its end, it is stopped.
@@ -222,6 +232,13 @@ impl Running {
         let ended = (&mut self.done).await;
         self.guard = None;
         ended.unwrap_or_else(|_| refused("The host is shutting down."))
+    }
+
+    /// Nobody waits for the response any more: tells the handler, which may finish what it does.
+    pub fn client_left(&self) {
+        if let Some((process, run)) = &self.guard {
+            process.client_left(*run);
+        }
     }
 }
 

@@ -16,7 +16,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::pool::{Callbacks, Code, Config, Ended, Input, Job, Line, ResponseHead, Syscall};
+use crate::pool::{
+    Callbacks, Code, Config, Content, Ended, Input, Job, Line, ResponseHead, Syscall,
+};
 use crate::protocol::{self, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker};
 use crate::streams::Streams;
 
@@ -234,6 +236,13 @@ impl Process {
         }
     }
 
+    /// Tells a run that nobody waits for its response.
+    pub(crate) fn client_left(&self, run: RunId) {
+        if self.state().runs.contains_key(&run) {
+            self.streams.send(&ToWorker::Gone { run }, &[]);
+        }
+    }
+
     /// Lets it end with its last run.
     pub(crate) fn retire(&self) {
         let mut state = self.state();
@@ -331,7 +340,10 @@ impl Process {
                 self.log(run, vec![Line { level, messages, truncated }]);
             }
             ToHost::HttpHead { run, status, headers, body, route } => {
-                let body = body.map(|stream| self.streams.receive(stream));
+                let body = match body {
+                    Some(stream) => Content::Stream(self.streams.receive(stream)),
+                    None => Content::Whole(tail.into()),
+                };
                 let head = ResponseHead { status, headers, body, route };
                 let waiting = self.state().runs.get_mut(&run).and_then(|entry| entry.head.take());
                 if let Some(waiting) = waiting {

@@ -122,6 +122,11 @@ pub enum ToWorker {
     },
     /// About the bytes of a stream.
     Stream(Stream),
+    /// Nobody waits for the response of an HTTP action any more: its request's signal aborts.
+    Gone {
+        /// Which run.
+        run: RunId,
+    },
     /// Stops a run; its [`ToHost::Done`] is sent all the same.
     Cancel {
         /// Which.
@@ -169,7 +174,7 @@ pub enum ToHost {
         status: u16,
         /// Headers in order.
         headers: Vec<(String, String)>,
-        /// Its body; `None` is an empty one.
+        /// Its body; without one the tail is all of it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<StreamId>,
         /// The route that answers, as `http.ts` names it: `/path` or `/prefix/*`.

@@ -165,7 +165,9 @@ fn step(
     } else if !state.has_ended() {
         match polled {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(())) => state.set_end(never_resolves(watch.path), String::new()),
+            Poll::Ready(Ok(())) => {
+                state.set_end(state.idle_end(|| never_resolves(watch.path)), String::new());
+            }
             Poll::Ready(Err(error)) => state.set_end(broke(&error), String::new()),
         }
     }

@@ -27,6 +27,8 @@ pub(crate) enum Event {
     },
     /// About one of its streams; with a chunk's bytes.
     Stream(Stream, Vec<u8>),
+    /// Nobody waits for its response any more.
+    Gone,
     /// Its switch was thrown: look at the reason.
     Stopped,
 }
@@ -55,6 +57,11 @@ pub(crate) struct RunState {
     under_way: RefCell<BTreeMap<u64, &'static str>>,
     incoming: RefCell<HashMap<StreamId, Rc<Incoming>>>,
     outgoing: RefCell<HashMap<StreamId, Rc<Outgoing>>>,
+    /// Whether nobody waits for its response, and who wants to know.
+    gone: Cell<bool>,
+    when_gone: Notify,
+    /// Whether it ends, well, when nothing of it is under way any more.
+    lingers: Cell<bool>,
     end: RefCell<Option<(End, String)>>,
 }
 
@@ -95,6 +102,9 @@ impl RunState {
             under_way: RefCell::default(),
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
+            gone: Cell::new(false),
+            when_gone: Notify::new(),
+            lingers: Cell::new(false),
             end: RefCell::default(),
         }
     }
@@ -113,6 +123,10 @@ impl RunState {
                 }
             }
             Event::Stream(about, bytes) => self.take_in_stream(about, bytes),
+            Event::Gone => {
+                self.gone.set(true);
+                self.when_gone.notify_waiters();
+            }
             Event::Stopped => {}
         }
     }
@@ -233,6 +247,25 @@ impl RunState {
         {
             self.say(&ToHost::Stream(Stream::Stop { stream }), &[]);
         }
+    }
+
+    /// Waits until nobody waits for its response.
+    pub(crate) async fn gone(&self) {
+        let told = self.when_gone.notified();
+        if !self.gone.get() {
+            told.await;
+        }
+    }
+
+    /// Lets it end when nothing of it is under way any more.
+    pub(crate) fn linger(&self) {
+        self.lingers.set(true);
+    }
+
+    /// How a run ends of which nothing is under way any more; `never_resolves` where it should not
+    /// have come to that.
+    pub(crate) fn idle_end(&self, never_resolves: impl FnOnce() -> End) -> End {
+        if self.lingers.get() { End::Returned } else { never_resolves() }
     }
 
     /// Sets how the run ended; the first one counts.

@@ -28,6 +28,10 @@ deno_core::extension!(
         op_action_body_write,
         op_action_body_end,
         op_action_http_head,
+        op_action_http_text,
+        op_action_http_bytes,
+        op_action_gone,
+        op_action_linger,
         op_action_no_route,
         op_action_done,
     ],
@@ -179,11 +183,7 @@ async fn op_action_body_write(
     let run = run(&state);
     let Some(outgoing) = run.outgoing(stream) else { return Ok(false) };
     if !outgoing.count(bytes.len()) {
-        return Err(JsErrorBox::generic(format!(
-            "HttpResponseTooLarge: HTTP actions support responses up to {} MiB. Store larger data \
-             with ctx.storage and answer with its URL.",
-            run.limits.response_bytes >> 20
-        )));
+        return Err(too_large(&run));
     }
     let mut rest: &[u8] = &bytes;
     while !rest.is_empty() {
@@ -203,17 +203,76 @@ fn op_action_body_end(state: &mut OpState, #[number] stream: u64, #[string] erro
     state.borrow::<Rc<RunState>>().close(stream, error);
 }
 
+fn too_large(run: &RunState) -> JsErrorBox {
+    JsErrorBox::generic(format!(
+        "HttpResponseTooLarge: HTTP actions support responses up to {} MiB. Store larger data with \
+         ctx.storage and answer with its URL.",
+        run.limits.response_bytes >> 20
+    ))
+}
+
+/// Begins a response whose body is a stream.
 #[op2]
 fn op_action_http_head(
     state: &mut OpState,
     #[smi] status: u16,
     #[serde] headers: Vec<(String, String)>,
-    #[serde] body: Option<StreamId>,
+    #[number] body: u64,
     #[string] route: String,
 ) {
     let run = state.borrow::<Rc<RunState>>();
-    let head = ToHost::HttpHead { run: run.run, status, headers, body, route: Some(route) };
-    run.say(&head, &[]);
+    let (body, route) = (Some(body), Some(route));
+    run.say(&ToHost::HttpHead { run: run.run, status, headers, body, route }, &[]);
+}
+
+/// Sends a response whose body is a string.
+#[op2]
+fn op_action_http_text(
+    state: &mut OpState,
+    #[smi] status: u16,
+    #[serde] headers: Vec<(String, String)>,
+    #[string] body: &str,
+    #[string] route: String,
+) -> Result<(), JsErrorBox> {
+    respond(state, (status, headers, route), body.as_bytes())
+}
+
+/// Sends a response whose body is bytes.
+#[op2]
+fn op_action_http_bytes(
+    state: &mut OpState,
+    #[smi] status: u16,
+    #[serde] headers: Vec<(String, String)>,
+    #[buffer] body: &[u8],
+    #[string] route: String,
+) -> Result<(), JsErrorBox> {
+    respond(state, (status, headers, route), body)
+}
+
+fn respond(
+    state: &OpState,
+    (status, headers, route): (u16, Vec<(String, String)>, String),
+    body: &[u8],
+) -> Result<(), JsErrorBox> {
+    let run = state.borrow::<Rc<RunState>>();
+    if body.len() as u64 > run.limits.response_bytes {
+        return Err(too_large(run));
+    }
+    let route = Some(route);
+    run.say(&ToHost::HttpHead { run: run.run, status, headers, body: None, route }, body);
+    Ok(())
+}
+
+/// Waits until nobody waits for the response.
+#[op2]
+async fn op_action_gone(state: Rc<RefCell<OpState>>) {
+    run(&state).gone().await;
+}
+
+/// Lets the run end when nothing of it is under way any more.
+#[op2(fast)]
+fn op_action_linger(state: &mut OpState) {
+    state.borrow::<Rc<RunState>>().linger();
 }
 
 #[op2(fast)]

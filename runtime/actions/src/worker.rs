@@ -217,6 +217,7 @@ impl Worker {
                         self.tell(run, Event::Stream(about, tail));
                     }
                 }
+                ToWorker::Gone { run } => self.tell(run, Event::Gone),
                 ToWorker::Cancel { run } => {
                     if let Some(running) = lock(&self.runs).get_mut(&run) {
                         running.stop(Stopped::Cancelled);

@@ -57,7 +57,7 @@ pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
-    Answering, Body, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
+    Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
 };
 
 /// What a server serves, and how.

@@ -9,12 +9,14 @@
 //! ```text
 //! address.rs  the URL that the handler sees
 //! upload.rs   the request's body on its way in
+//! waiting.rs  the time until the handler answers, with its client or without
 //! answer.rs   the response's body on its way out, and the event at its end
 //! ```
 
 mod address;
 mod answer;
 mod upload;
+mod waiting;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -30,13 +32,15 @@ use database::record::{FunctionError, Identity};
 use database::snapshot::Deployment;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use super::answer::error_text;
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{HttpFailure, HttpRequest, HttpResponse};
+use crate::{Content, HttpFailure, HttpRequest, HttpResponse};
 use address::Address;
-use answer::{Answer, Told};
+use answer::{Answer, Here, Told};
+use waiting::Waiting;
 
 /// Upstream's words for an app without `http.ts`.
 const NO_HTTP: &str = "This Convex deployment does not have HTTP actions enabled.";
@@ -74,6 +78,7 @@ async fn serve(host: Arc<Host>, request: Request, mount: &str) -> Response {
     };
     let request_id = host.request_id();
     let told = Told::new(&host, &request_id, &head.method, &address.path);
+    let (here, gone) = oneshot::channel();
     let request = HttpRequest {
         url: address.url,
         routed_path: address.path,
@@ -83,9 +88,12 @@ async fn serve(host: Arc<Host>, request: Request, mount: &str) -> Response {
         identity: identity(&host, &head).await,
         request_id: request_id.clone(),
         deployment,
+        gone,
     };
-    match host.http_actions.fetch(request).await {
-        Ok(response) => respond(response, told, &request_id),
+    let answering = host.http_actions.fetch(request);
+    let (answer, told, here) = Waiting::new(answering, told, here).await;
+    match answer {
+        Ok(response) => respond(response, told, here, &request_id),
         Err(failure) => failed(failure, told, &request_id, host.config.redact),
     }
 }
@@ -123,12 +131,18 @@ fn headers(map: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// The head of a response; its body follows by itself.
-fn respond(response: HttpResponse, mut told: Told, request_id: &str) -> Response {
+fn respond(response: HttpResponse, mut told: Told, here: Here, request_id: &str) -> Response {
     let HttpResponse { status, headers, body, end } = response;
     match head(status, &headers) {
         Ok(mut answer) => {
             told.answered(answer.status());
-            *answer.body_mut() = Body::from_stream(Answer::new(body, end, told));
+            *answer.body_mut() = match body {
+                Content::Stream(chunks) => Body::from_stream(Answer::new(chunks, end, told, here)),
+                Content::Whole(bytes) => {
+                    told.end_with(end);
+                    Body::from(bytes)
+                }
+            };
             answer
         }
         Err(why) => {

@@ -4,6 +4,7 @@
 //! Invariant: a response that is not whole is cut, so that no client takes it for complete; each
 //! request makes one event, when its handler has ended.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,11 +15,14 @@ use bytes::Bytes;
 use database::limits;
 use database::record::LogLine;
 use futures_util::Stream;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::event::{Event, HttpActionEvent};
 use crate::host::Host;
 use crate::{Body, HttpEnd};
+
+/// Kept as long as the client is there: dropped, it resolves [`crate::Gone`].
+pub(super) type Here = oneshot::Sender<Infallible>;
 
 /// A body that is being sent.
 pub(super) struct Answer {
@@ -27,12 +31,18 @@ pub(super) struct Answer {
     end: Option<oneshot::Receiver<HttpEnd>>,
     sent: u64,
     told: Option<Told>,
+    _here: Here,
 }
 
 impl Answer {
     /// Sends what the handler makes.
-    pub(super) fn new(chunks: Body, end: oneshot::Receiver<HttpEnd>, told: Told) -> Self {
-        Self { chunks, end: Some(end), sent: 0, told: Some(told) }
+    pub(super) fn new(
+        chunks: Body,
+        end: oneshot::Receiver<HttpEnd>,
+        told: Told,
+        here: Here,
+    ) -> Self {
+        Self { chunks, end: Some(end), sent: 0, told: Some(told), _here: here }
     }
 
     /// The next chunk; `None` after the last one of a body that is whole.
@@ -90,13 +100,7 @@ impl Drop for Answer {
             return told.end(None, None, Vec::new());
         };
         self.chunks.close();
-        tokio::spawn(async move {
-            let (route, error, log_lines) = match end.await {
-                Ok(HttpEnd { route, error, log_lines }) => (route, error, log_lines),
-                Err(_) => (None, None, Vec::new()),
-            };
-            told.end(route, error.map(|error| error.message), log_lines);
-        });
+        told.end_with(end);
     }
 }
 
@@ -155,8 +159,32 @@ impl Told {
         self.tell(None, error, log_lines);
     }
 
+    /// The handler ends by itself, and says then what there is to say.
+    pub(super) fn end_with(self, mut end: oneshot::Receiver<HttpEnd>) {
+        let tell = |told: Self, end: Option<HttpEnd>| match end {
+            Some(HttpEnd { route, error, log_lines }) => {
+                told.end(route, error.map(|error| error.message), log_lines);
+            }
+            None => told.end(None, None, Vec::new()),
+        };
+        if self.begun.is_none() {
+            return;
+        }
+        match end.try_recv() {
+            Err(TryRecvError::Empty) => {
+                tokio::spawn(async move { tell(self, end.await.ok()) });
+            }
+            ended => tell(self, ended.ok()),
+        }
+    }
+
     /// The handler has ended.
-    fn end(mut self, route: Option<String>, error: Option<String>, log_lines: Vec<LogLine>) {
+    pub(super) fn end(
+        mut self,
+        route: Option<String>,
+        error: Option<String>,
+        log_lines: Vec<LogLine>,
+    ) {
         let error = self.cut.take().or(error);
         self.tell(route, error, log_lines);
     }
