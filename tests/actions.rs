@@ -510,3 +510,13 @@ async fn responses_that_end_badly_say_so() {
     drop((&mut unread.head).await);
     assert_eq!(unread.end().await.end, End::Returned, "a body that nobody reads is stopped");
 }
+
+#[test]
+fn a_run_is_given_the_limits_of_the_table() {
+    let given = concave::outside::limits_of_a_run();
+    assert_eq!(u64::from(given.pbkdf2_iterations), limits::ACTION_PBKDF2_ITERATIONS);
+    assert_eq!(u64::from(given.fetch.redirects), limits::FETCH_REDIRECTS);
+    assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
+    assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
+    assert_eq!(given.fetch.connect_ms, limits::FETCH_CONNECT_MS);
+}

@@ -107,7 +107,7 @@ for (const [name, next, local] of [
   ["@automerge/automerge", "", Automerge],
   ["automerge-2", "/next", Automerge2],
 ]) {
-  test(`${name}: every way to load it, in every kind of function, gives what Node gives`, async () => {
+  test(`${name}: every way to load it, in every kind of function, gives Node's result`, async () => {
     const folder = app(name, next);
     const host = await serve("--push", folder);
     const { run } = await import(join(folder, "script.mjs"));

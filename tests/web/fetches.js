@@ -76,7 +76,8 @@ async function redirects(print, url, other) {
   await settled(print, fetch(`${url}/redirect/302?to=${encodeURIComponent("file:///etc/passwd")}`));
   const none = await fetch(`${url}/redirect/302`);
   print(none.status, none.redirected);
-  const twice = await fetch(`${url}/redirect/302?to=${encodeURIComponent("/redirect/301?to=/echo")}`);
+  const second = encodeURIComponent("/redirect/301?to=/echo");
+  const twice = await fetch(`${url}/redirect/302?to=${second}`);
   print(shown(url, twice.url));
 }
 

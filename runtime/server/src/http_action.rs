@@ -91,9 +91,9 @@ pub enum HttpFailure {
 pub type Answering = Pin<Box<dyn Future<Output = Result<HttpResponse, HttpFailure>> + Send>>;
 
 /// Runs HTTP actions. The root package implements it with worker processes; tests implement it with
-/// closures. A client that leaves does not end its handler: [`HttpRequest::gone`] resolves, the body
-/// of the response is dropped, and what the handler has begun it may finish. The future is dropped
-/// only when the host stops.
+/// closures. A client that leaves does not end its handler: [`HttpRequest::gone`] resolves, the
+/// body of the response is dropped, and what the handler has begun it may finish. The future is
+/// dropped only when the host stops.
 pub trait HttpActions: Send + Sync + 'static {
     /// Hands a request to the router of `http.ts`.
     fn fetch(&self, request: HttpRequest) -> Answering;
