@@ -12,7 +12,8 @@
   const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
   const { defineProperty, getOwnPropertyDescriptor } = Object;
   const { bind, call } = Function.prototype;
-  const TypedArrayPrototype = getPrototypeOf(Uint8Array.prototype);
+  const TypedArray = getPrototypeOf(Uint8Array);
+  const TypedArrayPrototype = TypedArray.prototype;
   const getter = (owner, name) => getOwnPropertyDescriptor(owner, name).get;
 
   /** `(self, ...args)` from a method: `uncurry(ArrayPush)(list, item)`. */
@@ -115,6 +116,9 @@
     SetSize: getter(Set.prototype, 'size'),
     StringCharCodeAt: String.prototype.charCodeAt,
     StringFromCharCode: String.fromCharCode,
+    StringIterate: String.prototype[Symbol.iterator],
+    StringIteratorPrototype: getPrototypeOf(''[Symbol.iterator]()),
+    StringIteratorNext: getPrototypeOf(''[Symbol.iterator]()).next,
     StringIncludes: String.prototype.includes,
     StringIndexOf: String.prototype.indexOf,
     StringPadEnd: String.prototype.padEnd,
@@ -135,6 +139,7 @@
     TypedArrayBuffer: getter(TypedArrayPrototype, 'buffer'),
     TypedArrayByteLength: getter(TypedArrayPrototype, 'byteLength'),
     TypedArrayByteOffset: getter(TypedArrayPrototype, 'byteOffset'),
+    TypedArrayFrom: TypedArray.from,
     TypedArrayLength: getter(TypedArrayPrototype, 'length'),
     TypedArraySet: TypedArrayPrototype.set,
     TypedArraySlice: TypedArrayPrototype.slice,
