@@ -6,132 +6,10 @@
 import assert from 'node:assert/strict';
 import { AsyncLocalStorage as NodeStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import vm from 'node:vm';
-
-const FOLDER = new URL('../js/runtime/', import.meta.url);
-const FILES = readdirSync(FOLDER).filter((name) => /^\d\d_.*\.js$/.test(name)).sort();
-const SCRIPTS = FILES.map((name) =>
-  new vm.Script(sourceOf(name), { filename: `concave:/${name}` }));
-
-function sourceOf(name) {
-  const source = readFileSync(new URL(name, FOLDER), 'utf8');
-  if (name !== '50_crypto.js') return source;
-  // The host puts this script before it, as a function of its bootstrap (startup.rs).
-  const web = readFileSync(new URL('../web/crypto.js', FOLDER), 'utf8');
-  return '((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = '
-    + `${web}\nreturn made; }; })(globalThis.__concave);${source}`;
-}
-
-const NOW = 1_700_000_000_123;
-const SEED = [1, 2, 3, 4, 5, 6, 7, 8];
-
-// What V8 has in the host and this Node may not have yet.
-const NEWER = `
-  if (typeof Iterator === 'undefined') {
-    globalThis.Iterator = function Iterator() {};
-    Iterator.prototype = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]()));
-    Object.defineProperty(globalThis, 'Iterator', { enumerable: false });
-  }
-  if (!ArrayBuffer.prototype.transfer) {
-    const { transferBuffer } = globalThis;
-    ArrayBuffer.prototype.transfer = function () { return transferBuffer(this) };
-  }`;
-
-/** A context with the prelude in it, after `begin`. */
-function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, before = '' } = {}) {
-  const context = vm.createContext(vm.constants?.DONT_CONTEXTIFY ?? {});
-  const lines = [];
-  const seen = [];
-  const run = (code) => vm.runInContext(code, context, { filename: 'convex:/test.js' });
-  const global = run('globalThis');
-  const host = { ...fakeHost(global, lines, seen), ...extra };
-  global.transferBuffer = (buffer) => structuredClone(buffer, { transfer: [buffer] });
-  run(NEWER);
-  run(before);
-  const own = run('({ host: {}, hooks: {} })');
-  Object.assign(own.host, host, {
-    lazy(target, names, part) {
-      for (const name of names) {
-        const kept = { writable: true, enumerable: false, configurable: true };
-        const settle = (value) => Object.defineProperty(target, name, { ...kept, value })[name];
-        Object.defineProperty(target, name, { get: () => settle(own.hooks.lazy(part, name)),
-          set: settle, enumerable: false, configurable: true });
-      }
-    },
-  });
-  global.__concave = own;
-  for (const script of SCRIPTS) script.runInContext(context);
-  delete global.transferBuffer;
-  const begin = (state = {}) =>
-    own.hooks.begin(state.seed ?? seed, state.now ?? now, state.kind ?? kind);
-  begin();
-  return { run, hooks: own.hooks, lines, seen, begin, global };
-}
-
-function fakeHost(global, lines, seen) {
-  const parts = (url) => global.Array.of(url.href, url.protocol, url.username, url.password,
-    url.host, url.hostname, url.port, url.pathname, url.search, url.hash, url.origin);
-  const local = (bytes) => global.Uint8Array.from(bytes);
-  const view = (bytes) => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const attempt = (use) => {
-    try {
-      return use();
-    } catch {
-      return null;
-    }
-  };
-  return {
-    syscall: (op, json) => `${op}:${json}`,
-    asyncSyscall(op, json) {
-      if (op !== 'fail') return `${op}:${json}`;
-      throw Object.assign(new global.Error('refused'), JSON.parse(json));
-    },
-    observe: (flag) => { seen.push(flag); },
-    log: (level, texts) => { lines.push([level].concat(Array.prototype.slice.call(texts))); },
-    env: (name) => new Map([['KEY', 'value'], ['EMPTY', '']]).get(name),
-    urlParse: (href, base) => attempt(() => parts(new URL(href, base))),
-    urlSet: (href, part, value) => attempt(() => {
-      const url = new URL(href);
-      url[part] = value;
-      return parts(url);
-    }),
-    encodingLabel: (label) => attempt(() => new TextDecoder(label).encoding),
-    textDecode(label, bytes, fatal, ignoreBOM) {
-      try {
-        return new TextDecoder(label, { fatal, ignoreBOM }).decode(view(bytes));
-      } catch (error) {
-        throw new global.TypeError(error.message);
-      }
-    },
-    utf8Encode: (text) => local(new TextEncoder().encode(text)),
-    structuredClone(value) {
-      try {
-        return structuredClone(value);
-      } catch (error) {
-        if (error?.name !== 'DataCloneError') throw error;
-        throw new global.Error(error.message);
-      }
-    },
-    // Only digests: tests/crypto.test.mjs has the rest, over the real host.
-    crypto(request, key, bytes) {
-      const { operation, name } = JSON.parse(request);
-      if (operation !== 'digest') return null;
-      const hash = createHash(name.replace('-', '').toLowerCase());
-      return local(hash.update(view(bytes)).digest());
-    },
-  };
-}
-
-/** The same source in the prelude's world and in Node; results compared as JSON. */
-function same(source, world_ = world()) {
-  const here = vm.runInThisContext(`JSON.stringify((() => { ${source} })())`);
-  const there = world_.run(`JSON.stringify((() => { ${source} })())`);
-  assert.equal(there, here, source);
-  assert.notEqual(here, undefined, `gives nothing: ${source}`);
-}
+import { NOW, world, same } from './world.mjs';
 
 test('the host is sealed away and the prelude leaves only known globals', () => {
   const { run } = world();
@@ -289,6 +167,47 @@ test('TextDecoder streams like Node, for every split', () => {
       }
     }
   }
+});
+
+test('typed arrays from strings, and when the short way is taken', () => {
+  const short = (source) => {
+    const there = world();
+    same(`return Array.from(${source})`, there);
+    return there.seen.includes('latin1Bytes');
+  };
+  for (const callback of ['c => c.charCodeAt(0)', '(x)=>x.charCodeAt(0)', '$_1 => $_1.charCodeAt()',
+    'function (e) { return e.charCodeAt(0); }', 'function f(e){return e.charCodeAt(0)}',
+    '(c, i) => c.charCodeAt(0) + i', 'c => Number(c) * 2', 'c => "d".charCodeAt(0)',
+    'function (c) { return this.x + c }, {x: 1}', '() => -1', 'c => c + "7"']) {
+    assert.equal(short(`Uint8Array.from('09az\\0\\xff1', ${callback})`), true, callback);
+  }
+  assert.equal(short("Uint8Array.from('aé🙂x', (c, i) => c.codePointAt(0) + i)"), false);
+  assert.equal(short("Uint16Array.from('ab', (c) => c.charCodeAt(0) << 8)"), false);
+  assert.equal(short("Uint8Array.from('123')"), false);
+  assert.equal(short('Uint8Array.from([1, 2], (n) => n + 1)'), false);
+  assert.equal(short('Uint8Array.from(new Set([1, 2]))'), false);
+
+  // Whoever replaces what the standard calls is called.
+  const patched = (patch) => {
+    const there = world();
+    there.run(patch);
+    const made = there.run("Array.from(Uint8Array.from('abc', (c) => c.charCodeAt(0))).join()");
+    return [made, there.seen.includes('latin1Bytes')];
+  };
+  const char = 'String.prototype.charCodeAt = () => 7;';
+  assert.deepEqual(patched(char), ['7,7,7', false]);
+  const iterator = 'String.prototype[Symbol.iterator] = function* () { yield "z"; };';
+  assert.deepEqual(patched(iterator), ['122', false]);
+  const next = `const owner = Object.getPrototypeOf(''[Symbol.iterator]());
+    let left = 2; owner.next = () => ({ done: left-- === 0, value: 'y' });`;
+  assert.deepEqual(patched(next), ['121,121', false]);
+
+  same(`const { from } = Object.getPrototypeOf(Uint8Array);
+    try { from.call(Object, 'ab', (c) => c); }
+    catch (e) { return [e.name, from.length, from.name]; }`);
+  same(`let order = [];
+    try { Uint8Array.from('abc', (c) => { order.push(c); if (c === 'b') throw c }); }
+    catch (e) { order.push(e); } return order`);
 });
 
 test('atob and btoa', () => {

@@ -90,14 +90,64 @@ fn an_endless_loop_inside_wasm_is_stopped() {
     assert_eq!(deployed.value("hungry:pages", "{}"), "1");
 }
 
+const BASE64: &str = r#"
+import { query } from "./abi.js";
+const attempt = (use) => { try { return use(); } catch (e) { return e.name; } };
+const list = (bytes) => typeof bytes === "string" ? bytes : Array.from(bytes).join();
+export const read = query((db, { text }) => [attempt(() => list(Array.from(atob(text), (c) =>
+    c.charCodeAt(0)))), attempt(() => list(Uint8Array.fromBase64(text))),
+    attempt(() => list(Uint8Array.fromBase64(text, { alphabet: "base64url" })))].join("|"));
+export const thereAndBack = query((db, { length }) => {
+    const bytes = Uint8Array.from({ length }, (_, at) => at * 7 + 3);
+    const text = btoa(String.fromCharCode(...bytes));
+    const copies = [Uint8Array.from(atob(text), (c) => c.charCodeAt(0)),
+        Uint8Array.from(atob(text), (c, at) => c.charCodeAt(0) + 0 * at),
+        Uint8Array.fromBase64(text)];
+    return [copies.every((copy) => list(copy) === list(bytes)), text.length].join(); });
+export const shared = query(() => { const bytes = Uint8Array.from(atob("AAEC"), (c) =>
+    c.charCodeAt(0)); bytes[0] = 9; return list(Uint8Array.from(atob("AAEC"), (c) =>
+    c.charCodeAt(0))) + bytes.buffer.byteLength; });
+"#;
+
+#[test]
+fn base64_is_read_as_the_standards_say() {
+    let deployed = Deployed::with(&[("base64", BASE64)]);
+    let bad = "InvalidCharacterError|SyntaxError|SyntaxError";
+    for (text, expected) in [
+        ("", "||"),
+        ("YQ==", "97|97|97"),
+        ("YQ", "97|97|97"),
+        ("YR==", "97|97|97"),
+        (" Y\\tQ\\n= =\\f", "97|97|97"),
+        ("AAEC_w==", "InvalidCharacterError|SyntaxError|0,1,2,255"),
+        ("AAEC/w", "0,1,2,255|0,1,2,255|SyntaxError"),
+        ("YQ=", bad),
+        ("YQ===", bad),
+        ("Y", bad),
+        ("=", bad),
+        ("YQ==YQ==", bad),
+        ("Yé==", bad),
+        ("AA\\u000bAA", bad),
+    ] {
+        let found = deployed.value("base64:read", &format!(r#"{{"text":"{text}"}}"#));
+        assert_eq!(found, format!("\"{expected}\""), "{text:?}");
+    }
+    for length in [0_usize, 1, 2, 3, 4, 255, 1000] {
+        let args = format!(r#"{{"length":{length}}}"#);
+        let found = deployed.value("base64:thereAndBack", &args);
+        assert_eq!(found, format!("\"true,{}\"", length.div_ceil(3) * 4));
+    }
+    assert_eq!(deployed.value("base64:shared", "{}"), r#""0,1,23""#);
+}
+
 const APP: &[(&str, &str)] = &[
     ("_deps/log", "export const log = [];\nglobalThis.order = log;"),
     ("_deps/first", "import { log } from './log.js'; log.push('first');"),
     (
         "_deps/glue",
         "import { log } from './log.js'; log.push('glue:' + typeof WebAssembly);
-        const here = typeof WebAssembly === 'object';
-        export const made = here && new WebAssembly.Memory({ initial: 1 });",
+        export const made = typeof WebAssembly === 'object'
+            && new WebAssembly.Memory({ initial: 1 });",
     ),
     ("_deps/last", "import { log } from './log.js'; log.push('last');"),
     (

@@ -24,7 +24,7 @@ async function until(look, what) {
 const texts = (doc) => doc.tasks.map((task) => task.text).sort();
 const add = (text) => (doc) => void doc.tasks.push({ id: text, text, done: false });
 
-test("tasks-automerge: two who edit apart end with one list, and so does the query", async () => {
+test("tasks-automerge: two who edit apart end with one list, and the query too", async () => {
   const documentId = randomUUID();
   const [ann, ben] = [new Peer(url, documentId), new Peer(url, documentId)];
   ann.edit(add("milk"));

@@ -12,7 +12,8 @@
   const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
   const { defineProperty, getOwnPropertyDescriptor } = Object;
   const { bind, call } = Function.prototype;
-  const TypedArrayPrototype = getPrototypeOf(Uint8Array.prototype);
+  const TypedArray = getPrototypeOf(Uint8Array);
+  const TypedArrayPrototype = TypedArray.prototype;
   const getter = (owner, name) => getOwnPropertyDescriptor(owner, name).get;
 
   /** `(self, ...args)` from a method: `uncurry(ArrayPush)(list, item)`. */
@@ -150,6 +151,9 @@
     StringCharCodeAt: String.prototype.charCodeAt,
     StringEndsWith: String.prototype.endsWith,
     StringFromCharCode: String.fromCharCode,
+    StringIterate: String.prototype[Symbol.iterator],
+    StringIteratorPrototype: getPrototypeOf(''[Symbol.iterator]()),
+    StringIteratorNext: getPrototypeOf(''[Symbol.iterator]()).next,
     StringIncludes: String.prototype.includes,
     StringIndexOf: String.prototype.indexOf,
     StringMatch: String.prototype.match,
@@ -176,6 +180,7 @@
     TypedArrayByteLength: getter(TypedArrayPrototype, 'byteLength'),
     TypedArrayByteOffset: getter(TypedArrayPrototype, 'byteOffset'),
     TypedArrayIncludes: TypedArrayPrototype.includes,
+    TypedArrayFrom: TypedArray.from,
     TypedArrayLength: getter(TypedArrayPrototype, 'length'),
     TypedArraySet: TypedArrayPrototype.set,
     TypedArraySlice: TypedArrayPrototype.slice,

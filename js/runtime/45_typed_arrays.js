@@ -7,32 +7,28 @@
 ((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
-  const { apply, getPrototypeOf, install, section } = primordials;
+  const { getPrototypeOf, lazy, section } = primordials;
 
-  const { iterator } = Symbol;
-  const TypedArray = getPrototypeOf(Uint8Array);
-  const { from } = TypedArray;
-  const StringPrototype = String.prototype;
-  const iterate = StringPrototype[iterator];
-  const StringIteratorPrototype = getPrototypeOf(''[iterator]());
-  const { next } = StringIteratorPrototype;
-
-  const short = section(() => {
+  lazy(['from'], section(() => {
+    const p = primordials;
+    const { apply } = p;
+    const { prototype } = p.String;
     const arrow = /^\(?\s*([\w$]+)\s*\)?\s*=>\s*\1\.charCodeAt\(\s*0?\s*\)$/;
     const named =
       /^function\s*[\w$]*\s*\(\s*([\w$]+)\s*\)\s*\{\s*return\s+\1\.charCodeAt\(\s*0?\s*\);?\s*\}$/;
 
-    const isUnpatched = () => StringPrototype[iterator] === iterate
-      && StringIteratorPrototype.next === next
-      && StringPrototype.charCodeAt === primordials.StringCharCodeAt;
+    const isUnpatched = () => prototype[p.SymbolIterator] === p.StringIterate
+      && p.StringIteratorPrototype.next === p.StringIteratorNext
+      && prototype.charCodeAt === p.StringCharCodeAt;
 
     const isCharCode = (callback) => {
-      const text = apply(primordials.FunctionToString, callback, []);
-      const matches = (pattern) => apply(primordials.RegExpExec, pattern, [text]) !== null;
+      const text = apply(p.FunctionToString, callback, []);
+      const matches = (pattern) => apply(p.RegExpExec, pattern, [text]) !== null;
       return text.length < 200 && (matches(arrow) || matches(named));
     };
 
-    return (text, callback, self) => {
+    /** The bytes, or null where V8 has to do it. */
+    const read = (text, callback, self) => {
       const bytes = isUnpatched() ? host.latin1Bytes(text) : null;
       if (bytes === null || isCharCode(callback)) return bytes;
       for (let at = 0; at < text.length; at++) {
@@ -41,16 +37,16 @@
       }
       return bytes;
     };
-  });
 
-  install(TypedArray, {
-    from(source, callback = undefined, self = undefined) {
-      if (typeof source === 'string' && typeof callback === 'function'
-        && this === primordials.Uint8Array) {
-        const bytes = short()(source, callback, self);
-        if (bytes !== null) return bytes;
-      }
-      return apply(from, this, [source, callback, self]);
-    },
-  });
+    const { from } = {
+      from(source, callback = undefined, self = undefined) {
+        if (typeof source === 'string' && typeof callback === 'function' && this === p.Uint8Array) {
+          const bytes = read(source, callback, self);
+          if (bytes !== null) return bytes;
+        }
+        return apply(p.TypedArrayFrom, this, [source, callback, self]);
+      },
+    };
+    return { __proto__: null, from };
+  }), getPrototypeOf(Uint8Array));
 })(globalThis.__concave);

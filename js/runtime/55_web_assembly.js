@@ -6,9 +6,9 @@
 ((prelude) => {
   'use strict';
   const { host, hooks, primordials } = prelude;
-  const { section } = primordials;
+  const { lazy, section } = primordials;
 
-  const watch = section(() => {
+  lazy(['webAssembly'], section(() => {
     const { Proxy, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
 
     /** `constructor`, telling `look` of everything it makes. */
@@ -25,7 +25,7 @@
       return outer;
     };
 
-    return (object) => {
+    const webAssembly = (object) => {
       const { compile, instantiate, Instance, Memory, Module } = object;
       const exportsOf = getter(Instance.prototype, 'exports');
 
@@ -68,6 +68,6 @@
       });
       return object;
     };
-  });
-  hooks.webAssembly = (object) => watch()(object);
+    return { __proto__: null, webAssembly };
+  }), hooks);
 })(globalThis.__concave);

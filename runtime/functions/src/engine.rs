@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use database::limits;
 use database::record::FunctionError;
 
 use crate::code::Code;
@@ -36,6 +37,8 @@ pub(crate) struct Engine {
     code: Arc<Code>,
     /// What contexts with an evaluated entry are made for, the one called last first.
     recent: Vec<Arc<str>>,
+    /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
+    left: u64,
 }
 
 /// The prelude's hooks in one context.
@@ -54,7 +57,7 @@ impl Engine {
         let isolate = LimitedIsolate::new(code.blob().to_vec());
         // Before the first call: what is called first, by and large, and warms what all share.
         let recent = code.late_functions().take(READY_ENTRIES).cloned().collect();
-        Self { isolate: Some(isolate), code, recent }
+        Self { isolate: Some(isolate), code, recent, left: 0 }
     }
 
     /// The code it serves.
@@ -94,6 +97,10 @@ impl Engine {
     }
 
     fn make_ready(&mut self, entry: Option<&Arc<str>>) -> bool {
+        // V8 does not know how far they grew, so it sees no reason to collect them.
+        if self.left > limits::WASM_MEMORY_BYTES {
+            self.collect_garbage();
+        }
         let code = Arc::clone(&self.code);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
@@ -131,7 +138,8 @@ impl Engine {
         };
         // A memory may have grown past its limit since the watchdog looked.
         stop.check_memories();
-        stop.memories.take_after(0);
+        let memories = stop.memories.take_after(0);
+        self.left += memories.iter().map(|memory| memory.bytes() as u64).sum::<u64>();
         let execution = execution::end();
         let result = match stop.reason() {
             Some(why) => {
@@ -167,6 +175,7 @@ impl Engine {
 
     /// Gives the memory of finished contexts back; only worth it while idle.
     pub(crate) fn collect_garbage(&mut self) {
+        self.left = 0;
         if let Some(isolate) = self.isolate.as_mut() {
             isolate.v8().low_memory_notification();
         }

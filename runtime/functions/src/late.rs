@@ -4,6 +4,7 @@
 //! modules are evaluated is the one that ECMAScript gives: a snapshot takes from the front of it
 //! what comes before the first absent module, never something behind.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -28,10 +29,10 @@ impl Plan {
         let mut imports = BTreeMap::new();
         let mut unseen = vec![Arc::clone(entry)];
         while let Some(path) = unseen.pop() {
-            if !imports.contains_key(&path) {
-                let requests = modules::requests(scope, &path)?;
+            if let Entry::Vacant(place) = imports.entry(path) {
+                let requests = modules::requests(scope, place.key())?;
                 unseen.extend(requests.iter().cloned());
-                imports.insert(path, requests);
+                place.insert(requests);
             }
         }
         Some(Self::from_imports(entry, &imports, absent))

@@ -33,7 +33,8 @@ impl Memory {
         Self::Seen(Store(memory.buffer().get_backing_store()))
     }
 
-    fn bytes(&self) -> usize {
+    /// Its size now.
+    pub(crate) fn bytes(&self) -> usize {
         match self {
             Self::Seen(Store(store)) => store.byte_length(),
             Self::Hidden(most) => *most,

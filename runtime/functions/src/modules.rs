@@ -30,10 +30,13 @@ struct Graph {
     paths: Vec<(v8::Global<v8::Module>, Arc<str>)>,
 }
 
+/// A source as the isolate has it; the text is held, so that no other can have its address.
+type SharedString = (Arc<str>, v8::Global<v8::String>);
+
 thread_local! {
     static GRAPH: RefCell<Graph> = RefCell::default();
     /// Sources as V8 has them, for the life of the isolate: V8 finds compiled code by them.
-    static SOURCES: RefCell<BTreeMap<usize, (Arc<str>, v8::Global<v8::String>)>> =
+    static SOURCES: RefCell<BTreeMap<usize, SharedString>> =
         const { RefCell::new(BTreeMap::new()) };
 }
 
@@ -265,13 +268,33 @@ fn evaluate_wasm<'s>(
         let found = graph.bundle.as_ref().and_then(|bundle| bundle.modules.get(&path));
         found.map(|module| Arc::clone(&module.source))
     })?;
-    let value = wasm::module_of(scope, &source)?;
+    let value = compiled_file(scope, &path, &source)?;
     let name = string(scope, "default");
     module.set_synthetic_module_export(scope, name, value.into())?;
     let done = v8::PromiseResolver::new(scope)?;
     let undefined = v8::undefined(scope);
     done.resolve(scope, undefined.into());
     Some(done.get_promise(scope).into())
+}
+
+/// The module of a `.wasm` file, or an error that names the file.
+fn compiled_file<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    path: &str,
+    source: &Arc<str>,
+) -> Option<v8::Local<'s, v8::WasmModuleObject>> {
+    v8::tc_scope!(let scope, scope);
+    if let Some(module) = wasm::module_of(scope, source) {
+        return Some(module);
+    }
+    let why = scope.exception()?.to_rust_string_lossy(scope);
+    let file = path.trim_start_matches("_deps/").trim_end_matches(".js");
+    let text = string(scope, &format!("{file} is not a WebAssembly module: {why}"));
+    scope.reset();
+    let error = v8::Exception::error(scope, text);
+    scope.throw_exception(error);
+    scope.rethrow();
+    None
 }
 
 /// The path of a module of the graph.

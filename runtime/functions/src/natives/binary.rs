@@ -136,7 +136,7 @@ fn decoded(mut text: Vec<u8>, is_url: bool) -> Option<Vec<u8>> {
     }
     let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
     if padding > 0 {
-        if padding > 2 || text.len() % 4 != 0 {
+        if padding > 2 || !text.len().is_multiple_of(4) {
             return None;
         }
         text.truncate(text.len() - padding);
