@@ -5,12 +5,15 @@
 // Invariant: what waits, waits for a note that the test adds, so that no test depends on how fast
 // anything is.
 import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { request } from "node:http";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { serve, start, KEY } from "./host.mjs";
+import { KEY, ROOT, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const host = await serve("--push", "tests/site");
@@ -28,8 +31,9 @@ const noted = async (text) => {
   }
 };
 
-const ask = (path, options) => fetch(`${SITE}${path}`, { redirect: "manual", ...options });
-const text = async (path, options) => (await ask(path, options)).text();
+const ask = (path, options, site = SITE) =>
+  fetch(`${site}${path}`, { redirect: "manual", ...options });
+const text = async (...request) => (await ask(...request)).text();
 
 /** A request whose body is written, and whose response is read, as the test goes on. */
 function open(path, options = {}) {
@@ -276,18 +280,18 @@ test("200 requests at once get their own answers", async () => {
 });
 
 test("dev prints a line for each request, with its route, logs and error", async () => {
-  const dev = await start(["dev", "tests/site", "--in-memory", "--port", "0", "--site-port", "0",
-    "--admin-key", KEY, "--no-codegen"]).catch((error) => error);
-  if (dev instanceof Error) throw dev;
-  const site = (await fetch(`${dev.url}/api/v1/get_canonical_urls`, {
-    headers: { authorization: `Convex ${KEY}` },
-  }).then((response) => response.json())).convexSiteUrl;
-  await dev.says(/pushed/);
-  await fetch(`${site}/tree/deep/er`);
+  const folder = mkdtempSync(join(tmpdir(), "concave-site-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  cpSync(join(ROOT, "tests/site"), folder, { recursive: true });
+  symlinkSync(join(ROOT, "tests/node_modules"), join(folder, "node_modules"));
+  const dev = await start(["dev", folder, "--port", "0", "--site-port", "0"]);
+  await dev.says(/pushed \d+ functions/);
+  const [, site] = readFileSync(join(folder, ".env.local"), "utf8").match(/SITE_URL='(.*)'/);
+  await text("/tree/deep/er", {}, site);
   await dev.says(/http +GET \/tree\/deep\/er 200 .*by \/tree\/deep\/\*/);
-  await fetch(`${site}/throws`);
-  await dev.says(/http +GET \/throws 500 [^]*before it[^]*Uncaught Error: boom/);
-  await fetch(`${site}/none`);
+  await text("/throws", {}, site);
+  await dev.says(/http +GET \/throws 500 [^]*\[LOG\] before it[^]*Uncaught Error: boom/);
+  await text("/none", {}, site);
   await dev.says(/http +GET \/none 404 /);
   await dev.stop();
 });

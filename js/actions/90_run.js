@@ -9,6 +9,15 @@
   const { core } = bootstrap;
   const { ops } = core;
   const { apply, JSONParse, JSONStringify } = primordials;
+  const { ArrayBufferIsView, ObjectPrototypeIsPrototypeOf, TypeError } = bootstrap.primordials;
+  const web = (script) => core.loadExtScript(`ext:concave_web/${script}.js`);
+  const { Content } = web('body');
+  const { listOf } = web('headers');
+  const { requestOf } = web('request');
+  const { contentOf, ResponsePrototype } = web('response');
+  const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
+  const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
+  const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
     const { text, stack, data } = prelude.errors().formatError(error);
@@ -94,28 +103,26 @@
   /** A signal that aborts when nobody waits for the response any more. */
   const leaving = () => {
     const controller = new AbortController();
-    const gone = ops.op_action_gone();
-    // Nobody's leaving is waited for.
-    core.unrefOpPromise(gone);
-    gone.then(() => controller.abort(new DOMException('The client has left', 'AbortError')));
+    ops.op_action_gone().then(() => {
+      controller.abort(new DOMException('The client has left', 'AbortError'));
+    });
     return controller.signal;
   };
 
-  /** The response that `router.runRequest` ended with; its JSON text leads back to it. */
+  /** The request that the router is called with, and the response that it ended with: the JSON
+   * texts that go in and out of `router.runRequest` stand for them. */
+  let asked;
   let answered;
 
   const jsSyscalls = {
     __proto__: null,
-    requestFromConvexJson({ convexJson: { url, method, headerPairs, streamId } }) {
-      const options = { method, headers: headerPairs, signal: leaving() };
-      if (streamId !== null) {
-        options.body = incoming(streamId);
-        options.duplex = 'half';
-      }
-      return new Request(url, options);
+    requestFromConvexJson() {
+      const { url, method, headers: list, body } = asked;
+      const content = body === undefined ? null : new Content(undefined, incoming(body));
+      return requestOf({ url, method, list, content, makeSignal: leaving });
     },
     convexJsonFromResponse({ response }) {
-      if (!(response instanceof Response)) {
+      if (!ObjectPrototypeIsPrototypeOf(ResponsePrototype, response)) {
         throw new Error('HTTP actions must return a Response');
       }
       answered = response;
@@ -163,9 +170,8 @@
         ops.op_action_no_route();
         return;
       }
-      const { url, method } = head;
-      const request = { url, method, headerPairs: head.headers, streamId: head.body ?? null };
-      await router.runRequest(JSONStringify(request), head.routed_path);
+      asked = head;
+      await router.runRequest('{}', head.routed_path);
       if (await respond(answered, `${route[2]}`)) succeed('');
       // Its client has left: what the handler has begun goes on.
       else ops.op_action_linger();
@@ -176,16 +182,21 @@
 
   /** Sends a response; false when its client did not stay to its end. */
   const respond = async (response, route) => {
-    const headers = [];
-    for (const pair of response.headers) headers.push([`${pair[0]}`, `${pair[1]}`]);
-    const { body, status } = response;
-    if (body === null) {
-      ops.op_action_http_text(status, headers, '', route);
-      return true;
+    const { status } = response;
+    const headers = listOf(response.headers);
+    const content = contentOf(response);
+    if (content?.isUnusable) throw new TypeError('The body of the response has been read already');
+    const source = content === null ? '' : content.source;
+    if (typeof source === 'string') {
+      ops.op_action_http_text(status, headers, source, route);
+    } else if (ArrayBufferIsView(source)) {
+      ops.op_action_http_bytes(status, headers, source, route);
+    } else {
+      const stream = ops.op_action_body_open(true);
+      ops.op_action_http_head(status, headers, stream, route);
+      return send(stream, content.stream);
     }
-    const stream = ops.op_action_body_open(true);
-    ops.op_action_http_head(status, headers, stream, route);
-    return send(stream, body);
+    return true;
   };
 
   /** Takes the host off the global object and hands out what the worker calls. */

@@ -1,7 +1,8 @@
 // Request, of the Fetch standard.
 //
-// In: `__bootstrap`. Out: `Request`, and for `fetch.js` `partsOf(request)`. Invariant: a request's
-// URL is absolute and holds no credentials; its body belongs to it alone.
+// In: `__bootstrap`. Out: `Request`, for `fetch.js` `partsOf(request)`, for HTTP actions
+// `requestOf(parts)`. Invariant: a request's URL is absolute and holds no credentials; its body
+// belongs to it alone.
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
@@ -34,21 +35,33 @@
   };
   const PREFIX = "Failed to construct 'Request'";
   let partsOf;
+  /** The first argument of a constructor that is called by `requestOf`. */
+  const OURS = { __proto__: null };
 
   class Request {
     #parts;
     #headers;
     #signal;
+    /** Makes the signal, for whoever looks at it; undefined once it was made. */
+    #makeSignal;
 
     static {
       partsOf = (request) => {
         webidl.assertBranded(request, RequestPrototype);
-        return { ...request.#parts, headers: request.#headers, signal: request.#signal };
+        return { ...request.#parts, headers: request.#headers, signal: request.#known() };
       };
     }
 
     constructor(input, init = undefined) {
       webidl.requiredArguments(arguments.length, 1, PREFIX);
+      if (input === OURS) {
+        const { url, method, list, content, makeSignal } = init;
+        this[webidl.brand] = webidl.brand;
+        this.#parts = { __proto__: null, ...SETTINGS, method, url, content };
+        this.#headers = headersOf(list, true);
+        this.#makeSignal = makeSignal;
+        return;
+      }
       const options = toOptions(init);
       const source = ObjectPrototypeIsPrototypeOf(RequestPrototype, input) ? input : undefined;
       const base = source === undefined ? { __proto__: null, ...SETTINGS, method: 'GET',
@@ -56,7 +69,7 @@
       this[webidl.brand] = webidl.brand;
       this.#parts = settings(base, options);
       if (options.method !== undefined) this.#parts.method = toMethod(options.method);
-      this.#signal = options.signal === undefined ? source?.#signal : toSignal(options.signal);
+      this.#signal = options.signal === undefined ? source?.#known() : toSignal(options.signal);
       this.#headers = headersOf(
         source === undefined || options.headers !== undefined ? []
           : ArrayPrototypeSlice(listOf(source.#headers)), false);
@@ -113,7 +126,15 @@
 
     get signal() {
       this.#get();
-      this.#signal ??= signals().newSignal();
+      return this.#known() ?? (this.#signal = signals().newSignal());
+    }
+
+    /** The signal, where it is one that can abort or that somebody has seen. */
+    #known() {
+      if (this.#makeSignal !== undefined) {
+        this.#signal = this.#makeSignal();
+        this.#makeSignal = undefined;
+      }
       return this.#signal;
     }
 
@@ -125,7 +146,7 @@
       const copy = new Request(parts.url);
       copy.#parts = { ...parts, content: parts.content?.copy() ?? null };
       copy.#headers = headersOf(ArrayPrototypeSlice(listOf(this.#headers)), false);
-      copy.#signal = this.#signal;
+      copy.#signal = this.#known();
       return copy;
     }
 
@@ -135,6 +156,8 @@
     }
   }
   const RequestPrototype = Request.prototype;
+  /** A request that came from elsewhere: `url` is normal, `list` is what Headers hold. */
+  const requestOf = (parts) => new Request(OURS, parts);
   mixBody(Request, (request) => partsOf(request).content,
     (request) => combined(listOf(request.headers), 'content-type'));
   webidl.configureInterface(Request);
@@ -194,5 +217,5 @@
     return parts;
   }
 
-  return { Request, RequestPrototype, partsOf };
+  return { Request, RequestPrototype, partsOf, requestOf };
 })();

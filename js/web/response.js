@@ -1,6 +1,7 @@
 // Response, of the Fetch standard.
 //
-// In: `__bootstrap`. Out: `Response`, and for `fetch.js` `responseOf(parts)`. Invariant: a status
+// In: `__bootstrap`. Out: `Response`, for `fetch.js` `responseOf(parts)`, for HTTP actions
+// `contentOf(response)`. Invariant: a status
 // that cannot have a body has none.
 (function () {
   'use strict';
@@ -127,5 +128,5 @@
   mixBody(Response, contentOf, (response) => combined(listOf(response.headers), 'content-type'));
   webidl.configureInterface(Response);
 
-  return { Response, ResponsePrototype, responseOf, NO_BODY, REDIRECTS };
+  return { Response, ResponsePrototype, contentOf, responseOf, NO_BODY, REDIRECTS };
 })();

@@ -23,9 +23,9 @@ pub type Gone = oneshot::Receiver<Infallible>;
 /// A request for the router of `http.ts`.
 #[derive(Debug)]
 pub struct HttpRequest {
-    /// The whole URL as the client wrote it, without `/http` where that names the app.
+    /// The whole URL in its normal form, without `/http` where that names the app.
     pub url: String,
-    /// Its path, as in the URL: nothing is decoded.
+    /// Its path, as in the URL: percent-encoded.
     pub routed_path: String,
     /// `GET`, `POST`, …
     pub method: String,

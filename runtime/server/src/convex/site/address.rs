@@ -2,7 +2,8 @@
 //!
 //! In: a request's head, as proxies in between left it. Out: the URL that the client wrote, and the
 //! path that routes are looked up by.
-//! Invariant: on both origins the same path names the same route, in `request.url` too.
+//! Invariant: on both origins the same path names the same route, and it is the path of
+//! `request.url`: no route is reached by a path that its handler does not see.
 
 use axum::http::header::{FORWARDED, HOST};
 use axum::http::request::Parts;
@@ -14,9 +15,9 @@ use crate::refusal::Failure;
 /// Where a request goes.
 #[derive(Debug)]
 pub(super) struct Address {
-    /// Scheme, host, path and query.
+    /// Scheme, host, path and query, in the normal form of the URL standard.
     pub(super) url: String,
-    /// The path, percent-encoded as it came.
+    /// The path, as `new URL(request.url).pathname` has it.
     pub(super) path: String,
 }
 
@@ -26,11 +27,6 @@ impl Address {
     /// # Errors
     /// 400 for a host or a target that makes no URL.
     pub(super) fn of(head: &Parts, mount: &str, origin: &str) -> Result<Self, Failure> {
-        let rooted = |path: &str| match path.strip_prefix(mount).unwrap_or(path) {
-            "" => "/".to_owned(),
-            path => path.to_owned(),
-        };
-        let path = rooted(head.uri.path());
         let host = head.headers.get(HOST).map_or_else(
             || Ok(head.uri.authority().map(|authority| authority.as_str())),
             |host| host.to_str().map(Some),
@@ -40,7 +36,12 @@ impl Address {
             Some(host) => format!("{}://{host}", scheme(&head.headers)),
             None => origin.to_owned(),
         };
-        url.push_str(&path);
+        let path = head.uri.path();
+        let path = path.strip_prefix(mount).unwrap_or(path);
+        if path.is_empty() {
+            url.push('/');
+        }
+        url.push_str(path);
         if let Some(query) = head.uri.query() {
             url.push('?');
             url.push_str(query);
@@ -48,7 +49,9 @@ impl Address {
         // A host with a path or a question mark in it would move the request elsewhere.
         let moves = |host: &str| host.is_empty() || host.contains(['/', '?', '#', '@', '\\']);
         match Url::parse(&url) {
-            Ok(_) if !host.is_some_and(moves) => Ok(Self { url, path }),
+            Ok(url) if !host.is_some_and(moves) => {
+                Ok(Self { path: url.path().to_owned(), url: url.into() })
+            }
             Ok(_) => Err(no_url(&format!("the Host header is {:?}", host.unwrap_or_default()))),
             Err(error) => Err(no_url(&format!("{url:?}: {error}"))),
         }
@@ -104,6 +107,9 @@ mod tests {
         assert_eq!(address("/a", &[]).unwrap().0, "http://127.0.0.1:3211/a");
         assert_eq!(address("/http", &[("host", "[::1]:80")]).unwrap().0, "http://[::1]:80/");
         assert_eq!(address("/http/a%20b?c", &[app]).unwrap().1, "/a%20b");
+        // What a handler reads off its URL is what its route was looked up by.
+        let climbs = address("/http/open/../%2e%2e/secret|", &[app]).unwrap();
+        assert_eq!(climbs, ("http://app.example/secret|".to_owned(), "/secret|".to_owned()));
         // HTTP/2 names the host in the target.
         assert_eq!(address("http://other.example/a", &[]).unwrap().0, "http://other.example/a");
     }
