@@ -93,14 +93,22 @@ fn an_endless_loop_inside_wasm_is_stopped() {
 const APP: &[(&str, &str)] = &[
     ("_deps/log", "export const log = [];\nglobalThis.order = log;"),
     ("_deps/first", "import { log } from './log.js'; log.push('first');"),
-    ("_deps/glue", "import { log } from './log.js'; log.push('glue:' + typeof WebAssembly);
+    (
+        "_deps/glue",
+        "import { log } from './log.js'; log.push('glue:' + typeof WebAssembly);
         const here = typeof WebAssembly === 'object';
-        export const made = here && new WebAssembly.Memory({ initial: 1 });"),
+        export const made = here && new WebAssembly.Memory({ initial: 1 });",
+    ),
     ("_deps/last", "import { log } from './log.js'; log.push('last');"),
-    ("plain", "import { query } from './abi.js'; import './_deps/first.js';
+    (
+        "plain",
+        "import { query } from './abi.js'; import './_deps/first.js';
         let calls = 0;
-        export const order = query(() => [globalThis.order.join(), ++calls].join());"),
-    ("late", "import { query, mutation } from './abi.js'; import './_deps/first.js';
+        export const order = query(() => [globalThis.order.join(), ++calls].join());",
+    ),
+    (
+        "late",
+        "import { query, mutation } from './abi.js'; import './_deps/first.js';
         import { made } from './_deps/glue.js'; import './_deps/last.js';
         const random = Math.random(); let calls = 0; let job = 'never ran';
         Promise.resolve().then(() => { job = 'ran'; });
@@ -108,8 +116,11 @@ const APP: &[(&str, &str)] = &[
         export const fixed = query(() => [random, made.buffer.byteLength].join());
         export const twice = query(async (db, { x }) => [await db.runQuery('late:order', { x }),
             await db.runQuery('plain:order', { x })].join(' '));
-        export const edit = mutation(() => [random, ++calls].join());"),
-    ("other", "import { query } from './abi.js';
+        export const edit = mutation(() => [random, ++calls].join());",
+    ),
+    (
+        "other",
+        "import { query } from './abi.js';
         export const kind = query(() => typeof WebAssembly.Module);
         export const wasm = query(async () => {
             const bytes = new Uint8Array([0,97,115,109,1,0,0,0]);
@@ -118,7 +129,8 @@ const APP: &[(&str, &str)] = &[
             const bad = await WebAssembly.instantiate(bytes.slice(1)).catch((e) => e.name);
             return [module instanceof WebAssembly.Module, instance instanceof WebAssembly.Instance,
                 alone instanceof WebAssembly.Instance, bad,
-                new WebAssembly.Module(bytes).constructor === WebAssembly.Module].join(); });"),
+                new WebAssembly.Module(bytes).constructor === WebAssembly.Module].join(); });",
+    ),
 ];
 
 #[test]

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::actions::protocol::Network;
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Functions, World};
-use ::actions::protocol::Network;
 use functions::{Config, Helper};
 use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
 use storage::{MemoryStore, Storage, UploadTokens};

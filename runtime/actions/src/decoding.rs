@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn bodies_come_back_whatever_their_pieces() {
         let data = text();
-        for (header, name) in [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "raw"), ("BR", "br")]
+        for (header, name) in
+            [("gzip", "gzip"), ("deflate", "zlib"), ("deflate", "raw"), ("BR", "br")]
         {
             let bytes = coded(name, &data);
             for piece in [1, 1000, bytes.len()] {

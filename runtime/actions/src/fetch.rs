@@ -188,14 +188,16 @@ fn request_of(head: &Head, body: Outgoing) -> Result<Request<Outgoing>, String> 
         let bad = || format!("the header {name} cannot be sent.");
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad())?;
         // The characters of a header are bytes, as JavaScript gives them.
-        let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let bytes: Option<Vec<u8>> =
+            value.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
         let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).ok_or_else(bad)?;
         // How long the body is and how it is sent is up to the connection.
         if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
             headers.append(name, value);
         }
     }
-    let accepted = if headers.contains_key(header::RANGE) { "identity" } else { "gzip, deflate, br" };
+    let accepted =
+        if headers.contains_key(header::RANGE) { "identity" } else { "gzip, deflate, br" };
     let agent = concat!("concave/", env!("CARGO_PKG_VERSION"));
     for (name, value) in [
         (header::ACCEPT, "*/*"),
@@ -241,7 +243,8 @@ async fn op_fetch_response(
 }
 
 fn answer_of(response: &Response<hyper::body::Incoming>) -> Answer {
-    let text = |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    let text =
+        |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
     let headers = response.headers().iter();
     let status = response.status();
     let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();

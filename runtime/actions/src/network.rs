@@ -113,16 +113,16 @@ pub(crate) struct Connector {
 
 impl Connector {
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, ConnectError> {
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let port =
+            uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let host = uri.host().unwrap_or_default();
         let name = host.trim_start_matches('[').trim_end_matches(']');
         let not_found = |e| ConnectError::NotFound(host.to_owned(), e);
-        let found: Vec<_> = tokio::net::lookup_host((name, port)).await.map_err(not_found)?.collect();
+        let found: Vec<_> =
+            tokio::net::lookup_host((name, port)).await.map_err(not_found)?.collect();
         let allowed = found.iter().filter(|address| self.network.allows(**address));
         let mut failure = match found.first() {
-            Some(address) => {
-                ConnectError::Refused { host: host.to_owned(), address: address.ip() }
-            }
+            Some(address) => ConnectError::Refused { host: host.to_owned(), address: address.ip() },
             None => not_found(io::Error::other("it has no address")),
         };
         for address in allowed {
@@ -160,13 +160,43 @@ mod tests {
 
     #[test]
     fn only_public_addresses_are_public() {
-        let public = ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1", "2001:4860::8888",
-            "64:ff9b::101:101", "2002:101:101::1"];
-        let special = ["0.0.0.0", "10.1.2.3", "127.9.9.9", "169.254.169.254", "172.16.0.1",
-            "192.168.1.1", "100.64.0.1", "192.0.0.1", "198.18.0.1", "224.0.0.1", "240.0.0.1",
-            "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "fd12::1", "ff02::1",
-            "::ffff:10.0.0.1", "::127.0.0.1", "64:ff9b::a00:1", "64:ff9b:1::a00:1",
-            "2002:a00:1::1", "2001::1", "2001:db8::1", "3fff::1"];
+        let public = [
+            "1.1.1.1",
+            "172.32.0.1",
+            "100.128.0.1",
+            "2606:4700::1",
+            "2001:4860::8888",
+            "64:ff9b::101:101",
+            "2002:101:101::1",
+        ];
+        let special = [
+            "0.0.0.0",
+            "10.1.2.3",
+            "127.9.9.9",
+            "169.254.169.254",
+            "172.16.0.1",
+            "192.168.1.1",
+            "100.64.0.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "::ffff:10.0.0.1",
+            "::127.0.0.1",
+            "64:ff9b::a00:1",
+            "64:ff9b:1::a00:1",
+            "2002:a00:1::1",
+            "2001::1",
+            "2001:db8::1",
+            "3fff::1",
+        ];
         for (list, wanted) in [(&public[..], true), (&special[..], false)] {
             for text in list {
                 assert_eq!(is_public(text.parse().unwrap()), wanted, "{text}");

@@ -8,8 +8,8 @@ mod crypto;
 pub(crate) mod lazy;
 mod text;
 pub(crate) mod touch;
-pub(crate) mod web_assembly;
 pub(crate) mod web;
+pub(crate) mod web_assembly;
 
 use v8::MapFnTo as _;
 

@@ -35,10 +35,8 @@ pub fn script(specifier: &str) -> Option<&'static str> {
 fn theirs() -> Vec<(&'static str, String)> {
     let blobs = Arc::new(deno_web::BlobStore::default());
     let channel = deno_web::InMemoryBroadcastChannel::default();
-    let extensions: [Extension; 2] = [
-        deno_webidl::deno_webidl::init(),
-        deno_web::deno_web::init(blobs, None, false, channel),
-    ];
+    let extensions: [Extension; 2] =
+        [deno_webidl::deno_webidl::init(), deno_web::deno_web::init(blobs, None, false, channel)];
     let files = extensions.iter().flat_map(|extension| extension.lazy_loaded_js_files.iter());
     let texts = files.map(|file| {
         let text = file.load().expect("deno compiles its scripts into the program");
