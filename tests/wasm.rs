@@ -146,8 +146,8 @@ const APP: &[(&str, &str)] = &[
     (
         "_deps/glue",
         "import { log } from './log.js'; log.push('glue:' + typeof WebAssembly);
-        export const made = typeof WebAssembly === 'object'
-            && new WebAssembly.Memory({ initial: 1 });",
+        const here = typeof WebAssembly === 'object';
+        export const made = here && new WebAssembly.Memory({ initial: 1 });",
     ),
     ("_deps/last", "import { log } from './log.js'; log.push('last');"),
     (

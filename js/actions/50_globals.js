@@ -41,5 +41,7 @@
   from('ext:concave_web/request.js', ['Request']);
   from('ext:concave_web/response.js', ['Response']);
   from('ext:concave_web/fetch.js', ['fetch']);
+  // A script that was not run by now is not in the snapshot.
+  core.loadExtScript('ext:concave_web/multipart.js');
   from('ext:concave_crypto/crypto.js', ['crypto', 'Crypto', 'SubtleCrypto', 'CryptoKey']);
 })(globalThis.__concave);

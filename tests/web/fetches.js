@@ -114,7 +114,6 @@ async function coded(print, url) {
     const text = await response.text();
     print(name, response.headers.get("content-encoding"), text.length, text.slice(0, 12));
   }
-  await settled(print, fetch(`${url}/coded/broken`).then((response) => response.text()));
 }
 
 async function aborts(print, url) {

@@ -37,6 +37,9 @@ fn explain_one(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<rustls::Error>() {
         return Some(explain_tls(error));
     }
+    if let Some(error) = error.downcast_ref::<hyper::Error>() {
+        return explain_http(error);
+    }
     let error = error.downcast_ref::<io::Error>()?;
     // An error that was put into an I/O error is not among its sources.
     let inner: Option<&(dyn Error + 'static)> = error.get_ref().map(|inner| inner as _);
@@ -49,6 +52,19 @@ fn explain_one(error: &(dyn Error + 'static)) -> Option<String> {
         }
         _ => None,
     }
+}
+
+fn explain_http(error: &hyper::Error) -> Option<String> {
+    if error.is_incomplete_message() {
+        return Some(
+            "the server closed the connection before its answer was whole. Try again \
+            later."
+                .to_owned(),
+        );
+    }
+    error.is_parse().then(|| {
+        format!("what came back is no HTTP ({error}). Check that a web server listens there.")
+    })
 }
 
 fn explain_connect(error: &ConnectError) -> String {

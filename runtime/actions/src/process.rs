@@ -4,6 +4,7 @@
 //! process dies, and then one that says so; a run that does not stop costs the process its life.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{ExitStatus, Stdio};
@@ -111,6 +112,7 @@ impl Process {
         let mut child = command
             .env_clear()
             .env("TZ", "UTC")
+            .envs(certificates())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -435,6 +437,13 @@ fn worker(config: &Config, socket: StdUnixStream) -> Command {
     let mut command = Command::new(&config.program);
     command.args(&config.arguments).stdin(Stdio::from(OwnedFd::from(socket)));
     command
+}
+
+/// Where the system's certificates are, if the operator says so: the only things that a worker gets
+/// to know of the host's environment.
+fn certificates() -> impl Iterator<Item = (&'static str, OsString)> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    names.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
 }
 
 /// What the author of a function reads when its process died around it.

@@ -7,6 +7,8 @@
  * @module
  */
 
+import type * as fetching from "../fetching.js";
+import type * as http from "../http.js";
 import type * as programs from "../programs.js";
 import type {
   ApiFromModules,
@@ -15,6 +17,8 @@ import type {
 } from "convex/server";
 
 declare const fullApi: ApiFromModules<{
+  fetching: typeof fetching;
+  http: typeof http;
   programs: typeof programs;
 }>;
 
