@@ -8,7 +8,7 @@
   const { host, primordials } = prelude;
   const { apply, lazy, section } = primordials;
 
-  prelude.urls = section(() => {
+  lazy(['URL', 'URLSearchParams'], section(() => {
     // What the two classes know of each other.
     const inner = { __proto__: null };
 
@@ -393,6 +393,5 @@
     });
 
     return { __proto__: null, URL: locator(), URLSearchParams: query() };
-  });
-  lazy(['URL', 'URLSearchParams'], prelude.urls);
+  }));
 })(globalThis.__concave);

@@ -18,7 +18,7 @@
 
   const names = ['setTimeout', 'setInterval', 'clearTimeout', 'clearInterval', 'fetch',
     'queueMicrotask'];
-  prelude.waits = section(() => ({
+  lazy(names, section(() => ({
     __proto__: null,
     setTimeout() { refuse('setTimeout'); },
     setInterval() { refuse('setInterval'); },
@@ -34,6 +34,5 @@
       const start = apply(primordials.PromiseResolve, primordials.Promise, [undefined]);
       apply(primordials.PromiseThen, start, [() => { callback(); }]);
     },
-  }));
-  lazy(names, prelude.waits);
+  })));
 })(globalThis.__concave);

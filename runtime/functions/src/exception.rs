@@ -25,14 +25,7 @@ pub(crate) fn describe(
         // Out of stack or being terminated: the caller reports that reason instead.
         return FunctionError { message: "Uncaught exception".to_owned(), data: None };
     };
-    let text = text.unwrap_or_else(|| "Uncaught undefined".to_owned());
-    let message = full_text(code, text, &stack.unwrap_or_default());
-    FunctionError { message, data }
-}
-
-/// `text`, cut at [`MESSAGE_BYTES`], then the frames of V8's `stack` text in TypeScript.
-pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> String {
-    let mut message = text;
+    let mut message = text.unwrap_or_else(|| "Uncaught undefined".to_owned());
     if message.len() > MESSAGE_BYTES {
         let mut end = MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
@@ -40,7 +33,7 @@ pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> Strin
         }
         message.truncate(end);
     }
-    for frame in frames(code, stack) {
+    for frame in frames(code, &stack.unwrap_or_default()) {
         message.push_str("\n    at ");
         message.push_str(&frame);
     }
@@ -48,7 +41,7 @@ pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> Strin
     if message.lines().count() == 1 {
         message.truncate(message.trim_end().len());
     }
-    message
+    FunctionError { message, data }
 }
 
 /// `[text, stack, data]` as the prelude gives them.

@@ -59,19 +59,7 @@ impl Host {
     /// # Errors
     /// A header that cannot be read (400), a wrong key (403), or as [`user`](Self::user).
     pub(crate) async fn identify(&self, head: &Parts) -> Result<Authenticated, Failure> {
-        self.believe(Credentials::of(head)?).await
-    }
-
-    /// As [`identify`](Self::identify), by the header alone: a parameter of the URL is the app's.
-    ///
-    /// # Errors
-    /// As there.
-    pub(crate) async fn identify_by_header(&self, head: &Parts) -> Result<Authenticated, Failure> {
-        self.believe(Credentials::in_header(head)?).await
-    }
-
-    async fn believe(&self, credentials: Credentials<'_>) -> Result<Authenticated, Failure> {
-        match credentials {
+        match Credentials::of(head)? {
             Credentials::None => Ok(Authenticated::forever(Identity::Anonymous)),
             Credentials::Key(key) => self.admin_key.read(&key).map(Authenticated::forever),
             Credentials::Token(token) => self.user(token).await,
@@ -202,18 +190,9 @@ enum Credentials<'a> {
 
 impl<'a> Credentials<'a> {
     fn of(head: &'a Parts) -> Result<Self, Failure> {
-        match Self::in_header(head)? {
-            Self::None => {
-                let key = key_parameter(head)?;
-                Ok(key.map_or(Self::None, |key| Self::Key(key.into())))
-            }
-            shown => Ok(shown),
-        }
-    }
-
-    fn in_header(head: &'a Parts) -> Result<Self, Failure> {
         let Some(value) = head.headers.get(header::AUTHORIZATION) else {
-            return Ok(Self::None);
+            let key = key_parameter(head)?;
+            return Ok(key.map_or(Self::None, |key| Self::Key(key.into())));
         };
         let value = value.to_str().map_err(|_| malformed("it is not ASCII"))?;
         let (scheme, rest) =

@@ -185,7 +185,6 @@ fn call(
         at,
         journal,
         once,
-        job: None,
     };
     if kind == FunctionKind::Query {
         told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));
