@@ -13,18 +13,15 @@
 )]
 
 mod accounts;
+mod wire;
 
 use std::collections::VecDeque;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-
 use accounts::{ACCOUNTS, Random, Zipf};
+use wire::{connect, exchange, post, start_host, wait_for};
 
-const KEY: &str = "concave|abababababababababababababababababababababababababababababababab";
 const HOST: u16 = 3399;
 const BARE: u16 = 3397;
 
@@ -33,7 +30,7 @@ fn main() {
         return tokio::runtime::Runtime::new().unwrap().block_on(serve_bare());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut host = start_host();
+    let mut host = start_host("examples/transfer", HOST);
     let mut bare = Command::new(std::env::current_exe().unwrap()).arg("bare").spawn().unwrap();
     runtime.block_on(async {
         wait_for(HOST).await;
@@ -187,70 +184,6 @@ async fn storm(port: u16, connections: usize, requests: &VecDeque<Vec<u8>>) -> R
     #[expect(clippy::cast_precision_loss, reason = "thousands of requests")]
     let rate = requests.len() as f64 / start.elapsed().as_secs_f64();
     Round { rate }
-}
-
-/// One request and its whole answer.
-async fn exchange(socket: &mut TcpStream, request: &[u8]) {
-    socket.write_all(request).await.unwrap();
-    let mut buffer = Vec::with_capacity(1024);
-    loop {
-        assert!(socket.read_buf(&mut buffer).await.unwrap() > 0, "the connection was closed");
-        let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let head = std::str::from_utf8(&buffer[..end]).unwrap();
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-        });
-        let length: usize = length.expect("an answer says how long it is");
-        if buffer.len() < end + 4 + length {
-            continue;
-        }
-        let body = String::from_utf8_lossy(&buffer[end + 4..]);
-        assert!(head.starts_with("HTTP/1.1 200") && !body.contains(r#""error""#), "{head}\n{body}");
-        return;
-    }
-}
-
-fn post(port: u16, path: &str, body: &str) -> Vec<u8> {
-    format!(
-        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
-}
-
-async fn connect(port: u16) -> TcpStream {
-    let socket = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    socket.set_nodelay(true).unwrap();
-    socket
-}
-
-async fn wait_for(port: u16) {
-    for _ in 0..200 {
-        if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("nothing listens on port {port}");
-}
-
-/// `concave serve` with the example pushed.
-fn start_host() -> Child {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/transfer");
-    let mut host = Command::new(env!("CARGO_BIN_EXE_concave"))
-        .args(["serve", "--in-memory", "--push", example, "--admin-key", KEY])
-        .args(["--port", &HOST.to_string(), "--site-port", "3398"])
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The first push is done when the host says that it serves.
-    let mut lines = BufReader::new(host.stderr.take().unwrap()).lines();
-    let pushed = lines.by_ref().take(20).map_while(Result::ok).find(|l| l.contains("pushed"));
-    assert!(pushed.is_some(), "the host did not push examples/transfer: run `make modules`");
-    std::thread::spawn(move || lines.for_each(drop));
-    host
 }
 
 /// The peer: axum, one route, the bytes that the cached query answers with.

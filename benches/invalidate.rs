@@ -45,6 +45,7 @@ fn deployed() -> Database {
         schema: Some(Arc::new(schema)),
         definition_json: None,
         auth_json: None,
+        imported_environment: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 in this bench".into(), blob: [].into() },
         warnings: Vec::new(),
     };

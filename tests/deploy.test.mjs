@@ -19,6 +19,7 @@ const FIRST_QUERY = {
   swaghaus: ["shop:getItems", {}, []],
   transfer: ["accounts:get_stats", { initialBalance: 1 }, { count: 0, total: 0, changed: 0 }],
   chat: ["channels:list", {}, []],
+  "tasks-automerge": ["documents:doc", { documentId: "none" }, null],
 };
 
 /** `CI=1 npx convex …` in a folder; gives all it printed. */

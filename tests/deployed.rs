@@ -7,15 +7,17 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::commit::{Database, Options};
 use database::deployment::{Bundle, Environment, Module};
 use database::error::{PushError, Refusal};
 use database::record::{
-    Arguments, Call, Caller, Expect, FunctionPath, Functions as _, Identity, Outcome,
+    Action, ActionEnd, ActionReply, Actions, Arguments, Call, Caller, Expect, FunctionError,
+    FunctionPath, Functions as _, Identity, Outcome,
 };
 use functions::{Config, Helper, Host};
+use server::{Answering, HttpActions, HttpFailure, HttpRequest};
+use storage::{MemoryStore, Storage, UploadTokens};
 
 /// What `query(…)` and `mutation(…)` of npm's `convex/server` come down to.
 pub const ABI: &str = r#"
@@ -60,6 +62,24 @@ export const db = {
 };
 "#;
 
+/// The outside world of tests that have none.
+pub struct NoActions;
+
+impl Actions for NoActions {
+    fn run(&self, _action: Action, reply: ActionReply) {
+        let error = FunctionError { message: "no actions here".to_owned(), data: None };
+        reply(ActionEnd { result: Err(error), log_lines: Vec::new() });
+    }
+}
+
+impl HttpActions for NoActions {
+    fn fetch(&self, _request: HttpRequest) -> Answering {
+        Box::pin(async { Err(HttpFailure::NoRoute) })
+    }
+}
+/// Bytes that all files of a test may have.
+pub const FILE_BYTES: u64 = 1 << 20;
+
 /// Where an answer arrives.
 pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
 
@@ -67,6 +87,8 @@ pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
 pub struct Deployed {
     pub host: Arc<Host>,
     pub database: Arc<Database>,
+    pub storage: Storage,
+    pub blobs: Arc<MemoryStore>,
     requests: AtomicU64,
 }
 
@@ -87,9 +109,12 @@ impl Deployed {
     pub fn on_threads(threads: usize) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
-        let config = Config { threads, helper: helper(), actions: Outside::new() };
+        let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
+        let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
+        let (actions, given) = (Arc::new(NoActions), storage.clone());
+        let config = Config { threads, helper: helper(), actions, storage: given };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
-        Self { host, database, requests: AtomicU64::new(1) }
+        Self { host, database, storage, blobs, requests: AtomicU64::new(1) }
     }
 
     /// Pushes modules over whatever serves.
@@ -126,6 +151,7 @@ impl Deployed {
             at: None,
             journal: None,
             once: None,
+            job: None,
         }
     }
 

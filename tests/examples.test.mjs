@@ -1,4 +1,4 @@
-// The three examples, each served by a host of its own and driven by its own smoke test through
+// The examples, each served by a host of its own and driven by its own smoke test through
 // npm's unmodified ConvexHttpClient.
 //
 // In: the built program and examples/*. Out: the examples' checks, in this runner.

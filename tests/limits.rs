@@ -9,6 +9,7 @@ const HUNGRY: &str = r#"
 import { query, mutation } from "./abi.js";
 export const fine = query(() => "fine");
 export const loop = query(() => { for (;;) ; });
+export const overCountedLoop = query(() => { for (;;) new Array(1000).fill(0); });
 export const microtasks = query(async () => { for (;;) await null; });
 export const memory = query(() => { const kept = [];
     for (;;) kept.push(new Array(1e5).fill(kept.length)); });
@@ -25,6 +26,11 @@ export const deepJson = query(() => { let v = 1; for (let i = 0; i < 70; i++) v 
 export const regexp = query(() => /(a+)+$/.test("a".repeat(40) + "b"));
 export const wasm = query(() => { const m = new WebAssembly.Memory({ initial: 1 });
     for (;;) m.grow(100); });
+export const passwords = query(async (db, { iterations }) => {
+    const key = await crypto.subtle.importKey("raw", new Uint8Array(8), "PBKDF2", false,
+        ["deriveBits"]);
+    const algorithm = { name: "PBKDF2", hash: "SHA-1", salt: new Uint8Array(8), iterations };
+    await crypto.subtle.deriveBits(algorithm, key, 168); });
 export const bigResult = query(() => "x".repeat((16 << 20) + 10));
 export const logs = query(() => { for (let i = 0; i < 300; i++) console.log("line", i); });
 export const longLog = query(() => { console.log("y".repeat(40000)); });
@@ -58,9 +64,23 @@ fn time_runs_out() {
     let deployed = hungry();
     let seconds = limits::CPU_TIME_MS / 1000;
     let expected = format!("Function execution timed out (maximum duration: {seconds}s)");
-    for name in ["loop", "microtasks", "regexp"] {
+    for name in ["loop", "overCountedLoop", "microtasks", "regexp"] {
         stops(&deployed, name, &expected);
     }
+}
+
+#[test]
+fn derivations_are_bounded() {
+    let deployed = hungry();
+    // 168 bits are two blocks of SHA-1.
+    let iterations = limits::PBKDF2_ITERATIONS / 2 + 1;
+    let args = format!(r#"{{"iterations":{iterations}}}"#);
+    let error = deployed.error("hungry:passwords", &args);
+    let most = limits::PBKDF2_ITERATIONS;
+    let asked = iterations * 2;
+    let expected = format!("PBKDF2 of {asked} iterations; at most {most} fit here");
+    assert!(error.contains(&expected), "{error}");
+    assert_eq!(deployed.value("hungry:passwords", r#"{"iterations":1}"#), "null");
 }
 
 #[test]
@@ -72,10 +92,11 @@ fn memory_runs_out() {
     stops(&deployed, "recursion", "Uncaught RangeError: Maximum call stack size exceeded");
     // Buffers count against their own limit and against V8's; whichever is hit first stops the
     // call.
-    for name in ["buffers", "smallBuffers", "text", "wasm"] {
+    for name in ["buffers", "smallBuffers", "text"] {
         let error = deployed.error(&format!("hungry:{name}"), "{}");
         assert!(error.contains("out of memory") || error.contains("RangeError"), "{name}: {error}");
     }
+    stops(&deployed, "wasm", "WebAssembly memory of hungry:wasm is too large");
     assert_eq!(deployed.value("hungry:fine", "{}"), r#""fine""#);
 }
 

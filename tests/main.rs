@@ -5,14 +5,20 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails, which is its job")]
 #![allow(unreachable_pub, reason = "nothing outside this binary sees any of it")]
 
+mod actions;
 mod bundles;
 mod deployed;
 mod determinism;
+mod files;
 mod functions;
 mod isolation;
 mod limits;
 mod live;
+mod node;
 mod path;
 mod push;
+mod schedule;
 mod tidy;
+mod variables;
+mod wasm;
 mod why;

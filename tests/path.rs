@@ -6,14 +6,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use concave::outside::Outside;
 use concave::world::SeededWorld;
 use database::record::FunctionKind;
 use futures_util::{SinkExt as _, StreamExt as _};
-use server::{CallEvent, Event, Listeners, Server, ServerConfig};
+use server::{CallEvent, Event, Files, Listeners, Server, ServerConfig};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::deployed::Deployed;
+use crate::deployed::{Deployed, NoActions};
 
 const SHOP: &str = r#"
 import { query, mutation } from "./abi.js";
@@ -48,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) => None,
+        Event::Push(_) | Event::HttpAction(_) => None,
     };
     events.iter().filter_map(call).collect()
 }
@@ -61,7 +60,12 @@ fn one_mutation_through_its_stops() {
     let server = Server {
         database: Arc::clone(&deployed.database),
         functions: deployed.host.clone(),
-        http_actions: Outside::new(),
+        http_actions: Arc::new(NoActions),
+        files: Files::new(
+            Arc::clone(&deployed.database),
+            deployed.storage.clone(),
+            Arc::new(SeededWorld::new(3)),
+        ),
         config: ServerConfig {
             admin_key: "key".into(),
             instance_name: "path".into(),

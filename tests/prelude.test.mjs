@@ -6,118 +6,10 @@
 import assert from 'node:assert/strict';
 import { AsyncLocalStorage as NodeStorage } from 'node:async_hooks';
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
 import vm from 'node:vm';
-
-const FOLDER = new URL('../js/runtime/', import.meta.url);
-const FILES = readdirSync(FOLDER).filter((name) => /^\d\d_.*\.js$/.test(name)).sort();
-const SCRIPTS = FILES.map((name) => new vm.Script(readFileSync(new URL(name, FOLDER), 'utf8'), {
-  filename: `concave:/${name}`,
-}));
-const NOW = 1_700_000_000_123;
-const SEED = [1, 2, 3, 4, 5, 6, 7, 8];
-
-// What V8 has in the host and this Node may not have yet.
-const NEWER = `
-  if (typeof Iterator === 'undefined') {
-    globalThis.Iterator = function Iterator() {};
-    Iterator.prototype = Object.getPrototypeOf(Object.getPrototypeOf([][Symbol.iterator]()));
-    Object.defineProperty(globalThis, 'Iterator', { enumerable: false });
-  }
-  if (!ArrayBuffer.prototype.transfer) {
-    const { transferBuffer } = globalThis;
-    ArrayBuffer.prototype.transfer = function () { return transferBuffer(this) };
-  }`;
-
-/** A context with the prelude in it, after `begin`. */
-function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, before = '' } = {}) {
-  const context = vm.createContext(vm.constants?.DONT_CONTEXTIFY ?? {});
-  const lines = [];
-  const seen = [];
-  const run = (code) => vm.runInContext(code, context, { filename: 'convex:/test.js' });
-  const global = run('globalThis');
-  const host = { ...fakeHost(global, lines, seen), ...extra };
-  global.transferBuffer = (buffer) => structuredClone(buffer, { transfer: [buffer] });
-  run(NEWER);
-  run(before);
-  const own = run('({ host: {}, hooks: {} })');
-  Object.assign(own.host, host, {
-    lazy(target, names, part) {
-      for (const name of names) {
-        const kept = { writable: true, enumerable: false, configurable: true };
-        const settle = (value) => Object.defineProperty(target, name, { ...kept, value })[name];
-        Object.defineProperty(target, name, { get: () => settle(own.hooks.lazy(part, name)),
-          set: settle, enumerable: false, configurable: true });
-      }
-    },
-  });
-  global.__concave = own;
-  for (const script of SCRIPTS) script.runInContext(context);
-  delete global.transferBuffer;
-  const begin = (state = {}) =>
-    own.hooks.begin(state.seed ?? seed, state.now ?? now, state.kind ?? kind);
-  begin();
-  return { run, hooks: own.hooks, lines, seen, begin, global };
-}
-
-function fakeHost(global, lines, seen) {
-  const parts = (url) => global.Array.of(url.href, url.protocol, url.username, url.password,
-    url.host, url.hostname, url.port, url.pathname, url.search, url.hash, url.origin);
-  const local = (bytes) => global.Uint8Array.from(bytes);
-  const view = (bytes) => new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const attempt = (use) => {
-    try {
-      return use();
-    } catch {
-      return null;
-    }
-  };
-  return {
-    syscall: (op, json) => `${op}:${json}`,
-    asyncSyscall(op, json) {
-      if (op !== 'fail') return `${op}:${json}`;
-      throw Object.assign(new global.Error('refused'), JSON.parse(json));
-    },
-    observe: (flag) => { seen.push(flag); },
-    log: (level, texts) => { lines.push([level].concat(Array.prototype.slice.call(texts))); },
-    env: (name) => new Map([['KEY', 'value'], ['EMPTY', '']]).get(name),
-    urlParse: (href, base) => attempt(() => parts(new URL(href, base))),
-    urlSet: (href, part, value) => attempt(() => {
-      const url = new URL(href);
-      url[part] = value;
-      return parts(url);
-    }),
-    encodingLabel: (label) => attempt(() => new TextDecoder(label).encoding),
-    textDecode(label, bytes, fatal, ignoreBOM) {
-      try {
-        return new TextDecoder(label, { fatal, ignoreBOM }).decode(view(bytes));
-      } catch (error) {
-        throw new global.TypeError(error.message);
-      }
-    },
-    utf8Encode: (text) => local(new TextEncoder().encode(text)),
-    structuredClone(value) {
-      try {
-        return structuredClone(value);
-      } catch (error) {
-        if (error?.name !== 'DataCloneError') throw error;
-        throw new global.Error(error.message);
-      }
-    },
-    digest: (name, bytes) =>
-      local(createHash(name.replace('-', '').toLowerCase()).update(view(bytes)).digest()).buffer,
-  };
-}
-
-/** The same source in the prelude's world and in Node; results compared as JSON. */
-function same(source, world_ = world()) {
-  const here = vm.runInThisContext(`JSON.stringify((() => { ${source} })())`);
-  const there = world_.run(`JSON.stringify((() => { ${source} })())`);
-  assert.equal(there, here, source);
-  assert.notEqual(here, undefined, `gives nothing: ${source}`);
-}
+import { NOW, world, same } from './world.mjs';
 
 test('the host is sealed away and the prelude leaves only known globals', () => {
   const { run } = world();
@@ -275,6 +167,47 @@ test('TextDecoder streams like Node, for every split', () => {
       }
     }
   }
+});
+
+test('typed arrays from strings, and when the short way is taken', () => {
+  const short = (source) => {
+    const there = world();
+    same(`return Array.from(${source})`, there);
+    return there.seen.includes('latin1Bytes');
+  };
+  for (const callback of ['c => c.charCodeAt(0)', '(x)=>x.charCodeAt(0)', '$_1 => $_1.charCodeAt()',
+    'function (e) { return e.charCodeAt(0); }', 'function f(e){return e.charCodeAt(0)}',
+    '(c, i) => c.charCodeAt(0) + i', 'c => Number(c) * 2', 'c => "d".charCodeAt(0)',
+    'function (c) { return this.x + c }, {x: 1}', '() => -1', 'c => c + "7"']) {
+    assert.equal(short(`Uint8Array.from('09az\\0\\xff1', ${callback})`), true, callback);
+  }
+  assert.equal(short("Uint8Array.from('aé🙂x', (c, i) => c.codePointAt(0) + i)"), false);
+  assert.equal(short("Uint16Array.from('ab', (c) => c.charCodeAt(0) << 8)"), false);
+  assert.equal(short("Uint8Array.from('123')"), false);
+  assert.equal(short('Uint8Array.from([1, 2], (n) => n + 1)'), false);
+  assert.equal(short('Uint8Array.from(new Set([1, 2]))'), false);
+
+  // Whoever replaces what the standard calls is called.
+  const patched = (patch) => {
+    const there = world();
+    there.run(patch);
+    const made = there.run("Array.from(Uint8Array.from('abc', (c) => c.charCodeAt(0))).join()");
+    return [made, there.seen.includes('latin1Bytes')];
+  };
+  const char = 'String.prototype.charCodeAt = () => 7;';
+  assert.deepEqual(patched(char), ['7,7,7', false]);
+  const iterator = 'String.prototype[Symbol.iterator] = function* () { yield "z"; };';
+  assert.deepEqual(patched(iterator), ['122', false]);
+  const next = `const owner = Object.getPrototypeOf(''[Symbol.iterator]());
+    let left = 2; owner.next = () => ({ done: left-- === 0, value: 'y' });`;
+  assert.deepEqual(patched(next), ['121,121', false]);
+
+  same(`const { from } = Object.getPrototypeOf(Uint8Array);
+    try { from.call(Object, 'ab', (c) => c); }
+    catch (e) { return [e.name, from.length, from.name]; }`);
+  same(`let order = [];
+    try { Uint8Array.from('abc', (c) => { order.push(c); if (c === 'b') throw c }); }
+    catch (e) { order.push(e); } return order`);
 });
 
 test('atob and btoa', () => {
@@ -492,28 +425,15 @@ test('importing neither observes nor may wait', () => {
   assert.throws(() => run('fetch("http://x")'), /^Error: fetch\(\) unsupported at import time$/);
 });
 
-test('getRandomValues checks what it fills', () => {
+// The rest of WebCrypto: tests/crypto.test.mjs.
+test('crypto.subtle digests, and makes no keys', async () => {
   const { run } = world();
-  const name = (code) => run(`try { ${code}; 'none' } catch (e) { e.name }`);
-  for (const wrong of ['new Float32Array(1)', '[1]', 'new DataView(new ArrayBuffer(1))']) {
-    assert.equal(name(`crypto.getRandomValues(${wrong})`), 'TypeMismatchError');
-  }
-  assert.equal(name('crypto.getRandomValues(new Uint8Array(65537))'), 'QuotaExceededError');
-  assert.equal(name('crypto.getRandomValues(new BigUint64Array(8192))'), 'none');
-  assert.equal(name('new Crypto()'), 'TypeError');
-});
-
-test('crypto.subtle digests, and says what it lacks', async () => {
-  const { run } = world();
-  for (const [name, algorithm] of [['sha1', '"sha-1"'], ['sha256', '{ name: "SHA-256" }'],
-    ['sha384', '"SHA-384"'], ['sha512', '"SHA-512"']]) {
-    const hash = await run(`crypto.subtle.digest(${algorithm}, new TextEncoder().encode('abc'))`);
-    assert.equal(Buffer.from(hash).toString('hex'), createHash(name).update('abc').digest('hex'));
-  }
-  await assert.rejects(run('crypto.subtle.digest("MD5", new Uint8Array(1))'),
-    { name: 'NotSupportedError' });
-  await assert.rejects(run('crypto.subtle.digest("SHA-1", "x")'), { name: 'TypeError' });
-  await assert.rejects(run('crypto.subtle.sign()'), /crypto\.subtle\.sign is not supported/);
+  const hash = await run("crypto.subtle.digest('sha-256', new TextEncoder().encode('abc'))");
+  assert.equal(Buffer.from(hash).toString('hex'), createHash('sha256').update('abc').digest('hex'));
+  const make = "crypto.subtle.generateKey({ name: 'AES-GCM', length: 128 }, true, ['encrypt'])";
+  await assert.rejects(run(make), /^Error: Can't use cryptographic randomness in queries and mut/);
+  const refused = /^Error: Cannot use crypto.* at import time$/;
+  await assert.rejects(world({ kind: 'import' }).run(make), refused);
 });
 
 test('timers and fetch throw Convex\'s text; microtasks run', async () => {

@@ -1,8 +1,9 @@
 // DOMException, Event, CustomEvent, EventTarget, AbortSignal, AbortController.
 //
-// In: nothing of the host. Out: the globals, and `__concave.domException(message, name)` for other
-// files. Invariant: dispatch is synchronous and in order of registration; what a listener throws
-// becomes an unhandled rejection, so it fails the function instead of vanishing.
+// In: nothing of the host. Out: the globals, `__concave.domException(message, name)` and
+// `__concave.events()` for other files. Invariant: dispatch is synchronous and in order of
+// registration; what a listener throws becomes an unhandled rejection, so it fails the function
+// instead of vanishing.
 ((prelude) => {
   'use strict';
   const { primordials } = prelude;
@@ -219,9 +220,14 @@
 
     const signals = section(() => {
       const { Event, EventTarget, inner } = events();
-      const { ArrayPush, TypeError, defineProperty, isObject } = primordials;
+      const { ArrayIndexOf, ArrayPush, ArraySplice, TypeError, defineProperty, isObject } =
+        primordials;
       const { SymbolIterator, SymbolToStringTag } = primordials;
       const key = {};
+      const { Symbol } = primordials;
+      const add = Symbol('add');
+      const remove = Symbol('remove');
+      const signalAbort = Symbol('signalAbort');
 
       class AbortSignal extends EventTarget {
         #aborted = false;
@@ -293,6 +299,16 @@
 
         throwIfAborted() { if (this.#aborted) throw this.#reason; }
         get [SymbolToStringTag]() { return 'AbortSignal'; }
+
+        // What streams do with a signal.
+        [add](step) { if (!this.#aborted) inner.onAbort(this, step); }
+
+        [remove](step) {
+          const at = apply(ArrayIndexOf, this.#steps, [step]);
+          if (at >= 0) apply(ArraySplice, this.#steps, [at, 1]);
+        }
+
+        [signalAbort](reason) { inner.abort(this, reason); }
       }
 
       const aborted = () => prelude.domException('This operation was aborted', 'AbortError');
@@ -305,16 +321,19 @@
         get [SymbolToStringTag]() { return 'AbortController'; }
       }
       defineProperty(AbortSignal, 'length', { __proto__: null, value: 0, configurable: true });
-      return { __proto__: null, AbortSignal, AbortController };
+      const internals = { __proto__: null, AbortSignal, AbortSignalPrototype: AbortSignal.prototype,
+        add, remove, signalAbort, isSignal: inner.isSignal, newSignal: () => new AbortSignal(key) };
+      return { __proto__: null, AbortSignal, AbortController, internals };
     });
 
     const { Event, CustomEvent, EventTarget } = events();
-    const { AbortSignal, AbortController } = signals();
+    const { AbortSignal, AbortController, internals } = signals();
     return { __proto__: null, DOMException, Event, CustomEvent, EventTarget, AbortSignal,
-      AbortController };
+      AbortController, internals };
   });
   lazy(['DOMException', 'Event', 'CustomEvent', 'EventTarget', 'AbortSignal', 'AbortController'],
     classes);
 
+  prelude.events = classes;
   prelude.domException = (message, name) => new (classes().DOMException)(message, name);
 })(globalThis.__concave);

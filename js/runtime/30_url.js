@@ -8,7 +8,7 @@
   const { host, primordials } = prelude;
   const { apply, lazy, section } = primordials;
 
-  lazy(['URL', 'URLSearchParams'], section(() => {
+  prelude.urls = section(() => {
     // What the two classes know of each other.
     const inner = { __proto__: null };
 
@@ -393,5 +393,6 @@
     });
 
     return { __proto__: null, URL: locator(), URLSearchParams: query() };
-  }));
+  });
+  lazy(['URL', 'URLSearchParams'], prelude.urls);
 })(globalThis.__concave);

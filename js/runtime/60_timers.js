@@ -18,7 +18,7 @@
 
   const names = ['setTimeout', 'setInterval', 'clearTimeout', 'clearInterval', 'fetch',
     'queueMicrotask'];
-  lazy(names, section(() => ({
+  prelude.waits = section(() => ({
     __proto__: null,
     setTimeout() { refuse('setTimeout'); },
     setInterval() { refuse('setInterval'); },
@@ -34,5 +34,6 @@
       const start = apply(primordials.PromiseResolve, primordials.Promise, [undefined]);
       apply(primordials.PromiseThen, start, [() => { callback(); }]);
     },
-  })));
+  }));
+  lazy(names, prelude.waits);
 })(globalThis.__concave);

@@ -8,7 +8,7 @@
   const { host, hooks, primordials } = prelude;
   const { apply, lazy, section } = primordials;
 
-  lazy(['structuredClone'], section(() => {
+  prelude.cloning = section(() => {
     const cloneError = (message) => prelude.domException(message, 'DataCloneError');
 
     // The host throws a plain Error with V8's text; nothing else tells it from an author's error.
@@ -65,7 +65,8 @@
       __proto__: null, value: 1, configurable: true,
     });
     return { __proto__: null, structuredClone };
-  }));
+  });
+  lazy(['structuredClone'], prelude.cloning);
 
   /** Makes the error of a serializer that failed; for hosts that throw it themselves. */
   hooks.dataCloneError = (message) => prelude.domException(`${message}`, 'DataCloneError');

@@ -28,7 +28,11 @@
       return guard === undefined ? host.asyncSyscall(op, json)
         : guard(() => host.asyncSyscall(op, json));
     },
-    jsSyscall(op) { refuse(`Convex.jsSyscall("${op}")`); },
+    jsSyscall(op, args) {
+      // Only a worker of actions has it.
+      if (host.jsSyscall === undefined) refuse(`Convex.jsSyscall("${op}")`);
+      return host.jsSyscall(op, args);
+    },
     op(name) { refuse(`Convex.op("${name}")`); },
     asyncOp(name) { refuse(`Convex.asyncOp("${name}")`); },
   });

@@ -22,6 +22,8 @@ use super::terminal;
 Examples:
   concave data                          tables and how many documents each holds
   concave data messages --limit 10      the ten newest
+  concave data _scheduled_functions     what is scheduled, and what came of it
+  concave data _cron_jobs               when cron jobs run next, and how they ended last
   concave data items --jsonl > items.jsonl")]
 pub struct Arguments {
     /// The table; without it, the list of tables
@@ -73,6 +75,9 @@ pub enum DataError {
         message: String,
     },
 }
+
+/// The host's own tables.
+const HOST_TABLES: [&str; 3] = ["_scheduled_functions", "_cron_jobs", "_storage"];
 
 /// Most documents of one request.
 const PAGE: u64 = 1000;
@@ -130,7 +135,8 @@ async fn documents(
     arguments: &Arguments,
 ) -> Result<Vec<Value>, DataError> {
     let known = table_names(client).await?;
-    if !known.iter().any(|name| name == table) {
+    // The host's own are not listed, and shown to whoever asks by name.
+    if !known.iter().any(|name| name == table) && !HOST_TABLES.contains(&table) {
         let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
         return Err(DataError::NoTable { table: table.to_owned(), known });
     }

@@ -11,8 +11,8 @@ use std::thread::JoinHandle;
 
 use console::Style;
 use database::commit::Conflict;
-use database::record::{FunctionKind, LogLevel};
-use server::{CallEvent, Event, PushEvent};
+use database::record::{Caller, FunctionKind, LogLevel, LogLine};
+use server::{CallEvent, Event, HttpActionEvent, PushEvent};
 
 use super::terminal;
 
@@ -31,7 +31,7 @@ pub struct Printer {
 
 /// What the printing thread is told.
 enum Message {
-    Event(Event),
+    Event(Box<Event>),
     End,
 }
 
@@ -47,7 +47,7 @@ impl Printer {
 
     /// Prints an event soon, or counts it as left out.
     pub fn print(&self, event: Event) {
-        if self.queue.try_send(Message::Event(event)).is_err() {
+        if self.queue.try_send(Message::Event(Box::new(event))).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -79,6 +79,7 @@ fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64) {
 fn lines(event: &Event) -> Vec<String> {
     match event {
         Event::Call(call) => call_lines(call),
+        Event::HttpAction(request) => http_action_lines(request),
         Event::Push(push) => push_lines(push),
     }
 }
@@ -99,6 +100,11 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     if call.cached {
         head.push_str(&format!(" {}", dim().apply_to("cached")));
     }
+    match call.caller {
+        Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
+        Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
+        Caller::HttpApi | Caller::SyncWorker | Caller::Function | Caller::Tester => {}
+    }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {
             1 => "ran again after a conflict".to_owned(),
@@ -109,18 +115,34 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     let mut lines = vec![marked(kind, &head)];
     let causes = call.cause.iter().cloned().chain(call.conflicts.iter().map(Conflict::cause));
     lines.extend(causes.map(|cause| indented(&cause)));
-    lines.extend(call.log_lines.iter().map(|line| {
+    lines.extend(said(&call.log_lines, call.error.as_deref()));
+    lines
+}
+
+fn http_action_lines(request: &HttpActionEvent) -> Vec<String> {
+    let HttpActionEvent { method, path, route, status, duration_ns, .. } = request;
+    let status = status.map_or_else(|| "the client left".to_owned(), |status| status.to_string());
+    let mut head = format!("{method} {path} {status} {}", dim().apply_to(duration(*duration_ns)));
+    if let Some(route) = route.as_ref().filter(|route| *route != path) {
+        head.push_str(&format!(" {}", dim().apply_to(format!("by {route}"))));
+    }
+    let mut lines = vec![marked("http", &head)];
+    lines.extend(said(&request.log_lines, request.error.as_deref()));
+    lines
+}
+
+/// What a function logged, and why it failed.
+fn said(log_lines: &[LogLine], error: Option<&str>) -> Vec<String> {
+    let line = |line: &LogLine| {
         let text = indented(&line.client_text());
         match line.level {
             LogLevel::Error => red().apply_to(text).to_string(),
             LogLevel::Warn => Style::new().for_stderr().yellow().apply_to(text).to_string(),
             LogLevel::Debug | LogLevel::Info | LogLevel::Log => text,
         }
-    }));
-    if let Some(error) = &call.error {
-        lines.push(red().apply_to(indented(error.trim_end())).to_string());
-    }
-    lines
+    };
+    let error = error.map(|error| red().apply_to(indented(error.trim_end())).to_string());
+    log_lines.iter().map(line).chain(error).collect()
 }
 
 fn push_lines(push: &PushEvent) -> Vec<String> {
@@ -159,7 +181,7 @@ fn red() -> Style {
 mod tests {
     use super::*;
     use database::commit::Writer;
-    use database::record::{Caller, LogLine, Timestamp};
+    use database::record::Timestamp;
 
     fn call() -> CallEvent {
         CallEvent {
@@ -186,6 +208,8 @@ mod tests {
     #[test]
     fn a_call_is_one_line() {
         assert_eq!(plain(call()), ["mutation shop:addCart 1.2 ms"]);
+        let scheduled = CallEvent { caller: Caller::Scheduler, ..call() };
+        assert_eq!(plain(scheduled), ["mutation shop:addCart 1.2 ms scheduled"]);
         let query = CallEvent { kind: Some(FunctionKind::Query), cached: true, ..call() };
         assert_eq!(plain(query), ["query    shop:addCart 1.2 ms cached"]);
     }
@@ -236,6 +260,41 @@ mod tests {
              it read",
         ];
         assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
+    }
+
+    #[test]
+    fn an_http_action_says_what_was_asked_and_who_answered() {
+        let line =
+            LogLine { level: LogLevel::Log, messages: vec!["'hi'".into()], truncated: false };
+        let request = HttpActionEvent {
+            request_id: "0123456789abcdef".into(),
+            method: "GET".into(),
+            path: "/users/7".into(),
+            route: Some("/users/*".into()),
+            status: Some(200),
+            duration_ns: 1_250_000,
+            error: Some("it was cut".into()),
+            log_lines: Arc::from([line]),
+        };
+        let plain = |request: HttpActionEvent| -> Vec<String> {
+            let strip = |line: String| console::strip_ansi_codes(&line).into_owned();
+            lines(&Event::HttpAction(request)).into_iter().map(strip).collect()
+        };
+        let expected = [
+            "http     GET /users/7 200 1.2 ms by /users/*",
+            "         [LOG] 'hi'",
+            "         it was cut",
+        ];
+        assert_eq!(plain(request.clone()), expected);
+        let left = HttpActionEvent {
+            path: "/hi".into(),
+            route: Some("/hi".into()),
+            status: None,
+            error: None,
+            log_lines: Arc::from([]),
+            ..request
+        };
+        assert_eq!(plain(left), ["http     GET /hi the client left 1.2 ms"]);
     }
 
     #[test]

@@ -11,21 +11,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::actions::protocol::Network;
 use database::commit::{Database, Options as DatabaseOptions};
-use database::record::World;
+use database::limits;
+use database::record::{Functions, World};
 use functions::{Config, Helper};
-use server::{Events, Gate, Listeners, Server, ServerConfig, Stopped};
+use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
+use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::outside::Outside;
+use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
+/// The hidden command that is a process of actions.
+pub const WORKER_COMMAND: &str = "action-worker";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -38,8 +43,14 @@ pub struct Options {
     pub site_port: u16,
     /// The operator's secret; `None` makes one up.
     pub admin_key: Option<String>,
+    /// Whether `fetch` in actions may reach addresses that are not public.
+    pub private_network: bool,
+    /// Whether it may reach this machine.
+    pub loopback: bool,
     /// Told about calls and pushes.
     pub events: Option<Events>,
+    /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
+    pub node: Option<PathBuf>,
 }
 
 /// A host that serves.
@@ -52,6 +63,7 @@ pub struct Running {
     pub operator: Address,
     gate: Option<oneshot::Sender<()>>,
     functions: Arc<functions::Host>,
+    outside: Arc<Outside>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -111,14 +123,38 @@ impl Running {
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = Outside::new();
-        let config = Config { threads, helper: helper(), actions: outside.clone() };
+        let outside = Outside::new(outside::Options {
+            program: helper().program,
+            arguments: vec![OsString::from(WORKER_COMMAND)],
+            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            network: Network {
+                private: options.private_network,
+                loopback: options.loopback,
+                own: [&cloud, &site].into_iter().filter_map(|at| at.local_addr().ok()).collect(),
+            },
+            node: outside::NodeOptions {
+                program: options.node,
+                timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
+                tell: Arc::new(|news| super::terminal::news(news)),
+            },
+        });
+        let storage = files_in_memory(&admin_key);
+        let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
+        let called: Arc<dyn Functions> = functions.clone();
+        outside.connect(outside::Services {
+            functions: Arc::downgrade(&called),
+            database: database.clone(),
+            world: world.clone(),
+            files: files.clone(),
+        });
         let server = Server {
             database,
             functions: functions.clone(),
-            http_actions: outside,
+            http_actions: outside.clone(),
+            files,
             config: ServerConfig {
                 admin_key: admin_key.clone(),
                 instance_name: "concave".to_owned(),
@@ -140,7 +176,7 @@ impl Running {
         }));
         let address = Address { url, admin_key };
         let (operator, gate) = (operators, Some(gate));
-        Ok(Self { address, site_url, operator, gate, functions, stop, served })
+        Ok(Self { address, site_url, operator, gate, functions, outside, stop, served })
     }
 
     /// Lets everybody in. Once is enough.
@@ -154,9 +190,18 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        self.outside.shut_down();
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained
+    }
+}
+
+/// File storage of a host without a data folder.
+pub fn files_in_memory(admin_key: &str) -> Storage {
+    Storage {
+        blobs: Arc::new(MemoryStore::new(limits::FILES_MEMORY_BYTES)),
+        tokens: Arc::new(UploadTokens::new(admin_key)),
     }
 }
 

@@ -8,6 +8,7 @@
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same
+//! variables.rs          the same: concave env
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -30,6 +31,7 @@ pub mod run;
 pub mod serve;
 pub mod target;
 mod terminal;
+pub mod variables;
 pub mod watch;
 pub mod why;
 
@@ -56,10 +58,17 @@ enum Command {
     Run(run::Arguments),
     Data(data::Arguments),
     Why(why::Arguments),
+    Env(variables::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
     SnapshotBuilder,
+    /// A process that runs actions; its standard input is a socket to the host.
+    #[command(hide = true, name = host::WORKER_COMMAND)]
+    ActionWorker {
+        /// `snapshot` prints the startup snapshot of later ones.
+        what: Option<String>,
+    },
 }
 
 /// Why a command failed.
@@ -84,9 +93,15 @@ pub enum Failure {
     /// `concave why`
     #[error(transparent)]
     Why(#[from] why::WhyError),
+    /// `concave env`
+    #[error(transparent)]
+    Env(#[from] variables::EnvError),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
+    /// The worker's socket.
+    #[error("A worker of actions is started by concave itself and talks through a socket: {0}")]
+    Worker(std::io::Error),
     /// The system gave no threads.
     #[error("The system would not start concave's threads: {0}. Close programs and try again.")]
     Threads(std::io::Error),
@@ -101,6 +116,7 @@ impl Failure {
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
+            Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
         }
     }
@@ -117,6 +133,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             Ok(())
         }
         Command::SnapshotBuilder => functions::builder::main().map_err(Failure::Builder),
+        Command::ActionWorker { what } => {
+            actions::worker::main(what.as_slice()).map_err(Failure::Worker)
+        }
         Command::Dev(arguments) => threads()?.block_on(dev::run(arguments)).map_err(Failure::Dev),
         Command::Serve(arguments) => {
             threads()?.block_on(serve::run(arguments)).map_err(Failure::Serve)
@@ -129,6 +148,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             threads()?.block_on(data::run(arguments)).map_err(Failure::Data)
         }
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
+        Command::Env(arguments) => {
+            threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)
+        }
     }
 }
 

@@ -34,9 +34,15 @@ pub struct Arguments {
     /// Port of HTTP actions; 0 takes a free one
     #[arg(long, default_value_t = 3211)]
     site_port: u16,
+    /// Node.js for modules with "use node" [default: node on PATH]
+    #[arg(long, env = actions::node::NODE_VARIABLE, value_name = "PATH")]
+    node: Option<PathBuf>,
     /// Push this app first
     #[arg(long, value_name = "DIR")]
     push: Option<PathBuf>,
+    /// Let `fetch` in actions reach private networks and this machine
+    #[arg(long)]
+    allow_private_network: bool,
     /// The operator's secret; without ':'
     #[arg(long, env = super::environment::ADMIN_KEY, hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
@@ -93,7 +99,10 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         port: arguments.port,
         site_port: arguments.site_port,
         admin_key: arguments.admin_key,
+        private_network: arguments.allow_private_network,
+        loopback: false,
         events: None,
+        node: arguments.node,
     })
     .await?;
     if !arguments.in_memory {

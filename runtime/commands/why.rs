@@ -73,6 +73,8 @@ struct Cause {
 #[serde(rename_all = "camelCase")]
 struct Party {
     request_id: String,
+    /// `scheduled` or `cron job`.
+    job: Option<String>,
     site: Option<Site>,
     note: Option<String>,
 }
@@ -141,7 +143,10 @@ impl Party {
         };
         match &*self.request_id {
             "" => format!("  {verb} {place}"),
-            id => format!("  {verb} {place} (request {id})"),
+            id => {
+                let job = self.job.as_ref().map(|job| format!("{job}, ")).unwrap_or_default();
+                format!("  {verb} {place} ({job}request {id})")
+            }
         }
     }
 }
@@ -169,6 +174,9 @@ mod tests {
             "  written at an unknown line: no longer kept (request 2e)",
         ];
         assert_eq!(said(&cause).lines().collect::<Vec<_>>(), expected);
+        cause["writer"]["job"] = "scheduled".into();
+        let by = "  written at an unknown line: no longer kept (scheduled, request 2e)";
+        assert_eq!(said(&cause).lines().nth(3), Some(by));
         cause["reader"]["site"]["exact"] = false.into();
         let by = "  read by a package, in the function at convex/shop.ts:12:5 (request 1f)";
         assert_eq!(said(&cause).lines().nth(2), Some(by));

@@ -1,40 +1,304 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage. Invariant: every call back is a call like any
-//! other, made with the identity that the action was called with.
+//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every
+//! call back is a call like any other, made with the identity that the action was called with.
 
-use std::sync::Arc;
+mod calls;
+mod http;
+mod node;
+mod services;
 
-use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError};
-use server::{Answering, HttpActions, HttpFailure, HttpRequest};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
+use ::actions::protocol::{End, FetchLimits, Limits, Network};
+use database::deployment::{Bundle, CodeVersion, Environment};
+use database::environment::Variables;
+use database::limits;
+use database::record::{
+    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Unanalyzed,
+};
+use database::snapshot::Deployment;
+use functions::traces::Traces;
+use server::{Answering, HttpActions, HttpRequest};
+use tokio::runtime::Handle;
+
+use calls::Calls;
+use node::NodeActions;
+pub use node::NodeOptions;
+pub use services::Services;
+
+/// Versions whose code is kept ready to be sent to a process.
+const VERSIONS_KEPT: usize = 4;
+
+/// How workers are started.
+#[derive(Clone)]
+pub struct Options {
+    /// Path of this program.
+    pub program: PathBuf,
+    /// The arguments that make it a worker.
+    pub arguments: Vec<OsString>,
+    /// Wall time of one action.
+    pub timeout: Duration,
+    /// What runs modules with `"use node"`.
+    pub node: NodeOptions,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
+}
 
 /// Runs actions.
-pub struct Outside {}
+pub struct Outside {
+    pool: Arc<Pool>,
+    node: NodeActions,
+    runtime: Handle,
+    timeout: Duration,
+    services: OnceLock<Arc<Services>>,
+    versions: Mutex<Vec<Arc<Version>>>,
+    this: Weak<Self>,
+}
+
+/// A deployment as workers need it.
+struct Version {
+    version: CodeVersion,
+    code: Arc<Code>,
+    traces: Traces,
+}
 
 impl Outside {
-    /// One that has no workers yet.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self {})
+    /// Starts a pool of workers; must be called inside of a tokio runtime.
+    pub fn new(options: Options) -> Arc<Self> {
+        let runtime = Handle::current();
+        let pool = Pool::start(Config {
+            program: options.program,
+            arguments: options.arguments,
+            runtime: runtime.clone(),
+            limits: limits_of_a_run(),
+            runs_per_process: count(limits::ACTIONS_PER_PROCESS),
+            runs: count(limits::ACTIONS_AT_ONCE),
+            retire_after: limits::ACTIONS_OF_A_PROCESS,
+            idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
+            node: None,
+            network: options.network,
+        });
+        Arc::new_cyclic(|this| Self {
+            pool,
+            node: NodeActions::new(options.node, runtime.clone()),
+            runtime,
+            timeout: options.timeout,
+            services: OnceLock::new(),
+            versions: Mutex::default(),
+            this: this.clone(),
+        })
+    }
+
+    /// Connects it to what actions ask for. Once.
+    pub fn connect(&self, services: Services) {
+        // A second call would be a bug of the caller's, and changes nothing.
+        let _ = self.services.set(Arc::new(services));
+    }
+
+    /// Kills the workers; what still runs ends with an error.
+    pub fn shut_down(&self) {
+        self.pool.shut_down();
+        self.node.shut_down();
+    }
+
+    /// The pool, for tests.
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    fn services(&self) -> Option<Arc<Services>> {
+        self.services.get().cloned()
+    }
+
+    /// `process.env` of a run that begins now.
+    fn environment(&self) -> Arc<BTreeMap<String, String>> {
+        self.services.get().map(|services| services.environment()).unwrap_or_default()
+    }
+
+    /// A deployment as workers need it.
+    fn version(&self, deployment: &Arc<Deployment>) -> Arc<Version> {
+        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = deployment.analysis.version;
+        if let Some(found) = versions.iter().find(|known| known.version == wanted) {
+            return Arc::clone(found);
+        }
+        let version = Arc::new(Version::new(deployment));
+        versions.insert(0, Arc::clone(&version));
+        versions.truncate(VERSIONS_KEPT);
+        version
+    }
+
+    async fn run_in_worker(self: Arc<Self>, action: Action) -> ActionEnd {
+        let version = self.version(&action.deployment);
+        let call = &action.call;
+        let job = Job {
+            code: Arc::clone(&version.code),
+            environment: self.environment(),
+            module: call.path.module.to_string(),
+            export: call.path.export.to_string(),
+            request_id: call.request_id.to_string(),
+            timeout: self.timeout,
+            input: Input::Action { arguments: call.args.json.to_string() },
+        };
+        let calls = Arc::new(Calls::of_action(&self, &action));
+        let ended = match self.pool.run(job, calls).await {
+            Ok(mut running) => running.end().await,
+            Err(refused) => refused,
+        };
+        version.end(ended)
+    }
+
+    async fn run_in_node(self: Arc<Self>, action: Action) -> ActionEnd {
+        let version = self.version(&action.deployment);
+        let calls = Arc::new(Calls::of_action(&self, &action));
+        let (bundle, environment) = (&action.deployment.bundle, self.environment());
+        version.end(self.node.run(bundle, environment, &action.call, calls).await)
     }
 }
 
 impl Actions for Outside {
     fn run(&self, action: Action, reply: ActionReply) {
-        let message = format!(
-            "{} is an action; actions are not supported by this version of concave yet. Queries \
-             and mutations are.",
-            action.call.path
-        );
-        let result = Err(FunctionError { message, data: None });
-        reply(ActionEnd { result, log_lines: Vec::new() });
+        let Some(this) = self.this.upgrade() else {
+            return reply(failed("The host is shutting down.".to_owned()));
+        };
+        self.runtime.spawn(async move {
+            let end = match action.environment {
+                Environment::Isolate => this.run_in_worker(action).await,
+                Environment::Node => this.run_in_node(action).await,
+            };
+            reply(end);
+        });
+    }
+
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
+        let (tell, told) = std::sync::mpsc::channel();
+        if let Some(this) = self.this.upgrade() {
+            let (bundle, environment) = (Arc::clone(bundle), by_name(environment));
+            self.runtime.spawn(async move {
+                // Whoever asked waits below.
+                let _ = tell.send(this.node.analyze(&bundle, environment).await);
+            });
+        }
+        told.recv().unwrap_or_else(|_| {
+            let message = "The host is shutting down.".to_owned();
+            Err(Unanalyzed { code: "AnalysisUnavailable", message, stack: String::new() })
+        })
+    }
+
+    fn deployed(&self, deployment: &Arc<Deployment>) {
+        self.pool.deployed(Arc::clone(&self.version(deployment).code));
+        if NodeActions::is_needed(&deployment.bundle)
+            && let Some(this) = self.this.upgrade()
+        {
+            let deployment = Arc::clone(deployment);
+            self.runtime.spawn(async move {
+                this.node.deployed(&deployment.bundle, &this.environment()).await;
+            });
+        }
     }
 }
 
 impl HttpActions for Outside {
     fn fetch(&self, request: HttpRequest) -> Answering {
-        let message = format!("{}: HTTP actions are not supported yet.", request.routed_path);
-        let error = FunctionError { message, data: None };
-        Box::pin(async { Err(HttpFailure::Threw(error, Vec::new())) })
+        http::fetch(self.this.upgrade(), request)
     }
+}
+
+impl Version {
+    fn new(deployment: &Deployment) -> Self {
+        let bundle = &deployment.bundle;
+        let here = bundle.modules.values().filter(|m| m.environment == Environment::Isolate);
+        let modules = here.map(|m| (Arc::clone(&m.path), Arc::clone(&m.source))).collect();
+        let version = deployment.analysis.version;
+        let code = Code {
+            version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            modules,
+            import_time_ms: bundle.import_time_ms,
+            ..Code::default()
+        };
+        Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
+    }
+
+    /// What a worker said of an action's end, for the action's caller.
+    fn end(&self, ended: Ended) -> ActionEnd {
+        let log_lines = ended.lines.into_iter().map(log_line).collect();
+        let result = match ended.end {
+            End::Returned => Ok(ended.result),
+            End::NoRoute => Err("the worker took it for a router".to_owned()),
+            End::Threw(thrown) => {
+                let stack = thrown.stack.unwrap_or_default();
+                let message = self.traces.full_text(thrown.message, &stack);
+                return ActionEnd {
+                    result: Err(FunctionError { message, data: thrown.data }),
+                    log_lines,
+                };
+            }
+        };
+        let result = result.map_err(|message| FunctionError { message, data: None });
+        ActionEnd { result, log_lines }
+    }
+}
+
+fn failed(message: String) -> ActionEnd {
+    ActionEnd { result: Err(FunctionError { message, data: None }), log_lines: Vec::new() }
+}
+
+/// A line of a worker as functions have them.
+fn log_line(line: Line) -> LogLine {
+    let level = match line.level.as_str() {
+        "DEBUG" => LogLevel::Debug,
+        "ERROR" => LogLevel::Error,
+        "WARN" => LogLevel::Warn,
+        "INFO" => LogLevel::Info,
+        _ => LogLevel::Log,
+    };
+    LogLine { level, messages: line.messages, truncated: line.truncated }
+}
+
+/// A line of a function as workers send them.
+fn line(log: &LogLine) -> Line {
+    Line {
+        level: log.level.name().to_owned(),
+        messages: log.messages.clone(),
+        truncated: log.truncated,
+    }
+}
+
+/// Environment variables as processes are given them.
+fn by_name(variables: &Variables) -> BTreeMap<String, String> {
+    variables.iter().map(|(name, found)| (name.to_string(), found.value.to_string())).collect()
+}
+
+/// What every run may use, as `database::limits` has it.
+pub fn limits_of_a_run() -> Limits {
+    Limits {
+        heap_bytes: limits::HEAP_BYTES,
+        buffer_bytes: limits::ARRAY_BUFFER_BYTES,
+        process_bytes: limits::ACTION_PROCESS_BYTES,
+        log_lines: limits::LOG_LINES,
+        log_line_bytes: limits::LOG_LINE_BYTES,
+        response_bytes: limits::HTTP_RESPONSE_BYTES,
+        pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        fetch: FetchLimits {
+            redirects: small(limits::FETCH_REDIRECTS),
+            body_bytes: limits::FETCH_BODY_BYTES,
+            whole_body_bytes: small(limits::FETCH_WHOLE_BODY_BYTES),
+            connect_ms: limits::FETCH_CONNECT_MS,
+        },
+    }
+}
+
+fn small(limit: u64) -> u32 {
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+fn count(limit: u64) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -4,3 +4,41 @@
 //! calls back to the host over a framed local socket.
 //! Invariant: nothing that an action does touches the host: a worker that crashes, runs out of
 //! memory or loops is killed and replaced.
+//!
+//! ```text
+//! host    pool.rs       which process runs a job        process.rs    one process: runs, socket
+//!         streams.rs    bodies, a window at a time
+//!         protocol.rs   what the two say to each other
+//! worker  worker.rs     messages in, threads            run.rs        one run on its thread
+//!         runtime.rs    snapshot, context               run_state.rs  questions, streams, the end
+//!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
+//!         loader.rs     modules                         console.rs    lines
+//!         globals.rs    what an action finds            wire.rs       messages out
+//! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
+//!         node_packages.rs  what npm installs           js/node       the process's own half
+//! ```
+
+mod console;
+mod crypto;
+mod decoding;
+mod explanation;
+mod fetch;
+mod globals;
+mod heap;
+mod loader;
+mod network;
+pub mod node;
+pub mod node_folder;
+pub mod node_packages;
+mod outgoing;
+pub mod pool;
+mod process;
+pub mod protocol;
+mod run;
+mod run_state;
+mod runtime;
+pub mod streams;
+mod syscalls;
+mod tls;
+mod wire;
+pub mod worker;

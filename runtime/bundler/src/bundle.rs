@@ -4,7 +4,7 @@
 //! bundler as useful as before, its cache included.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::check::check;
 use crate::emit::Emitter;
@@ -184,7 +184,10 @@ impl Run<'_> {
             return;
         }
         let files: Vec<_> = chosen.iter().map(|(_, e)| Location::File(e.file.clone())).collect();
-        let graph = self.load(&files, environment, false);
+        let mut graph = self.load(&files, environment, false);
+        while node && self.leave_outside(&graph) {
+            graph = self.load(&files, environment, false);
+        }
         let link = Link::new(&graph, &graph.entries);
         let errors = check(self.project, &link);
         for (path, entry) in &chosen {
@@ -210,6 +213,30 @@ impl Run<'_> {
             self.external_dependencies(&link);
         }
         self.errors.extend(errors);
+    }
+
+    /// Packages that find files of theirs by where they lie (native code, data) do not
+    /// work in a bundle: they become external, as if `convex.json` had named them. Says whether
+    /// there are new ones.
+    fn leave_outside(&mut self, graph: &Graph) -> bool {
+        let is_tied = |file: &Path, text: &str| {
+            let words = ["__dirname", "__filename", "import.meta.url"];
+            file.extension().is_some_and(|extension| extension == "node")
+                || words.iter().any(|word| text.contains(word))
+        };
+        let tied = graph.modules.iter().filter_map(|module| {
+            let file = file_of(&module.location).filter(|file| is_tied(file, &module.text))?;
+            Some(in_node_modules(file)?.1)
+        });
+        let known = &self.resolvers.external_packages;
+        let is_new = |name: &String| {
+            let from = &self.project.functions_dir;
+            !known.contains(name) && installed_version(from, name).is_some()
+        };
+        let new: BTreeSet<String> = tied.filter(is_new).collect();
+        let found = !new.is_empty();
+        self.resolvers.external_packages.extend(new);
+        found
     }
 
     fn external_dependencies(&mut self, link: &Link<'_>) {

@@ -195,12 +195,16 @@ fn json(text: &str) -> Compiled {
     }
 }
 
+/// A module that runs everywhere. The host knows this text (`functions/src/wasm.rs`): it decodes
+/// and compiles once what every evaluation would decode and compile again.
 fn web_assembly(base64: &str) -> String {
     format!(
-        "const text = {};\n\
+        "const webAssembly = {};\n\
          const bytes = Uint8Array.fromBase64\n  \
-           ? Uint8Array.fromBase64(text)\n  \
-           : Uint8Array.from(atob(text), (character) => character.charCodeAt(0));\n\
+           ? Uint8Array.fromBase64(webAssembly)\n  \
+           : globalThis.Buffer\n  \
+           ? Buffer.from(webAssembly, \"base64\")\n  \
+           : Uint8Array.from(atob(webAssembly), (character) => character.charCodeAt(0));\n\
          export default new WebAssembly.Module(bytes);\n",
         quoted(base64)
     )

@@ -12,6 +12,7 @@ use oxc_resolver::{ResolveError, ResolveOptions, Resolver, TsConfig, TsconfigDis
 use crate::Environment;
 use crate::compile::RequestKind;
 use crate::error::closest;
+use crate::graph::file_of;
 use crate::package::in_node_modules;
 use crate::project::Project;
 
@@ -83,8 +84,11 @@ pub(crate) struct Missing {
 /// The resolvers of one bundling run; they share one cache of the file system.
 pub(crate) struct Resolvers {
     isolate: [Resolver; 2],
+    /// As the first of `isolate`, for packages that bring WebAssembly.
+    web_assembly: Resolver,
     node: [Resolver; 2],
-    external_packages: Vec<String>,
+    /// Packages that Node imports at run time; `*` is all.
+    pub(crate) external_packages: Vec<String>,
     functions_dir: PathBuf,
     definition: PathBuf,
 }
@@ -99,8 +103,12 @@ impl Resolvers {
             more(Environment::Node, false),
             more(Environment::Node, true),
         );
+        let mut workerd = options(Environment::Isolate, false);
+        workerd.condition_names.insert(0, "workerd".to_owned());
+        let web_assembly = first.clone_with_options(workerd);
         Self {
             isolate: [first, browser_require],
+            web_assembly,
             node: [node_import, node_require],
             external_packages: project.external_packages.clone(),
             functions_dir: project.functions_dir.clone(),
@@ -136,11 +144,35 @@ impl Resolvers {
             Location::Supplied(_) => resolver.resolve(&self.functions_dir, specifier),
         };
         match found {
-            Ok(found) => Resolved::Module(Location::File(found.into_path_buf())),
+            Ok(found) => {
+                let path = found.into_path_buf();
+                let special = environment == Environment::Isolate
+                    && kind != RequestKind::Require
+                    && is_bare(specifier);
+                let other = special.then(|| self.with_web_assembly(from, specifier, &path));
+                Resolved::Module(Location::File(other.flatten().unwrap_or(path)))
+            }
             Err(ResolveError::Ignored(path)) => Resolved::Module(Location::Ignored(path)),
             Err(_) if is_builtin(specifier) => Resolved::Missing(node_builtin(specifier)),
             Err(error) => Resolved::Missing(self.unresolved(from, specifier, &error)),
         }
+    }
+
+    /// What a package gives under the condition `workerd`, if that imports a `.wasm` file as a
+    /// module: a browser's entry fetches the file or starts it by an instance that a bundler
+    /// makes, which this runtime does not. Other packages mean Cloudflare by the name.
+    fn with_web_assembly(&self, from: &Location, specifier: &str, plain: &Path) -> Option<PathBuf> {
+        let file = file_of(from)?;
+        let found = resolve_from(&self.web_assembly, file, specifier).ok()?.into_path_buf();
+        if found == plain {
+            return None;
+        }
+        let text = std::fs::read_to_string(&found).ok()?;
+        let imports = |line: &str| {
+            let line = line.trim_end_matches(';');
+            line.starts_with("import ") && line.trim_end_matches(['"', '\'']).ends_with(".wasm")
+        };
+        text.lines().any(imports).then_some(found)
     }
 
     /// Specifiers that are decided by their text alone.

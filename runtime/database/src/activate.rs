@@ -1,5 +1,5 @@
 //! A push becomes the running deployment: documents checked, tables created, indexes filled or
-//! dropped, and the catalog's deployment key written, in one commit.
+//! dropped, cron jobs compared, and the catalog's deployment key written, in one commit.
 //!
 //! In: an analyzed bundle. Out: the timestamp from which it serves, or why it does not.
 //! Invariant: all or nothing. Everything is built aside and published at once, so a push that is
@@ -7,15 +7,21 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
 use crate::commit::{Database, PUSH, Writer, next_timestamp};
+use crate::crons;
+use crate::deployment::Analysis;
+use crate::environment::{Change, check_imported};
 use crate::error::PushError;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
-use crate::log::LogEntry;
-use crate::record::Timestamp;
+use crate::log::{LogEntry, Write};
+use crate::record::{Given, Timestamp};
 use crate::schema::{Schema, TableSchema};
 use crate::snapshot::{Deployment, IndexMap, Snapshot};
+use crate::transaction::Transaction;
 use crate::value::Value;
 use crate::writes::{check_table_count, create_table};
 
@@ -52,25 +58,43 @@ impl Database {
     /// Makes a deployment the running one. Commits wait meanwhile; readers do not.
     ///
     /// # Errors
-    /// Documents that do not match its schema, or too many tables.
+    /// Documents that do not match its schema, or too many tables; `RaceDetected`: its modules were
+    /// evaluated with environment variables that have changed since.
     pub fn activate(&self, deployment: Deployment, now: u64) -> Result<Timestamp, PushError> {
+        self.activate_with(deployment, &[], now)
+    }
+
+    /// The same in one commit with the environment variables that its modules were evaluated with.
+    ///
+    /// # Errors
+    /// As [`Database::activate`].
+    pub fn activate_with(
+        &self,
+        deployment: Deployment,
+        changes: &[Change],
+        now: u64,
+    ) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
         let schema = deployment.schema().cloned();
         let ts = next_timestamp(&newest, now);
-        let mut next = Snapshot { ts, ..Snapshot::clone(&newest) };
+        let environment = newest.environment.after(changes, ts);
+        check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];
+        written.extend(environment.changed_keys(&newest.environment));
+        let mut next = Snapshot { ts, environment, ..Snapshot::clone(&newest) };
         if let Some(schema) = &schema {
             written.extend(create_tables(&mut next, schema)?);
             check_documents(&next, schema, enforced(&newest))?;
         }
         change_indexes(&mut next, schema.as_deref());
+        let writes = change_crons(&mut next, &deployment.analysis, now)?;
         let version = deployment.analysis.version.to_string();
         next.deployment = Some(Arc::new(deployment));
         turn.publish(LogEntry {
             ts,
             writer: Writer::new(PUSH, version),
-            writes: Vec::new(),
+            writes,
             catalog: written,
             snapshot: Arc::new(next),
         });
@@ -89,6 +113,22 @@ impl Database {
     pub fn index_diff(&self, schema: Option<&Schema>) -> IndexDiff {
         index_diff(&self.snapshot().catalog, schema)
     }
+}
+
+/// Makes the rows of cron jobs those of the bundle; gives what was written.
+fn change_crons(
+    next: &mut Snapshot,
+    analysis: &Analysis,
+    now: u64,
+) -> Result<Vec<Arc<Write>>, PushError> {
+    // Ids of new rows: another version at another time draws others.
+    let seed = Sha256::new().chain_update(analysis.version.0).chain_update(next.ts.0.to_be_bytes());
+    let seed = seed.finalize().into();
+    let given = Given { code: analysis.version, snapshot: next.ts, seed, now };
+    let mut transaction = Transaction::begin(Arc::new(next.clone()), &given, false);
+    crons::sync(&mut transaction, analysis)?;
+    next.maps = transaction.state.maps;
+    Ok(transaction.state.writes.values().cloned().collect())
 }
 
 /// The schema that every document in a snapshot matches.
@@ -152,7 +192,7 @@ fn check_documents(
 /// Compares the declared indexes with those there are.
 fn index_diff(catalog: &Catalog, schema: Option<&Schema>) -> IndexDiff {
     let mut diff = IndexDiff::default();
-    for table in catalog.tables(ROOT) {
+    for table in catalog.tables(ROOT).filter(|table| !table.is_system()) {
         let described = schema.and_then(|schema| schema.tables.get(&table.name));
         for index in table.indexes.values() {
             let declared = described.and_then(|table| table.indexes.get(&index.name));

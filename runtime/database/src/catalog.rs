@@ -22,8 +22,37 @@ const FIRST_USER_TABLE: u32 = 10_001;
 /// Tables below this number belong to the host.
 const FIRST_FREE_SYSTEM_NUMBER: u32 = 10_000;
 
-/// Virtual tables of the root component (`convex-compat.md` section 2.7).
-const SYSTEM_TABLES: [(&str, u32); 2] = [("_scheduled_functions", 539), ("_storage", 540)];
+/// One of the host's own tables, in the root component.
+struct SystemTable {
+    name: &'static str,
+    number: u32,
+    /// Fields of [`HIDDEN_INDEX`]; none: the table has no such index.
+    order: &'static [&'static str],
+    /// Whether functions see it through `db.system` (`convex-compat.md` section 2.7).
+    shown: bool,
+}
+
+/// The table of scheduled functions.
+pub(crate) const SCHEDULED_FUNCTIONS: &str = "_scheduled_functions";
+
+/// The table of cron jobs.
+pub(crate) const CRON_JOBS: &str = "_cron_jobs";
+
+/// The host's tables.
+const SYSTEM_TABLES: [SystemTable; 4] = [
+    SystemTable { name: CRON_JOBS, number: 531, order: &["nextRun"], shown: false },
+    SystemTable {
+        name: SCHEDULED_FUNCTIONS,
+        number: 539,
+        order: &["state.kind", "completedTime", "scheduledTime"],
+        shown: true,
+    },
+    SystemTable { name: "_storage", number: 540, order: &[], shown: true },
+    SystemTable { name: crate::files::BLOBS, number: 600, order: &["blob"], shown: false },
+];
+
+/// The index that only the host reads, of tables that it works through in an order of its own.
+pub(crate) const HIDDEN_INDEX: &str = "_order";
 
 /// Every table and index of a database.
 #[derive(Clone, Debug)]
@@ -130,6 +159,11 @@ impl Table {
         self.name.starts_with('_')
     }
 
+    /// Whether only the host and its operator see it.
+    pub fn is_hidden(&self) -> bool {
+        self.is_system() && SYSTEM_TABLES.iter().any(|s| !s.shown && *s.name == *self.name)
+    }
+
     /// One index by name.
     pub fn index(&self, name: &str) -> Option<&Arc<Index>> {
         match name {
@@ -150,8 +184,12 @@ impl Catalog {
     pub(crate) fn new() -> Self {
         let mut catalog =
             Self { components: BTreeMap::new(), indexes: BTreeMap::new(), next_index: 1 };
-        for (name, number) in SYSTEM_TABLES {
-            catalog.add_table("", name, TableNumber(number));
+        for system in SYSTEM_TABLES {
+            let table = catalog.add_table("", system.name, TableNumber(system.number));
+            if !system.order.is_empty() {
+                let fields: Vec<Arc<str>> = system.order.iter().map(|f| (*f).into()).collect();
+                catalog.declare_index(&table, &HIDDEN_INDEX.into(), &fields, false);
+            }
         }
         catalog
     }
@@ -312,6 +350,16 @@ pub(crate) fn all_numbers() -> Interval {
     Interval::prefix(&catalog_key(&["numbers"]))
 }
 
+/// The key whose reading means "what is the value of this environment variable".
+pub(crate) fn environment_key(name: &str) -> Key {
+    catalog_key(&["environment", name])
+}
+
+/// The range whose reading means "which environment variables are there".
+pub(crate) fn all_variables() -> Interval {
+    Interval::prefix(&catalog_key(&["environment"]))
+}
+
 fn catalog_key(parts: &[&str]) -> Key {
     let mut key = Vec::new();
     for part in parts {
@@ -325,7 +373,7 @@ fn catalog_key(parts: &[&str]) -> Key {
 /// # Errors
 /// A name that is reserved, or is not an identifier (`convex-compat.md` section 2.3).
 pub(crate) fn check_table_name(name: &str) -> Result<(), UserError> {
-    if SYSTEM_TABLES.iter().any(|(system, _)| *system == name) {
+    if SYSTEM_TABLES.iter().any(|system| system.shown && system.name == name) {
         return Err(read_only_table(name));
     }
     if name.starts_with('_') {

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use crate::cache::QueryCache;
+use crate::catalog::Catalog;
 use crate::error::Refusal;
 use crate::explain::{explain, sentence};
 use crate::key::Interval;
@@ -27,9 +28,9 @@ use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::{CallRecord, Given, Timestamp, Usage};
 use crate::requests::Once;
-use crate::snapshot::{IndexId, Snapshot};
+use crate::snapshot::{IndexId, IndexMaps, Snapshot};
 use crate::subscriptions::{Owner, Subscriptions};
-use crate::transaction::Transaction;
+use crate::transaction::{State, Transaction};
 use crate::writes::apply;
 
 /// The index of a [`Conflict`] whose transaction began before the history kept.
@@ -37,6 +38,9 @@ pub(crate) const HISTORY: &str = "history";
 
 /// The writer that replaces code and schema.
 pub(crate) const PUSH: &str = "push";
+
+/// The writer that changes environment variables.
+pub(crate) const OPERATOR: &str = "operator";
 
 /// What [`HISTORY`] did to a transaction that began before it.
 pub(crate) const FORGOTTEN: &str = "no longer reaches back to the snapshot it read";
@@ -182,6 +186,8 @@ pub struct Database {
     log: Arc<Mutex<Log>>,
     subscriptions: Arc<Subscriptions>,
     cache: QueryCache,
+    /// Blobs whose files neither the newest snapshot nor the history holds.
+    dead_blobs: Mutex<Vec<String>>,
 }
 
 /// What is kept of the past.
@@ -209,7 +215,14 @@ impl Database {
         let log = Arc::new(Mutex::new(Log::new(Arc::clone(&empty), options.history_bytes)));
         let subscriptions = Arc::new(Subscriptions::new(Arc::clone(&log)));
         let cache = QueryCache::new(options.cache_bytes, Arc::clone(&subscriptions));
-        Self { turn: Mutex::default(), newest: ArcSwap::new(empty), log, subscriptions, cache }
+        Self {
+            turn: Mutex::default(),
+            newest: ArcSwap::new(empty),
+            log,
+            subscriptions,
+            cache,
+            dead_blobs: Mutex::default(),
+        }
     }
 
     /// The newest snapshot.
@@ -273,6 +286,16 @@ impl Database {
         let log = self.log();
         let entries = log.newest_first().cloned().collect();
         History { entries, bytes: log.bytes(), oldest: log.oldest() }
+    }
+
+    /// The blobs that died since the last question: their files are deleted, and no snapshot that
+    /// is kept shows them.
+    pub fn take_dead_blobs(&self) -> Vec<String> {
+        std::mem::take(&mut *self.dead_blobs())
+    }
+
+    fn dead_blobs(&self) -> MutexGuard<'_, Vec<String>> {
+        self.dead_blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Who relies on what.
@@ -395,6 +418,11 @@ impl Turn<'_> {
         drop(log);
         stale.iter().for_each(|result| self.database.cache.forget(result));
         watchers.iter().for_each(|(watcher, _)| watcher.published());
+        let dead = forgotten.iter().flat_map(|entry| entry.deleted_blobs());
+        let dead: Vec<_> = dead.collect();
+        if !dead.is_empty() {
+            self.database.dead_blobs().extend(dead);
+        }
         drop(forgotten);
     }
 }
@@ -413,15 +441,26 @@ fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestam
         !creates || Arc::ptr_eq(&begun.catalog, &newest.catalog),
         "creating a table reads every table number, so no other table was created meanwhile"
     );
-    let catalog = if creates { &state.catalog } else { &newest.catalog };
-    let (deployment, catalog) = (newest.deployment.clone(), Arc::clone(catalog));
+    let catalog = Arc::clone(if creates { &state.catalog } else { &newest.catalog });
     let requests = match transaction.once.take() {
         Some(Once { key, answer }) => newest.requests.with(key, answer, ts),
         None => newest.requests.clone(),
     };
-    if begun.ts == newest.ts && !state.placeholders {
+    let environment = newest.environment.clone();
+    let maps = next_maps(newest, begun.ts, state, (&catalog, ts));
+    Snapshot { ts, deployment: newest.deployment.clone(), catalog, maps, requests, environment }
+}
+
+/// The newest maps with a transaction's writes.
+fn next_maps(
+    newest: &Snapshot,
+    begun: Timestamp,
+    state: &mut State,
+    (catalog, ts): (&Catalog, Timestamp),
+) -> IndexMaps {
+    if begun == newest.ts && !state.placeholders {
         // Nobody committed in between: the working maps are the next maps.
-        return Snapshot { ts, deployment, catalog, maps: state.maps.clone(), requests };
+        return state.maps.clone();
     }
     if state.placeholders {
         state.resolve_placeholders(ts);
@@ -434,7 +473,7 @@ fn successor(newest: &Arc<Snapshot>, transaction: &mut Transaction, ts: Timestam
     for write in state.writes.values() {
         apply(&mut maps, write);
     }
-    Snapshot { ts, deployment, catalog, maps, requests }
+    maps
 }
 
 /// The same request committed already: running it again would do its work twice.

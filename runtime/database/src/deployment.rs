@@ -5,7 +5,7 @@
 //! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it
 //! came from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -55,10 +55,10 @@ pub struct Bundle {
     pub schema: Option<Module>,
     /// `convex.config.js`.
     pub definition: Option<Module>,
+    /// Packages that Node modules import and the bundle does not have: name and exact version.
+    pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.
     pub udf_server_version: String,
-    /// Values of `process.env`.
-    pub environment: BTreeMap<String, String>,
     /// Frozen `Date.now()` while modules are evaluated, milliseconds since the Unix epoch.
     pub import_time_ms: u64,
     /// Seed of `Math.random()` while modules are evaluated.
@@ -133,8 +133,18 @@ pub struct AnalyzedModule {
 pub enum Tier {
     /// From a V8 startup snapshot that holds the evaluated bundle.
     Snapshot(Arc<[u8]>),
-    /// From the base snapshot, the modules evaluated in each; `reason` says why and what would
-    /// cure it.
+    /// From a snapshot that holds the modules that do not touch WebAssembly while they are
+    /// imported. A context for a call of one of the others evaluates that one.
+    Partial {
+        /// The snapshot.
+        blob: Arc<[u8]>,
+        /// The modules in it that the others may import, in the order of its data.
+        kept: Arc<[Arc<str>]>,
+        /// The entries that are not in it.
+        late: BTreeSet<Arc<str>>,
+    },
+    /// From the base snapshot, the called module evaluated in each; `reason` says why and what
+    /// would cure it.
     Evaluate {
         /// One sentence for the author, naming the module and the cure.
         reason: String,
@@ -157,6 +167,9 @@ pub struct Analysis {
     pub definition_json: Option<String>,
     /// JSON text of the default export of `auth.config.js`.
     pub auth_json: Option<String>,
+    /// The environment variables that modules looked at while they were evaluated, with the values
+    /// they saw; `None`: it was not set.
+    pub imported_environment: BTreeMap<String, Option<String>>,
     /// How contexts are made.
     pub tier: Tier,
     /// Things the author should know that did not fail the push.

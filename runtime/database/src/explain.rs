@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::catalog::{Catalog, Index, IndexKind};
-use crate::commit::{HISTORY, PUSH};
+use crate::commit::{HISTORY, OPERATOR, PUSH};
 use crate::document::Document;
 use crate::id::DocumentId;
 use crate::json;
@@ -70,6 +70,7 @@ pub(crate) fn explain(catalog: &Catalog, overlap: &Overlap) -> Explanation {
 pub(crate) fn sentence(reader: &str, writer: &str, did: &str) -> String {
     let writer_text = match writer {
         PUSH => "a push".into(),
+        OPERATOR => "the operator".into(),
         HISTORY => "the history".into(),
         same if same == reader => format!("another {}", export(same)),
         other if is_told_apart(reader, other) => export(other).into(),
@@ -105,6 +106,10 @@ fn catalog_deed(key: &[u8]) -> String {
     let parts = decode_key(key);
     let text = |at: usize| parts.get(at).and_then(Option::as_ref).map(json::encode);
     match (text(0).as_deref(), text(2)) {
+        (Some("\"environment\""), _) => {
+            let name = text(1).unwrap_or_default();
+            format!("changed the environment variable {name}, which it had read")
+        }
         (Some("\"tables\""), Some(name)) => {
             format!("created the table {name}, which it had looked for")
         }
@@ -118,6 +123,10 @@ fn catalog_text(key: &[u8]) -> String {
     let parts = decode_key(key);
     let text = |at: usize| parts.get(at).and_then(Option::as_ref).map(json::encode);
     match (text(0).as_deref(), text(2)) {
+        (Some("\"environment\""), _) => match text(1) {
+            Some(name) => format!("[environment variable {name}]"),
+            None => "[environment variables]".into(),
+        },
         (Some("\"tables\""), Some(name)) => format!("[table {name}]"),
         (Some("\"numbers\""), Some(_)) => "[table number]".into(),
         (Some("\"numbers\""), None) => "[table numbers]".into(),

@@ -55,10 +55,26 @@ limits! {
     ARRAY_BUFFER_BYTES = 64 << 20, Bytes,
         "outside V8's heap limit, so counted on their own",
         "Array buffer allocation failed";
+    /// Linear memories of WebAssembly of one isolate.
+    WASM_MEMORY_BYTES = 128 << 20, Bytes,
+        "neither on V8's heap nor a buffer; room for the largest documents and their history",
+        "WebAssembly memory of … is too large";
+    /// WebAssembly modules kept compiled for the next calls, by the size of their files.
+    WASM_MODULES_BYTES = 64 << 20, Bytes,
+        "a share of the host's memory budget; compiling one anew takes tens of milliseconds",
+        "(never an error: the oldest are compiled again)";
     /// CPU time of one query or mutation.
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
         "Function execution timed out";
+    /// PBKDF2 iterations of one derivation in a query or mutation, times blocks of its output.
+    PBKDF2_ITERATIONS = 1_000_000, Count,
+        "about the CPU time of a call: the native cannot be stopped while it runs",
+        "PBKDF2 of … iterations; at most … fit here";
+    /// PBKDF2 iterations of one derivation in an action, times blocks of its output.
+    ACTION_PBKDF2_ITERATIONS = 50_000_000, Count,
+        "half a minute of one core: nothing stops a derivation before its end",
+        "PBKDF2 of … iterations; at most … fit here";
     /// Wall time of one query or mutation.
     WALL_TIME_MS = 15_000, Milliseconds,
         "the second bound, for a machine that gives a call no CPU",
@@ -147,6 +163,34 @@ limits! {
     QUERY_OPERATORS = 256, Count,
         "as Convex",
         "Query has too many operators";
+    /// Functions that one mutation schedules.
+    FUNCTIONS_SCHEDULED = 1_000, Count,
+        "as Convex; each is a row, and a call later",
+        "Too many functions scheduled by this mutation";
+    /// Arguments of the functions that one mutation schedules.
+    SCHEDULED_BYTES = 16 << 20, Bytes,
+        "as Convex; they are stored until a week after the call",
+        "Too large total size of the arguments of scheduled functions";
+    /// How far from now a function may be scheduled.
+    SCHEDULE_DAYS = 5 * 365, Count,
+        "days; as Convex: a time further off is a mistake of units",
+        "… is more than five years from now";
+    /// Mutations of the scheduler that run side by side.
+    SCHEDULED_MUTATIONS = 8, Count,
+        "as Convex; they share the isolates with calls that somebody waits for",
+        "(never an error: due jobs wait)";
+    /// Actions of the scheduler that run side by side.
+    SCHEDULED_ACTIONS = 256, Count,
+        "they mostly wait for others, so many more than mutations",
+        "(never an error: due jobs wait)";
+    /// How long the row of a scheduled function is kept after its end.
+    SCHEDULED_KEPT_MS = 7 * 24 * 3_600_000, Milliseconds,
+        "as Convex, a week: long enough to look what came of it",
+        "(never an error: the row is removed)";
+    /// Longest pause before a job is tried again that the host could not run.
+    SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
+        "as Convex; the pauses begin at half a second and double",
+        "(never an error: the job waits)";
     /// Nested calls.
     CALL_DEPTH = 8, Count,
         "as Convex; each level holds a context",
@@ -167,6 +211,26 @@ limits! {
     HTTP_BODY_BYTES = (16 << 20) + 2_000, Bytes,
         "as Convex: the largest arguments and room for their envelope",
         "Request body is too large";
+    /// Time in which the body of a call over HTTP arrives, and again in which it is answered.
+    HTTP_CALL_MS = 300_000, Milliseconds,
+        "as Convex; work that takes longer is scheduled, not waited for",
+        "There was no answer within";
+    /// Connections over HTTP and WebSocket, of both origins.
+    HTTP_CONNECTIONS = 16_384, Count,
+        "each costs a few kilobytes and a file descriptor of the process",
+        "Too many connections";
+    /// Time in which a connection sends the head of its next request.
+    HTTP_HEAD_MS = 75_000, Milliseconds,
+        "longer than the minute after which proxies drop idle connections, so that they do it",
+        "(the connection is closed)";
+    /// Body of the response of one HTTP action.
+    HTTP_RESPONSE_BYTES = 20 << 20, Bytes,
+        "as Convex; larger data belongs in file storage",
+        "HTTP actions support responses up to";
+    /// Rest of a request's body that is read and dropped after the HTTP action has answered.
+    HTTP_DISCARD_BYTES = 16 << 20, Bytes,
+        "a client that is still sending sees an answer only when it is let finish",
+        "(never an error: the connection is closed)";
     /// Body of a push, decompressed.
     PUSH_BODY_BYTES = 200 << 20, Bytes,
         "as Convex",
@@ -199,6 +263,66 @@ limits! {
     AUTH_REFETCH_MS = 5_000, Milliseconds,
         "made-up key ids, and a provider that is down, cost one request in that time",
         "There is no key";
+    /// Wall time of one action.
+    ACTION_TIME_MS = 30 * 60_000, Milliseconds,
+        "as Convex; an action waits for others most of its time, so CPU time says little",
+        "Function execution timed out";
+    /// Actions that run at the same time.
+    ACTIONS_AT_ONCE = 1_024, Count,
+        "each is a thread with a heap of its own",
+        "Too many concurrent requests. Your backend is limited to";
+    /// Actions that run at the same time in one process.
+    ACTIONS_PER_PROCESS = 50, Count,
+        "how many an action that crashes its process can take with it",
+        "(never an error: another process is started)";
+    /// Actions after which a process is replaced.
+    ACTIONS_OF_A_PROCESS = 1_000, Count,
+        "what a process may have lost of its memory by then comes back",
+        "(never an error: another process is started)";
+    /// Memory of one process that runs actions.
+    ACTION_PROCESS_BYTES = 2 << 30, Bytes,
+        "the wall behind the limits of heaps and buffers: its process alone dies of it",
+        "The process that ran … ended";
+    /// How long a process of actions may have nothing to do.
+    ACTION_PROCESS_IDLE_MS = 300_000, Milliseconds,
+        "memory goes back when nothing needs it; one process of the newest code stays",
+        "(never an error: another process is started)";
+    /// Wall time of one action in a module with `"use node"`.
+    NODE_ACTION_TIME_MS = 10 * 60_000, Milliseconds,
+        "as Convex",
+        "Function execution timed out";
+    /// Node actions that run at the same time.
+    NODE_ACTIONS_AT_ONCE = 64, Count,
+        "as Convex; each is a process of its own",
+        "Too many concurrent requests. Your backend is limited to";
+    /// JavaScript heap of a Node process.
+    NODE_HEAP_BYTES = 512 << 20, Bytes,
+        "as Convex; its process alone dies of more",
+        "The process that ran … ended";
+    /// Wall time in which the Node modules of a bundle are imported to look at them.
+    NODE_ANALYSIS_MS = 60_000, Milliseconds,
+        "modules import files of packages one by one, on whatever disk and machine there is",
+        "Function execution timed out";
+    /// Wall time of one step in which npm installs packages.
+    NODE_INSTALL_MS = 10 * 60_000, Milliseconds,
+        "npm retries a registry that does not answer for minutes; a push must end",
+        "npm did not install";
+    /// Redirects that one `fetch` follows.
+    FETCH_REDIRECTS = 20, Count,
+        "as Convex and browsers; more of them go round in a circle",
+        "Could not fetch …: there were more than … redirects";
+    /// The body of one response of `fetch`, decoded.
+    FETCH_BODY_BYTES = 1 << 30, Bytes,
+        "a server that never ends its answer, or one that grows when it is unpacked",
+        "Could not fetch …: the response is larger than";
+    /// The body of one response of `fetch` that is read at once, as by `json()`.
+    FETCH_WHOLE_BODY_BYTES = 30 << 20, Bytes,
+        "its parts and the whole are in the run's buffers at the same time",
+        "The response of … is too large to read at once";
+    /// How long an address may take to accept a connection of `fetch`.
+    FETCH_CONNECT_MS = 10_000, Milliseconds,
+        "who has not answered by then is not there, or behind a firewall",
+        "Could not fetch …: … did not answer within";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",
@@ -259,6 +383,54 @@ limits! {
     LIVE_ROUND_CALLS = 64, Count,
         "32 rounds fill half the queue of calls, so there is room for mutations",
         "(never an error: calls wait)";
+    /// Size of one stored file.
+    FILE_BYTES = 512 << 20, Bytes,
+        "one upload must not fill the store; larger things belong into an object store",
+        "The file is too large";
+    /// Memory of all stored files.
+    FILES_MEMORY_BYTES = 1 << 30, Bytes,
+        "a host in memory holds its files there too; on disk there is no such limit",
+        "file storage is full";
+    /// Age at which an upload URL no longer takes files.
+    UPLOAD_URL_MS = 3_600_000, Milliseconds,
+        "as Convex, an hour: it is made right before the upload",
+        "The upload URL cannot be used: it has expired";
+    /// How long an upload may bring no byte.
+    UPLOAD_STALL_MS = 60_000, Milliseconds,
+        "a client that has stopped sending holds memory for nobody",
+        "The upload stopped";
+    /// Files that one mutation reads.
+    FILES_READ = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files read in a single function execution";
+    /// Bytes of files that one mutation reads.
+    FILE_BYTES_READ = 16 << 20, Bytes,
+        "as for documents; an action reads larger files",
+        "Too many bytes of files read in a single function execution";
+    /// Files that one mutation stores.
+    FILES_WRITTEN = 100, Count,
+        "each is a whole file in the function's heap",
+        "Too many files stored in a single function execution";
+    /// Bytes of files that one mutation stores.
+    FILE_BYTES_WRITTEN = 16 << 20, Bytes,
+        "as for documents; an action stores larger files",
+        "Too many bytes of files stored in a single function execution";
+    /// Environment variables of a deployment.
+    ENVIRONMENT_VARIABLES = 1_000, Count,
+        "as Convex; more settings belong into a table",
+        "There are too many environment variables";
+    /// Name of an environment variable.
+    ENVIRONMENT_NAME_BYTES = 256, Bytes,
+        "as Convex",
+        "The name of an environment variable is too long";
+    /// Value of an environment variable.
+    ENVIRONMENT_VALUE_BYTES = 8 << 10, Bytes,
+        "as Convex; a certificate fits, a document belongs into a table",
+        "The value of … is too long";
+    /// All names and values of environment variables.
+    ENVIRONMENT_BYTES = 512 << 10, Bytes,
+        "as Convex; every worker process gets them all",
+        "The environment variables are too large together";
     /// Memory of retained history.
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",

@@ -18,7 +18,7 @@ use crate::record::Timestamp;
 use crate::snapshot::{CATALOG, IndexId, Snapshot};
 
 /// Bytes of one node of a persistent map: 16 entries of a key and a document, and its header.
-const MAP_NODE_BYTES: usize = 448;
+pub(crate) const MAP_NODE_BYTES: usize = 448;
 
 /// Entries of a node that is filled as nodes usually are.
 const MAP_NODE_ENTRIES: usize = 11;
@@ -122,7 +122,8 @@ impl LogEntry {
     /// that each changed key copied, and the record of the call that wrote.
     pub fn bytes(&self) -> usize {
         let key_bytes = |key: &Key| key.len() + 40;
-        let catalog: usize = self.catalog.iter().map(key_bytes).sum();
+        let variable = |key: &Key| self.snapshot.environment.bytes_at(key);
+        let catalog: usize = self.catalog.iter().map(|key| key_bytes(key) + variable(key)).sum();
         let answer = self.snapshot.requests.bytes_at(self.ts);
         let record = self.writer.record.as_ref().map_or(0, |record| record.bytes());
         let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer + record;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::catalog::Index;
+use crate::catalog::{HIDDEN_INDEX, Index};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::expression::Expression;
@@ -189,7 +189,7 @@ impl Transaction {
                 _ => Err(not_found()),
             };
         };
-        let index = table.index(index).ok_or_else(not_found)?;
+        let index = table.index(index).filter(|_| index != HIDDEN_INDEX).ok_or_else(not_found)?;
         if index.staged {
             return Err(UserError::new(
                 "StagedIndex",

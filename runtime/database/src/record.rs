@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
+use crate::environment::{Change, Variables};
 use crate::error::{PushError, Refusal, UserError};
+use crate::id::DocumentId;
 use crate::json;
 use crate::probe::{Probe, Site};
 use crate::read_set::ReadSet;
@@ -253,6 +255,36 @@ impl fmt::Display for RequestKey {
     }
 }
 
+/// What a call runs for that no client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// A row of `_scheduled_functions`.
+    Scheduled(DocumentId),
+    /// One occurrence of a cron job.
+    Cron(CronRun),
+}
+
+impl Job {
+    /// The scheduled function, if it is one.
+    pub fn scheduled(self) -> Option<DocumentId> {
+        match self {
+            Self::Scheduled(id) => Some(id),
+            Self::Cron(_) => None,
+        }
+    }
+}
+
+/// One occurrence of a cron job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CronRun {
+    /// Its row of `_cron_jobs`.
+    pub id: DocumentId,
+    /// The occurrence, nanoseconds since the Unix epoch.
+    pub due: u64,
+    /// The one after it, nanoseconds since the Unix epoch.
+    pub next: u64,
+}
+
 /// One request to run a function: what the caller decided.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -275,6 +307,16 @@ pub struct Call {
     /// For mutations: a request that may arrive again and must not commit twice. A repeat gets the
     /// answer of the commit.
     pub once: Option<RequestKey>,
+    /// The job that it is (from [`Caller::Scheduler`] and [`Caller::Cron`]), or on whose behalf it
+    /// runs: an action hands its own on to what it calls.
+    pub job: Option<Job>,
+}
+
+impl Call {
+    /// The job whose run this call is.
+    pub fn own_job(&self) -> Option<Job> {
+        self.job.filter(|_| matches!(self.caller, Caller::Scheduler | Caller::Cron))
+    }
 }
 
 /// A call and what was decided for one attempt at it, without what can be derived: what the log
@@ -295,6 +337,8 @@ pub struct CallRecord {
     pub request_id: Arc<str>,
     /// For queries: the journal it was handed.
     pub journal: Option<Arc<str>>,
+    /// The job it was, or ran for.
+    pub job: Option<Job>,
     /// What the host decided.
     pub given: Given,
 }
@@ -310,6 +354,7 @@ impl CallRecord {
             caller: call.caller,
             request_id: Arc::clone(&call.request_id),
             journal: call.journal.clone(),
+            job: call.job,
             given: given.clone(),
         }
     }
@@ -329,6 +374,7 @@ impl CallRecord {
             at: None,
             journal: self.journal.clone(),
             once: None,
+            job: self.job,
         })
     }
 
@@ -441,6 +487,18 @@ pub struct Usage {
     pub documents_written: u64,
     /// Bytes of documents written.
     pub bytes_written: u64,
+    /// Functions scheduled.
+    pub functions_scheduled: u64,
+    /// Bytes of their arguments.
+    pub scheduled_bytes: u64,
+    /// Files whose bytes were read.
+    pub files_read: u64,
+    /// Bytes of those.
+    pub file_bytes_read: u64,
+    /// Files stored.
+    pub files_written: u64,
+    /// Bytes of those.
+    pub file_bytes_written: u64,
 }
 
 /// What came of a call.
@@ -501,11 +559,34 @@ pub struct ActionEnd {
 /// How the end of an action travels back: called exactly once, on any thread, must not block.
 pub type ActionReply = Box<dyn FnOnce(ActionEnd) + Send>;
 
+/// Why Node modules could not be analyzed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unanalyzed {
+    /// Short CamelCase code.
+    pub code: &'static str,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// V8's stack text with positions in modules, where something was thrown.
+    pub stack: String,
+}
+
 /// The door to the outside world. The root package implements it with worker processes; tests
 /// implement it with closures.
 pub trait Actions: Send + Sync + 'static {
     /// Runs one action to its end; at once, not in a queue behind others.
     fn run(&self, action: Action, reply: ActionReply);
+
+    /// What the Node modules of a bundle export, as JSON text: by path, what
+    /// `functions/src/analyze.rs` calls a `FoundModule`. Blocks for as long as it takes, the
+    /// installation of packages included.
+    ///
+    /// # Errors
+    /// A module that cannot be imported, a package that cannot be installed, no Node.
+    fn analyze(&self, bundle: &Arc<Bundle>, environment: &Variables) -> Result<String, Unanalyzed> {
+        let _ = (bundle, environment);
+        let message = "Modules with \"use node\" are not run by this host.".to_owned();
+        Err(Unanalyzed { code: "NodeUnavailable", message, stack: String::new() })
+    }
 
     /// A push became the running deployment: workers may be made ready for it.
     fn deployed(&self, deployment: &Arc<Deployment>) {
@@ -533,6 +614,18 @@ pub trait Functions: Send + Sync + 'static {
         bundle: Arc<Bundle>,
         analysis: Arc<Analysis>,
     ) -> Result<Timestamp, PushError>;
+
+    /// Sets and deletes environment variables that were checked, all of them or none. Where the
+    /// running code looked at one of them while it was imported, its modules are evaluated again
+    /// first. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// Modules that fail with the new values, or a push that ended meanwhile (`RaceDetected`);
+    /// nothing has changed then.
+    fn change_environment(&self, changes: &[Change]) -> Result<Timestamp, PushError> {
+        let _ = changes;
+        Err(PushError::new("NotSupported", "These functions have no environment variables."))
+    }
 
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);

@@ -12,6 +12,7 @@ use imbl::OrdMap;
 use crate::catalog::{Catalog, Index, Table};
 use crate::deployment::{Analysis, Bundle};
 use crate::document::Document;
+use crate::environment::Variables;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
 use crate::record::{RequestKey, Timestamp};
@@ -57,6 +58,7 @@ pub struct Snapshot {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) maps: IndexMaps,
     pub(crate) requests: Requests,
+    pub(crate) environment: Variables,
 }
 
 /// One line of a list of tables.
@@ -75,7 +77,14 @@ impl Snapshot {
     pub(crate) fn empty(ts: Timestamp) -> Self {
         let catalog = Arc::new(Catalog::new());
         let maps = catalog.index_ids().map(|id| (id, IndexMap::new())).collect();
-        Self { ts, deployment: None, catalog, maps, requests: Requests::default() }
+        Self {
+            ts,
+            deployment: None,
+            catalog,
+            maps,
+            requests: Requests::default(),
+            environment: Variables::default(),
+        }
     }
 
     /// The table with that number, system tables included.
@@ -86,6 +95,11 @@ impl Snapshot {
     /// The answer that a request got when it committed, as long as it is kept.
     pub fn answered(&self, request: RequestKey) -> Option<&Arc<Recorded>> {
         self.requests.find(request)
+    }
+
+    /// The environment variables, those of the host included.
+    pub fn environment(&self) -> &Variables {
+        &self.environment
     }
 
     /// The author's tables of a component, by name.
@@ -122,11 +136,11 @@ impl Snapshot {
     }
 
     /// The documents of an index whose keys lie in `interval`, in order, either end first.
-    pub fn range(
-        &self,
+    pub fn range<'a>(
+        &'a self,
         index: IndexId,
         interval: &Interval,
-    ) -> impl DoubleEndedIterator<Item = (&Key, &Arc<Document>)> {
+    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Arc<Document>)> + use<'a> {
         range(&self.maps, index, interval)
     }
 }

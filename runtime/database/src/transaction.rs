@@ -51,8 +51,12 @@ pub struct Transaction {
     pub(crate) queries: BTreeMap<u32, OpenQuery>,
     pub(crate) queries_opened: u32,
     pub(crate) paginated: bool,
+    /// How many environment variables it has looked at.
+    pub(crate) variables_read: u64,
     /// To be remembered with the commit.
     pub(crate) once: Option<Once>,
+    /// Whether the operator looks, who sees the host's hidden tables too.
+    sees_hidden: bool,
 }
 
 /// What a rollback brings back: everything that writing changes.
@@ -84,6 +88,18 @@ pub struct Budget {
     pub documents_written: u64,
     /// Bytes of documents written.
     pub bytes_written: u64,
+    /// Functions scheduled.
+    pub functions_scheduled: u64,
+    /// Bytes of their arguments.
+    pub scheduled_bytes: u64,
+    /// Files whose bytes it reads.
+    pub files_read: u64,
+    /// Bytes of those.
+    pub file_bytes_read: u64,
+    /// Files it stores.
+    pub files_written: u64,
+    /// Bytes of those.
+    pub file_bytes_written: u64,
 }
 
 impl Default for Budget {
@@ -95,6 +111,12 @@ impl Default for Budget {
             ranges: limits::INDEX_RANGES,
             documents_written: limits::DOCUMENTS_WRITTEN,
             bytes_written: limits::BYTES_WRITTEN,
+            functions_scheduled: limits::FUNCTIONS_SCHEDULED,
+            scheduled_bytes: limits::SCHEDULED_BYTES,
+            files_read: limits::FILES_READ,
+            file_bytes_read: limits::FILE_BYTES_READ,
+            files_written: limits::FILES_WRITTEN,
+            file_bytes_written: limits::FILE_BYTES_WRITTEN,
         }
     }
 }
@@ -121,6 +143,18 @@ pub struct Metrics {
     pub documents_read: Metric,
     /// `documentsWritten`
     pub documents_written: Metric,
+    /// `functionsScheduled`
+    pub functions_scheduled: Metric,
+    /// `scheduledFunctionArgsBytes`
+    pub scheduled_bytes: Metric,
+    /// `filesRead`
+    pub files_read: Metric,
+    /// `fileReadBytes`
+    pub file_bytes_read: Metric,
+    /// `filesWritten`
+    pub files_written: Metric,
+    /// `fileWriteBytes`
+    pub file_bytes_written: Metric,
 }
 
 /// What [`Transaction::enter`] hands out and [`Transaction::leave`] takes back.
@@ -169,8 +203,15 @@ impl Transaction {
             queries: BTreeMap::new(),
             queries_opened: 0,
             paginated: false,
+            variables_read: 0,
             once: None,
+            sees_hidden: false,
         }
+    }
+
+    /// Shows it the host's hidden tables too: the operator looks.
+    pub fn show_hidden(&mut self) {
+        self.sees_hidden = true;
     }
 
     /// What the host decided for this attempt.
@@ -291,6 +332,12 @@ impl Transaction {
             database_queries: metric(usage.ranges, budget.ranges),
             documents_read: metric(usage.documents_read, budget.documents_read),
             documents_written: metric(usage.documents_written, budget.documents_written),
+            functions_scheduled: metric(usage.functions_scheduled, budget.functions_scheduled),
+            scheduled_bytes: metric(usage.scheduled_bytes, budget.scheduled_bytes),
+            files_read: metric(usage.files_read, budget.files_read),
+            file_bytes_read: metric(usage.file_bytes_read, budget.file_bytes_read),
+            files_written: metric(usage.files_written, budget.files_written),
+            file_bytes_written: metric(usage.file_bytes_written, budget.file_bytes_written),
         }
     }
 
@@ -318,12 +365,14 @@ impl Transaction {
             self.reads.insert(CATALOG, Interval::point(&number_key(component, id.table)));
             return None;
         };
-        self.state.catalog.table(component, &name).cloned()
+        let table = self.state.catalog.table(component, &name);
+        table.filter(|table| self.sees_hidden || !table.is_hidden()).cloned()
     }
 
     /// A table by name; that it does not exist is a read too.
     pub(crate) fn table_named(&mut self, component: &str, name: &str) -> Option<Arc<Table>> {
-        let table = self.state.catalog.table(component, name).cloned();
+        let found = self.state.catalog.table(component, name);
+        let table = found.filter(|table| self.sees_hidden || !table.is_hidden()).cloned();
         if table.is_none() {
             self.reads.insert(CATALOG, Interval::point(&table_key(component, name)));
         }
@@ -401,6 +450,28 @@ impl Budget {
                 limits.documents_written,
             ),
             bytes_written: lower(self.bytes_written, used.bytes_written, limits.bytes_written),
+            functions_scheduled: lower(
+                self.functions_scheduled,
+                used.functions_scheduled,
+                limits.functions_scheduled,
+            ),
+            scheduled_bytes: lower(
+                self.scheduled_bytes,
+                used.scheduled_bytes,
+                limits.scheduled_bytes,
+            ),
+            files_read: lower(self.files_read, used.files_read, limits.files_read),
+            file_bytes_read: lower(
+                self.file_bytes_read,
+                used.file_bytes_read,
+                limits.file_bytes_read,
+            ),
+            files_written: lower(self.files_written, used.files_written, limits.files_written),
+            file_bytes_written: lower(
+                self.file_bytes_written,
+                used.file_bytes_written,
+                limits.file_bytes_written,
+            ),
         }
     }
 }

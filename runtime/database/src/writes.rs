@@ -28,7 +28,7 @@ use crate::value::Value;
 const NANOSECONDS_PER_DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
 /// A version of a document with its decoded value.
-type Version = (Arc<Document>, Value);
+pub(crate) type Version = (Arc<Document>, Value);
 
 impl Transaction {
     /// `db.insert`: a new document; the table is created with its first one.
@@ -172,7 +172,7 @@ impl Transaction {
     }
 
     /// Encodes a checked document and counts it against the budget.
-    fn version(
+    pub(crate) fn version(
         &mut self,
         id: DocumentId,
         creation_time: f64,
@@ -180,10 +180,15 @@ impl Transaction {
     ) -> Result<Version, UserError> {
         let value = Value::Object(fields);
         check_size(&value)?;
+        let version = self.encoded(id, creation_time, value);
+        self.count_write(u64::from(version.0.size))?;
+        Ok(version)
+    }
+
+    /// Encodes a document that needs no check.
+    pub(crate) fn encoded(&mut self, id: DocumentId, creation_time: f64, value: Value) -> Version {
         self.state.placeholders |= holds_placeholder(&value);
-        let document = Arc::new(Document::new(id, creation_time, &value));
-        self.count_write(u64::from(document.size))?;
-        Ok((document, value))
+        (Arc::new(Document::new(id, creation_time, &value)), value)
     }
 
     /// Checks a document without its system fields against names, limits and the schema.
@@ -226,7 +231,7 @@ impl Transaction {
         })
     }
 
-    fn check_writable(&self, operation: &str) -> Result<(), UserError> {
+    pub(crate) fn check_writable(&self, operation: &str) -> Result<(), UserError> {
         if !self.read_only {
             return Ok(());
         }
@@ -252,7 +257,7 @@ impl Transaction {
         Ok(table)
     }
 
-    fn draw_id(&mut self, table: &Table) -> DocumentId {
+    pub(crate) fn draw_id(&mut self, table: &Table) -> DocumentId {
         let day = u16::try_from(self.given.now / NANOSECONDS_PER_DAY).unwrap_or(u16::MAX);
         loop {
             let mut internal = [0; 16];
@@ -266,14 +271,14 @@ impl Transaction {
         }
     }
 
-    fn draw_creation_time(&mut self) -> f64 {
+    pub(crate) fn draw_creation_time(&mut self) -> f64 {
         let begun = self.snapshot.ts.0.max(self.given.now).max(1) as f64 / 1e6;
         self.newest_creation_time = begun.max(self.newest_creation_time.next_up());
         self.newest_creation_time
     }
 
     /// Counts one document written against the budget.
-    fn count_write(&mut self, bytes: u64) -> Result<(), UserError> {
+    pub(crate) fn count_write(&mut self, bytes: u64) -> Result<(), UserError> {
         self.usage.documents_written += 1;
         self.usage.bytes_written += bytes;
         let text = if self.usage.documents_written > self.budget.documents_written {
@@ -289,7 +294,12 @@ impl Transaction {
     }
 
     /// Buffers one write and makes it visible to this transaction.
-    fn write(&mut self, table: &Arc<Table>, before: Option<Version>, after: Option<Version>) {
+    pub(crate) fn write(
+        &mut self,
+        table: &Arc<Table>,
+        before: Option<Version>,
+        after: Option<Version>,
+    ) {
         let id = before.as_ref().or(after.as_ref()).map(|(document, _)| document.id);
         let place = (table.by_id.id, id.expect("a write has a version before or after").internal);
         let key = |version: &Option<Version>, index: &crate::catalog::Index| {

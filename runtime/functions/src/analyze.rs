@@ -11,6 +11,7 @@ use database::deployment::Module;
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::execution::{self, Imported};
 use crate::natives::string;
 use crate::startup::ImportFailure;
 use crate::{exception, modules, startup};
@@ -22,6 +23,8 @@ pub(crate) struct Found {
     pub(crate) schema: Option<String>,
     pub(crate) definition: Option<String>,
     pub(crate) auth: Option<String>,
+    /// What modules saw of the environment.
+    pub(crate) environment: Imported,
 }
 
 /// One module.
@@ -77,7 +80,7 @@ pub(crate) fn analyze<'s>(
 ) -> Result<Found, AnalysisFailure> {
     let registry = get(scope, hooks, "registry")
         .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
-        .expect("evaluate_entries published the registry");
+        .unwrap_or_else(|| v8::Object::new(scope));
     let mut found = Found::default();
     for path in Code::entries(&code.bundle) {
         let Some(namespace) = get(scope, registry, path) else { continue };
@@ -89,8 +92,29 @@ pub(crate) fn analyze<'s>(
     found.schema = special(scope, hooks, code, bundle.schema.as_ref(), schema)?;
     found.definition = special(scope, hooks, code, bundle.definition.as_ref(), definition)?;
     let auth_module = bundle.modules.get("auth.config.js");
-    found.auth = special(scope, hooks, code, auth_module, stringify_default)?;
+    let before = execution::take_import_reads();
+    let auth = special(scope, hooks, code, auth_module, stringify_default);
+    let read = execution::take_import_reads();
+    if let Some(failure) = missing_in_auth(&read) {
+        return Err(failure);
+    }
+    found.auth = auth?;
+    execution::restore_import_reads(before.into_iter().chain(read));
     Ok(found)
+}
+
+/// Users must not be checked against half a configuration: whatever `auth.config.ts` looks at is to
+/// be set. The official CLI finds the variable by this text.
+fn missing_in_auth(read: &Imported) -> Option<AnalysisFailure> {
+    let (name, _) = read.iter().find(|(_, value)| value.is_none())?;
+    Some(AnalysisFailure {
+        module: "auth.config.js".to_owned(),
+        message: format!(
+            "Environment variable {name} is used in auth.config.ts but it is not set. Set it \
+             first: `concave env set {name} <value>`, or `npx convex env set {name} <value>`."
+        ),
+        code: "AuthConfigMissingEnvironmentVariable".to_owned(),
+    })
 }
 
 /// Runs `read`, turning an exception into a failure of `path`.

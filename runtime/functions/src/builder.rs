@@ -4,7 +4,7 @@
 //! Invariant: whatever the bundle does (abort V8, loop, eat memory), only the child dies; a blob
 //! that the child has not itself loaded twice, with equal analyses, never reaches the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,7 +12,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use database::deployment::{Analysis, Bundle, Environment, Module, Tier};
+use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Module, Tier};
+use database::environment::Variables;
 use database::limits;
 use database::record::LogLine;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::analyze::{self, AnalysisFailure, Found};
 use crate::code::Code;
 use crate::engine::Engine;
+use crate::execution::Imported;
+use crate::startup::{Content, Made};
 use crate::{execution, platform, startup};
 
 /// How to start the builder: the program (usually this one) and the arguments that make it build.
@@ -32,10 +35,10 @@ pub struct Helper {
 }
 
 /// In which tier to build.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
-    /// The evaluated bundle inside the snapshot.
-    Snapshot,
+    /// The evaluated bundle inside the snapshot, except these modules and what imports them.
+    Snapshot(BTreeSet<Arc<str>>),
     /// The prelude's snapshot, the bundle evaluated in each context.
     Evaluate,
 }
@@ -44,6 +47,10 @@ pub(crate) enum Mode {
 pub(crate) struct Built {
     pub(crate) found: Found,
     pub(crate) blob: Arc<[u8]>,
+    /// Modules in the blob that those outside it may import, in the order of its data.
+    pub(crate) kept: Vec<Arc<str>>,
+    /// Entries outside it.
+    pub(crate) late: BTreeSet<Arc<str>>,
 }
 
 /// Why there is no build.
@@ -51,6 +58,8 @@ pub(crate) struct Built {
 pub(crate) enum BuildFailure {
     /// The bundle is at fault, and says where.
     Bundle(AnalysisFailure),
+    /// These modules touch WebAssembly at import: they cannot be in the snapshot.
+    Touched(BTreeSet<Arc<str>>),
     /// The child died; its last words.
     Died(String),
     /// The child used up its CPU time: so it would in the other tier.
@@ -63,8 +72,15 @@ pub(crate) enum BuildFailure {
 ///
 /// # Errors
 /// See [`BuildFailure`].
-pub(crate) fn build(helper: &Helper, bundle: &Bundle, mode: Mode) -> Result<Built, BuildFailure> {
-    let request = Request { mode, bundle: WireBundle::from(bundle) };
+pub(crate) fn build(
+    helper: &Helper,
+    (bundle, environment): (&Bundle, &Variables),
+    mode: Mode,
+) -> Result<Built, BuildFailure> {
+    let variables = environment.iter();
+    let environment =
+        variables.map(|(name, found)| (name.to_string(), Some(found.value.to_string()))).collect();
+    let request = Request { mode, environment, bundle: WireBundle::from(bundle) };
     let request = serde_json::to_vec(&request).expect("plain text and numbers serialise");
     let no_child = |e: std::io::Error| {
         BuildFailure::NoChild(format!("cannot start {}: {e}", helper.program.display()))
@@ -95,7 +111,8 @@ pub(crate) fn build(helper: &Helper, bundle: &Bundle, mode: Mode) -> Result<Buil
     };
     let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
     match serde_json::from_slice::<Answer>(header).map_err(|_| died())? {
-        Answer::Found(found) => Ok(Built { found, blob: blob.into() }),
+        Answer::Found { found, kept, late } => Ok(Built { found, blob: blob.into(), kept, late }),
+        Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
     }
 }
@@ -115,7 +132,7 @@ pub fn main() -> std::io::Result<()> {
     std::io::stdin().read_to_end(&mut text)?;
     let request: Request = serde_json::from_slice(&text)?;
     let (answer, blob) = match answer(&request) {
-        Ok((found, blob)) => (Answer::Found(found), blob),
+        Ok((answer, blob)) => (answer, blob),
         Err(failure) => (Answer::Failed(with_log(failure)), Vec::new()),
     };
     let header = serde_json::to_vec(&answer)?;
@@ -146,29 +163,36 @@ fn limit_cpu_time() {
     unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };
 }
 
-fn answer(request: &Request) -> Result<(Found, Vec<u8>), AnalysisFailure> {
+fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     platform::initialize();
     let bundle = Arc::new(request.bundle.to_bundle());
-    let blob = match request.mode {
-        Mode::Snapshot => startup::make_blob(Some(&bundle))?,
-        Mode::Evaluate => startup::make_blob(None)?,
+    execution::set_import_environment(&request.environment);
+    let made = startup::make_blob(&match &request.mode {
+        Mode::Snapshot(absent) => Content::Modules(&bundle, absent),
+        Mode::Evaluate => Content::Prelude,
+    })?;
+    let (bytes, kept, late) = match made {
+        Made::Blob { bytes, kept, late } => (bytes, kept, late),
+        Made::Touched(modules) => return Ok((Answer::Touched(modules), Vec::new())),
     };
+    let blob = bytes.as_slice().into();
     let tier = match request.mode {
-        Mode::Snapshot => Tier::Snapshot(blob.as_slice().into()),
-        Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob: blob.as_slice().into() },
+        Mode::Snapshot(_) => tier(blob, kept.clone(), late.clone()),
+        Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob },
     };
     let analysis = Analysis {
-        version: crate::code::version(&bundle),
+        version: CodeVersion::default(),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: None,
         auth_json: None,
+        imported_environment: request.environment.clone(),
         tier,
         warnings: Vec::new(),
     };
     let code = Arc::new(Code::new(bundle, Arc::new(analysis)));
     let mut engine = Engine::new(code);
-    let first = look(&mut engine)?;
+    let mut first = look(&mut engine)?;
     if look(&mut engine)? != first {
         return Err(AnalysisFailure {
             module: "convex".to_owned(),
@@ -176,7 +200,16 @@ fn answer(request: &Request) -> Result<(Found, Vec<u8>), AnalysisFailure> {
             code: "NondeterministicAnalysis".to_owned(),
         });
     }
-    Ok((first, blob))
+    first.environment = execution::take_import_reads();
+    Ok((Answer::Found { found: first, kept, late }, bytes))
+}
+
+/// The tier of a blob that holds modules.
+pub(crate) fn tier(blob: Arc<[u8]>, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>>) -> Tier {
+    match late.is_empty() {
+        true => Tier::Snapshot(blob),
+        false => Tier::Partial { blob, kept: kept.into(), late },
+    }
 }
 
 fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
@@ -192,7 +225,9 @@ fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
         })
     });
     match (stop.reason(), looked) {
-        (Some(why), Err(failure)) => Err(AnalysisFailure { message: why.message(), ..failure }),
+        (Some(why), Err(failure)) => {
+            Err(AnalysisFailure { message: why.message(&failure.module), ..failure })
+        }
         (_, looked) => looked,
     }
 }
@@ -200,12 +235,15 @@ fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
 #[derive(Serialize, Deserialize)]
 struct Request {
     mode: Mode,
+    /// Every variable that modules may look at.
+    environment: Imported,
     bundle: WireBundle,
 }
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Found(Found),
+    Found { found: Found, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>> },
+    Touched(BTreeSet<Arc<str>>),
     Failed(AnalysisFailure),
 }
 
@@ -215,7 +253,6 @@ struct WireBundle {
     schema: Option<WireModule>,
     definition: Option<WireModule>,
     udf_server_version: String,
-    environment: BTreeMap<String, String>,
     import_time_ms: u64,
     import_seed: [u8; 32],
 }
@@ -235,7 +272,6 @@ impl From<&Bundle> for WireBundle {
             schema: bundle.schema.as_ref().map(WireModule::from),
             definition: bundle.definition.as_ref().map(WireModule::from),
             udf_server_version: bundle.udf_server_version.clone(),
-            environment: bundle.environment.clone(),
             import_time_ms: bundle.import_time_ms,
             import_seed: bundle.import_seed,
         }
@@ -250,9 +286,10 @@ impl WireBundle {
             schema: self.schema.as_ref().map(WireModule::to_module),
             definition: self.definition.as_ref().map(WireModule::to_module),
             udf_server_version: self.udf_server_version.clone(),
-            environment: self.environment.clone(),
             import_time_ms: self.import_time_ms,
             import_seed: self.import_seed,
+            // The builder evaluates what runs in V8.
+            node_packages: BTreeMap::new(),
         }
     }
 }

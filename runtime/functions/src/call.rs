@@ -17,6 +17,7 @@ use database::record::{
     Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
+use database::scheduling;
 use database::snapshot::{CATALOG, Snapshot};
 use database::transaction::Transaction;
 
@@ -24,6 +25,7 @@ use crate::check;
 use crate::code::Code;
 use crate::engine::Engine;
 use crate::execution::Execution;
+use crate::files::Files;
 use crate::host::{Shared, cache_key};
 use crate::run::Target;
 use crate::syscall::probe;
@@ -37,7 +39,7 @@ pub(crate) enum Ran {
     /// With this answer.
     Done(Box<Result<Outcome, Refusal>>),
     /// Another version was pushed meanwhile: run it again with that version's code.
-    Moved(Call),
+    Moved(Box<Call>),
 }
 
 /// Runs `call` with the engine's code.
@@ -141,6 +143,12 @@ fn done(answer: Result<Outcome, Refusal>) -> Ran {
     Ran::Done(Box::new(answer))
 }
 
+/// Somebody canceled the job before it began, or it has run.
+fn no_longer_waits(call: &Call) -> Refusal {
+    let text = format!("The scheduled run of {} was canceled before it began.", call.path);
+    Refusal::Bad(UserError::new("JobNotPending", text))
+}
+
 /// The answer of a request that committed when it was delivered before.
 fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran {
     let RequestAnswer { result, log_lines } = recorded.answer.clone();
@@ -165,8 +173,8 @@ struct Attempts<'a> {
 /// One attempt's end.
 struct Attempt {
     outcome: Outcome,
-    /// To be committed; `None` where the function failed.
-    transaction: Option<Transaction>,
+    /// `None` where the function failed.
+    to_commit: Option<(Transaction, Files)>,
 }
 
 impl Attempts<'_> {
@@ -178,38 +186,51 @@ impl Attempts<'_> {
     fn mutation(&self, engine: &mut Engine, call: Call) -> Ran {
         let mut conflicts: Vec<Conflict> = Vec::new();
         loop {
-            engine.ensure_ready();
+            engine.ensure_ready(&call.path.module);
             let patient = conflicts.len() >= OPTIMISTIC_ATTEMPTS;
             let turn = patient.then(|| self.shared.database.turn());
             let snapshot = self.shared.database.snapshot();
             let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
             if serving != Some(engine.code().analysis.version) {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
             let given = self.shared.given(engine.code(), &snapshot);
             if let Some(done) = call.once.and_then(|request| snapshot.answered(request)) {
                 return done_before(done, given, conflicts);
             }
-            let Attempt { mut outcome, transaction } = self.attempt(engine, &call, given, snapshot);
+            if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
+                return done(Err(no_longer_waits(&call)));
+            }
+            let Attempt { mut outcome, to_commit } = self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
-            let Some(mut transaction) = transaction else { return done(Ok(outcome)) };
+            let Some((mut transaction, files)) = to_commit else { return done(Ok(outcome)) };
+            let kept = match files.keep(&self.shared.database, &transaction) {
+                Ok(kept) => kept,
+                Err(error) => {
+                    let UserError { message, data, .. } = error;
+                    let result = Err(FunctionError { message, data });
+                    return done(Ok(Outcome { result, ..outcome }));
+                }
+            };
             if let (Some(request), Ok(result)) = (call.once, &outcome.result) {
                 let (result, log_lines) = (result.clone(), outcome.log_lines.clone());
                 transaction.once(request, RequestAnswer { result, log_lines });
             }
             match self.commit(&call, transaction, turn) {
                 Ok(committed) => {
+                    kept.committed();
                     outcome.ts = committed.ts;
                     return done(Ok(outcome));
                 }
                 Err(rejected) => {
+                    kept.discard();
                     let conflict = rejected.conflict;
                     assert!(!patient, "a call that holds its turn cannot conflict: {conflict}");
                     conflicts.push(conflict);
                 }
             }
             if engine.is_spent() {
-                return Ran::Moved(call);
+                return Ran::Moved(Box::new(call));
             }
         }
     }
@@ -238,12 +259,17 @@ impl Attempts<'_> {
     ) -> Attempt {
         let code = Arc::clone(engine.code());
         let read_only = self.function_kind == FunctionKind::Query;
-        let transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        let mut transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        let own_job = call.own_job().filter(|_| !read_only);
+        if let Some(job) = own_job {
+            let waited = transaction.begin_run(job);
+            assert!(waited, "a job runs at a snapshot in which it waits to be run");
+        }
         let function = code.analysis.function(&call.path).expect("it was found to run");
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
             let kind = self.function_kind;
             let outcome = Outcome { kind, ..failed(call, &given, error) };
-            return Attempt { outcome, transaction: None };
+            return Attempt { outcome, to_commit: None };
         }
         let target = Target {
             path: call.path.clone(),
@@ -252,13 +278,21 @@ impl Attempts<'_> {
             seed: given.seed,
             now: given.now,
         };
-        let mut execution =
-            Box::new(Execution::new(transaction, Arc::clone(&code), call.clone(), given.clone()));
+        let mut execution = Box::new(Execution::new(
+            transaction,
+            Arc::clone(&code),
+            call.clone(),
+            given.clone(),
+            self.shared.storage.clone(),
+        ));
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);
         self.watched.end();
-        let execution = *ran.execution;
+        let mut execution = *ran.execution;
+        if let Some(job) = own_job {
+            execution.transaction.end_run(job);
+        }
         let mut refused = false;
         let result = ran.result.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);
@@ -280,7 +314,7 @@ fn finish(
     execution: Execution,
     given: Given,
 ) -> Attempt {
-    let Execution { transaction, observed, log, journal, .. } = execution;
+    let Execution { transaction, observed, log, journal, files, .. } = execution;
     let outcome = Outcome {
         kind,
         log_lines: log.into_lines().into(),
@@ -295,8 +329,8 @@ fn finish(
         given,
         result: result.map(Into::into),
     };
-    let transaction = outcome.result.is_ok().then_some(transaction);
-    Attempt { outcome, transaction }
+    let to_commit = outcome.result.is_ok().then_some((transaction, files));
+    Attempt { outcome, to_commit }
 }
 
 /// The outcome of a call that no JavaScript ran for.

@@ -31,6 +31,7 @@ pub(crate) fn find<'a>(
         (Some(function), Expect::Any) => Ok(function),
         (Some(function), Expect::Kind(kind)) => of_kind(function, path, kind),
         (None, Expect::Any) => Err(missing(path)),
+        (None, Expect::Kind(_)) if inside => Err(missing(path)),
         (None, Expect::Kind(_)) => Err(UserError::new(
             "FunctionNotFound",
             format!("Could not find public function for '{path}'.{}", suggestion(analysis, path)),

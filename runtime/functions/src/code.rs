@@ -4,12 +4,15 @@
 //! Invariant: immutable; a call holds it by `Arc` until it ends, whatever is pushed meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Position, Tier};
-use database::record::Given;
+use database::record::{FunctionKind, Given};
 use database::snapshot::Snapshot;
 use sha2::Digest as _;
+
+use crate::execution::Imported;
+use crate::startup::FIRST_MODULE;
 
 /// A deployment version.
 pub(crate) struct Code {
@@ -17,6 +20,10 @@ pub(crate) struct Code {
     pub(crate) bundle: Arc<Bundle>,
     /// What it exports.
     pub(crate) analysis: Arc<Analysis>,
+    /// Places of the modules that the snapshot holds for others to import.
+    pub(crate) kept: Arc<BTreeMap<Arc<str>, usize>>,
+    /// Compiled code of the modules that it does not hold.
+    pub(crate) caches: Arc<Caches>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
 }
 
@@ -26,13 +33,17 @@ impl Code {
         let extra = bundle.schema.iter().chain(&bundle.definition);
         let paths = bundle.modules.values().chain(extra).map(|module| Arc::clone(&module.path));
         let maps = paths.map(|path| (path, OnceLock::new())).collect();
-        Self { bundle, analysis, maps }
+        let kept = match &analysis.tier {
+            Tier::Partial { kept, .. } => kept.iter().cloned().zip(FIRST_MODULE..).collect(),
+            Tier::Snapshot(_) | Tier::Evaluate { .. } => BTreeMap::new(),
+        };
+        Self { bundle, analysis, kept: Arc::new(kept), caches: Arc::default(), maps }
     }
 
     /// The startup snapshot: with the bundle evaluated, or the prelude alone.
     pub(crate) fn blob(&self) -> &Arc<[u8]> {
         match &self.analysis.tier {
-            Tier::Snapshot(blob) | Tier::Evaluate { blob, .. } => blob,
+            Tier::Snapshot(blob) | Tier::Partial { blob, .. } | Tier::Evaluate { blob, .. } => blob,
         }
     }
 
@@ -41,9 +52,27 @@ impl Code {
         Given { code: self.analysis.version, snapshot: snapshot.ts, ..Given::default() }
     }
 
-    /// Whether the blob already holds the evaluated bundle.
-    pub(crate) fn is_evaluated(&self) -> bool {
-        matches!(self.analysis.tier, Tier::Snapshot(_))
+    /// Whether a context must evaluate the entry at `path` before it can call its functions.
+    pub(crate) fn is_late(&self, path: &str) -> bool {
+        match &self.analysis.tier {
+            Tier::Snapshot(_) => false,
+            Tier::Partial { late, .. } => late.contains(path),
+            Tier::Evaluate { .. } => true,
+        }
+    }
+
+    /// The entries that the blob does not hold evaluated.
+    pub(crate) fn late(&self) -> Vec<&Arc<str>> {
+        Self::entries(&self.bundle).filter(|path| self.is_late(path)).collect()
+    }
+
+    /// Those of them with functions that run in an isolate of this crate.
+    pub(crate) fn late_functions(&self) -> impl Iterator<Item = &Arc<str>> {
+        let runs_here = |path: &&Arc<str>| {
+            let functions = self.analysis.modules.get(*path).map(|module| &module.functions);
+            functions.into_iter().flatten().any(|f| f.kind != FunctionKind::Action)
+        };
+        self.late().into_iter().filter(runs_here)
     }
 
     /// Modules that a context of this code evaluates: everything but chunks, Node modules and the
@@ -80,8 +109,58 @@ impl Code {
     }
 }
 
-/// Hash of everything in a bundle that can change what its functions do.
-pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
+/// The most that is kept of compiled code of one version, in bytes.
+const CACHED_BYTES: usize = 32 << 20;
+
+/// Compiled code by module path, shared by the isolates of one version.
+#[derive(Default)]
+pub(crate) struct Caches {
+    by_path: Mutex<BTreeMap<Arc<str>, Cached>>,
+}
+
+/// One module's.
+#[derive(Default)]
+struct Cached {
+    evaluations: u32,
+    code: Option<Arc<[u8]>>,
+}
+
+impl Caches {
+    /// The code of a module, if it is kept.
+    pub(crate) fn find(&self, path: &str) -> Option<Arc<[u8]>> {
+        self.lock().get(path)?.code.clone()
+    }
+
+    /// Counts an evaluation; says whether the code is worth keeping now: not the first time, when
+    /// none of its functions has been called.
+    pub(crate) fn is_due(&self, path: &Arc<str>) -> bool {
+        let mut all = self.lock();
+        let cached = all.entry(Arc::clone(path)).or_default();
+        cached.evaluations += 1;
+        cached.code.is_none() && cached.evaluations == EVALUATIONS_BEFORE_CODE
+    }
+
+    /// Keeps code, within the budget.
+    pub(crate) fn keep(&self, path: &Arc<str>, code: &[u8]) {
+        let mut all = self.lock();
+        let total: usize = all.values().filter_map(|c| c.code.as_ref()).map(|c| c.len()).sum();
+        if total + code.len() <= CACHED_BYTES {
+            all.entry(Arc::clone(path)).or_default().code = Some(code.into());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Cached>> {
+        // Each change is a single assignment.
+        self.by_path.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// At this evaluation of a module its code is kept.
+const EVALUATIONS_BEFORE_CODE: u32 = 4;
+
+/// Hash of everything that can change what a bundle's functions do: the bundle, and the environment
+/// variables that its modules saw when they were evaluated.
+pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
     let mut hash = sha2::Sha256::new();
     let mut feed = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -96,9 +175,14 @@ pub(crate) fn version(bundle: &Bundle) -> CodeVersion {
         feed(module.source.as_bytes());
         feed(module.source_map.as_deref().unwrap_or_default().as_bytes());
     }
-    for (name, value) in &bundle.environment {
+    for (name, version) in &bundle.node_packages {
         feed(name.as_bytes());
-        feed(value.as_bytes());
+        feed(version.as_bytes());
+    }
+    for (name, value) in imported {
+        feed(name.as_bytes());
+        feed(if value.is_some() { b"is" } else { b"is not set" });
+        feed(value.as_deref().unwrap_or_default().as_bytes());
     }
     feed(bundle.udf_server_version.as_bytes());
     feed(&bundle.import_time_ms.to_le_bytes());

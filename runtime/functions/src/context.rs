@@ -3,19 +3,39 @@
 //! In: an isolate started from a deployment's blob. Out: a context whose modules are evaluated.
 //! Invariant: nothing that one call does to a global or a module variable is seen by another.
 
+use std::sync::Arc;
+
 use database::record::FunctionError;
 
 use crate::code::Code;
+use crate::isolate::StopSwitch;
+use crate::linear_memory::Memory;
+use crate::natives::web_assembly;
 use crate::startup::{self, HOOKS_INDEX, ImportFailure};
 
 /// A context waiting for its one call.
 pub(crate) struct Ready {
     pub(crate) context: v8::Global<v8::Context>,
     pub(crate) hooks: v8::Global<v8::Object>,
+    /// The module that was evaluated in it, beyond what the snapshot holds.
+    pub(crate) entry: Option<Arc<str>>,
+    /// The WebAssembly memories that it made.
+    pub(crate) memories: Vec<Memory>,
+}
+
+/// What to evaluate in a context, of the entries that its snapshot does not hold.
+#[derive(Clone, Copy)]
+pub(crate) enum Late<'a> {
+    /// Nothing: the context is for functions of the snapshot.
+    Nothing,
+    /// The module of the function to call.
+    Entry(&'a Arc<str>),
+    /// Every one: the context is for analysis.
+    All,
 }
 
 impl Ready {
-    /// Makes a context; in the fallback tier evaluates the bundle in it.
+    /// Makes a context and evaluates in it what the snapshot does not hold.
     ///
     /// # Errors
     /// A module that throws at import here although analysis saw it succeed.
@@ -23,6 +43,7 @@ impl Ready {
         scope: &mut v8::PinScope<'_, '_, ()>,
         code: &Code,
         queue: *mut v8::MicrotaskQueue,
+        late: Late<'_>,
     ) -> Result<Self, FunctionError> {
         v8::scope!(let scope, scope);
         let options =
@@ -32,13 +53,25 @@ impl Ready {
         let hooks = scope
             .get_context_data_from_snapshot_once::<v8::Object>(HOOKS_INDEX)
             .expect("every blob of ours carries the hooks");
-        if !code.is_evaluated() {
-            let evaluated = startup::evaluate_entries(scope, hooks, &code.bundle, Some(code));
-            if let Err(ImportFailure { module, error }) = evaluated {
+        web_assembly::install(scope);
+        let stop = scope.get_slot::<Arc<StopSwitch>>().cloned();
+        let others = stop.as_ref().map_or(0, |stop| stop.memories.count());
+        let (entries, entry) = match late {
+            Late::Nothing => (Vec::new(), None),
+            Late::Entry(path) => (vec![path], Some(Arc::clone(path))),
+            Late::All => (code.late(), None),
+        };
+        if !entries.is_empty() {
+            // SAFETY: the caller's queue lives as long as its isolate.
+            let queue = unsafe { &*queue };
+            let imported = startup::import_late(scope, hooks, code, entries, queue);
+            if let Err(ImportFailure { module, error }) = imported {
                 let message = format!("Failed to import {module}: {}", error.message);
                 return Err(FunctionError { message, data: error.data });
             }
         }
-        Ok(Self { context: v8::Global::new(scope, context), hooks: v8::Global::new(scope, hooks) })
+        let memories = stop.map_or_else(Vec::new, |stop| stop.memories.take_after(others));
+        let (context, hooks) = (v8::Global::new(scope, context), v8::Global::new(scope, hooks));
+        Ok(Self { context, hooks, entry, memories })
     }
 }

@@ -6,17 +6,21 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use database::limits;
 use database::record::FunctionError;
 
 use crate::code::Code;
-use crate::context::Ready;
+use crate::context::{Late, Ready};
 use crate::execution::{self, Execution};
-use crate::isolate::{LimitedIsolate, StopSwitch, Termination};
+use crate::isolate::{LimitedIsolate, StopSwitch};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
 /// Contexts kept ready while the thread is idle: one for the call, one for its retry.
 const READY_CONTEXTS: usize = 2;
+
+/// Entries outside the snapshot that a context is kept ready for: the ones called last.
+const READY_ENTRIES: usize = 2;
 
 type Queue = v8::UniqueRef<v8::MicrotaskQueue>;
 
@@ -31,6 +35,10 @@ thread_local! {
 pub(crate) struct Engine {
     isolate: Option<LimitedIsolate>,
     code: Arc<Code>,
+    /// What contexts with an evaluated entry are made for, the one called last first.
+    recent: Vec<Arc<str>>,
+    /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
+    left: u64,
 }
 
 /// The prelude's hooks in one context.
@@ -47,7 +55,9 @@ impl Engine {
     pub(crate) fn new(code: Arc<Code>) -> Self {
         rejections::clear();
         let isolate = LimitedIsolate::new(code.blob().to_vec());
-        Self { isolate: Some(isolate), code }
+        // Before the first call: what is called first, by and large, and warms what all share.
+        let recent = code.late_functions().take(READY_ENTRIES).cloned().collect();
+        Self { isolate: Some(isolate), code, recent, left: 0 }
     }
 
     /// The code it serves.
@@ -65,35 +75,60 @@ impl Engine {
         self.stop_switch().reason().is_some()
     }
 
-    /// Makes a context if none is ready: before a transaction begins, so that it is not among the
-    /// time in which another commit can conflict with it.
-    pub(crate) fn ensure_ready(&mut self) {
-        if READY.with_borrow(Vec::is_empty) {
-            self.prepare();
+    /// Makes a context for a function of `module` if none is ready: before a transaction begins,
+    /// so that it is not among the time in which another commit can conflict with it.
+    pub(crate) fn ensure_ready(&mut self, module: &Arc<str>) {
+        let entry = self.code.is_late(module).then_some(module);
+        if count_ready(entry) == 0 {
+            self.make_ready(entry.cloned().as_ref());
         }
     }
 
     /// Makes a context ahead, if there is room. Returns whether it made one.
     pub(crate) fn prepare(&mut self) -> bool {
-        if READY.with_borrow(Vec::len) >= READY_CONTEXTS || self.is_spent() {
+        if self.is_spent() {
             return false;
         }
+        if count_ready(None) < READY_CONTEXTS {
+            return self.make_ready(None);
+        }
+        let missing = self.recent.iter().find(|entry| count_ready(Some(entry)) == 0).cloned();
+        missing.is_some_and(|entry| self.make_ready(Some(&entry)))
+    }
+
+    fn make_ready(&mut self, entry: Option<&Arc<str>>) -> bool {
+        // V8 does not know how far they grew, so it sees no reason to collect them.
+        if self.left > limits::WASM_MEMORY_BYTES {
+            self.collect_garbage();
+        }
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
         // A failure shows again in the call that needs the context, where it can be reported.
-        match Ready::make(scope, &code, queue) {
+        match Ready::make(scope, &code, queue, entry.map_or(Late::Nothing, Late::Entry)) {
             Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
             Err(_) => return false,
         }
         true
     }
 
+    /// Notes which module is called, for contexts made ahead.
+    fn note(&mut self, module: &Arc<str>) {
+        if self.recent.first() == Some(module) || !self.code.is_late(module) {
+            return;
+        }
+        self.recent.retain(|other| other != module);
+        self.recent.insert(0, Arc::clone(module));
+        for entry in self.recent.split_off(READY_ENTRIES.min(self.recent.len())) {
+            READY.with_borrow_mut(|list| list.retain(|r| r.entry.as_ref() != Some(&entry)));
+        }
+    }
+
     /// Runs one call to its end in a fresh context.
     pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
         rejections::clear();
+        self.note(&target.path.module);
         execution::begin(execution);
         let stop = self.stop_switch();
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
@@ -101,9 +136,15 @@ impl Engine {
             v8::scope!(let scope, isolate.v8());
             run::invoke(scope, &self.code, target, 0)
         };
+        // A memory may have grown past its limit since the watchdog looked.
+        stop.check_memories();
+        let memories = stop.memories.take_after(0);
+        self.left += memories.iter().map(|memory| memory.bytes() as u64).sum::<u64>();
         let execution = execution::end();
         let result = match stop.reason() {
-            Some(why) => Err(terminated(why)),
+            Some(why) => {
+                Err(FunctionError { message: why.message(&target.path.to_string()), data: None })
+            }
             None => result.map_err(|end| match end {
                 run::End::Threw(error) => error,
                 run::End::Stopped => FunctionError {
@@ -121,11 +162,11 @@ impl Engine {
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         let code = Arc::clone(&self.code);
-        execution::set_environment(Some(Arc::clone(&code)));
+        execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
-        let ready = Ready::make(scope, &code, queue)?;
+        let ready = Ready::make(scope, &code, queue, Late::All)?;
         let context = v8::Local::new(scope, &ready.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = v8::Local::new(scope, &ready.hooks);
@@ -134,6 +175,7 @@ impl Engine {
 
     /// Gives the memory of finished contexts back; only worth it while idle.
     pub(crate) fn collect_garbage(&mut self) {
+        self.left = 0;
         if let Some(isolate) = self.isolate.as_mut() {
             isolate.v8().low_memory_notification();
         }
@@ -145,35 +187,44 @@ impl Drop for Engine {
         // Every handle before its isolate; the queues before it too: their destructor unlinks them
         // from the isolate's own queue.
         READY.take();
+        self.stop_switch().memories.take_after(0);
         rejections::clear();
         modules::end();
+        modules::forget_sources();
         QUEUES.take();
         self.isolate.take();
     }
 }
 
-/// The error of a terminated call.
-fn terminated(why: Termination) -> FunctionError {
-    FunctionError { message: why.message(), data: None }
+/// How many contexts are ready in which exactly `entry` was evaluated.
+fn count_ready(entry: Option<&Arc<str>>) -> usize {
+    READY.with_borrow(|list| list.iter().filter(|ready| ready.entry.as_ref() == entry).count())
 }
 
-/// A context for a call at `depth`: a prepared one for a call from outside, if there is any.
+/// A context for a call of a function of `module` at `depth`: a prepared one for a call from
+/// outside, if there is any. Every call of a module finds the same: the snapshot, and that module.
 ///
 /// # Errors
 /// A module that throws at import.
 pub(crate) fn take_ready(
     scope: &mut v8::PinScope<'_, '_, ()>,
     code: &Code,
+    module: &Arc<str>,
     depth: usize,
 ) -> Result<Ready, FunctionError> {
+    let entry = code.is_late(module).then_some(module);
     // A nested call cannot take one: it would need another queue, and V8 does not change the queue
     // of a context while the old one runs.
-    let ready = (depth == 0).then(|| READY.with_borrow_mut(Vec::pop)).flatten();
+    let take = |list: &mut Vec<Ready>| {
+        let at = list.iter().position(|ready| ready.entry.as_ref() == entry)?;
+        Some(list.remove(at))
+    };
+    let ready = (depth == 0).then(|| READY.with_borrow_mut(take)).flatten();
     match ready {
         Some(ready) => Ok(ready),
         None => {
             let queue = queue_at(scope, depth);
-            Ready::make(scope, code, queue)
+            Ready::make(scope, code, queue, entry.map_or(Late::Nothing, Late::Entry))
         }
     }
 }

@@ -25,7 +25,14 @@ pub(crate) fn describe(
         // Out of stack or being terminated: the caller reports that reason instead.
         return FunctionError { message: "Uncaught exception".to_owned(), data: None };
     };
-    let mut message = text.unwrap_or_else(|| "Uncaught undefined".to_owned());
+    let text = text.unwrap_or_else(|| "Uncaught undefined".to_owned());
+    let message = full_text(code, text, &stack.unwrap_or_default());
+    FunctionError { message, data }
+}
+
+/// `text`, cut at [`MESSAGE_BYTES`], then the frames of V8's `stack` text in TypeScript.
+pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> String {
+    let mut message = text;
     if message.len() > MESSAGE_BYTES {
         let mut end = MESSAGE_BYTES;
         while !message.is_char_boundary(end) {
@@ -33,7 +40,7 @@ pub(crate) fn describe(
         }
         message.truncate(end);
     }
-    for frame in frames(code, &stack.unwrap_or_default()) {
+    for frame in frames(code, stack) {
         message.push_str("\n    at ");
         message.push_str(&frame);
     }
@@ -41,7 +48,7 @@ pub(crate) fn describe(
     if message.lines().count() == 1 {
         message.truncate(message.trim_end().len());
     }
-    FunctionError { message, data }
+    message
 }
 
 /// `[text, stack, data]` as the prelude gives them.

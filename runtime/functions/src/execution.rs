@@ -5,7 +5,8 @@
 //! [`crate::run`] reports. Invariant: at most one call a thread; while none runs (modules being
 //! imported, contexts being made) every data syscall is refused.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use database::error::UserError;
@@ -13,7 +14,10 @@ use database::limits;
 use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
 use database::transaction::{Savepoint, Transaction};
 
+use storage::Storage;
+
 use crate::code::Code;
+use crate::files::Files;
 
 /// The state of one call.
 pub(crate) struct Execution {
@@ -24,6 +28,7 @@ pub(crate) struct Execution {
     pub(crate) observed: Observed,
     pub(crate) log: Log,
     pub(crate) journal: Option<Arc<str>>,
+    pub(crate) files: Files,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
@@ -36,19 +41,31 @@ struct Frame {
     kind: FunctionKind,
 }
 
+/// Environment variables by name, with their values; `None`: it is not set.
+pub(crate) type Imported = BTreeMap<String, Option<String>>;
+
 thread_local! {
     static RUNNING: RefCell<Option<Box<Execution>>> = const { RefCell::new(None) };
     static IMPORT_LOG: RefCell<Log> = RefCell::default();
-    static ENVIRONMENT: RefCell<Option<Arc<Code>>> = const { RefCell::new(None) };
+    static IMPORT_ENVIRONMENT: RefCell<Imported> = const { RefCell::new(Imported::new()) };
+    static IMPORTING: Cell<bool> = const { Cell::new(false) };
+    static IMPORT_READS: RefCell<Imported> = const { RefCell::new(Imported::new()) };
 }
 
 impl Execution {
-    pub(crate) fn new(transaction: Transaction, code: Arc<Code>, call: Call, given: Given) -> Self {
+    pub(crate) fn new(
+        transaction: Transaction,
+        code: Arc<Code>,
+        call: Call,
+        given: Given,
+        storage: Storage,
+    ) -> Self {
         Self {
             transaction,
             code,
             call,
             given,
+            files: Files::new(storage),
             observed: Observed::default(),
             log: Log::default(),
             journal: None,
@@ -159,6 +176,14 @@ pub(crate) fn abandon() {
     RUNNING.take();
 }
 
+/// Runs `work` as if no call ran here: a module's import sees none.
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
+    let running = RUNNING.take();
+    let done = work();
+    RUNNING.set(running);
+    done
+}
+
 /// Whether a call runs here.
 pub(crate) fn is_running() -> bool {
     RUNNING.with_borrow(Option::is_some)
@@ -198,18 +223,60 @@ pub(crate) fn take_import_log() -> Vec<LogLine> {
     IMPORT_LOG.take().lines
 }
 
-/// Whose environment variables `process.env` shows on this thread while nothing runs.
-pub(crate) fn set_environment(code: Option<Arc<Code>>) {
-    ENVIRONMENT.set(code);
+/// Which environment variables `process.env` shows on this thread while modules are imported.
+pub(crate) fn set_import_environment(environment: &Imported) {
+    IMPORT_ENVIRONMENT.with_borrow_mut(|now| {
+        if now != environment {
+            now.clone_from(environment);
+        }
+    });
 }
 
-/// `process.env.<name>`.
-pub(crate) fn environment_variable(name: &str) -> Option<String> {
-    let find = |code: &Code| code.bundle.environment.get(name).cloned();
-    match with(|execution| find(&execution.code)) {
-        Some(value) => value,
-        None => ENVIRONMENT.with_borrow(|code| code.as_deref().and_then(find)),
+/// While it lives, modules are being imported, even if a call waits for them. What they see of the
+/// environment came with their code, so it is no read of the call.
+pub(crate) struct Importing(());
+
+impl Importing {
+    /// Begins to import modules that see these variables; `None`: those that were set before.
+    pub(crate) fn begin(environment: Option<&Imported>) -> Self {
+        if let Some(environment) = environment {
+            set_import_environment(environment);
+        }
+        IMPORTING.set(true);
+        Self(())
     }
+}
+
+impl Drop for Importing {
+    fn drop(&mut self) {
+        IMPORTING.set(false);
+    }
+}
+
+/// The environment variables that modules looked at while they were imported, and forgets them.
+pub(crate) fn take_import_reads() -> Imported {
+    IMPORT_READS.take()
+}
+
+/// Remembers what was taken.
+pub(crate) fn restore_import_reads(taken: impl Iterator<Item = (String, Option<String>)>) {
+    IMPORT_READS.with_borrow_mut(|reads| reads.extend(taken));
+}
+
+/// `process.env.<name>`: from the call's snapshot, as a recorded read; while modules are imported,
+/// what the push saw.
+pub(crate) fn environment_variable(name: &str) -> Option<Arc<str>> {
+    let of_call = match IMPORTING.get() {
+        true => None,
+        false => with(|execution| execution.transaction.environment_variable(name)),
+    };
+    of_call.unwrap_or_else(|| {
+        let value = IMPORT_ENVIRONMENT.with_borrow(|now| now.get(name).cloned().flatten());
+        IMPORT_READS.with_borrow_mut(|reads| {
+            reads.entry(name.to_owned()).or_insert_with(|| value.clone());
+        });
+        value.map(Arc::from)
+    })
 }
 
 /// Console lines within the limits of `convex-compat.md` section 8.4.

@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
     Actions, Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
+use storage::Storage;
 
 use crate::action;
 use crate::builder::Helper;
@@ -33,6 +35,8 @@ pub struct Config {
     pub helper: Helper,
     /// Who runs actions.
     pub actions: Arc<dyn Actions>,
+    /// Where files are kept.
+    pub storage: Storage,
 }
 
 /// The functions of a deployment, running.
@@ -49,6 +53,7 @@ pub struct Host {
 pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
+    pub(crate) storage: Storage,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
@@ -82,14 +87,15 @@ impl Host {
         world: Arc<dyn World>,
     ) -> std::io::Result<Arc<Self>> {
         crate::platform::initialize();
+        let Config { threads, helper, actions, storage } = config;
         let shared = Arc::new(Shared {
             database,
             world,
+            storage,
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
-        let pool = RwLock::new(Pool::start(config.threads, &shared)?);
-        let Config { helper, actions, .. } = config;
+        let pool = RwLock::new(Pool::start(threads, &shared)?);
         Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
     }
 
@@ -107,6 +113,24 @@ impl Host {
         let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
         call::rerun(&self.shared, &code, call, given, snapshot)
+    }
+
+    /// Makes a deployment the running one, with the environment that its modules saw.
+    fn activate_with(
+        &self,
+        deployment: Deployment,
+        changes: &[Change],
+    ) -> Result<Timestamp, PushError> {
+        let Deployment { bundle, analysis } = &deployment;
+        let code = Arc::new(Code::new(Arc::clone(bundle), Arc::clone(analysis)));
+        self.shared.keep(&code);
+        let now = self.shared.world.now();
+        let ts = self.shared.database.activate_with(deployment, changes, now)?;
+        self.shared.codes_mut().newest = Some(code);
+        if let Some(deployment) = &self.shared.database.snapshot().deployment {
+            self.actions.deployed(deployment);
+        }
+        Ok(ts)
     }
 
     fn submit(&self, job: Job) {
@@ -156,7 +180,8 @@ impl Host {
 
 impl Functions for Host {
     fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
-        push::analyze(&self.helper, &bundle)
+        let snapshot = self.shared.database.snapshot();
+        push::analyze(&self.helper, &*self.actions, &bundle, snapshot.environment())
     }
 
     fn activate(
@@ -164,15 +189,21 @@ impl Functions for Host {
         bundle: Arc<Bundle>,
         analysis: Arc<Analysis>,
     ) -> Result<Timestamp, PushError> {
-        let code = Arc::new(Code::new(Arc::clone(&bundle), Arc::clone(&analysis)));
-        self.shared.keep(&code);
-        let now = self.shared.world.now();
-        let ts = self.shared.database.activate(Deployment { bundle, analysis }, now)?;
-        self.shared.codes_mut().newest = Some(code);
-        if let Some(deployment) = &self.shared.database.snapshot().deployment {
-            self.actions.deployed(deployment);
+        self.activate_with(Deployment { bundle, analysis }, &[])
+    }
+
+    fn change_environment(&self, changes: &[Change]) -> Result<Timestamp, PushError> {
+        let database = &self.shared.database;
+        let snapshot = database.snapshot();
+        let next = snapshot.environment().after(changes, snapshot.ts);
+        match &snapshot.deployment {
+            Some(now) if !next.agrees(&now.analysis.imported_environment) => {
+                let bundle = Arc::clone(&now.bundle);
+                let analysis = push::analyze(&self.helper, &*self.actions, &bundle, &next)?;
+                self.activate_with(Deployment { bundle, analysis }, changes)
+            }
+            _ => database.change_environment(changes, self.shared.world.now()),
         }
-        Ok(ts)
     }
 
     fn call(&self, call: Call, reply: Reply) {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use database::limits;
 
+use crate::linear_memory::Memories;
 use crate::{modules, natives, rejections};
 
 /// Room above the user heap for the garbage of finished contexts and V8's own slack, in bytes.
@@ -24,11 +25,13 @@ pub(crate) enum Termination {
     CpuTime,
     /// The limit of wall time.
     WallTime,
+    /// The limit of WebAssembly memory.
+    WasmMemory,
 }
 
 impl Termination {
     /// What the function's author reads (`convex-compat.md` section 8.6).
-    pub(crate) fn message(self) -> String {
+    pub(crate) fn message(self, function: &str) -> String {
         match self {
             Self::OutOfMemory => format!(
                 "JavaScript execution ran out of memory (maximum memory usage: {} MB)",
@@ -41,6 +44,12 @@ impl Termination {
             Self::WallTime => {
                 "Your request timed out performing too many system operations.".to_owned()
             }
+            Self::WasmMemory => format!(
+                "WebAssembly memory of {function} is too large (maximum memory usage: {} MB). Does \
+                 it load more than it needs, or keep what it no longer uses? Free documents, or \
+                 work in pages.",
+                limits::WASM_MEMORY_BYTES >> 20
+            ),
         }
     }
 }
@@ -49,6 +58,8 @@ impl Termination {
 pub(crate) struct StopSwitch {
     reason: AtomicU8,
     buffer_bytes: AtomicUsize,
+    /// WebAssembly memories of the running call.
+    pub(crate) memories: Memories,
     handle: std::sync::OnceLock<v8::IsolateHandle>,
 }
 
@@ -57,8 +68,16 @@ impl StopSwitch {
         Arc::new(Self {
             reason: AtomicU8::new(0),
             buffer_bytes: AtomicUsize::new(0),
+            memories: Memories::default(),
             handle: std::sync::OnceLock::new(),
         })
+    }
+
+    /// Stops a call whose WebAssembly memories passed their limit.
+    pub(crate) fn check_memories(&self) {
+        if self.memories.are_too_large() {
+            self.stop(Termination::WasmMemory);
+        }
     }
 
     /// Stops whatever the isolate runs. The first reason stays.
@@ -67,6 +86,7 @@ impl StopSwitch {
             Termination::OutOfMemory => 1,
             Termination::CpuTime => 2,
             Termination::WallTime => 3,
+            Termination::WasmMemory => 4,
         };
         // A lost race means that another reason came first, which is the one to report.
         let _ = self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
@@ -81,6 +101,7 @@ impl StopSwitch {
             1 => Some(Termination::OutOfMemory),
             2 => Some(Termination::CpuTime),
             3 => Some(Termination::WallTime),
+            4 => Some(Termination::WasmMemory),
             _ => None,
         }
     }
@@ -111,6 +132,7 @@ impl LimitedIsolate {
         assert!(set.is_ok(), "a stop switch serves one isolate");
         // The pointer stays valid: `stop` outlives the isolate (field order above).
         let data = Arc::as_ptr(&stop).cast_mut().cast::<c_void>();
+        isolate.set_slot(Arc::clone(&stop));
         isolate.add_near_heap_limit_callback(near_heap_limit, data);
         configure(&mut isolate);
         Self { isolate, stop }

@@ -8,6 +8,7 @@
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
 //! | 4 function | `run.rs`: one function in one fresh context |
+//! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
@@ -15,6 +16,7 @@
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
 
 mod action;
+pub mod address;
 mod analyze;
 pub mod builder;
 mod call;
@@ -24,8 +26,11 @@ mod context;
 mod engine;
 mod exception;
 mod execution;
+mod files;
 mod host;
 mod isolate;
+mod late;
+mod linear_memory;
 mod modules;
 mod natives;
 pub mod platform;
@@ -35,6 +40,8 @@ mod rejections;
 mod run;
 mod startup;
 mod syscall;
+pub mod traces;
+mod wasm;
 mod watchdog;
 
 pub use builder::Helper;

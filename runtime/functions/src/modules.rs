@@ -5,26 +5,39 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ffi::c_char;
 use std::sync::Arc;
 
 use database::deployment::{Bundle, Module};
 
-use crate::natives::string;
+use crate::code::{Caches, Code};
+use crate::natives::{string, touch};
+use crate::wasm;
 
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
 
-/// The modules that one context has loaded, and the bundle it loads from.
+/// The modules that one context has loaded, and the code it loads from.
 #[derive(Default)]
 struct Graph {
     bundle: Option<Arc<Bundle>>,
     extra: Option<Module>,
+    /// Modules that the context's snapshot holds, by their place in its data.
+    kept: Arc<BTreeMap<Arc<str>, usize>>,
+    /// Compiled code, where this thread loads for a context of functions.
+    caches: Option<Arc<Caches>>,
     loaded: BTreeMap<Arc<str>, v8::Global<v8::Module>>,
     paths: Vec<(v8::Global<v8::Module>, Arc<str>)>,
 }
 
+/// A source as the isolate has it; the text is held, so that no other can have its address.
+type SharedString = (Arc<str>, v8::Global<v8::String>);
+
 thread_local! {
     static GRAPH: RefCell<Graph> = RefCell::default();
+    /// Sources as V8 has them, for the life of the isolate: V8 finds compiled code by them.
+    static SOURCES: RefCell<BTreeMap<usize, SharedString>> =
+        const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Starts loading from `bundle` on this thread; `extra` is a module outside its function modules
@@ -33,9 +46,69 @@ pub(crate) fn begin(bundle: Arc<Bundle>, extra: Option<Module>) {
     GRAPH.set(Graph { bundle: Some(bundle), extra, ..Graph::default() });
 }
 
+/// Starts loading what `code`'s snapshot does not hold.
+pub(crate) fn begin_late(code: &Code) {
+    GRAPH.set(Graph {
+        bundle: Some(Arc::clone(&code.bundle)),
+        kept: Arc::clone(&code.kept),
+        caches: Some(Arc::clone(&code.caches)),
+        ..Graph::default()
+    });
+}
+
 /// Drops every handle to a module: before the isolate is dropped or a snapshot is taken.
 pub(crate) fn end() {
     GRAPH.take();
+}
+
+/// Drops the handles that outlive single contexts too: before the isolate is dropped.
+pub(crate) fn forget_sources() {
+    SOURCES.take();
+}
+
+/// The paths that `path` imports by import statements, compiling it the first time.
+/// `None`: an exception is pending.
+pub(crate) fn requests(scope: &mut v8::PinScope<'_, '_>, path: &str) -> Option<Vec<Arc<str>>> {
+    let module = compile(scope, path)?;
+    if module.is_synthetic_module() {
+        return Some(Vec::new());
+    }
+    let list = module.get_module_requests();
+    let mut paths = Vec::new();
+    for at in 0..list.length() {
+        let request = list.get(scope, at).map(v8::Local::<v8::ModuleRequest>::try_from);
+        let Some(Ok(request)) = request else { continue };
+        let specifier = request.get_specifier().to_rust_string_lossy(scope);
+        paths.push(join(path, &specifier).into());
+    }
+    Some(paths)
+}
+
+/// The modules that were evaluated since `begin`, by path.
+pub(crate) fn evaluated<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+) -> Vec<(Arc<str>, v8::Local<'s, v8::Module>)> {
+    let loaded: Vec<_> = GRAPH
+        .with_borrow(|graph| graph.loaded.iter().map(|(p, m)| (p.clone(), m.clone())).collect());
+    let local =
+        |(path, module): (Arc<str>, v8::Global<v8::Module>)| (path, v8::Local::new(scope, module));
+    let all = loaded.into_iter().map(local);
+    all.filter(|(_, module)| module.get_status() == v8::ModuleStatus::Evaluated).collect()
+}
+
+/// Keeps the compiled code of what was evaluated since `begin_late`: of what ran once before in
+/// this process, so that the functions it called by then are in it.
+pub(crate) fn keep_code(scope: &mut v8::PinScope<'_, '_>) {
+    let Some(caches) = GRAPH.with_borrow(|graph| graph.caches.clone()) else { return };
+    for (path, module) in evaluated(scope) {
+        let is_late = GRAPH.with_borrow(|graph| !graph.kept.contains_key(&path));
+        if is_late && module.is_source_text_module() && caches.is_due(&path) {
+            let script = module.get_unbound_module_script(scope);
+            if let Some(code) = script.create_code_cache() {
+                caches.keep(&path, &code);
+            }
+        }
+    }
 }
 
 /// Loads `path` and everything it imports, and evaluates it. Returns the namespace.
@@ -76,6 +149,12 @@ fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local
     if let Some(module) = known {
         return Some(v8::Local::new(scope, module));
     }
+    let kept = GRAPH.with_borrow(|graph| graph.kept.get(path).copied());
+    if let Some(index) = kept
+        && let Ok(module) = scope.get_context_data_from_snapshot_once::<v8::Module>(index)
+    {
+        return Some(remember(scope, path, module));
+    }
     let source = GRAPH.with_borrow(|graph| {
         let extra = graph.extra.as_ref().filter(|module| &*module.path == path);
         let bundled = || graph.bundle.as_ref().and_then(|bundle| bundle.modules.get(path));
@@ -90,17 +169,140 @@ fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local
         scope.throw_exception(error);
         return None;
     };
-    let origin = origin(scope, path);
-    let code = string(scope, &source);
-    let mut source = v8::script_compiler::Source::new(code, Some(&origin));
-    let module = v8::script_compiler::compile_module(scope, &mut source)?;
+    let module = if wasm::is_file(&source) {
+        let name = string(scope, &format!("{SCHEME}{path}"));
+        let default = string(scope, "default");
+        v8::Module::create_synthetic_module(scope, name, &[default], evaluate_wasm)
+    } else {
+        compile_source(scope, path, &source)?
+    };
+    Some(remember(scope, path, module))
+}
+
+/// Notes a module of the graph.
+fn remember<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    path: &str,
+    module: v8::Local<'s, v8::Module>,
+) -> v8::Local<'s, v8::Module> {
     let path: Arc<str> = path.into();
     let global = v8::Global::new(scope, module);
     GRAPH.with_borrow_mut(|graph| {
         graph.loaded.insert(Arc::clone(&path), global.clone());
         graph.paths.push((global, path));
     });
-    Some(module)
+    module
+}
+
+/// Compiles JavaScript, with the code that is kept of it where there is any.
+fn compile_source<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    path: &str,
+    source: &Arc<str>,
+) -> Option<v8::Local<'s, v8::Module>> {
+    use v8::script_compiler::{CachedData, CompileOptions, NoCacheReason, Source, compile_module2};
+    let origin = origin(scope, path);
+    let caches = GRAPH.with_borrow(|graph| graph.caches.clone());
+    let Some(caches) = caches else {
+        let text = string(scope, source);
+        let mut text = Source::new(text, Some(&origin));
+        return v8::script_compiler::compile_module(scope, &mut text);
+    };
+    let text = shared_string(scope, source);
+    let cached = caches.find(path);
+    let (mut text, options) = match &cached {
+        Some(code) => (
+            Source::new_with_cached_data(text, Some(&origin), CachedData::new(code)),
+            CompileOptions::ConsumeCodeCache,
+        ),
+        None => (Source::new(text, Some(&origin)), CompileOptions::NoCompileOptions),
+    };
+    compile_module2(scope, &mut text, options, NoCacheReason::NoReason)
+}
+
+/// `source` as a string of this isolate, made once and, where it is ASCII, not copied.
+fn shared_string<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &Arc<str>,
+) -> v8::Local<'s, v8::String> {
+    let address = source.as_ptr().addr();
+    let known = SOURCES
+        .with_borrow(|sources| sources.get(&address).map(|(_, text)| v8::Local::new(scope, text)));
+    if let Some(text) = known {
+        return text;
+    }
+    let text = external_string(scope, source).unwrap_or_else(|| string(scope, source));
+    let global = v8::Global::new(scope, text);
+    SOURCES.with_borrow_mut(|all| all.insert(address, (Arc::clone(source), global)));
+    text
+}
+
+/// A string over the bytes of `source` itself.
+fn external_string<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    source: &Arc<str>,
+) -> Option<v8::Local<'s, v8::String>> {
+    unsafe extern "C" fn release(text: *mut c_char, length: usize) {
+        let text = std::ptr::slice_from_raw_parts(text.cast::<u8>(), length) as *const str;
+        // SAFETY: V8 gives back what `Arc::into_raw` gave below, once.
+        drop(unsafe { Arc::from_raw(text) });
+    }
+    if !source.is_ascii() {
+        return None;
+    }
+    let length = source.len();
+    let text = Arc::into_raw(Arc::clone(source)).cast_mut().cast::<c_char>();
+    // SAFETY: the bytes are ASCII, hence Latin-1; the count taken here keeps them until `release`.
+    unsafe { v8::String::new_external_onebyte_raw(scope, text, length, release) }
+}
+
+/// Evaluation of a `.wasm` file: its default export is a module of this context.
+fn evaluate_wasm<'s>(
+    context: v8::Local<'s, v8::Context>,
+    module: v8::Local<'s, v8::Module>,
+) -> Option<v8::Local<'s, v8::Value>> {
+    v8::callback_scope!(unsafe scope, context);
+    let path = path_of(scope, module)?;
+    touch::note(&path);
+    let source = GRAPH.with_borrow(|graph| {
+        let found = graph.bundle.as_ref().and_then(|bundle| bundle.modules.get(&path));
+        found.map(|module| Arc::clone(&module.source))
+    })?;
+    let value = compiled_file(scope, &path, &source)?;
+    let name = string(scope, "default");
+    module.set_synthetic_module_export(scope, name, value.into())?;
+    let done = v8::PromiseResolver::new(scope)?;
+    let undefined = v8::undefined(scope);
+    done.resolve(scope, undefined.into());
+    Some(done.get_promise(scope).into())
+}
+
+/// The module of a `.wasm` file, or an error that names the file.
+fn compiled_file<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    path: &str,
+    source: &Arc<str>,
+) -> Option<v8::Local<'s, v8::WasmModuleObject>> {
+    v8::tc_scope!(let scope, scope);
+    if let Some(module) = wasm::module_of(scope, source) {
+        return Some(module);
+    }
+    let why = scope.exception()?.to_rust_string_lossy(scope);
+    let file = path.trim_start_matches("_deps/").trim_end_matches(".js");
+    let text = string(scope, &format!("{file} is not a WebAssembly module: {why}"));
+    scope.reset();
+    let error = v8::Exception::error(scope, text);
+    scope.throw_exception(error);
+    scope.rethrow();
+    None
+}
+
+/// The path of a module of the graph.
+fn path_of(scope: &v8::PinScope<'_, '_>, module: v8::Local<'_, v8::Module>) -> Option<Arc<str>> {
+    let module = v8::Global::new(scope, module);
+    GRAPH.with_borrow(|graph| {
+        graph.paths.iter().find(|(other, _)| *other == module).map(|(_, path)| Arc::clone(path))
+    })
 }
 
 fn origin<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> v8::ScriptOrigin<'s> {
@@ -117,11 +319,7 @@ fn resolve<'s>(
 ) -> Option<v8::Local<'s, v8::Module>> {
     v8::callback_scope!(unsafe scope, context);
     let specifier = specifier.to_rust_string_lossy(scope);
-    let referrer = v8::Global::new(scope, referrer);
-    let from = GRAPH.with_borrow(|graph| {
-        let found = graph.paths.iter().find(|(module, _)| *module == referrer);
-        found.map_or_else(|| Arc::from(""), |(_, path)| Arc::clone(path))
-    });
+    let from = path_of(scope, referrer).unwrap_or_default();
     compile(scope, &join(&from, &specifier))
 }
 
@@ -190,11 +388,7 @@ pub(crate) unsafe extern "C" fn initialize_import_meta(
     meta: v8::Local<'_, v8::Object>,
 ) {
     v8::callback_scope!(unsafe scope, context);
-    let module = v8::Global::new(scope, module);
-    let path = GRAPH.with_borrow(|graph| {
-        graph.paths.iter().find(|(other, _)| *other == module).map(|(_, path)| Arc::clone(path))
-    });
-    if let Some(path) = path {
+    if let Some(path) = path_of(scope, module) {
         let key = string(scope, "url");
         let url = string(scope, &format!("{SCHEME}{path}"));
         meta.create_data_property(scope, key.into(), url.into());

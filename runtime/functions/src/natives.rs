@@ -4,8 +4,12 @@
 //! list of them; its order is the order of V8's external references, equal in every process.
 
 mod binary;
+mod crypto;
 pub(crate) mod lazy;
 mod text;
+pub(crate) mod touch;
+pub(crate) mod web;
+pub(crate) mod web_assembly;
 
 use v8::MapFnTo as _;
 
@@ -18,7 +22,7 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 15] {
+fn table() -> [Native; 23] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
@@ -34,8 +38,16 @@ fn table() -> [Native; 15] {
         native("textDecode", text::decode.map_fn_to()),
         native("utf8Encode", binary::utf8_encode.map_fn_to()),
         native("structuredClone", binary::structured_clone.map_fn_to()),
-        native("digest", binary::digest.map_fn_to()),
+        native("crypto", crypto::crypto.map_fn_to()),
         native("lazy", lazy::define.map_fn_to()),
+        native("keepModule", web_assembly::keep_module.map_fn_to()),
+        native("countMemory", web_assembly::count_memory.map_fn_to()),
+        native("countHidden", web_assembly::count_hidden.map_fn_to()),
+        native("base64Decode", binary::base64_decode.map_fn_to()),
+        native("latin1Bytes", binary::latin1_bytes.map_fn_to()),
+        native("webScript", web::web_script.map_fn_to()),
+        native("urlPattern", web::url_pattern.map_fn_to()),
+        native("urlPatternInput", web::url_pattern_input.map_fn_to()),
     ]
 }
 
@@ -184,7 +196,9 @@ fn env(
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
     let name = args.get(0).to_rust_string_lossy(scope);
-    if let Some(value) = execution::environment_variable(&name) {
+    let value = execution::environment_variable(&name);
+    probe::look(scope, "env", &name, value.as_deref());
+    if let Some(value) = value {
         result.set(string(scope, &value).into());
     }
 }

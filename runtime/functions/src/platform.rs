@@ -33,6 +33,11 @@ pub const FLAGS: &[&str] = &[
     "--stack-size=984",
     // Pages of 64 KiB: a wasm memory cannot pass 256 MiB, whatever the machine has.
     "--wasm-max-mem-pages=4096",
+    // It takes the stack check out of small counted loops, and out of the endless loop around one
+    // too: `for (;;) new Array(1000).fill(0)` could not be stopped by anything.
+    "--no-turboshaft-loop-unrolling",
+    // Compilation in the background would leave a promise to be settled after the call.
+    "--no-wasm-async-compilation",
     // Contexts come and go; the code they share stays compiled.
     "--no-flush-bytecode",
     // V8 remembers on shared code that it was hot once and optimises it at once in every later

@@ -1,21 +1,24 @@
-//! The pool: one isolate a thread, a bounded queue before them.
+//! The pool: one isolate a thread, bounded queues before them.
 //!
 //! ```text
-//!   server tasks ──► Host::call ──► queue (bounded) ──► worker 1: engine, ready contexts
-//!                     │ cache hit      full: 503    └──► worker 2: engine, ready contexts
-//!                     ▼                                       │
+//!   server tasks ──► Host::call ──► queue (bounded) ──┬─► worker 1: engine, ready contexts
+//!                     │ cache hit      full: 503      ├─► worker 2: engine, ready contexts
+//!   scheduler ──────► │ ──► background's queue ───────┘       │
 //!                   reply ◄───────────────────────────────────┘
 //! ```
 //!
-//! In: jobs. Out: replies, exactly one each. Invariant: a worker whose engine was terminated, or
-//! whose job panicked, replaces the engine and goes on; the thread never dies before the pool does.
+//! In: jobs. Out: replies, exactly one each. Invariant: a job of the scheduler is taken only when
+//! nobody waits for another one, and never by the last thread that is free; a worker whose engine
+//! was terminated, or whose job panicked, replaces the engine and goes on; the thread never dies
+//! before the pool does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use database::error::Refusal;
 use database::limits;
 use database::record::{Call, Outcome, Reply};
@@ -43,6 +46,11 @@ pub(crate) struct Job {
 }
 
 impl Job {
+    /// Whether nobody waits for it.
+    fn in_background(&self) -> bool {
+        self.call.own_job().is_some()
+    }
+
     /// Answers it with a refusal.
     fn refuse(self, code: &'static str, message: String) {
         (self.reply)(Err(Refusal::Overloaded { code, message }));
@@ -54,10 +62,118 @@ impl Job {
     }
 }
 
-/// The threads and their queue.
+/// The threads and their queues.
 pub(crate) struct Pool {
-    queue: Option<Sender<Job>>,
+    queues: Option<Senders>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// The ends that jobs are put in.
+struct Senders {
+    waited_for: Sender<Job>,
+    background: Sender<Job>,
+}
+
+/// The ends that workers take jobs out of: one that somebody waits for always goes first.
+#[derive(Clone)]
+struct Queues {
+    waited_for: Receiver<Job>,
+    background: Receiver<Job>,
+    /// Told when a thread has run a job of the background.
+    freed: Receiver<()>,
+    share: Arc<Sharing>,
+}
+
+/// How many threads run jobs of the background.
+struct Sharing {
+    busy: AtomicUsize,
+    /// How many may: where there are two threads or more, one is left to those who wait.
+    most: usize,
+    freed: Sender<()>,
+}
+
+/// Every sender is gone and the queues are empty.
+struct Closed;
+
+impl Queues {
+    fn new(threads: usize) -> (Senders, Self) {
+        let capacity = usize::try_from(limits::MAX_QUEUED_CALLS).expect("a queue's length fits");
+        let (waited_for, first) = crossbeam_channel::bounded(capacity);
+        let (background, second) = crossbeam_channel::bounded(capacity);
+        let (freed, free) = crossbeam_channel::bounded(threads.max(1));
+        let most = threads.saturating_sub(1).max(1);
+        let share = Arc::new(Sharing { busy: AtomicUsize::new(0), most, freed });
+        (
+            Senders { waited_for, background },
+            Self { waited_for: first, background: second, freed: free, share },
+        )
+    }
+
+    /// A job that may run now.
+    fn next(&self) -> Result<Option<Taken>, Closed> {
+        let open = match self.waited_for.try_recv() {
+            Ok(job) => return Ok(Some(Taken { job, share: None })),
+            Err(TryRecvError::Empty) => true,
+            Err(TryRecvError::Disconnected) => false,
+        };
+        let share = Share::take(&self.share);
+        if open && share.is_none() {
+            return Ok(None);
+        }
+        match self.background.try_recv() {
+            Ok(job) => Ok(Some(Taken { job, share })),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) if open => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Closed),
+        }
+    }
+
+    /// Waits until there may be a next job. Says whether the time ran out first.
+    fn wait(&self, longest: Option<Duration>) -> bool {
+        let mut select = Select::new();
+        select.recv(&self.waited_for);
+        let full = self.share.busy.load(Ordering::Acquire) >= self.share.most;
+        if full {
+            select.recv(&self.freed);
+        } else {
+            select.recv(&self.background);
+        }
+        match longest {
+            Some(longest) if select.ready_timeout(longest).is_err() => return true,
+            Some(_) => {}
+            None => {
+                select.ready();
+            }
+        }
+        // Its news is that it is worth looking again, which is what happens now.
+        let _ = self.freed.try_recv();
+        false
+    }
+}
+
+/// A job, and the right to run it.
+struct Taken {
+    job: Job,
+    share: Option<Share>,
+}
+
+/// Counts one of the threads that run jobs of the background.
+struct Share(Arc<Sharing>);
+
+impl Share {
+    fn take(sharing: &Arc<Sharing>) -> Option<Self> {
+        let more = |busy| (busy < sharing.most).then_some(busy + 1);
+        let taken = sharing.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.is_ok().then(|| Self(Arc::clone(sharing)))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        // Somebody may wait who did not look at the background's queue. Enough news waits if full.
+        let _ = self.0.freed.try_send(());
+    }
 }
 
 impl Pool {
@@ -66,8 +182,7 @@ impl Pool {
     /// # Errors
     /// The system has no threads to give.
     pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> std::io::Result<Self> {
-        let capacity = usize::try_from(limits::MAX_QUEUED_CALLS).expect("a queue's length fits");
-        let (queue, jobs) = crossbeam_channel::bounded(capacity);
+        let (queues, jobs) = Queues::new(threads);
         let watchdog = Arc::new(Watchdog::start()?);
         let start = |number: usize| {
             let (jobs, shared, watchdog) =
@@ -78,13 +193,14 @@ impl Pool {
                 .spawn(move || Worker::new(shared).serve(&jobs, &watchdog))
         };
         let threads = (1..=threads.max(1)).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queue: Some(queue), threads })
+        Ok(Self { queues: Some(queues), threads })
     }
 
     /// Queues a job, or answers it with a refusal.
     pub(crate) fn submit(&self, job: Job) {
-        let sent = match &self.queue {
-            Some(queue) => queue.try_send(job),
+        let sent = match &self.queues {
+            Some(queues) if job.in_background() => queues.background.try_send(job),
+            Some(queues) => queues.waited_for.try_send(job),
             None => return job.refuse_at_shutdown(),
         };
         match sent {
@@ -104,7 +220,7 @@ impl Pool {
 
     /// Runs what is queued to its end, then ends the threads.
     pub(crate) fn shut_down(&mut self) {
-        self.queue = None;
+        self.queues = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -122,35 +238,26 @@ impl Worker {
         Self { shared, engine: None }
     }
 
-    fn serve(mut self, jobs: &Receiver<Job>, watchdog: &Watchdog) {
+    fn serve(mut self, jobs: &Queues, watchdog: &Watchdog) {
         let watched = Watched::this_thread();
         watchdog.watch(Arc::clone(&watched));
         let mut is_tidy = true;
-        loop {
-            let job = match jobs.try_recv() {
-                Ok(job) => job,
-                Err(_) => {
-                    // Nothing waits: make the next context now, off everybody's path.
-                    if self.prepare() {
-                        continue;
-                    }
-                    match jobs.recv_timeout(IDLE) {
-                        Ok(job) => job,
-                        Err(RecvTimeoutError::Disconnected) => break,
-                        Err(RecvTimeoutError::Timeout) if is_tidy => match jobs.recv() {
-                            Ok(job) => job,
-                            Err(_) => break,
-                        },
-                        Err(RecvTimeoutError::Timeout) => {
-                            self.tidy();
-                            is_tidy = true;
-                            continue;
-                        }
-                    }
-                }
-            };
-            is_tidy = false;
-            self.run(job, &watched);
+        while let Ok(next) = jobs.next() {
+            if let Some(Taken { job, share }) = next {
+                is_tidy = false;
+                self.run(job, &watched);
+                drop(share);
+                continue;
+            }
+            // Nothing waits: make the next context now, off everybody's path.
+            if self.prepare() {
+                continue;
+            }
+            let idle = jobs.wait((!is_tidy).then_some(IDLE));
+            if idle {
+                self.tidy();
+                is_tidy = true;
+            }
         }
         watchdog.forget(&watched);
     }
@@ -192,7 +299,7 @@ impl Worker {
             match call::run(&shared, engine, watched, call, snapshot) {
                 Ran::Done(answer) => return *answer,
                 Ran::Moved(moved) => {
-                    call = moved;
+                    call = *moved;
                     snapshot = shared.database.snapshot();
                     code = shared.code_of(&snapshot).ok_or_else(|| {
                         Refusal::Broken("the deployment vanished during a call".to_owned())

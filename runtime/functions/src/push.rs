@@ -3,55 +3,113 @@
 //! In: a bundle. Out: what it exports and how its contexts are made. Invariant: a bundle is refused
 //! only for what it does in the fallback tier too, where every language feature exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use database::deployment::{
-    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, HttpRoute, Tier, Visibility,
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Module, Tier,
+    Visibility,
 };
+use database::environment::Variables;
 use database::error::PushError;
-use database::record::FunctionKind;
+use database::record::{Actions, FunctionKind};
 use database::schema::Schema;
 use database::validate::Validator;
 
 use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
 use crate::builder::{self, BuildFailure, Built, Helper, Mode};
 use crate::code::{self, Code};
+use crate::{exception, wasm};
+
+/// The official CLI recognises this code, and tells how to set the variable.
+const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
 
 /// Analyses a bundle in child processes.
 ///
 /// # Errors
 /// What is wrong with it, in its author's terms.
-pub(crate) fn analyze(helper: &Helper, bundle: &Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
-    let (built, tier) = match builder::build(helper, bundle, Mode::Snapshot) {
-        Ok(Built { found, blob }) => (found, Tier::Snapshot(blob)),
+pub(crate) fn analyze(
+    helper: &Helper,
+    actions: &dyn Actions,
+    bundle: &Arc<Bundle>,
+    environment: &Variables,
+) -> Result<Arc<Analysis>, PushError> {
+    let given = (&**bundle, environment);
+    let (built, tier) = match build(helper, given) {
+        Ok(Built { found, blob, kept, late }) => (found, builder::tier(blob, kept, late)),
         Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
-            let Built { found, blob } =
-                builder::build(helper, bundle, Mode::Evaluate).map_err(refused)?;
+            let Built { found, blob, .. } =
+                builder::build(helper, given, Mode::Evaluate).map_err(refused)?;
             (found, Tier::Evaluate { reason: reason(&first), blob })
         }
     };
     let warnings = match &tier {
         Tier::Evaluate { reason, .. } => vec![reason.clone()],
-        Tier::Snapshot(_) => Vec::new(),
+        Tier::Snapshot(_) | Tier::Partial { .. } => Vec::new(),
     };
     let mut analysis = Analysis {
-        version: code::version(bundle),
+        version: code::version(bundle, &built.environment),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: built.definition.clone(),
         auth_json: built.auth.clone(),
+        imported_environment: built.environment.clone(),
         tier,
         warnings,
     };
     let positions = Code::new(Arc::clone(bundle), Arc::new(analysis.clone()));
     analysis.schema = schema(&built)?;
-    for (path, module) in built.modules {
+    let in_node = node_modules(&positions, actions, environment)?;
+    for (path, module) in built.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
         analysis.modules.insert(path.into(), module);
     }
     Ok(Arc::new(analysis))
+}
+
+/// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
+fn build(helper: &Helper, given: (&Bundle, &Variables)) -> Result<Built, BuildFailure> {
+    let is_wasm = |module: &&Module| wasm::is_file(&module.source);
+    let files = given.0.modules.values().filter(is_wasm);
+    let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
+    loop {
+        match builder::build(helper, given, Mode::Snapshot(absent.clone())) {
+            // What is absent is not evaluated, so nothing of it is found again: this ends.
+            Err(BuildFailure::Touched(more)) if !more.is_subset(&absent) => absent.extend(more),
+            built => return built,
+        }
+    }
+}
+
+/// What the Node modules export, which Node itself finds out.
+fn node_modules(
+    code: &Code,
+    actions: &dyn Actions,
+    environment: &Variables,
+) -> Result<BTreeMap<String, FoundModule>, PushError> {
+    if !code.bundle.modules.values().any(|module| module.environment == Environment::Node) {
+        return Ok(BTreeMap::new());
+    }
+    let json = actions.analyze(&code.bundle, environment).map_err(|why| {
+        let text = exception::full_text(Some(code), why.message, &why.stack);
+        PushError::new(why.code, text)
+    })?;
+    let found: BTreeMap<String, FoundModule> = serde_json::from_str(&json).map_err(|e| {
+        PushError::new("AnalysisUnavailable", format!("Node gave no analysis: {e}"))
+    })?;
+    for (path, module) in &found {
+        let other = module.functions.iter().find(|function| function.kind != "Action");
+        if let Some(FoundFunction { name, kind, .. }) = other {
+            let message = format!(
+                "`{name}` defined in `{path}` is a {kind} function. Only actions can be defined in \
+                 Node.js: move it to a file without \"use node\". See \
+                 https://docs.convex.dev/functions/actions for more details."
+            );
+            return Err(PushError::new("InvalidNodeModule", message));
+        }
+    }
+    Ok(found)
 }
 
 fn schema(found: &Found) -> Result<Option<Arc<Schema>>, PushError> {
@@ -131,6 +189,7 @@ fn refused(failure: BuildFailure) -> PushError {
                 "InvalidCrons" => "InvalidCrons",
                 "InvalidDefinition" => "InvalidDefinition",
                 "InvalidAuthConfig" => "InvalidAuthConfig",
+                MISSING_VARIABLE => MISSING_VARIABLE,
                 _ => "ModuleAnalyzeError",
             };
             PushError::new(code, format!("Failed to analyze {module}: {message}"))
@@ -141,6 +200,7 @@ fn refused(failure: BuildFailure) -> PushError {
             stopped(&format!("they used {seconds} seconds of CPU"))
         }
         BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),
+        BuildFailure::Touched(_) => stopped("they do not find WebAssembly"),
     }
 }
 
@@ -156,19 +216,14 @@ fn stopped(why: &str) -> PushError {
 
 /// Why there is no snapshot, and the cure.
 fn reason(failure: &BuildFailure) -> String {
-    let slower = "Its contexts evaluate the modules anew for each call, which is slower.";
+    let slower = "The module that is called is evaluated anew for each call, which is slower.";
     match failure {
         BuildFailure::Bundle(AnalysisFailure { module, message, .. }) => {
             let first = message.lines().next().unwrap_or_default();
-            let cure = if first.contains("WebAssembly") {
-                "WebAssembly does not exist while a snapshot is made: instantiate the module \
-                 inside the function that uses it."
-            } else {
-                "Move what it does at import into the function that needs it."
-            };
+            let cure = "Move what it does at import into the function that needs it.";
             format!("{module} cannot be kept in a startup snapshot ({first}). {slower} {cure}")
         }
-        BuildFailure::TimedOut => slower.to_owned(),
+        BuildFailure::TimedOut | BuildFailure::Touched(_) => slower.to_owned(),
         BuildFailure::Died(why) | BuildFailure::NoChild(why) => format!(
             "The modules cannot be kept in a startup snapshot: V8 gave up ({why}). {slower} Usual \
              causes at the top level of a file: an `Intl` object, a frozen `globalThis` or \

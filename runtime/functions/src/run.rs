@@ -5,10 +5,13 @@
 //! Invariant: the whole call is one uninterrupted run on this thread; every microtask it started
 //! has run before it ends, so nothing of it is left in the isolate.
 
+use std::sync::Arc;
+
 use database::record::{FunctionError, FunctionKind, FunctionPath};
 
 use crate::code::Code;
 use crate::context::Ready;
+use crate::isolate::StopSwitch;
 use crate::natives::string;
 use crate::startup::{self, Start};
 use crate::{engine, exception, rejections};
@@ -20,7 +23,7 @@ pub(crate) struct Target {
     /// As what.
     pub(crate) kind: FunctionKind,
     /// JSON text of the argument array.
-    pub(crate) args: std::sync::Arc<str>,
+    pub(crate) args: Arc<str>,
     /// Seed of `Math.random`.
     pub(crate) seed: [u8; 32],
     /// The frozen clock, nanoseconds since the epoch.
@@ -46,7 +49,11 @@ pub(crate) fn invoke(
     depth: usize,
 ) -> Result<String, End> {
     v8::scope!(let scope, scope);
-    let Ready { context, hooks } = engine::take_ready(scope, code, depth).map_err(End::Threw)?;
+    let ready = engine::take_ready(scope, code, &target.path.module, depth);
+    let Ready { context, hooks, memories, .. } = ready.map_err(End::Threw)?;
+    if let Some(stop) = scope.get_slot::<Arc<StopSwitch>>() {
+        memories.into_iter().for_each(|memory| stop.memories.add(memory));
+    }
     let context = v8::Local::new(scope, context);
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = v8::Local::new(scope, hooks);

@@ -1,16 +1,19 @@
-//! Startup snapshots: the prelude, and for most deployments the evaluated bundle too.
+//! Startup snapshots: the prelude, and the modules of a bundle evaluated.
 //!
 //! In: the prelude's sources (compiled in) and a bundle. Out: a blob that `isolate.rs` starts from.
 //! Invariant: runs in the builder's child process only; user code that aborts V8 while a blob is
 //! made or first loaded never touches the host (`runtime.md` section 1.4).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use database::deployment::Bundle;
 use database::record::FunctionError;
 
 use crate::code::Code;
-use crate::natives::{host_object, lazy, string};
+use crate::execution::Importing;
+use crate::late::Plan;
+use crate::natives::{host_object, lazy, string, touch};
 use crate::{exception, execution, isolate, modules, natives, platform};
 
 /// The prelude, in the order of evaluation.
@@ -21,14 +24,26 @@ const PRELUDE: &[(&str, &str)] = &[
     ("25_events.js", include_str!("../../../js/runtime/25_events.js")),
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
+    ("45_typed_arrays.js", include_str!("../../../js/runtime/45_typed_arrays.js")),
+    ("web/crypto.js", WEB_CRYPTO),
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),
+    ("55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
     ("70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
+    ("72_bootstrap.js", include_str!("../../../js/runtime/72_bootstrap.js")),
+    ("75_web.js", include_str!("../../../js/runtime/75_web.js")),
     ("80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("85_late_features.js", include_str!("../../../js/runtime/85_late_features.js")),
     ("90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
     ("99_seal.js", include_str!("../../../js/runtime/99_seal.js")),
 ];
+
+/// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
+const WEB_CRYPTO: &str = concat!(
+    "((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    include_str!("../../../js/web/crypto.js"),
+    "return made; }; })(globalThis.__concave);"
+);
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
 /// tier, which has the functions' own limit, then says what happened.
@@ -43,43 +58,96 @@ pub(crate) struct ImportFailure {
     pub(crate) error: FunctionError,
 }
 
-/// Makes a blob: the prelude, and with `bundle` its evaluated function modules.
+/// What a blob holds.
+pub(crate) enum Content<'a> {
+    /// The prelude alone.
+    Prelude,
+    /// The modules too, but those named here and all that import them.
+    Modules(&'a Arc<Bundle>, &'a BTreeSet<Arc<str>>),
+}
+
+/// A blob, or why there is none.
+pub(crate) enum Made {
+    /// A blob.
+    Blob {
+        /// For [`isolate::LimitedIsolate`].
+        bytes: Vec<u8>,
+        /// Modules that those outside it may import, in the order of its data.
+        kept: Vec<Arc<str>>,
+        /// Entries outside it.
+        late: BTreeSet<Arc<str>>,
+    },
+    /// These modules touched WebAssembly, which does not exist here.
+    Touched(BTreeSet<Arc<str>>),
+}
+
+/// Makes a blob.
 ///
 /// # Errors
 /// What a module threw at import.
-pub(crate) fn make_blob(bundle: Option<&Arc<Bundle>>) -> Result<Vec<u8>, ImportFailure> {
+pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     platform::initialize();
     let references = natives::external_references();
     let params = v8::CreateParams::default().heap_limits(0, CREATOR_HEAP_BYTES);
     let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
-    let evaluated = fill(&mut creator, bundle);
+    let filled = fill(&mut creator, content);
+    natives::web::forget(&mut creator);
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
-    execution::set_environment(None);
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
-    evaluated?;
-    Ok(blob.expect("V8 makes a blob once its default context is set").to_vec())
+    let touched = touch::take();
+    if !touched.is_empty() {
+        return Ok(Made::Touched(touched));
+    }
+    let Filled { kept, late } = filled?;
+    let bytes = blob.expect("V8 makes a blob once its default context is set").to_vec();
+    Ok(Made::Blob { bytes, kept, late })
 }
 
-fn fill(creator: &mut v8::OwnedIsolate, bundle: Option<&Arc<Bundle>>) -> Result<(), ImportFailure> {
+/// What was put into the default context.
+#[derive(Default)]
+struct Filled {
+    kept: Vec<Arc<str>>,
+    late: BTreeSet<Arc<str>>,
+}
+
+fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled, ImportFailure> {
     v8::scope!(let scope, creator);
     let context = v8::Context::new(scope, v8::ContextOptions::default());
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = install_prelude(scope);
-    let evaluated = match bundle {
-        Some(bundle) => evaluate_entries(scope, hooks, bundle, None),
-        None => Ok(()),
+    let filled = match content {
+        Content::Modules(bundle, absent) => {
+            touch::arm(scope);
+            let filled = import_all(scope, hooks, bundle, absent);
+            touch::disarm(scope);
+            filled
+        }
+        Content::Prelude => Ok(Filled::default()),
     };
     scope.set_default_context(context);
     let index = scope.add_context_data(context, hooks);
     assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
-    evaluated
+    if let Ok(Filled { kept, late }) = &filled
+        && !late.is_empty()
+    {
+        let modules = modules::evaluated(scope);
+        assert!(modules.iter().map(|(path, _)| path).eq(kept), "nothing was evaluated since");
+        for (at, (_, module)) in modules.into_iter().enumerate() {
+            let index = scope.add_context_data(context, module);
+            assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
+        }
+    }
+    filled
 }
 
 /// Where a context made from a blob finds the prelude's hooks.
 pub(crate) const HOOKS_INDEX: usize = 0;
+
+/// Where it finds the first of the modules that others may import.
+pub(crate) const FIRST_MODULE: usize = HOOKS_INDEX + 1;
 
 /// Evaluates the prelude in a bare context and returns its hooks.
 fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
@@ -114,42 +182,113 @@ fn run_script(scope: &mut v8::PinScope<'_, '_>, name: &str, source: &str) {
     }
 }
 
-/// Imports every entry of `bundle` into the current context and publishes the namespaces as
-/// `hooks.registry`, by module path.
-///
-/// # Errors
-/// The first module that failed, with what it threw.
-pub(crate) fn evaluate_entries(
+/// Imports the entries of `bundle` into a creator's context, except those that import a module of
+/// `absent`; of these, what comes before the first such module.
+fn import_all(
     scope: &mut v8::PinScope<'_, '_>,
     hooks: v8::Local<'_, v8::Object>,
     bundle: &Arc<Bundle>,
-    code: Option<&Code>,
-) -> Result<(), ImportFailure> {
+    absent: &BTreeSet<Arc<str>>,
+) -> Result<Filled, ImportFailure> {
+    let _importing = Importing::begin(None);
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
-    let null = v8::null(scope);
-    let registry = v8::Object::with_prototype_and_properties(scope, null.into(), &[], &[]);
-    for path in Code::entries(bundle) {
-        v8::tc_scope!(let scope, scope);
-        if let Some(namespace) = modules::load(scope, path) {
-            let key = string(scope, path);
-            registry.create_data_property(scope, key.into(), namespace.into());
+    let mut filled = Filled::default();
+    for entry in Code::entries(bundle) {
+        let plan = if absent.is_empty() {
+            Plan { first: Vec::new(), is_late: false }
+        } else {
+            guarded(scope, hooks, None, entry, |scope| Plan::of(scope, entry, absent))?
+        };
+        for path in &plan.first {
+            guarded(scope, hooks, None, path, |scope| modules::load(scope, path).map(drop))?;
+        }
+        if plan.is_late {
+            filled.late.insert(Arc::clone(entry));
             continue;
         }
-        let error = match scope.exception() {
-            Some(thrown) => {
-                scope.reset();
-                exception::describe(scope, hooks, code, thrown)
-            }
-            None => FunctionError { message: "evaluation was stopped".to_owned(), data: None },
-        };
-        return Err(ImportFailure { module: Arc::clone(path), error });
+        let imported = import(scope, hooks, None, entry);
+        // A module that touched WebAssembly throws because it is not there: see who else does.
+        if !touch::is_noted() {
+            imported?;
+        }
     }
-    let key = string(scope, "registry");
-    hooks.create_data_property(scope, key.into(), registry.into());
-    // `import.meta` and the namespaces stay; what only linking needed goes.
-    modules::end();
-    Ok(())
+    scope.perform_microtask_checkpoint();
+    filled.kept = modules::evaluated(scope).into_iter().map(|(path, _)| path).collect();
+    Ok(filled)
+}
+
+/// Imports `entries` into a context of functions, whose snapshot does not hold them.
+///
+/// # Errors
+/// The first module that failed, with what it threw.
+pub(crate) fn import_late<'e>(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    code: &Code,
+    entries: impl IntoIterator<Item = &'e Arc<str>>,
+    queue: &v8::MicrotaskQueue,
+) -> Result<(), ImportFailure> {
+    // A call that evaluates its module on the way must not be seen by the module.
+    execution::aside(|| {
+        let _importing = Importing::begin(Some(&code.analysis.imported_environment));
+        begin_import(scope, hooks, &code.bundle);
+        modules::begin_late(code);
+        let mut entries = entries.into_iter();
+        let imported = entries.try_for_each(|entry| import(scope, hooks, Some(code), entry));
+        queue.perform_checkpoint(scope);
+        modules::keep_code(scope);
+        // `import.meta` and the namespaces stay; what only linking needed goes.
+        modules::end();
+        imported
+    })
+}
+
+/// Imports `entry` and publishes its namespace in `hooks.registry`.
+fn import(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    code: Option<&Code>,
+    entry: &Arc<str>,
+) -> Result<(), ImportFailure> {
+    guarded(scope, hooks, code, entry, |scope| {
+        let namespace = modules::load(scope, entry)?;
+        let key = string(scope, "registry");
+        let registry = hooks.get(scope, key.into())?;
+        let registry = match v8::Local::<v8::Object>::try_from(registry) {
+            Ok(registry) => registry,
+            Err(_) => {
+                let null = v8::null(scope);
+                let made = v8::Object::with_prototype_and_properties(scope, null.into(), &[], &[]);
+                hooks.create_data_property(scope, key.into(), made.into())?;
+                made
+            }
+        };
+        let key = string(scope, entry);
+        registry.create_data_property(scope, key.into(), namespace.into()).map(drop)
+    })
+}
+
+/// Runs `work`; `None` becomes what it threw.
+fn guarded<R>(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    code: Option<&Code>,
+    module: &Arc<str>,
+    work: impl FnOnce(&mut v8::PinScope<'_, '_>) -> Option<R>,
+) -> Result<R, ImportFailure> {
+    v8::tc_scope!(let scope, scope);
+    if let Some(done) = work(scope) {
+        return Ok(done);
+    }
+    let error = match scope.exception() {
+        Some(thrown) => {
+            scope.reset();
+            exception::describe(scope, hooks, code, thrown)
+        }
+        None => FunctionError { message: "evaluation was stopped".to_owned(), data: None },
+    };
+    Err(ImportFailure { module: Arc::clone(module), error })
 }
 
 /// Freezes clock and randomness for module evaluation: both are fixed at push.

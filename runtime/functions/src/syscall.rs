@@ -9,6 +9,8 @@ mod nested;
 pub(crate) mod probe;
 mod query;
 mod read;
+mod schedule;
+mod storage;
 mod write;
 
 use database::error::UserError;
@@ -72,6 +74,14 @@ pub(crate) fn answer(
         "1.0/shallowMerge" => write::patch,
         "1.0/replace" => write::replace,
         "1.0/remove" => write::remove,
+        "1.0/schedule" => schedule::schedule,
+        "1.0/cancel_job" => schedule::cancel,
+        "1.0/storageGetUrl" => storage::url,
+        "1.0/storageGetMetadata" => storage::metadata,
+        "1.0/storageGenerateUploadUrl" => storage::upload_url,
+        "1.0/storageDelete" => storage::delete,
+        "1.0/storageStore" => storage::store,
+        "1.0/storageGet" => storage::get,
         "1.0/getUserIdentity" => meta::user_identity,
         "1.0/createFunctionHandle" => nested::create_handle,
         "1.0/getTransactionMetrics" => meta::transaction_metrics,
@@ -86,11 +96,8 @@ pub(crate) fn answer(
 /// What is not done says so, with the name its user knows.
 fn unknown(operation: &str) -> UserError {
     let name = match operation {
-        "1.0/schedule" => "ctx.scheduler.runAfter/runAt",
-        "1.0/cancel_job" => "ctx.scheduler.cancel",
         "1.0/signJwt" => "ctx.auth.signJwt",
         "1.0/auditLog" => "ctx.meta audit logging",
-        other if other.starts_with("1.0/storage") => "ctx.storage",
         _ => {
             let message = format!("Unknown async operation {operation}");
             return UserError::new("UnknownAsyncOperation", message);

@@ -66,6 +66,8 @@ impl Watched {
             call.stop.stop(Termination::CpuTime);
         } else if call.wall_start.elapsed() > Duration::from_millis(limits::WALL_TIME_MS) {
             call.stop.stop(Termination::WallTime);
+        } else {
+            call.stop.check_memories();
         }
     }
 }

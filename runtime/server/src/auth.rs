@@ -59,7 +59,19 @@ impl Host {
     /// # Errors
     /// A header that cannot be read (400), a wrong key (403), or as [`user`](Self::user).
     pub(crate) async fn identify(&self, head: &Parts) -> Result<Authenticated, Failure> {
-        match Credentials::of(head)? {
+        self.believe(Credentials::of(head)?).await
+    }
+
+    /// As [`identify`](Self::identify), by the header alone: a parameter of the URL is the app's.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn identify_by_header(&self, head: &Parts) -> Result<Authenticated, Failure> {
+        self.believe(Credentials::in_header(head)?).await
+    }
+
+    async fn believe(&self, credentials: Credentials<'_>) -> Result<Authenticated, Failure> {
+        match credentials {
             Credentials::None => Ok(Authenticated::forever(Identity::Anonymous)),
             Credentials::Key(key) => self.admin_key.read(&key).map(Authenticated::forever),
             Credentials::Token(token) => self.user(token).await,
@@ -190,9 +202,18 @@ enum Credentials<'a> {
 
 impl<'a> Credentials<'a> {
     fn of(head: &'a Parts) -> Result<Self, Failure> {
+        match Self::in_header(head)? {
+            Self::None => {
+                let key = key_parameter(head)?;
+                Ok(key.map_or(Self::None, |key| Self::Key(key.into())))
+            }
+            shown => Ok(shown),
+        }
+    }
+
+    fn in_header(head: &'a Parts) -> Result<Self, Failure> {
         let Some(value) = head.headers.get(header::AUTHORIZATION) else {
-            let key = key_parameter(head)?;
-            return Ok(key.map_or(Self::None, |key| Self::Key(key.into())));
+            return Ok(Self::None);
         };
         let value = value.to_str().map_err(|_| malformed("it is not ASCII"))?;
         let (scheme, rest) =

@@ -1,4 +1,4 @@
-//! What a terminal is told: one event per finished call and per push.
+//! What a terminal is told: one event per finished call, HTTP action and push.
 //!
 //! In: outcomes and refusals. Out: plain data for whoever set the hook.
 //! Invariant: without a hook nothing is measured, cloned or allocated for it.
@@ -20,8 +20,31 @@ pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 pub enum Event {
     /// A query, mutation or action came to its end, or was refused.
     Call(CallEvent),
+    /// An HTTP action came to its end, or its client left.
+    HttpAction(HttpActionEvent),
     /// A push was finished, or failed.
     Push(PushEvent),
+}
+
+/// One finished request to `http.ts`.
+#[derive(Clone, Debug)]
+pub struct HttpActionEvent {
+    /// Names the request in logs and errors.
+    pub request_id: Arc<str>,
+    /// `GET`, `POST`, …
+    pub method: String,
+    /// The path asked for.
+    pub path: String,
+    /// The route that answered, as `http.ts` names it: `/path` or `/prefix/*`.
+    pub route: Option<String>,
+    /// What the client was answered; `None` when it left before.
+    pub status: Option<u16>,
+    /// From the request's head to the end of its handler, nanoseconds.
+    pub duration_ns: u64,
+    /// The handler's error, or why the response was cut.
+    pub error: Option<String>,
+    /// Console lines, in order.
+    pub log_lines: Arc<[LogLine]>,
 }
 
 /// One finished call.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use database::commit::Database;
+use database::environment::{CLOUD_URL, Change, SITE_URL};
 use database::record::{Functions, World};
 
 use crate::auth::{AdminKey, Auth};
@@ -14,7 +15,7 @@ use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::socket::Sockets;
 use crate::why::Why;
-use crate::{HttpActions, Server, ServerConfig};
+use crate::{Files, HttpActions, Server, ServerConfig};
 
 /// What every handler needs.
 pub(crate) struct Host {
@@ -23,8 +24,9 @@ pub(crate) struct Host {
     /// The door to functions.
     pub(crate) functions: Arc<dyn Functions>,
     /// The door to HTTP actions.
-    #[expect(dead_code, reason = "the site origin does not route to it yet")]
     pub(crate) http_actions: Arc<dyn HttpActions>,
+    /// Stored files.
+    pub(crate) files: Arc<Files>,
     /// The operator's choices.
     pub(crate) config: ServerConfig,
     /// The operator's secret, ready to compare.
@@ -43,7 +45,8 @@ pub(crate) struct Host {
 impl Host {
     /// Prepares a server's state.
     pub(crate) fn new(server: Server) -> Self {
-        let Server { database, functions, http_actions, config } = server;
+        let Server { database, functions, http_actions, files, config } = server;
+        set_origins(&*functions, &config);
         Self {
             admin_key: AdminKey::new(&config.admin_key),
             auth: Auth::new(config.world.clone()),
@@ -54,6 +57,7 @@ impl Host {
             database,
             functions,
             http_actions,
+            files,
             config,
         }
     }
@@ -79,6 +83,18 @@ impl Host {
             events(event());
         }
     }
+}
+
+/// Tells functions under which origins they are reached.
+fn set_origins(functions: &dyn Functions, config: &ServerConfig) {
+    let origins = [(CLOUD_URL, &config.cloud_origin), (SITE_URL, &config.site_origin)];
+    let changes = origins.map(|(name, origin)| {
+        let (name, value) = (name.to_owned(), Some(origin.clone()));
+        Change { name, value }
+    });
+    // It fails only for code that was deployed before and cannot be evaluated with the new origins;
+    // that code goes on with the old ones.
+    let _ = functions.change_environment(&changes);
 }
 
 /// A counter behind a bijection: no two ids are equal, and neighbours do not look alike.

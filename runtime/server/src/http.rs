@@ -13,15 +13,15 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::convex::{admin, api, push, site};
+use crate::connections::Connections;
+use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, socket, why};
+use crate::{Server, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -54,7 +54,7 @@ pub enum Stopped {
 /// Serves until `shutdown` resolves, then answers what is in flight, within the configured time.
 ///
 /// # Errors
-/// A listener that cannot be used.
+/// A listener that cannot be used, or no thread for the scheduler.
 pub async fn serve(
     server: Server,
     listeners: Listeners,
@@ -63,9 +63,15 @@ pub async fn serve(
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
+    let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
-    let start = |listener, router, opened| start(listener, router, opened, stopping.clone());
+    let connections = Connections::new();
+    let start = |listener: TcpListener, router, opened| {
+        listener.local_addr()?;
+        let serving = connections.clone().serve(listener, router, stopping.clone());
+        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
+    };
     let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
     if let Some(site) = listeners.site {
         serving.push(start(site, routes.site, opened)?);
@@ -80,11 +86,14 @@ pub async fn serve(
         });
     }
     drop(stopping);
+    let tending = tokio::spawn(host.files.clone().tend());
     shutdown.await;
+    tending.abort();
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
         host.sockets.stop().await;
+        scheduler.stop().await;
         let mut finished = Ok(());
         for listener in serving {
             finished = finished.and(listener.await);
@@ -97,31 +106,20 @@ pub async fn serve(
     }
 }
 
-fn start(
-    listener: TcpListener,
-    router: Router,
+/// Begins to serve when it may, unless it is to stop before.
+async fn once_open(
     mut opened: watch::Receiver<bool>,
-    stopping: watch::Receiver<()>,
-) -> io::Result<tokio::task::JoinHandle<()>> {
-    listener.local_addr()?;
-    // An answer is one small write: waiting to fill a packet would only delay it.
-    let listener = listener.tap_io(|socket| {
-        // A socket that refuses the option still works, only slower.
-        let _ = socket.set_nodelay(true);
-    });
-    Ok(tokio::spawn(async move {
-        let closed = |mut stopping: watch::Receiver<()>| async move {
-            while stopping.changed().await.is_ok() {}
-        };
-        tokio::select! {
-            () = closed(stopping.clone()) => return,
-            // An error means that nobody is left to open it later than now.
-            _ = opened.wait_for(|open| *open) => {}
-        }
-        let closed = closed(stopping);
-        // axum's server retries accept errors itself and returns only after the signal.
-        let _ = axum::serve(listener, router).with_graceful_shutdown(closed).await;
-    }))
+    mut stopping: watch::Receiver<()>,
+    serving: impl Future<Output = ()>,
+) {
+    let opens = async {
+        // An error means that nobody is left to open it later than now.
+        let _ = opened.wait_for(|open| *open).await;
+    };
+    tokio::select! {
+        Err(_) = stopping.changed() => {}
+        () = opens => serving.await,
+    }
 }
 
 /// The two origins of a deployment.
@@ -141,10 +139,11 @@ impl Routes {
     /// The routes of one host.
     pub(crate) fn of(host: &Arc<Host>) -> Self {
         let actions = Router::new()
-            .route("/http", any(site::request))
-            .route("/http/", any(site::request))
-            .route("/http/{*path}", any(site::request));
+            .route("/http", any(site::mounted))
+            .route("/http/", any(site::mounted))
+            .route("/http/{*path}", any(site::mounted));
         let cloud = calls()
+            .merge(files())
             .merge(deploys())
             .merge(operator())
             .fallback(unknown)
@@ -172,6 +171,13 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/sync", any(socket::upgrade))
 }
 
+/// `convex-compat.md` section 4.5.
+fn files() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/storage/upload", post(storage::upload))
+        .route("/api/storage/{uuid}", get(storage::download))
+}
+
 /// `convex-compat.md` section 6.2.
 fn deploys() -> Router<Arc<Host>> {
     Router::new()
@@ -196,8 +202,10 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
         .route("/api/v1/deployment_info", get(admin::deployment_info))
-        .route("/api/v1/list_environment_variables", get(admin::list_environment_variables))
-        .route("/api/list_environment_variables", get(admin::list_environment_variables))
+        .route("/api/v1/list_environment_variables", get(environment::list))
+        .route("/api/list_environment_variables", get(environment::list))
+        .route("/api/v1/update_environment_variables", post(environment::update))
+        .route("/api/update_environment_variables", post(environment::update))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -7,12 +7,16 @@
 //! both are bounded.
 //!
 //! ```text
+//! connections.rs  before stop 1: connections: how many, and how long they may be silent
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
 //! session.rs    Stop 2: the same client as a state machine
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
+//! files.rs      stored files, outside of functions
 //! http_action.rs  the seam to HTTP actions
+//! scheduler.rs  runs what is due: scheduled functions and cron jobs
+//! crons.rs      what the schedules of cron jobs mean
 //! request.rs    bytes → typed request, with errors that name the line or the field
 //! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! host.rs       what every handler needs: database, functions, configuration, request ids
@@ -24,14 +28,18 @@
 #![forbid(unsafe_code)]
 
 mod auth;
+mod connections;
 mod convex;
+mod crons;
 mod event;
+mod files;
 mod host;
 mod http;
 mod http_action;
 mod refusal;
 mod request;
 mod round;
+mod scheduler;
 mod session;
 mod socket;
 mod subscriber;
@@ -45,10 +53,11 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, PushEvent};
+pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
+pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
-    Answering, Body, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
+    Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
 };
 
 /// What a server serves, and how.
@@ -59,6 +68,8 @@ pub struct Server {
     pub functions: Arc<dyn Functions>,
     /// The door to HTTP actions.
     pub http_actions: Arc<dyn HttpActions>,
+    /// Stored files.
+    pub files: Arc<Files>,
     /// The operator's choices.
     pub config: ServerConfig,
 }

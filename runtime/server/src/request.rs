@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 use std::io::Read;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -31,16 +32,19 @@ pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 beyond `limit` bytes; 408 when the client went away.
+/// 413 beyond `limit` bytes; 408 when the client went away or sends too slowly.
 pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large(limit)),
-        Err(error) => Err(Failure::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "ClientDisconnect",
-            format!("The request body ended early: {error}"),
-        )),
+    let ended = |why| Failure::new(StatusCode::REQUEST_TIMEOUT, "ClientDisconnect", why);
+    let patience = Duration::from_millis(limits::HTTP_CALL_MS);
+    let collected = tokio::time::timeout(patience, Limited::new(body, limit).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(limit)),
+        Ok(Err(error)) => Err(ended(format!("The request body ended early: {error}"))),
+        Err(_) => {
+            let seconds = patience.as_secs();
+            Err(ended(format!("The request body did not arrive within {seconds} s.")))
+        }
     }
 }
 

@@ -185,6 +185,7 @@ fn call(
         at,
         journal,
         once,
+        job: None,
     };
     if kind == FunctionKind::Query {
         told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));

@@ -15,7 +15,7 @@ use database::commit::{Conflict, Writer};
 use database::error::Refusal;
 use database::limits::{CAUSE_BYTES, CAUSE_SITES, CAUSES};
 use database::probe::{Place, Probe, Site};
-use database::record::{Functions, Timestamp};
+use database::record::{Caller, Functions, Timestamp};
 use database::subscriptions::Invalidation;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -247,6 +247,11 @@ impl Party {
             "args": record.as_ref().and_then(|record| argument(&record.args)),
             "requestId": &**request_id,
         });
+        match record.as_ref().map(|record| record.caller) {
+            Some(Caller::Scheduler) => party["job"] = "scheduled".into(),
+            Some(Caller::Cron) => party["job"] = "cron job".into(),
+            _ => {}
+        }
         match self.site.get() {
             None => {}
             Some(Ok(Site { file, line, column, function, exact })) => {
@@ -284,9 +289,7 @@ mod tests {
     use std::sync::Weak;
 
     use database::commit::{Database, Options};
-    use database::record::{
-        Arguments, Call, CallRecord, Caller, Expect, FunctionPath, Given, Identity,
-    };
+    use database::record::{Arguments, Call, CallRecord, Expect, FunctionPath, Given, Identity};
     use database::subscriptions::Owner;
 
     use super::*;
@@ -303,6 +306,7 @@ mod tests {
             at: None,
             journal: None,
             once: None,
+            job: None,
         })
     }
 
@@ -340,6 +344,17 @@ mod tests {
         let text = shown["text"].as_str().unwrap();
         assert!(text.starts_with("getItems re-ran: another getItems wrote items[_id="), "{text}");
         assert!(why.newest(9)[0].place.is_some());
+    }
+
+    #[test]
+    fn a_call_of_the_scheduler_is_told_from_one_of_a_client() {
+        let job = |caller| {
+            let call = Call { caller, ..Call::clone(&call("{}")) };
+            let party = Party::new(Writer::of(CallRecord::new(&call, &Given::default())));
+            party.json()["job"].clone()
+        };
+        assert_eq!(job(Caller::SyncWorker), Value::Null);
+        assert_eq!([job(Caller::Scheduler), job(Caller::Cron)], ["scheduled", "cron job"]);
     }
 
     #[test]

@@ -5,3 +5,9 @@
 //! Invariant: no clock, no socket, no randomness of its own: the same source serves queries and
 //! mutations, where it must be deterministic, and actions.
 #![forbid(unsafe_code)]
+
+pub mod crypto;
+mod scripts;
+pub mod url_pattern;
+
+pub use scripts::script;

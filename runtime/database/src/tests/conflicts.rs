@@ -218,6 +218,7 @@ fn recorded(path: &str, args: &str) -> CallRecord {
         at: None,
         journal: Some("a journal".into()),
         once: None,
+        job: None,
     };
     CallRecord::new(&call, &given(7))
 }

@@ -6,12 +6,15 @@
 mod activation;
 mod caching;
 mod conflicts;
+mod environment;
+mod files;
 mod limits;
 mod model;
 mod pages;
 mod ranges;
 mod requests;
 mod retention;
+mod scheduling;
 mod serializability;
 mod subscriptions;
 mod values;
@@ -65,6 +68,7 @@ fn deployment(schema: Option<&str>) -> Deployment {
         schema: schema.map(|json| Arc::new(Schema::from_json(json).unwrap())),
         definition_json: None,
         auth_json: None,
+        imported_environment: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 here".into(), blob: [].into() },
         warnings: Vec::new(),
     };

@@ -1,12 +1,12 @@
-//! Natives over bytes: UTF-8, hashes, structured clone.
+//! Natives over bytes: UTF-8, structured clone.
 //!
 //! In: strings, buffers, values. Out: the same. Invariant: pure.
 
-use sha2::Digest as _;
+use std::ptr::NonNull;
 
 use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
 
-use super::{string, throw_error, throw_type_error};
+use super::{string, throw_error};
 
 /// The bytes of an ArrayBuffer or a view; nothing for anything else.
 pub(super) fn bytes_of(value: v8::Local<'_, v8::Value>) -> Vec<u8> {
@@ -19,7 +19,9 @@ pub(super) fn bytes_of(value: v8::Local<'_, v8::Value>) -> Vec<u8> {
         return Vec::new();
     };
     let store = buffer.get_backing_store();
-    store.iter().map(std::cell::Cell::get).collect()
+    let Some(data) = store.data() else { return Vec::new() };
+    // SAFETY: the store is alive, its bytes are initialised, and nothing runs that writes them.
+    unsafe { std::slice::from_raw_parts(data.cast::<u8>().as_ptr(), store.byte_length()) }.to_vec()
 }
 
 /// A fresh ArrayBuffer with these bytes, or `None` after throwing where the buffer limit is hit.
@@ -35,8 +37,10 @@ fn array_buffer<'s>(
         return None;
     };
     let store = buffer.get_backing_store();
-    for (cell, byte) in store.iter().zip(bytes) {
-        cell.set(*byte);
+    if let Some(data) = store.data() {
+        let length = bytes.len().min(store.byte_length());
+        // SAFETY: a new store of at least `length` bytes, which nothing else refers to.
+        unsafe { data.cast::<u8>().copy_from_nonoverlapping(NonNull::from(bytes).cast(), length) };
     }
     Some(buffer)
 }
@@ -67,7 +71,8 @@ pub(super) fn utf8_encode(
     set_bytes(scope, text.as_bytes(), &mut result);
 }
 
-fn set_bytes<'s>(
+/// Answers with a fresh Uint8Array, or throws where the buffer limit is hit.
+pub(super) fn set_bytes<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     bytes: &[u8],
     result: &mut v8::ReturnValue<'_, v8::Value>,
@@ -79,25 +84,68 @@ fn set_bytes<'s>(
     }
 }
 
-/// `(algorithm, bytes) → ArrayBuffer`; algorithms as Web Crypto names them.
-pub(super) fn digest(
+/// The characters of a string that has only one-byte characters.
+fn latin1_of(scope: &mut v8::PinScope<'_, '_>, value: v8::Local<'_, v8::Value>) -> Option<Vec<u8>> {
+    let text = v8::Local::<v8::String>::try_from(value).ok()?;
+    if !text.contains_only_onebyte() {
+        return None;
+    }
+    let mut bytes = vec![0; text.length()];
+    text.write_one_byte_v2(scope, 0, &mut bytes, v8::WriteFlags::empty());
+    Some(bytes)
+}
+
+/// `(string) → Uint8Array` of its characters; null where one of them has more than a byte.
+pub(super) fn latin1_bytes(
     scope: &mut v8::PinScope<'_, '_>,
     args: v8::FunctionCallbackArguments<'_>,
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
-    let bytes = bytes_of(args.get(1));
-    let hash = match args.get(0).to_rust_string_lossy(scope).as_str() {
-        "SHA-1" => sha1::Sha1::digest(&bytes).to_vec(),
-        "SHA-256" => sha2::Sha256::digest(&bytes).to_vec(),
-        "SHA-384" => sha2::Sha384::digest(&bytes).to_vec(),
-        "SHA-512" => sha2::Sha512::digest(&bytes).to_vec(),
-        other => {
-            return throw_type_error(scope, &format!("Unrecognized digest algorithm {other:?}"));
-        }
-    };
-    if let Some(buffer) = array_buffer(scope, &hash) {
-        result.set(buffer.into());
+    match latin1_of(scope, args.get(0)) {
+        Some(bytes) => set_bytes(scope, &bytes, &mut result),
+        None => result.set_null(),
     }
+}
+
+/// `(string, isUrl, asString) → Uint8Array` or binary string, from base64 with white space and with
+/// no or all of its padding; null for anything else, right or wrong.
+pub(super) fn base64_decode(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let bytes = latin1_of(scope, args.get(0));
+    let Some(bytes) = bytes.and_then(|text| decoded(text, args.get(1).is_true())) else {
+        return result.set_null();
+    };
+    if !args.get(2).is_true() {
+        return set_bytes(scope, &bytes, &mut result);
+    }
+    match v8::String::new_from_one_byte(scope, &bytes, v8::NewStringType::Normal) {
+        Some(text) => result.set(text.into()),
+        None => result.set_null(),
+    }
+}
+
+fn decoded(mut text: Vec<u8>, is_url: bool) -> Option<Vec<u8>> {
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    use base64::{Engine as _, alphabet};
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r');
+    if text.iter().any(is_space) {
+        text.retain(|byte| !is_space(byte));
+    }
+    let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+    if padding > 0 {
+        if padding > 2 || !text.len().is_multiple_of(4) {
+            return None;
+        }
+        text.truncate(text.len() - padding);
+    }
+    let config = GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true);
+    let alphabet = if is_url { &alphabet::URL_SAFE } else { &alphabet::STANDARD };
+    GeneralPurpose::new(alphabet, config).decode(text).ok()
 }
 
 /// `(value) → copy`, by V8's structured clone; throws an `Error` named `DataCloneError`.

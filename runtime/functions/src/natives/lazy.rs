@@ -25,9 +25,17 @@ pub(crate) fn keep_hooks(scope: &mut v8::PinScope<'_, '_>, hooks: v8::Local<'_, 
     global.set_private(scope, key, hooks.into());
 }
 
+/// The hooks of the current context.
+pub(super) fn hooks<'s>(scope: &mut v8::PinScope<'s, '_>) -> Option<v8::Local<'s, v8::Object>> {
+    let global = scope.get_current_context().global(scope);
+    let key = hooks_key(scope);
+    global.get_private(scope, key).and_then(|hooks| v8::Local::<v8::Object>::try_from(hooks).ok())
+}
+
 /// The getters' addresses: V8's snapshots name them by their place in the table of references.
-pub(super) fn references() -> [v8::ExternalReference; 2] {
-    let getters: [v8::AccessorNameGetterCallback; 2] = [make.map_fn_to(), native.map_fn_to()];
+pub(super) fn references() -> [v8::ExternalReference; 3] {
+    let getters: [v8::AccessorNameGetterCallback; 3] =
+        [make.map_fn_to(), native.map_fn_to(), super::touch::reference()];
     getters.map(|getter| v8::ExternalReference { pointer: getter as *mut c_void })
 }
 
@@ -64,10 +72,7 @@ fn make(
     args: v8::PropertyCallbackArguments<'_>,
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
-    let global = scope.get_current_context().global(scope);
-    let key = hooks_key(scope);
-    let hooks = global.get_private(scope, key).map(v8::Local::<v8::Object>::try_from);
-    let Some(Ok(hooks)) = hooks else { return };
+    let Some(hooks) = hooks(scope) else { return };
     let key = string(scope, "lazy");
     let maker = hooks.get(scope, key.into()).map(v8::Local::<v8::Function>::try_from);
     let Some(Ok(maker)) = maker else { return };

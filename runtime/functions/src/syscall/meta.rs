@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use database::error::UserError;
-use database::record::FunctionKind;
+use database::record::{FunctionKind, Job};
 use database::transaction::Metric;
 
 use super::Answer;
@@ -28,16 +28,18 @@ pub(super) fn snapshot_timestamp(execution: &mut Execution, _arguments: &str) ->
 pub(super) fn transaction_metrics(execution: &mut Execution, _arguments: &str) -> Answer {
     let metrics = execution.transaction.metrics();
     let metric = |m: Metric| serde_json::json!({ "used": m.used, "remaining": m.remaining });
-    // Nothing can be scheduled yet, so nothing is.
-    let none = serde_json::json!({ "used": 0, "remaining": 0 });
     Ok(serde_json::json!({
         "bytesRead": metric(metrics.bytes_read),
         "bytesWritten": metric(metrics.bytes_written),
         "databaseQueries": metric(metrics.database_queries),
         "documentsRead": metric(metrics.documents_read),
         "documentsWritten": metric(metrics.documents_written),
-        "functionsScheduled": none,
-        "scheduledFunctionArgsBytes": none,
+        "functionsScheduled": metric(metrics.functions_scheduled),
+        "scheduledFunctionArgsBytes": metric(metrics.scheduled_bytes),
+        "filesRead": metric(metrics.files_read),
+        "fileReadBytes": metric(metrics.file_bytes_read),
+        "filesWritten": metric(metrics.files_written),
+        "fileWriteBytes": metric(metrics.file_bytes_written),
     })
     .to_string())
 }
@@ -59,11 +61,12 @@ pub(super) fn request_metadata(execution: &mut Execution, _arguments: &str) -> A
             "Cannot get request metadata in a Query",
         ));
     }
+    let scheduled = execution.call.job.and_then(Job::scheduled);
     Ok(serde_json::json!({
         "ip": null,
         "userAgent": null,
         "requestId": &*execution.call.request_id,
-        "scheduledFunctionId": null,
+        "scheduledFunctionId": scheduled.map(|id| id.encode()),
         "authToken": null,
     })
     .to_string())

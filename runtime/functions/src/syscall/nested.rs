@@ -5,27 +5,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use database::error::UserError;
-use database::record::{Arguments, FunctionKind, FunctionPath};
+use database::record::{Arguments, FunctionKind};
 use database::transaction::{Budget, Savepoint, Scope, Transaction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Answer, Failure, parse};
+use crate::address::Address;
 use crate::execution::{self, Execution};
 use crate::run::{self, End, Target};
 use crate::{check, code::Code};
-
-/// How a function names another (`convex-compat.md` section 1.10).
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Address<'a> {
-    #[serde(borrow)]
-    name: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    reference: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    function_handle: Option<Cow<'a, str>>,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,6 +35,14 @@ struct Limits {
     database_queries: f64,
     documents_read: f64,
     documents_written: f64,
+    functions_scheduled: f64,
+    scheduled_function_args_bytes: f64,
+    files_read: f64,
+    #[serde(rename = "fileReadBytes")]
+    file_bytes_read: f64,
+    files_written: f64,
+    #[serde(rename = "fileWriteBytes")]
+    file_bytes_written: f64,
 }
 
 impl Default for Limits {
@@ -57,6 +54,12 @@ impl Default for Limits {
             database_queries: all,
             documents_read: all,
             documents_written: all,
+            functions_scheduled: all,
+            scheduled_function_args_bytes: all,
+            files_read: all,
+            file_bytes_read: all,
+            files_written: all,
+            file_bytes_written: all,
         }
     }
 }
@@ -74,6 +77,12 @@ impl From<Limits> for Budget {
             ranges: limits.database_queries as u64,
             documents_read: limits.documents_read as u64,
             documents_written: limits.documents_written as u64,
+            functions_scheduled: limits.functions_scheduled as u64,
+            scheduled_bytes: limits.scheduled_function_args_bytes as u64,
+            files_read: limits.files_read as u64,
+            file_bytes_read: limits.file_bytes_read as u64,
+            files_written: limits.files_written as u64,
+            file_bytes_written: limits.file_bytes_written as u64,
         }
     }
 }
@@ -105,7 +114,7 @@ pub(super) fn run(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result<S
 
 fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserError> {
     let args: RunUdf<'_> = parse("runQuery/runMutation", arguments)?;
-    let path = resolve(&parse("runQuery/runMutation", arguments)?)?;
+    let path = parse::<Address<'_>>("runQuery/runMutation", arguments)?.path()?;
     let kind = match &*args.udf_type {
         "query" | "snapshotQuery" => FunctionKind::Query,
         "mutation" => FunctionKind::Mutation,
@@ -168,38 +177,5 @@ fn leave(
 
 pub(super) fn create_handle(execution: &mut Execution, arguments: &str) -> Answer {
     let address: Address<'_> = parse("createFunctionHandle", arguments)?;
-    let path = resolve(&address)?;
-    if execution.code.analysis.function(&path).is_none() {
-        return Err(check::missing(&path));
-    }
-    // The part before `#` names the component; the root is 0.
-    Ok(serde_json::json!(format!("{HANDLE}0#{}", path.canonical())).to_string())
-}
-
-/// Scheme of function handles.
-const HANDLE: &str = "function://";
-
-fn resolve(address: &Address<'_>) -> Result<FunctionPath, UserError> {
-    if let Some(name) = &address.name {
-        return FunctionPath::parse(name);
-    }
-    if let Some(handle) = &address.function_handle {
-        let path = handle.strip_prefix(HANDLE).and_then(|rest| rest.split_once('#'));
-        let Some(("0", path)) = path else {
-            let message = format!("{handle:?} is not a function handle of this deployment");
-            return Err(UserError::new("InvalidFunctionHandle", message));
-        };
-        return FunctionPath::parse(path);
-    }
-    let reference = address.reference.as_deref().unwrap_or_default();
-    match reference.strip_prefix("_reference/function/") {
-        Some(path) => FunctionPath::parse(path),
-        None => Err(UserError::new(
-            "InvalidReference",
-            format!(
-                "The reference {reference:?} points into a component; components are not \
-                 supported by this version of concave yet."
-            ),
-        )),
-    }
+    address.handle(&execution.code.analysis)
 }

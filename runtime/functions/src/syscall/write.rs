@@ -75,7 +75,7 @@ pub(super) fn remove(execution: &mut Execution, arguments: &str) -> Answer {
     Ok(document.json().to_owned())
 }
 
-fn may_write(execution: &Execution, operation: &str) -> Result<(), UserError> {
+pub(super) fn may_write(execution: &Execution, operation: &str) -> Result<(), UserError> {
     if execution.kind() == FunctionKind::Mutation {
         return Ok(());
     }

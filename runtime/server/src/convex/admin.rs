@@ -69,13 +69,3 @@ pub(crate) async fn deployment_info(
     host.admin_key.require(&head, None)?;
     Ok(answer(r#"{"kind":"selfHosted"}"#))
 }
-
-/// `GET /api/v1/list_environment_variables`: those that the operator has set, which cannot be done
-/// yet; the built-in ones are not listed upstream either.
-pub(crate) async fn list_environment_variables(
-    State(host): State<Arc<Host>>,
-    head: Parts,
-) -> Result<Response, Failure> {
-    host.admin_key.require(&head, None)?;
-    Ok(answer(r#"{"environmentVariables":{}}"#))
-}

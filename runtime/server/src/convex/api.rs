@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -15,6 +16,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use database::error::Refusal;
 use database::json::Format;
+use database::limits;
 use database::record::{
     Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Identity, Outcome, Timestamp,
 };
@@ -159,7 +161,7 @@ pub(crate) async fn run(
     answer(&host, asker.start(&host, &asked, Target::newest(Expect::Any))?).await
 }
 
-async fn one(host: &Host, request: Request, expect: Expect) -> Result<Response, Failure> {
+async fn one(host: &Arc<Host>, request: Request, expect: Expect) -> Result<Response, Failure> {
     let (head, body) = request.into_parts();
     let asker = Asker::read(host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
@@ -217,7 +219,6 @@ struct Running {
     outcome: oneshot::Receiver<Result<Outcome, Refusal>>,
     format: Format,
     request_id: Arc<str>,
-    told: Told,
 }
 
 impl Asker {
@@ -235,7 +236,12 @@ impl Asker {
     }
 
     /// Hands the call over; returns before it has run.
-    fn start(&self, host: &Host, asked: &Asked<'_>, target: Target) -> Result<Started, Failure> {
+    fn start(
+        &self,
+        host: &Arc<Host>,
+        asked: &Asked<'_>,
+        target: Target,
+    ) -> Result<Started, Failure> {
         let format = match &asked.format {
             Some(Text(name)) => Format::parse(name)?,
             None => self.format,
@@ -278,23 +284,30 @@ impl Asker {
             at: target.at,
             journal: None,
             once: None,
+            job: None,
         };
-        // A client that left no longer waits at the other end; its answer goes nowhere.
-        host.functions.call(call, Box::new(move |outcome| drop(sender.send(outcome))));
-        Ok(Started::Running(Box::new(Running { outcome, format, request_id, told })))
+        let teller = Arc::clone(host);
+        let reply = move |outcome| {
+            told.tell(&teller, &outcome);
+            // A client that left no longer waits at the other end; its answer goes nowhere.
+            drop(sender.send(outcome));
+        };
+        host.functions.call(call, Box::new(reply));
+        Ok(Started::Running(Box::new(Running { outcome, format, request_id })))
     }
 }
 
 /// Waits for a call and writes its answer.
 async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
-    let Running { outcome, format, request_id, told } = match started {
+    let Running { outcome, format, request_id } = match started {
         Started::Answered(body) => return Ok(body),
         Started::Running(running) => *running,
     };
-    let outcome = outcome.await.unwrap_or_else(|_| {
+    let patience = Duration::from_millis(limits::HTTP_CALL_MS);
+    let outcome = tokio::time::timeout(patience, outcome).await.map_err(|_| no_answer())?;
+    let outcome = outcome.unwrap_or_else(|_| {
         Err(Refusal::Broken("the call was dropped without an answer".to_owned()))
     });
-    told.tell(host, &outcome);
     let redact = host.config.redact;
     let style = Style { format, request_id: &request_id, redact };
     match outcome {
@@ -303,6 +316,15 @@ async fn finish(host: &Host, started: Started) -> Result<Vec<u8>, Failure> {
             .map_err(|error| Failure::refused(Refusal::Broken(error.message), redact)),
         Err(refusal) => Err(Failure::refused(refusal, redact)),
     }
+}
+
+fn no_answer() -> Failure {
+    let message = format!(
+        "There was no answer within {} s, and nobody waits for it any longer; the function may \
+         still be running. Schedule what takes long, and let clients watch its result.",
+        limits::HTTP_CALL_MS / 1000
+    );
+    Failure::new(StatusCode::GATEWAY_TIMEOUT, "NoAnswer", message)
 }
 
 pub(crate) fn root_component(path: Option<&str>) -> Result<(), Failure> {

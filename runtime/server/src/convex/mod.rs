@@ -8,8 +8,10 @@ pub(crate) mod admin;
 mod answer;
 pub(crate) mod api;
 pub(crate) mod client;
+pub(crate) mod environment;
 pub(crate) mod push;
 pub(crate) mod site;
+pub(crate) mod storage;
 pub(crate) mod sync;
 pub(crate) mod system;
 

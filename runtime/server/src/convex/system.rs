@@ -13,6 +13,7 @@ use database::record::{FunctionPath, Given, Identity};
 use database::value::Value;
 use serde_json::json;
 
+use super::environment;
 use crate::host::Host;
 
 /// Most documents of one page of `tableData`; the CLI asks for 10,000 when it has no limit.
@@ -40,13 +41,13 @@ pub(crate) fn run(
         "_system/cli/modules:apiSpec" => Ok(api_spec(&host.database)),
         "_system/cli/convexUrl:cloudUrl" => Ok(json!(host.config.cloud_origin).to_string()),
         "_system/frontend/getSchemas" => Ok(schemas(&host.database)),
-        // Nothing of these kinds can exist yet, so their lists are empty.
-        "_system/frontend/components:list"
-        | "_system/cli/queryEnvironmentVariables"
-        | "_system/cli/queryImport:list" => Ok("[]".to_owned()),
-        "_system/cli/queryEnvironmentVariables:get" | "_system/cli/exports:getLatest" => {
-            Ok("null".to_owned())
+        "_system/cli/queryEnvironmentVariables" => Ok(environment::documents(&host.database)),
+        "_system/cli/queryEnvironmentVariables:get" => {
+            Ok(environment::document_named(&host.database, text(args, "name")?))
         }
+        // Nothing of these kinds can exist yet, so their lists are empty.
+        "_system/frontend/components:list" | "_system/cli/queryImport:list" => Ok("[]".to_owned()),
+        "_system/cli/exports:getLatest" => Ok("null".to_owned()),
         _ => Err(UserError::new(
             "NotSupported",
             format!("The system function '{name}' is not supported by concave yet."),
@@ -105,6 +106,7 @@ fn table_data(host: &Host, args: &Value) -> Result<String, UserError> {
         now: world.now(),
     };
     let mut transaction = host.database.begin(snapshot, &given, true);
+    transaction.show_hidden();
     let page = transaction.page("", request)?;
     let documents: Vec<&str> = page.documents.iter().map(|document| document.json()).collect();
     Ok(format!(

@@ -516,6 +516,7 @@ async fn sessions_ask_the_host_itself() {
         database: fake.database.clone(),
         functions: fake.clone(),
         http_actions: Arc::new(NoHttpActions),
+        files: files(&fake.database, &fake.world).1,
         config: ServerConfig { world: fake.world.clone(), ..config },
     });
 

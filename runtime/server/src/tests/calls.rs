@@ -242,3 +242,22 @@ async fn a_dropped_call_is_our_fault_and_says_so() {
     let got = Bench { fake, cloud, site, events }.post("/api/query", body("a:b")).await;
     assert_eq!(got.failure(), (500, "InternalServerError".into()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_ever() {
+    let bench = echo();
+    *bench.fake.held.lock().unwrap() = Some(Vec::new());
+    let got = bench.post("/api/action", r#"{"path":"a:b","args":{}}"#).await;
+    assert_eq!(got.failure(), (504, "NoAnswer".into()), "{}", got.body);
+    let seconds = database::limits::HTTP_CALL_MS / 1000;
+    assert!(got.body.contains(&format!("within {seconds} s")), "{}", got.body);
+    // What it came to is told all the same.
+    assert!(bench.events.lock().unwrap().is_empty());
+    for (reply, outcome) in bench.fake.held.lock().unwrap().take().unwrap() {
+        reply(Ok(outcome));
+    }
+    assert_eq!(bench.events.lock().unwrap().len(), 1);
+    let never = Body::from_stream(futures_util::stream::pending::<Result<&str, String>>());
+    let got = bench.post("/api/query", never).await;
+    assert_eq!(got.failure(), (408, "ClientDisconnect".into()), "{}", got.body);
+}

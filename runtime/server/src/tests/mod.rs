@@ -6,8 +6,11 @@
 mod auth;
 mod calls;
 mod data;
+mod files;
+mod http_actions;
 mod operator;
 mod push;
+mod scheduler;
 mod session;
 mod shutdown;
 mod signing;
@@ -25,6 +28,7 @@ use database::commit::{Conflict, Database, Options};
 use database::deployment::{
     Analysis, AnalyzedFunction, AnalyzedModule, Bundle, CodeVersion, Tier, Visibility,
 };
+use database::environment::Change;
 use database::error::{PushError, Refusal};
 use database::probe::{Probe, Site};
 use database::record::{
@@ -39,11 +43,15 @@ use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 use crate::{
-    Answering, Event, HttpActions, HttpFailure, HttpRequest, Routes, Server, ServerConfig,
+    Answering, Event, Files, HttpActions, HttpFailure, HttpRequest, Routes, Server, ServerConfig,
 };
+use storage::{MemoryStore, Storage, UploadTokens};
 
 /// The key of every test.
 const KEY: &str = "test|0123456789abcdef";
+
+/// Bytes that all files of a test may have.
+const MEMORY: u64 = 4 << 20;
 
 /// A clock that moves one microsecond a look, and a seed that counts.
 struct Clock(AtomicU64);
@@ -102,6 +110,7 @@ impl Functions for Fake {
             schema: schema.map(Arc::new),
             definition_json: None,
             auth_json: auth.map(|(_, module)| module.source.to_string()),
+            imported_environment: Default::default(),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
         }))
@@ -113,6 +122,10 @@ impl Functions for Fake {
         analysis: Arc<Analysis>,
     ) -> Result<Timestamp, PushError> {
         self.database.activate(Deployment { bundle, analysis }, self.world.now())
+    }
+
+    fn change_environment(&self, changes: &[Change]) -> Result<Timestamp, PushError> {
+        self.database.change_environment(changes, self.world.now())
     }
 
     fn call(&self, call: Call, reply: Reply) {
@@ -162,25 +175,39 @@ impl Fake {
     }
 }
 
-/// One public query `list`, and routes or crons where the source says so.
+/// The public query `list`; routes, cron jobs, the mutation `tick` and the action `fly` where the
+/// source says so. What follows `cronJobs` is their specs.
 fn analyzed_module(source: &str) -> AnalyzedModule {
-    let any = r#"{"type":"any"}"#;
+    let mut functions = vec![analyzed_function("list", FunctionKind::Query)];
+    if source.contains("cronJobs") || source.contains("mutation") {
+        functions.push(analyzed_function("tick", FunctionKind::Mutation));
+        functions.push(analyzed_function("fly", FunctionKind::Action));
+    }
+    let crons = source.split_once("cronJobs").map(|(_, specs)| match specs.trim() {
+        "" => {
+            r#"{"tick":{"name":"crons:tick","args":[{}],"schedule":{"type":"hourly"}}}"#.to_owned()
+        }
+        specs => specs.to_owned(),
+    });
     AnalyzedModule {
-        functions: vec![AnalyzedFunction {
-            name: "list".into(),
-            kind: FunctionKind::Query,
-            visibility: Some(Visibility::Public),
-            args_json: any.into(),
-            args: Validator::from_json(any).unwrap(),
-            returns_json: "null".into(),
-            returns: None,
-            position: None,
-        }],
+        functions,
         http_routes: source.contains("httpRouter").then(Vec::new),
-        crons_json: source.contains("cronJobs").then(|| {
-            r#"{"tick":{"name":"a:list","args":[{}],"schedule":{"type":"interval"}}}"#.to_owned()
-        }),
+        crons_json: crons,
         reuse_context: false,
+    }
+}
+
+fn analyzed_function(name: &str, kind: FunctionKind) -> AnalyzedFunction {
+    let any = r#"{"type":"any"}"#;
+    AnalyzedFunction {
+        name: name.into(),
+        kind,
+        visibility: Some(Visibility::Public),
+        args_json: any.into(),
+        args: Validator::from_json(any).unwrap(),
+        returns_json: "null".into(),
+        returns: None,
+        position: None,
     }
 }
 
@@ -229,7 +256,15 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         drain: Duration::from_millis(200),
     };
     let http_actions = Arc::new(NoHttpActions);
-    (Server { database, functions: fake.clone(), http_actions, config }, fake, events)
+    let files = files(&database, &fake.world).1;
+    (Server { database, functions: fake.clone(), http_actions, files, config }, fake, events)
+}
+
+/// File storage in memory.
+fn files<W: World>(database: &Arc<Database>, world: &Arc<W>) -> (Arc<MemoryStore>, Arc<Files>) {
+    let blobs = Arc::new(MemoryStore::new(MEMORY));
+    let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new(KEY)) };
+    (blobs, Files::new(database.clone(), storage, world.clone()))
 }
 
 /// An app without `http.ts`.

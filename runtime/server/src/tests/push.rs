@@ -122,7 +122,7 @@ async fn from_nothing_to_running() {
     let spec = bench.admin("/api/query", spec).await.json();
     assert_eq!(spec["value"][1]["identifier"], "messages.js:list");
     let got = bench.get("/http/x").await;
-    assert_eq!(got.status, 501, "an app with http.ts is not told that it has none");
+    assert_eq!((got.status.as_u16(), &*got.body), (404, "No matching routes found"));
 }
 
 #[tokio::test]
@@ -238,10 +238,12 @@ async fn what_cannot_run_yet_is_refused_at_once() {
     let got = bench.admin("/api/deploy2/start_push", component).await;
     assert_eq!(got.status, 400);
     assert!(got.body.contains("components are not supported by concave yet"), "{}", got.body);
-    let mut external = push(&[]);
-    external["nodeDependencies"] = json!([{ "name": "sharp", "version": "1" }]);
-    let got = bench.admin("/api/deploy2/start_push", external).await;
-    assert!(got.body.contains("node.externalPackages") && got.body.contains("sharp"));
+    for (name, version) in [("--global", "1.0.0"), ("a", "file:../x"), ("../a", "1"), ("a", "")] {
+        let mut external = push(&[]);
+        external["nodeDependencies"] = json!([{ "name": name, "version": version }]);
+        let got = bench.admin("/api/deploy2/start_push", external).await;
+        assert_eq!(got.failure(), (400, "InvalidNodeDependency".into()), "{name} {version}");
+    }
     for path in ["../a.js", "/a.js", "a.ts", "a//b.js", "_system/a.js"] {
         let got = bench.admin("/api/deploy2/start_push", push(&[(path, "")])).await;
         assert_eq!(got.failure(), (400, "InvalidModulePath".into()), "{path}");

@@ -198,10 +198,12 @@ async fn live_with(threads: bool) -> Live {
         events: Some(hook),
         drain: Duration::from_secs(5),
     };
+    let files = files(&database, &shelf.world).1;
     let host = Arc::new(Host::new(Server {
         database,
         functions: shelf.clone(),
         http_actions: Arc::new(NoHttpActions),
+        files,
         config,
     }));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -369,7 +371,7 @@ async fn a_query_follows_what_it_read() {
     let events = live.events.lock().unwrap();
     let told = events.iter().map(|event| match event {
         Event::Call(call) => (call.path.as_str(), call.rerun, call.caller),
-        Event::Push(_) => panic!(),
+        Event::Push(_) | Event::HttpAction(_) => panic!(),
     });
     let sync = Caller::SyncWorker;
     let expected = [

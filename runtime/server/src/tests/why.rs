@@ -21,6 +21,7 @@ fn record(bench: &Bench, path: &str, request_id: &str) -> CallRecord {
         at: None,
         journal: None,
         once: None,
+        job: None,
     };
     let snapshot = bench.fake.database.snapshot().ts;
     let mut given = Given { snapshot, ..Given::default() };

@@ -75,6 +75,7 @@ struct ComponentDefinition {
 #[derive(Deserialize)]
 struct NodeDependency {
     name: String,
+    version: String,
 }
 
 impl Keyed for StartPush {
@@ -124,12 +125,6 @@ pub(super) fn bundle(
             ),
         ));
     }
-    if let Some(package) = node_dependencies.first() {
-        let name = &package.name;
-        return Err(Failure::unsupported(format!(
-            "node.externalPackages in convex.json (here {name:?})"
-        )));
-    }
     let mut modules = BTreeMap::new();
     let kept = app.unchanged_module_hashes.iter().map(|module| kept(module, running));
     for module in app.changed_modules.into_iter().map(sent).chain(kept) {
@@ -140,22 +135,44 @@ pub(super) fn bundle(
         }
     }
     within_limit(modules.values())?;
-    let config = &host.config;
-    let environment =
-        [("CONVEX_CLOUD_URL", &config.cloud_origin), ("CONVEX_SITE_URL", &config.site_origin)];
+    let world = &host.config.world;
     let mut bundle = Bundle {
         modules,
         schema: app.schema.map(sent).transpose()?,
         definition: app.definition.map(sent).transpose()?,
+        node_packages: node_packages(node_dependencies)?,
         udf_server_version: app.udf_server_version,
-        environment: environment.map(|(name, value)| (name.to_owned(), value.clone())).into(),
-        import_time_ms: config.world.now() / 1_000_000,
-        import_seed: config.world.seed(),
+        import_time_ms: world.now() / 1_000_000,
+        import_seed: world.seed(),
     };
     if let Some(running) = running {
         adopt(&mut bundle, running);
     }
     Ok(bundle)
+}
+
+/// npm is asked for these: a name is a name and a version a version, not another of its options.
+fn node_packages(sent: Vec<NodeDependency>) -> Result<BTreeMap<String, String>, Failure> {
+    let plain = |text: &str, more: &[char]| {
+        let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '@');
+        starts && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c))
+    };
+    let checked = sent.into_iter().map(|NodeDependency { name, version }| {
+        if plain(&name, &['@', '/', '.', '-', '_', '~'])
+            && !name.contains("..")
+            && plain(&version, &['.', '-', '+'])
+        {
+            return Ok((name, version));
+        }
+        Err(Failure::bad(
+            "InvalidNodeDependency",
+            format!(
+                "{name:?} at version {version:?} cannot be installed as a package: it must be a \
+                 name in the npm registry and an exact version."
+            ),
+        ))
+    });
+    checked.collect()
 }
 
 fn within_limit<'a>(modules: impl Iterator<Item = &'a Module>) -> Result<(), Failure> {
@@ -174,8 +191,8 @@ pub(super) fn adopt(bundle: &mut Bundle, other: &Bundle) -> bool {
     let same = bundle.modules == other.modules
         && bundle.schema == other.schema
         && bundle.definition == other.definition
-        && bundle.udf_server_version == other.udf_server_version
-        && bundle.environment == other.environment;
+        && bundle.node_packages == other.node_packages
+        && bundle.udf_server_version == other.udf_server_version;
     if same {
         bundle.import_time_ms = other.import_time_ms;
         bundle.import_seed = other.import_seed;

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle};
+use database::environment::Variables;
 use database::snapshot::Deployment;
 use serde::Deserialize;
 
 use super::assemble::{self, StartPush};
+use crate::crons;
 use crate::host::Host;
 use crate::refusal::Failure;
 
@@ -57,7 +59,7 @@ impl Pushes {
     }
 
     /// Waits for its turn to end a push.
-    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
         self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -74,10 +76,15 @@ impl Pushes {
         }
     }
 
-    /// An earlier analysis of the same sources; then the bundle takes over its import time and
-    /// seed.
-    fn analyzed(&self, bundle: &mut Bundle) -> Option<Arc<Push>> {
-        self.held().iter().rev().find(|push| assemble::adopt(bundle, &push.bundle)).cloned()
+    /// An earlier analysis of the same sources, which saw these environment variables; then the
+    /// bundle takes over its import time and seed.
+    fn analyzed(&self, bundle: &mut Bundle, environment: &Variables) -> Option<Arc<Push>> {
+        let held = self.held();
+        let mut agree = held
+            .iter()
+            .rev()
+            .filter(|push| environment.agrees(&push.analysis.imported_environment));
+        agree.find(|push| assemble::adopt(bundle, &push.bundle)).cloned()
     }
 
     fn held(&self) -> MutexGuard<'_, VecDeque<Arc<Push>>> {
@@ -95,12 +102,13 @@ pub(super) fn analyze(host: &Host, asked: StartPush) -> Result<Arc<Push>, Failur
     let (bundle, analysis) = match &base {
         // The CLI may push what is running already; then nothing is left to find out.
         Some(base) if *base.bundle == bundle => (base.bundle.clone(), base.analysis.clone()),
-        _ => match host.pushes.analyzed(&mut bundle) {
+        _ => match host.pushes.analyzed(&mut bundle, host.database.snapshot().environment()) {
             Some(twin) if same(&twin.base, &base) => return Ok(twin),
             Some(twin) => (twin.bundle.clone(), twin.analysis.clone()),
             None => {
                 let bundle = Arc::new(bundle);
                 let analysis = host.functions.analyze(bundle.clone()).map_err(Failure::push)?;
+                crons::check(&analysis).map_err(Failure::push)?;
                 (bundle, analysis)
             }
         },

@@ -77,7 +77,7 @@ fn schema_change(push: &Push) -> Result<Value, Failure> {
 fn concave(host: &Host, push: &Push) -> Value {
     let analysis = &push.analysis;
     let slow_start = match &analysis.tier {
-        Tier::Snapshot(_) => None,
+        Tier::Snapshot(_) | Tier::Partial { .. } => None,
         Tier::Evaluate { reason, .. } => Some(reason),
     };
     let unchanged = push.base.as_ref().is_some_and(|base| base.bundle == push.bundle);

@@ -1,0 +1,55 @@
+// What the shared parts of `js/runtime` find in a worker: `__concave` over deno_core's ops.
+//
+// In: `__bootstrap.core.ops`. Out: `__concave = { host, hooks, call }`, as `js/README.md` says.
+// Invariant: nothing of it is left on the global object when user code runs (`90_run.js`).
+((bootstrap) => {
+  'use strict';
+  const { core, primordials } = bootstrap;
+  const { ops } = core;
+  const { DateNow, ObjectDefineProperty } = primordials;
+
+  const hooks = { __proto__: null };
+  const host = {
+    __proto__: null,
+    /** Properties that exist from their first use on; assigning them works as for any other. */
+    lazy(target, names, part) {
+      for (let at = 0; at < names.length; at++) {
+        const name = names[at];
+        // Getter and setter in one: a getter is called with no argument.
+        const access = (...given) => {
+          const value = given.length === 0 ? hooks.lazy(part, name) : given[0];
+          ObjectDefineProperty(target, name, {
+            __proto__: null, value, writable: true, enumerable: false, configurable: true,
+          });
+          return value;
+        };
+        ObjectDefineProperty(target, name, {
+          __proto__: null, get: access, set: access, enumerable: false, configurable: true,
+        });
+      }
+    },
+    log(level, parts) { ops.op_action_log(level, parts); },
+    env(name) { return ops.op_action_env(name) ?? undefined; },
+    syscall(op) { return ops.op_action_syscall(op); },
+    async asyncSyscall(op, json) {
+      return host.unwrap(await ops.op_action_async_syscall(op, json));
+    },
+    /** The JSON text of an answer, or its error thrown. */
+    unwrap({ json, error: thrown }) {
+      if (thrown === null) return json;
+      const error = new Error(thrown.message);
+      // The convex package makes a ConvexError of an error with data.
+      if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
+      throw error;
+    },
+    // `90_run.js` fills it in.
+    jsSyscall: undefined,
+    continuationGet() { return core.getAsyncContext(); },
+    continuationSet(frame) { core.setAsyncContext(frame); },
+  };
+  // `begin` makes a new one for each query or mutation; a worker's context has one run.
+  const call = { __proto__: null, console: undefined };
+  ObjectDefineProperty(call, 'nowMs', { __proto__: null, get: DateNow, enumerable: true });
+
+  globalThis.__concave = { __proto__: null, host, hooks, call, bootstrap };
+})(globalThis.__bootstrap);

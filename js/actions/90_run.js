@@ -1,0 +1,214 @@
+// One run: import the module, call the export, say how it ended.
+//
+// In: `hooks.run` and `hooks.runHttp`, called once by the worker. Out: `op_action_done`, once.
+// Invariant: whatever is thrown, wherever (an unawaited promise, a timer's callback), the run ends
+// with it; nothing of the host is on the global object when the first module is imported.
+((prelude) => {
+  'use strict';
+  const { bootstrap, hooks, host, primordials } = prelude;
+  const { core } = bootstrap;
+  const { ops } = core;
+  const { apply, JSONParse, JSONStringify } = primordials;
+  const { ArrayBufferIsView, ObjectPrototypeIsPrototypeOf, TypeError } = bootstrap.primordials;
+  const web = (script) => core.loadExtScript(`ext:concave_web/${script}.js`);
+  const { Content } = web('body');
+  const { listOf } = web('headers');
+  const { requestOf } = web('request');
+  const { contentOf, ResponsePrototype } = web('response');
+  const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
+  const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
+  const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
+
+  const fail = (error) => {
+    const { text, stack, data } = prelude.errors().formatError(error);
+    ops.op_action_done({ text, stack: stack ?? null, data: data ?? null }, '');
+  };
+  const problem = (text) => { ops.op_action_done({ text, stack: null, data: null }, ''); };
+  const succeed = (text) => { ops.op_action_done(null, text); };
+
+  core.setUnhandledPromiseRejectionHandler((_promise, reason) => {
+    fail(reason);
+    return true;
+  });
+  core.setReportExceptionCallback(fail);
+
+  const found = (namespace, { module, export: name }) => {
+    const value = namespace[name];
+    if (primordials.isObject(value)) return value;
+    problem(`Couldn't find "${name}" in module "${module}".`);
+    return undefined;
+  };
+
+  /** Runs an action; `load` imports a module by its URL. */
+  hooks.run = async (load, target, requestId, args) => {
+    try {
+      const action = found(await load(`convex:/${target.module}`), target);
+      if (action === undefined) return;
+      const { path } = target;
+      if (typeof action.invokeAction !== 'function') {
+        problem(`Function ${path} is not an action. Did you forget to wrap it with \`action\`?`);
+        return;
+      }
+      const text = await action.invokeAction(requestId, args);
+      if (typeof text === 'string') succeed(text);
+      else {
+        const why = 'Could not parse return value as json: it is no text';
+        problem(`Function ${path} failed. ${why}`);
+      }
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  /** Streams that came with the request, and that go with the response. */
+  const incoming = (stream) => new ReadableStream({
+    type: 'bytes',
+    async pull(controller) {
+      const chunk = await ops.op_action_body_read(stream);
+      if (chunk !== null) {
+        controller.enqueue(chunk);
+        return;
+      }
+      controller.close();
+      // A pending BYOB read is answered only now.
+      controller.byobRequest?.respond(0);
+    },
+    cancel() { ops.op_action_body_stop(stream); },
+  });
+
+  /** Sends all of `body`; stops reading it when nobody wants more, and says so by false. */
+  const send = async (stream, body) => {
+    const reader = body.getReader();
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done) break;
+        if (!ArrayBuffer.isView(value) && !(value instanceof ArrayBuffer)) {
+          throw new TypeError('A body is made of Uint8Arrays');
+        }
+        if (!(await ops.op_action_body_write(stream, new Uint8Array(value.buffer ?? value,
+          value.byteOffset ?? 0, value.byteLength)))) {
+          await reader.cancel('nobody reads it any more');
+          return false;
+        }
+      }
+      ops.op_action_body_end(stream, null);
+      return true;
+    } catch (error) {
+      ops.op_action_body_end(stream, prelude.errors().formatError(error).text);
+      throw error;
+    }
+  };
+
+  /** A signal that aborts when nobody waits for the response any more. */
+  const leaving = () => {
+    const controller = new AbortController();
+    ops.op_action_gone().then(() => {
+      controller.abort(new DOMException('The client has left', 'AbortError'));
+    });
+    return controller.signal;
+  };
+
+  /** The request that the router is called with, and the response that it ended with: the JSON
+   * texts that go in and out of `router.runRequest` stand for them. */
+  let asked;
+  let answered;
+
+  const jsSyscalls = {
+    __proto__: null,
+    requestFromConvexJson() {
+      const { url, method, headers: list, body } = asked;
+      const content = body === undefined ? null : new Content(undefined, incoming(body));
+      return requestOf({ url, method, list, content, makeSignal: leaving });
+    },
+    convexJsonFromResponse({ response }) {
+      if (!ObjectPrototypeIsPrototypeOf(ResponsePrototype, response)) {
+        throw new Error('HTTP actions must return a Response');
+      }
+      answered = response;
+      return { status: response.status };
+    },
+    async 'storage/storeBlob'({ blob, options, ...rest }) {
+      const stream = ops.op_action_body_open(false);
+      const json = JSONStringify({ ...rest, contentType: blob.type, size: blob.size,
+        sha256: options?.sha256 });
+      const asked = ops.op_action_ask_with_body('storage/storeBlob', json, stream);
+      await send(stream, blob.stream());
+      return JSONParse(host.unwrap(await asked));
+    },
+    async 'storage/getBlob'(args) {
+      const answer = await ops.op_action_async_syscall('storage/getBlob', JSONStringify(args));
+      const described = JSONParse(host.unwrap(answer));
+      if (described === null) return null;
+      const parts = [];
+      for (;;) {
+        const chunk = await ops.op_action_body_read(answer.body);
+        if (chunk === null) break;
+        parts.push(chunk);
+      }
+      return new Blob(parts, { type: described.contentType ?? '' });
+    },
+  };
+  host.jsSyscall = (op, args) => {
+    const syscall = jsSyscalls[op];
+    if (syscall === undefined) throw new Error(`Unknown JS syscall: ${op}`);
+    return syscall(args);
+  };
+
+  /** Runs the router of `http.ts`. */
+  hooks.runHttp = async (load, target, head) => {
+    try {
+      const router = found(await load(`convex:/${target.module}`), target);
+      if (router === undefined) return;
+      if (router.isRouter !== true) {
+        problem('The default export of `convex/http.ts` is not a Router. Did you forget to export '
+          + 'what `httpRouter()` returned?');
+        return;
+      }
+      const route = router.lookup(head.routed_path, head.method);
+      if (route === null) {
+        ops.op_action_no_route();
+        return;
+      }
+      asked = head;
+      await router.runRequest('{}', head.routed_path);
+      if (await respond(answered, `${route[2]}`)) succeed('');
+      // Its client has left: what the handler has begun goes on.
+      else ops.op_action_linger();
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  /** Sends a response; false when its client did not stay to its end. */
+  const respond = async (response, route) => {
+    const { status } = response;
+    const headers = listOf(response.headers);
+    const content = contentOf(response);
+    if (content?.isUnusable) throw new TypeError('The body of the response has been read already');
+    const source = content === null ? '' : content.source;
+    if (typeof source === 'string') {
+      ops.op_action_http_text(status, headers, source, route);
+    } else if (ArrayBufferIsView(source)) {
+      ops.op_action_http_bytes(status, headers, source, route);
+    } else {
+      const stream = ops.op_action_body_open(true);
+      ops.op_action_http_head(status, headers, stream, route);
+      return send(stream, content.stream);
+    }
+    return true;
+  };
+
+  /** Takes the host off the global object and hands out what the worker calls. */
+  globalThis.__concaveStart = (load) => {
+    delete globalThis.__concaveStart;
+    delete globalThis.__concave;
+    delete globalThis.__bootstrap;
+    delete globalThis.Deno;
+    return {
+      __proto__: null,
+      run(...parts) { return apply(hooks.run, undefined, [load, ...parts]); },
+      runHttp(...parts) { return apply(hooks.runHttp, undefined, [load, ...parts]); },
+    };
+  };
+})(globalThis.__concave);

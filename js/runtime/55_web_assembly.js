@@ -1,0 +1,73 @@
+// `WebAssembly`: V8's own, with modules that the host keeps compiled.
+//
+// In: V8's object, which V8 adds to every context after the snapshot; `host.keepModule`. Out:
+// `hooks.webAssembly(object)`, called when a context first reads the global. Invariant: what the
+// standard says of it stays true; the promises it gives are settled without leaving the call.
+((prelude) => {
+  'use strict';
+  const { host, hooks, primordials } = prelude;
+  const { lazy, section } = primordials;
+
+  lazy(['webAssembly'], section(() => {
+    const { Proxy, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
+
+    /** `constructor`, telling `look` of everything it makes. */
+    const watched = (constructor, look) => {
+      const outer = new Proxy(constructor, {
+        __proto__: null,
+        construct(target, args, newTarget) {
+          const made = construct(target, args, newTarget);
+          look(made, args[0]);
+          return made;
+        },
+      });
+      defineProperty(constructor.prototype, 'constructor', { __proto__: null, value: outer });
+      return outer;
+    };
+
+    const webAssembly = (object) => {
+      const { compile, instantiate, Instance, Memory, Module } = object;
+      const exportsOf = getter(Instance.prototype, 'exports');
+
+      /** The module of these bytes; `undefined` where V8 must say what is wrong with them. */
+      const compiled = (source) => {
+        try {
+          const module = new Module(source);
+          host.keepModule(module);
+          return module;
+        } catch {
+          return undefined;
+        }
+      };
+
+      const count = (instance, module) => {
+        const exported = apply(exportsOf, instance, []);
+        const names = ownKeys(exported);
+        let memories = 0;
+        for (let at = 0; at < names.length; at++) {
+          const value = exported[names[at]];
+          if (typeof value === 'object' && value instanceof Memory) {
+            host.countMemory(value);
+            memories++;
+          }
+        }
+        host.countHidden(module, memories);
+      };
+
+      install(object, {
+        Module: watched(Module, host.keepModule),
+        Instance: watched(Instance, count),
+        Memory: watched(Memory, host.countMemory),
+        async compile(bytes) { return compiled(bytes) ?? apply(compile, object, [bytes]); },
+        async instantiate(source, imports = undefined) {
+          const module = compiled(source);
+          const instance = await apply(instantiate, object, [module ?? source, imports]);
+          count(instance, module ?? source);
+          return module === undefined ? instance : { module, instance };
+        },
+      });
+      return object;
+    };
+    return { __proto__: null, webAssembly };
+  }), hooks);
+})(globalThis.__concave);

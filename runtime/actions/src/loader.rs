@@ -1,0 +1,127 @@
+//! ES modules of the deployed code, for deno_core.
+//!
+//! In: a module's URL. Out: its JavaScript. Invariant: a module URL is `convex:/<path>`; nothing
+//! outside of the deployed code can be imported, statically or dynamically.
+
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use deno_core::{
+    ModuleLoadOptions, ModuleLoadReferrer, ModuleLoadResponse, ModuleLoader, ModuleResolveResponse,
+    ModuleSource, ModuleSourceCode, ModuleSpecifier, ModuleType, ResolutionKind,
+    SourceCodeCacheInfo,
+};
+use deno_error::JsErrorBox;
+
+/// Scheme of module URLs.
+pub(crate) const SCHEME: &str = "convex:/";
+
+/// The deployed code, and what V8 has compiled of it.
+#[derive(Default)]
+pub(crate) struct Code {
+    /// JavaScript by path.
+    pub(crate) modules: BTreeMap<String, Arc<str>>,
+    compiled: Mutex<HashMap<String, Arc<[u8]>>>,
+}
+
+impl Code {
+    fn compiled(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<[u8]>>> {
+        self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The code, with nothing compiled.
+    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>) -> Self {
+        Self { modules, compiled: Mutex::default() }
+    }
+}
+
+/// One run's view of the code.
+pub(crate) struct Loader(pub(crate) Arc<Code>);
+
+impl ModuleLoader for Loader {
+    fn resolve(
+        &self,
+        specifier: &str,
+        referrer: &str,
+        _kind: ResolutionKind,
+    ) -> ModuleResolveResponse {
+        resolve(specifier, referrer).ok_or_else(|| {
+            JsErrorBox::type_error(format!(
+                "Cannot import {specifier:?} from {referrer}: only modules that were pushed can be \
+                 imported. Import it statically, so that the bundler finds it."
+            ))
+        })
+    }
+
+    fn load(
+        &self,
+        specifier: &ModuleSpecifier,
+        _referrer: Option<&ModuleLoadReferrer>,
+        _options: ModuleLoadOptions,
+    ) -> ModuleLoadResponse {
+        let path = specifier.path().trim_start_matches('/');
+        let Some(source) = self.0.modules.get(path) else {
+            return ModuleLoadResponse::Sync(Err(JsErrorBox::generic(format!(
+                "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
+            ))));
+        };
+        let data = self.0.compiled().get(path).map(|bytes| bytes.to_vec().into());
+        // The code never changes while the process lives, so its path stands for its content.
+        let cache = SourceCodeCacheInfo { hash: 0, data };
+        let code = ModuleSourceCode::String(Arc::clone(source).into());
+        ModuleLoadResponse::Sync(Ok(ModuleSource::new(
+            ModuleType::JavaScript,
+            code,
+            specifier,
+            Some(cache),
+        )))
+    }
+
+    fn code_cache_ready(
+        &self,
+        specifier: ModuleSpecifier,
+        _hash: u64,
+        code_cache: &[u8],
+    ) -> Pin<Box<dyn Future<Output = ()>>> {
+        let path = specifier.path().trim_start_matches('/').to_owned();
+        self.0.compiled().insert(path, code_cache.into());
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// The URL that `specifier` names when `referrer` imports it; a missing `.js` is added.
+fn resolve(specifier: &str, referrer: &str) -> Option<ModuleSpecifier> {
+    let mut url = if specifier.starts_with(SCHEME) {
+        ModuleSpecifier::parse(specifier).ok()?
+    } else if specifier.starts_with(['.', '/']) && referrer.starts_with(SCHEME) {
+        ModuleSpecifier::parse(referrer).ok()?.join(specifier).ok()?
+    } else {
+        return None;
+    };
+    let has_extension = [".js", ".wasm"].iter().any(|extension| url.path().ends_with(extension));
+    if !has_extension {
+        let path = format!("{}.js", url.path());
+        url.set_path(&path);
+    }
+    Some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resolve;
+
+    #[test]
+    fn specifiers_resolve_inside_of_the_code_only() {
+        let join = |specifier, referrer| resolve(specifier, referrer).map(String::from);
+        assert_eq!(join("./c.js", "convex:/a/b.js").unwrap(), "convex:/a/c.js");
+        assert_eq!(join("../c", "convex:/a/b.js").unwrap(), "convex:/c.js");
+        assert_eq!(join("../../../c.js", "convex:/b.js").unwrap(), "convex:/c.js");
+        assert_eq!(join("convex:/x.js", "concave:/start.js").unwrap(), "convex:/x.js");
+        for outside in ["lodash", "node:fs", "file:///etc/passwd", "ext:core/ops", "https://a.b/c"]
+        {
+            assert_eq!(join(outside, "convex:/a.js"), None, "{outside}");
+        }
+    }
+}

@@ -1,0 +1,465 @@
+//! The host's pool of worker processes.
+//!
+//! In: jobs, and the code they run. Out: what came of them. Invariant: a process runs one version
+//! of the code; nothing that happens in one reaches the host but messages.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::process::Command;
+use tokio::runtime::Handle;
+use tokio::sync::{OnceCell, oneshot};
+
+use crate::node::Node;
+use crate::node_folder::Folder;
+use crate::process::{Process, Started};
+use crate::protocol::{End, Limits, Network, RunId, Thrown};
+use crate::streams::Body;
+use crate::worker::SNAPSHOT_ARGUMENT;
+
+/// How a pool is made.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Path of the program that is a worker, usually this one.
+    pub program: PathBuf,
+    /// The arguments that make it one.
+    pub arguments: Vec<OsString>,
+    /// Where the pool's own work runs.
+    pub runtime: Handle,
+    /// What a run may use.
+    pub limits: Limits,
+    /// Runs at the same time in one process.
+    pub runs_per_process: usize,
+    /// Runs at the same time in all of them.
+    pub runs: usize,
+    /// Runs after which a process is replaced.
+    pub retire_after: u64,
+    /// How long a process may have nothing to do; one of the newest code stays.
+    pub idle: Duration,
+    /// Where the processes are Node's: how those are started. `program` and `arguments` are unused
+    /// then, and each process has one run at a time.
+    pub node: Option<Node>,
+    /// What `fetch` may reach besides public addresses.
+    pub network: Network,
+}
+
+impl Config {
+    pub(crate) fn log_lines(&self) -> usize {
+        usize::try_from(self.limits.log_lines).unwrap_or(usize::MAX)
+    }
+}
+
+/// The code of a deployment.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Code {
+    /// Names it; equal names are equal code.
+    pub version: String,
+    /// JavaScript by path.
+    pub modules: BTreeMap<Arc<str>, Arc<str>>,
+    /// `Date.now()` of the push, milliseconds since the epoch.
+    pub import_time_ms: u64,
+    /// Where Node finds its modules; they are not sent then.
+    pub folder: Option<Arc<Folder>>,
+    /// `process.env` that its processes start with, where that is known.
+    pub environment: Option<Arc<BTreeMap<String, String>>>,
+}
+
+/// One function to run.
+pub struct Job {
+    /// The code that has it.
+    pub code: Arc<Code>,
+    /// `process.env`.
+    pub environment: Arc<BTreeMap<String, String>>,
+    /// `dir/mod.js`
+    pub module: String,
+    /// Name of the export.
+    pub export: String,
+    /// Names the request in logs and errors.
+    pub request_id: String,
+    /// After which it is stopped.
+    pub timeout: Duration,
+    /// What it is given.
+    pub input: Input,
+}
+
+impl Job {
+    /// `dir/mod:fn`
+    pub(crate) fn name(&self) -> String {
+        let stem = self.module.strip_suffix(".js").unwrap_or(&self.module);
+        if self.export == "default" { stem.to_owned() } else { format!("{stem}:{}", self.export) }
+    }
+}
+
+/// What a function is given.
+pub enum Input {
+    /// An action's arguments.
+    Action {
+        /// JSON text of an array.
+        arguments: String,
+    },
+    /// Nothing: modules are only looked at, in Node.
+    Analysis {
+        /// Their paths.
+        modules: Vec<String>,
+    },
+    /// A request for the router that the export is.
+    Http {
+        /// The whole URL, as the client wrote it.
+        url: String,
+        /// Its path, without the prefix under which the app is mounted.
+        routed_path: String,
+        /// `GET`, `POST`, …
+        method: String,
+        /// Headers in order, names in lower case.
+        headers: Vec<(String, String)>,
+        /// Its body.
+        body: Option<Body>,
+    },
+}
+
+/// A call back to the host.
+pub struct Syscall {
+    /// `1.0/actions/query`, …
+    pub op: String,
+    /// Its arguments, JSON text.
+    pub json: String,
+    /// Bytes that belong to them.
+    pub body: Option<Body>,
+}
+
+/// The host's answer to a [`Syscall`].
+pub struct Reply {
+    /// JSON text, or the error that the call throws.
+    pub result: Result<String, Thrown>,
+    /// Bytes that belong to it.
+    pub body: Option<Body>,
+    /// What a function that was called logged: lines of the run.
+    pub lines: Vec<Line>,
+}
+
+impl Reply {
+    /// A result without bytes.
+    pub fn json(text: impl Into<String>) -> Self {
+        Self { result: Ok(text.into()), body: None, lines: Vec::new() }
+    }
+
+    /// An `Error` with this text.
+    pub fn error(message: impl Into<String>) -> Self {
+        let thrown = Thrown { message: message.into(), ..Thrown::default() };
+        Self { result: Err(thrown), body: None, lines: Vec::new() }
+    }
+}
+
+/// A reply that is being made.
+pub type Replying = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// Who answers the calls of one run.
+pub trait Callbacks: Send + Sync + 'static {
+    /// Answers one call.
+    fn syscall(&self, syscall: Syscall) -> Replying;
+}
+
+/// A console line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// `DEBUG`, `ERROR`, `INFO`, `LOG` or `WARN`.
+    pub level: String,
+    /// Rendered arguments.
+    pub messages: Vec<String>,
+    /// Whether text was cut at the line limit.
+    pub truncated: bool,
+}
+
+impl Line {
+    /// The last line, where there were more than `limit`.
+    pub(crate) fn overflow(limit: usize) -> Self {
+        let text = format!("Log overflow (maximum {limit}). Remaining log lines omitted.");
+        Self { level: "ERROR".to_owned(), messages: vec![text], truncated: false }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// In which way.
+    pub end: End,
+    /// An action's result, JSON text.
+    pub result: String,
+    /// Console lines, in order.
+    pub lines: Vec<Line>,
+}
+
+/// The head of a response.
+#[derive(Debug)]
+pub struct ResponseHead {
+    /// 200, 404, …
+    pub status: u16,
+    /// Headers in order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Content,
+    /// The route that answers.
+    pub route: Option<String>,
+}
+
+/// The body of a response.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// What is still being made; dropped, its stream is cancelled.
+    Stream(Body),
+}
+
+/// A run; dropped before its end, it is stopped.
+pub struct Running {
+    /// The head of the response, where there is one.
+    pub head: oneshot::Receiver<ResponseHead>,
+    done: oneshot::Receiver<Ended>,
+    guard: Option<(Arc<Process>, RunId)>,
+}
+
+impl Running {
+    /// Waits for the end.
+    pub async fn end(&mut self) -> Ended {
+        let ended = (&mut self.done).await;
+        self.guard = None;
+        ended.unwrap_or_else(|_| refused("The host is shutting down."))
+    }
+
+    /// Nobody waits for the response any more: tells the handler, which may finish what it does.
+    pub fn client_left(&self) {
+        if let Some((process, run)) = &self.guard {
+            process.client_left(*run);
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some((process, run)) = self.guard.take() {
+            process.cancel(run);
+        }
+    }
+}
+
+/// The pool.
+pub struct Pool {
+    config: Config,
+    snapshot: OnceCell<Result<Vec<u8>, String>>,
+    state: Mutex<State>,
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct State {
+    processes: Vec<Arc<Process>>,
+    newest: Option<Arc<Code>>,
+    is_closed: bool,
+}
+
+impl Pool {
+    /// Starts a pool without processes; the startup snapshot is made meanwhile.
+    pub fn start(config: Config) -> Arc<Self> {
+        let runtime = config.runtime.clone();
+        let pool = Arc::new_cyclic(|this| Self {
+            config,
+            snapshot: OnceCell::new(),
+            state: Mutex::default(),
+            this: this.clone(),
+        });
+        let made = Arc::clone(&pool);
+        runtime.spawn(async move {
+            // A failure is told to whoever wants to run something.
+            let _ = made.snapshot().await;
+        });
+        runtime.spawn(tend(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// Code that is to be run from now on: a process is made ready for it, those of older code end
+    /// with their runs.
+    pub fn deployed(&self, code: Arc<Code>) {
+        let old = {
+            let mut state = self.state();
+            state.newest = Some(Arc::clone(&code));
+            let (same, old): (Vec<_>, Vec<_>) =
+                state.processes.drain(..).partition(|process| process.code == code);
+            state.processes = same;
+            old
+        };
+        for process in &old {
+            process.retire();
+        }
+        // They end by themselves; until then they are held, or they would be killed.
+        let Some(pool) = self.this.upgrade() else { return };
+        pool.state().processes.extend(old);
+        self.config.runtime.spawn(async move {
+            let _ = pool.process_for(&code).await;
+        });
+    }
+
+    /// Starts a job.
+    ///
+    /// # Errors
+    /// Why it could not be started, as an end.
+    pub async fn run(&self, job: Job, callbacks: Arc<dyn Callbacks>) -> Result<Running, Ended> {
+        let code = Arc::clone(&job.code);
+        let mut waiting = Some(job);
+        loop {
+            let process = self.process_for(&code).await.map_err(|why| refused(&why))?;
+            let started = process.run(&mut waiting, &callbacks, &self.config);
+            if let Some(Started { run, head, done }) = started {
+                self.keep_spare(&code);
+                return Ok(Running { head, done, guard: Some((process, run)) });
+            }
+            // It died, or was retired, in this moment.
+        }
+    }
+
+    /// Where a process has one run at a time, the next one is started ahead of the next run.
+    fn keep_spare(&self, code: &Arc<Code>) {
+        let is_newest = self.state().newest.as_ref() == Some(code);
+        let (true, true, Some(pool)) = (self.config.node.is_some(), is_newest, self.this.upgrade())
+        else {
+            return;
+        };
+        let code = Arc::clone(code);
+        self.config.runtime.spawn(async move {
+            // Whoever needs it finds out himself why there is none.
+            let _ = pool.process_for(&code).await;
+        });
+    }
+
+    /// A process of this code with room for a run.
+    async fn process_for(&self, code: &Arc<Code>) -> Result<Arc<Process>, String> {
+        let snapshot = self.snapshot().await?;
+        let mut state = self.state();
+        if state.is_closed {
+            return Err("The host is shutting down.".to_owned());
+        }
+        let running: usize = state.processes.iter().filter_map(|process| process.load()).sum();
+        if running >= self.config.runs {
+            return Err(format!(
+                "Too many concurrent requests. Your backend is limited to {} concurrent actions. \
+                 Run fewer of them at a time, or make them shorter.",
+                self.config.runs
+            ));
+        }
+        let of_code = state.processes.iter().filter(|process| process.code == *code);
+        let with_room = of_code
+            .filter_map(|process| process.load().map(|load| (load, process)))
+            .filter(|(load, _)| *load < self.config.runs_per_process)
+            // Of equals the oldest: it has imported most.
+            .rev()
+            // The fullest: the others may become idle and end.
+            .max_by_key(|(load, _)| *load);
+        if let Some((_, process)) = with_room {
+            return Ok(Arc::clone(process));
+        }
+        let pool = self.this.clone();
+        let when_dead = move |dead: &Arc<Process>| {
+            if let Some(pool) = pool.upgrade() {
+                pool.state().processes.retain(|process| !Arc::ptr_eq(process, dead));
+            }
+        };
+        let started = Process::start(&self.config, snapshot, Arc::clone(code), when_dead);
+        let process = started.map_err(|e| {
+            format!("The host could not start a process for the action: {e}. Try again later.")
+        })?;
+        state.processes.push(Arc::clone(&process));
+        Ok(process)
+    }
+
+    /// The startup snapshot, made once.
+    async fn snapshot(&self) -> Result<&[u8], String> {
+        if self.config.node.is_some() {
+            return Ok(&[]);
+        }
+        let made = self.snapshot.get_or_init(|| make_snapshot(&self.config)).await;
+        made.as_deref().map_err(Clone::clone)
+    }
+
+    /// Kills all processes; what runs ends with an error.
+    pub fn shut_down(&self) {
+        let processes = {
+            let mut state = self.state();
+            state.is_closed = true;
+            state.processes.clone()
+        };
+        for process in processes {
+            process.kill("the host is shutting down".to_owned());
+        }
+    }
+
+    /// The processes that take jobs: the system's number of each, and how many runs it has.
+    pub fn processes(&self) -> Vec<(u32, usize)> {
+        let state = self.state();
+        let live = state.processes.iter();
+        live.filter_map(|process| Some((process.pid?, process.load()?))).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each holder leaves the list whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Retires processes that have had nothing to do for long.
+    fn retire_idle(&self) {
+        let state = self.state();
+        let mut kept_one = false;
+        for process in &state.processes {
+            let is_newest = state.newest.as_ref() == Some(&process.code);
+            if is_newest && !kept_one && process.load().is_some() {
+                kept_one = true;
+                continue;
+            }
+            let since = process.idle_since();
+            if since.is_some_and(|since| since + self.config.idle <= Instant::now()) {
+                process.retire();
+            }
+        }
+    }
+}
+
+fn refused(why: &str) -> Ended {
+    let thrown = Thrown { message: why.to_owned(), ..Thrown::default() };
+    Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
+}
+
+/// Has a process of its own make the snapshot.
+async fn make_snapshot(config: &Config) -> Result<Vec<u8>, String> {
+    let made = Command::new(&config.program)
+        .args(&config.arguments)
+        .arg(SNAPSHOT_ARGUMENT)
+        .env_clear()
+        .env("TZ", "UTC")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let program = config.program.display();
+    let output = made.map_err(|e| format!("Actions cannot run: cannot start {program}: {e}."))?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(format!("Actions cannot run: {program} made no snapshot ({}): {words}", output.status))
+}
+
+/// Looks after idle processes while there is a pool.
+async fn tend(pool: Weak<Pool>) {
+    loop {
+        let Some(period) = pool.upgrade().map(|pool| pool.config.idle / 4) else { return };
+        tokio::time::sleep(period).await;
+        let Some(pool) = pool.upgrade() else { return };
+        pool.retire_idle();
+    }
+}

@@ -1,0 +1,500 @@
+//! One worker process, as the host sees it: its runs, its socket, its end.
+//!
+//! In: jobs. Out: what came of them. Invariant: every job gets exactly one end, also when the
+//! process dies, and then one that says so; a run that does not stop costs the process its life.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::pool::{
+    Callbacks, Code, Config, Content, Ended, Input, Job, Line, ResponseHead, Syscall,
+};
+use crate::protocol::{self, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker};
+use crate::streams::Streams;
+
+/// How long a run may take to stop when it is told to, before its process is killed.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often runs are looked at for that.
+const PERIOD: Duration = Duration::from_millis(500);
+/// How much of a process's last words is kept, in bytes.
+const WORDS_BYTES: usize = 4 << 10;
+
+/// A worker process.
+pub(crate) struct Process {
+    /// Its number in the system, while it lives.
+    pub(crate) pid: Option<u32>,
+    /// The code that it runs.
+    pub(crate) code: Arc<Code>,
+    streams: Arc<Streams>,
+    state: Mutex<State>,
+    killed: Notify,
+    this: Weak<Self>,
+}
+
+#[derive(Default)]
+struct State {
+    runs: HashMap<RunId, Entry>,
+    started: u64,
+    environment: Option<Arc<BTreeMap<String, String>>>,
+    /// It takes no more jobs, and ends with its last.
+    is_retired: bool,
+    is_dead: bool,
+    /// Why the host kills it.
+    kill_reason: Option<String>,
+    idle_since: Option<Instant>,
+}
+
+/// One run of the process.
+struct Entry {
+    name: String,
+    callbacks: Arc<dyn Callbacks>,
+    head: Option<oneshot::Sender<ResponseHead>>,
+    done: oneshot::Sender<Ended>,
+    lines: Lines,
+    timeout: Duration,
+    kill_at: Instant,
+}
+
+/// Console lines of a run and of the functions that it called: bounded, whoever sent them.
+struct Lines {
+    lines: Vec<Line>,
+    limit: usize,
+}
+
+impl Lines {
+    fn push(&mut self, line: Line) {
+        match self.lines.len() {
+            count if count < self.limit => self.lines.push(line),
+            count if count == self.limit => self.lines.push(Line::overflow(self.limit)),
+            _ => {}
+        }
+    }
+}
+
+/// What is handed back for a job that was started.
+pub(crate) struct Started {
+    pub(crate) run: RunId,
+    pub(crate) head: oneshot::Receiver<ResponseHead>,
+    pub(crate) done: oneshot::Receiver<Ended>,
+}
+
+impl Process {
+    /// Starts a process and gives it its code.
+    ///
+    /// # Errors
+    /// The system has no process to give.
+    pub(crate) fn start(
+        config: &Config,
+        snapshot: &[u8],
+        code: Arc<Code>,
+        when_dead: impl FnOnce(&Arc<Self>) + Send + 'static,
+    ) -> std::io::Result<Arc<Self>> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let (mut command, lifeline) = match (&config.node, &code.folder) {
+            (Some(node), Some(folder)) => {
+                let (command, lifeline) = node.command(folder, theirs)?;
+                (command, Some(lifeline))
+            }
+            _ => (worker(config, theirs), None),
+        };
+        let mut child = command
+            .env_clear()
+            .env("TZ", "UTC")
+            .envs(certificates())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        // It holds the other end of the socket.
+        drop(command);
+        let (words, pid) = (child.stderr.take(), child.id());
+        let (read, write) = UnixStream::from_std(ours)?.into_split();
+        let (outbox, frames) = mpsc::unbounded_channel();
+        tokio::spawn(write_frames(write, frames));
+        let process = Arc::new_cyclic(|this| Self {
+            pid,
+            code,
+            streams: Streams::new(outbox),
+            state: Mutex::default(),
+            killed: Notify::new(),
+            this: this.clone(),
+        });
+        process.deploy(config, snapshot);
+        let owned = Arc::clone(&process);
+        tokio::spawn(async move {
+            owned.own(child, read, words).await;
+            drop(lifeline);
+            when_dead(&owned);
+        });
+        tokio::spawn(watch(Arc::downgrade(&process)));
+        Ok(process)
+    }
+
+    fn deploy(&self, config: &Config, snapshot: &[u8]) {
+        let code = &self.code;
+        if code.folder.is_none() {
+            self.streams.send(&ToWorker::Snapshot, snapshot);
+        }
+        let deploy = ToWorker::Deploy {
+            version: code.version.clone(),
+            modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
+            import_time_ms: code.import_time_ms,
+            folder: code.folder.as_ref().map(|folder| folder.modules()),
+            network: config.network.clone(),
+            limits: config.limits,
+        };
+        self.streams.send(&deploy, &[]);
+        if let Some(known) = &code.environment {
+            let variables = (**known).clone();
+            self.streams.send(&ToWorker::Environment { variables }, &[]);
+            self.state().environment = Some(Arc::clone(known));
+        }
+        for (path, source) in &code.modules {
+            let message = ToWorker::Module { path: path.to_string(), part: ModulePart::Source };
+            self.streams.send(&message, source.as_bytes());
+        }
+    }
+
+    /// How many runs it has; `None` when it takes no more.
+    pub(crate) fn load(&self) -> Option<usize> {
+        let state = self.state();
+        (!state.is_retired && !state.is_dead).then_some(state.runs.len())
+    }
+
+    /// Takes the job out of `waiting` and starts it; `None` when the process takes no more.
+    pub(crate) fn run(
+        &self,
+        waiting: &mut Option<Job>,
+        callbacks: &Arc<dyn Callbacks>,
+        config: &Config,
+    ) -> Option<Started> {
+        let mut state = self.state();
+        if state.is_retired || state.is_dead {
+            return None;
+        }
+        let job = waiting.take()?;
+        state.started += 1;
+        let run = state.started;
+        state.is_retired = run >= config.retire_after;
+        state.idle_since = None;
+        let (head, head_receiver) = oneshot::channel();
+        let (done, done_receiver) = oneshot::channel();
+        let entry = Entry {
+            name: job.name(),
+            callbacks: Arc::clone(callbacks),
+            head: Some(head),
+            done,
+            lines: Lines { lines: Vec::new(), limit: config.log_lines() },
+            timeout: job.timeout,
+            kill_at: Instant::now() + job.timeout + GRACE,
+        };
+        state.runs.insert(run, entry);
+        if state.environment.as_ref().is_none_or(|known| *known != job.environment) {
+            let variables = (*job.environment).clone();
+            self.streams.send(&ToWorker::Environment { variables }, &[]);
+            state.environment = Some(Arc::clone(&job.environment));
+        }
+        // With the lock held: the next run's environment must not overtake this run.
+        self.send_run(run, job);
+        drop(state);
+        Some(Started { run, head: head_receiver, done: done_receiver })
+    }
+
+    fn send_run(&self, run: RunId, job: Job) {
+        let Job { module, export, request_id, timeout, input, .. } = job;
+        let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        let (http, arguments) = match input {
+            Input::Analysis { modules } => {
+                return self.streams.send(&ToWorker::Analyze { run, modules, timeout_ms }, &[]);
+            }
+            Input::Action { arguments } => (None, arguments),
+            Input::Http { url, routed_path, method, headers, body } => {
+                let body = body.map(|body| self.streams.transmit(run, body));
+                (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
+            }
+        };
+        let message = ToWorker::Run { run, module, export, request_id, timeout_ms, http };
+        self.streams.send(&message, arguments.as_bytes());
+    }
+
+    /// Stops a run that nobody waits for.
+    pub(crate) fn cancel(&self, run: RunId) {
+        let mut state = self.state();
+        if let Some(entry) = state.runs.get_mut(&run) {
+            entry.kill_at = entry.kill_at.min(Instant::now() + GRACE);
+            self.streams.send(&ToWorker::Cancel { run }, &[]);
+        }
+    }
+
+    /// Tells a run that nobody waits for its response.
+    pub(crate) fn client_left(&self, run: RunId) {
+        if self.state().runs.contains_key(&run) {
+            self.streams.send(&ToWorker::Gone { run }, &[]);
+        }
+    }
+
+    /// Lets it end with its last run.
+    pub(crate) fn retire(&self) {
+        let mut state = self.state();
+        state.is_retired = true;
+        if state.runs.is_empty() {
+            self.streams.send(&ToWorker::Shutdown, &[]);
+        }
+    }
+
+    /// Since when it has had nothing to do.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
+        self.state().idle_since
+    }
+
+    /// Ends it at once; its runs end with `why`.
+    pub(crate) fn kill(&self, why: String) {
+        {
+            let mut state = self.state();
+            state.kill_reason.get_or_insert(why);
+            // It is given nothing more while it dies.
+            state.is_retired = true;
+        }
+        self.killed.notify_one();
+    }
+
+    /// Reads until the end of the process, which it makes sure of.
+    async fn own(&self, mut child: Child, mut socket: OwnedReadHalf, words: Option<ChildStderr>) {
+        let words = tokio::spawn(last_words(words));
+        let broke = tokio::select! {
+            broke = self.read(&mut socket) => broke,
+            () = self.killed.notified() => None,
+        };
+        // It may be ending by itself, and say why.
+        let status = tokio::time::timeout(GRACE, self.exit(&mut child)).await.unwrap_or_default();
+        // A process that has ended already cannot be killed.
+        let _ = child.kill().await;
+        let words = words.await.unwrap_or_default();
+        self.died(broke, status, &words);
+    }
+
+    async fn exit(&self, child: &mut Child) -> Option<ExitStatus> {
+        if self.state().kill_reason.is_some() {
+            return None;
+        }
+        child.wait().await.ok()
+    }
+
+    /// Reads and acts until the socket ends; says what was wrong with a message.
+    async fn read(&self, socket: &mut OwnedReadHalf) -> Option<String> {
+        loop {
+            let mut first = [0; 4];
+            if socket.read_exact(&mut first).await.is_err() {
+                return None;
+            }
+            let length = match protocol::body_length(first) {
+                Ok(length) => length,
+                Err(why) => return Some(why.to_string()),
+            };
+            let mut body = vec![0; length];
+            if socket.read_exact(&mut body).await.is_err() {
+                return None;
+            }
+            let acted = protocol::decode(body).map_err(|e| e.to_string());
+            if let Err(why) = acted.and_then(|frame| self.act(frame)) {
+                self.kill(format!("it broke the protocol: {why}"));
+                return Some(why);
+            }
+        }
+    }
+
+    fn act(&self, Frame { head, tail }: Frame<ToHost>) -> Result<(), String> {
+        match head {
+            ToHost::Ready => {}
+            ToHost::Retire => self.state().is_retired = true,
+            ToHost::Syscall { run, call, op, body } => {
+                let json = String::from_utf8(tail).map_err(|e| e.to_string())?;
+                let body = body.map(|stream| self.streams.receive(stream));
+                let callbacks = self.state().runs.get(&run).map(|e| Arc::clone(&e.callbacks));
+                let Some(callbacks) = callbacks else { return Ok(()) };
+                let (streams, process) = (Arc::clone(&self.streams), self.this.clone());
+                tokio::spawn(async move {
+                    let reply = callbacks.syscall(Syscall { op, json, body }).await;
+                    if let Some(process) = process.upgrade() {
+                        process.log(run, reply.lines);
+                    }
+                    let body = reply.body.map(|body| streams.transmit(run, body));
+                    let (json, error) = match reply.result {
+                        Ok(json) => (json, None),
+                        Err(error) => (String::new(), Some(error)),
+                    };
+                    streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
+                });
+            }
+            ToHost::Log { run, level, messages, truncated } => {
+                self.log(run, vec![Line { level, messages, truncated }]);
+            }
+            ToHost::HttpHead { run, status, headers, body, route } => {
+                let body = match body {
+                    Some(stream) => Content::Stream(self.streams.receive(stream)),
+                    None => Content::Whole(tail.into()),
+                };
+                let head = ResponseHead { status, headers, body, route };
+                let waiting = self.state().runs.get_mut(&run).and_then(|entry| entry.head.take());
+                if let Some(waiting) = waiting {
+                    // Whoever asked is gone, and has cancelled the run.
+                    let _ = waiting.send(head);
+                }
+            }
+            ToHost::Stream(about) => self.streams.take_in(&about, tail)?,
+            ToHost::Done { run, end } => {
+                let text = String::from_utf8(tail).map_err(|e| e.to_string())?;
+                self.done(run, end, text);
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self, run: RunId, lines: Vec<Line>) {
+        if let Some(entry) = self.state().runs.get_mut(&run) {
+            lines.into_iter().for_each(|line| entry.lines.push(line));
+        }
+    }
+
+    fn done(&self, run: RunId, end: End, text: String) {
+        self.streams.ended(run);
+        let mut state = self.state();
+        let Some(entry) = state.runs.remove(&run) else { return };
+        if state.runs.is_empty() {
+            state.idle_since = Some(Instant::now());
+            if state.is_retired {
+                self.streams.send(&ToWorker::Shutdown, &[]);
+            }
+        }
+        drop(state);
+        // Whoever asked is gone: nothing is left to tell.
+        let _ = entry.done.send(Ended { end, result: text, lines: entry.lines.lines });
+    }
+
+    /// Ends every run that the process still had.
+    fn died(&self, broke: Option<String>, status: Option<ExitStatus>, words: &str) {
+        let (runs, reason) = {
+            let mut state = self.state();
+            state.is_dead = true;
+            (std::mem::take(&mut state.runs), state.kill_reason.take())
+        };
+        let why = match (reason.or(broke), status) {
+            (Some(reason), _) => reason,
+            (None, Some(status)) if words.is_empty() => status.to_string(),
+            (None, Some(status)) => format!("{status}; {words}"),
+            (None, None) => "it stopped answering".to_owned(),
+        };
+        self.streams.broke(&format!("the process that sent it ended: {why}"));
+        let count = runs.len();
+        for (_, entry) in runs {
+            let message = end_of_process(&entry.name, &why, count);
+            let end = End::Threw(Thrown { message, ..Thrown::default() });
+            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
+        }
+    }
+
+    /// Kills the process if a run should have ended long ago.
+    fn check(&self) {
+        let now = Instant::now();
+        let mut state = self.state();
+        let stuck = state.runs.iter().find(|(_, entry)| entry.kill_at <= now);
+        let Some((run, name)) = stuck.map(|(run, entry)| (*run, entry.name.clone())) else {
+            return;
+        };
+        // Where it has its process to itself, no more is to be said than that its time was up.
+        let alone = self.code.folder.is_some().then(|| state.runs.remove(&run)).flatten();
+        drop(state);
+        self.kill(format!("{name} did not stop at its time limit"));
+        if let Some(entry) = alone {
+            let seconds = entry.timeout.as_millis().div_ceil(1000);
+            let message = format!("Function execution timed out (maximum duration: {seconds}s)");
+            let end = End::Threw(Thrown { message, ..Thrown::default() });
+            // Whoever asked may be gone.
+            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Each holder finishes a few assignments, whatever it calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The command of a process of the same binary.
+fn worker(config: &Config, socket: StdUnixStream) -> Command {
+    let mut command = Command::new(&config.program);
+    command.args(&config.arguments).stdin(Stdio::from(OwnedFd::from(socket)));
+    command
+}
+
+/// Where the system's certificates are, if the operator says so: the only things that a worker gets
+/// to know of the host's environment.
+fn certificates() -> impl Iterator<Item = (&'static str, OsString)> {
+    let names = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    names.into_iter().filter_map(|name| std::env::var_os(name).map(|value| (name, value)))
+}
+
+/// What the author of a function reads when its process died around it.
+fn end_of_process(name: &str, why: &str, count: usize) -> String {
+    let others = match count {
+        0 | 1 => String::new(),
+        many => format!(
+            " It ran {} other actions at that time, so the cause may be one of those.",
+            many - 1
+        ),
+    };
+    format!(
+        "The process that ran {name} ended: {why}.{others} The action may have done a part of its \
+         work; it is not run again by itself."
+    )
+}
+
+async fn write_frames(mut socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
+        if socket.write_all(&frame).await.is_err() {
+            // The process is gone, which its reader reports.
+            return;
+        }
+    }
+}
+
+async fn watch(process: Weak<Process>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let Some(process) = process.upgrade() else { return };
+        if process.state().is_dead {
+            return;
+        }
+        process.check();
+    }
+}
+
+/// The line of a process's last words that says most.
+async fn last_words(words: Option<ChildStderr>) -> String {
+    let Some(mut words) = words else { return String::new() };
+    let mut kept = Vec::new();
+    let mut piece = vec![0; WORDS_BYTES];
+    while let Ok(length @ 1..) = words.read(&mut piece).await {
+        kept.extend_from_slice(&piece[..length]);
+        let excess = kept.len().saturating_sub(WORDS_BYTES);
+        kept.drain(..excess);
+    }
+    let text = String::from_utf8_lossy(&kept);
+    // V8 frames its last words with lines of `#`.
+    let lines = text.lines().map(|line| line.trim_matches(['#', ' '])).filter(|l| !l.is_empty());
+    let telling = ["out of memory", "atal", "memory allocation", "panicked", "heck failed"];
+    let mut found = lines.clone().filter(|line| telling.iter().any(|word| line.contains(word)));
+    found.next().or_else(|| lines.clone().next_back()).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,167 @@
+//! A JavaScript runtime for one run, from a startup snapshot made by a process of its own.
+//!
+//! In: a snapshot, limits. Out: a context in which `js/actions` waits for its function. Invariant:
+//! every runtime has one run; nothing that one run does is seen by another.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use deno_core::{Extension, JsRuntime, JsRuntimeForSnapshot, RuntimeOptions, v8};
+
+use crate::heap::{StopSwitch, Stopped};
+use crate::loader::{Code, Loader};
+use crate::protocol::Limits;
+use crate::{globals, syscalls};
+
+/// The parts of the queries' prelude that actions share, and what is around them.
+const SCRIPTS: &[(&str, &str)] = &[
+    ("concave:/actions/00_host.js", include_str!("../../../js/actions/00_host.js")),
+    ("concave:/00_primordials.js", include_str!("../../../js/runtime/00_primordials.js")),
+    ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
+    ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
+    ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
+];
+
+/// The last one: takes the host off the global object.
+const START: (&str, &str) =
+    ("concave:/actions/90_run.js", include_str!("../../../js/actions/90_run.js"));
+
+/// What V8 is started with in every process of ours, with reasons.
+const FLAGS: &[&str] = &[
+    // eval and new Function.
+    "--disallow-code-generation-from-strings",
+    // KiB. Threads have 8 MiB; JSON and regular expressions recurse natively beyond this.
+    "--stack-size=984",
+    // Pages of 64 KiB: a wasm memory cannot pass 256 MiB, whatever the machine has.
+    "--wasm-max-mem-pages=4096",
+    // It takes the stack check out of small counted loops, and out of the endless loop around one
+    // too: `for (;;) new Array(1000).fill(0)` could not be stopped by anything.
+    "--no-turboshaft-loop-unrolling",
+    // Many runs share few cores; one that collects garbage does so on its own thread.
+    "--single-threaded-gc",
+];
+
+/// Starts V8. The first thing that a process does: threads that run JavaScript come after it.
+pub(crate) fn initialize() {
+    let arguments = ["concave".to_owned()].into_iter();
+    let unknown =
+        deno_core::v8_set_flags(arguments.chain(FLAGS.iter().map(ToString::to_string)).collect());
+    debug_assert_eq!(unknown.len(), 1, "flags that this V8 does not know: {unknown:?}");
+    v8::icu::set_default_locale("en-US");
+}
+
+fn extensions() -> Vec<Extension> {
+    let mut extensions = globals::extensions();
+    extensions.push(syscalls::extension());
+    extensions
+}
+
+/// Makes the startup snapshot, in a process that does nothing else: V8 runs in another mode.
+///
+/// # Errors
+/// A script that throws.
+pub(crate) fn make_snapshot() -> Result<Box<[u8]>, String> {
+    initialize();
+    let options = RuntimeOptions { extensions: extensions(), ..RuntimeOptions::default() };
+    let mut runtime = JsRuntimeForSnapshot::try_new(options).map_err(|e| e.to_string())?;
+    for (name, source) in SCRIPTS.iter().chain(globals::SCRIPTS).chain([&START]) {
+        runtime.execute_script(*name, *source).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(runtime.snapshot())
+}
+
+/// A runtime that waits for its run.
+pub(crate) struct Runtime {
+    /// deno_core's.
+    pub(crate) js: JsRuntime,
+    /// Stops it from any thread.
+    pub(crate) switch: Arc<StopSwitch>,
+    run: v8::Global<v8::Function>,
+    run_http: v8::Global<v8::Function>,
+}
+
+impl Runtime {
+    /// Makes one on the thread that will use it, inside of a tokio runtime.
+    ///
+    /// # Errors
+    /// A snapshot of another build.
+    pub(crate) fn new(
+        snapshot: &'static [u8],
+        code: Arc<Code>,
+        limits: &Limits,
+    ) -> Result<Self, String> {
+        let switch = StopSwitch::new(limits);
+        let mut js = JsRuntime::try_new(RuntimeOptions {
+            module_loader: Some(Rc::new(Loader(code))),
+            extensions: extensions(),
+            startup_snapshot: Some(snapshot),
+            create_params: Some(switch.parameters(limits)),
+            ..RuntimeOptions::default()
+        })
+        .map_err(|e| e.to_string())?;
+        switch.connect(js.v8_isolate().thread_safe_handle());
+        let on_limit = Arc::clone(&switch);
+        js.add_near_heap_limit_callback(move |current, _initial| {
+            on_limit.stop(Stopped::OutOfMemory);
+            // V8 ends the process when an allocation really fails: give it room to unwind.
+            current * 4
+        });
+        let started = js
+            .execute_script("concave:/actions/start.js", "__concaveStart((url) => import(url))")
+            .map_err(|e| e.to_string())?;
+        let [run, run_http] = ["run", "runHttp"].map(|name| function(&mut js, &started, name));
+        Ok(Self { js, switch, run: run?, run_http: run_http? })
+    }
+
+    /// Calls the function that starts the run: `runHttp` where there is a request, else `run`.
+    pub(crate) fn call(&mut self, is_http: bool, arguments: &[Argument<'_>]) {
+        let function = if is_http { &self.run_http } else { &self.run };
+        deno_core::scope!(scope, self.js);
+        let function = v8::Local::new(scope, function);
+        let undefined = v8::undefined(scope).into();
+        let mut values = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            values.push(match argument {
+                Argument::Text(text) => string(scope, text),
+                Argument::Json(json) => {
+                    let text = v8::Local::<v8::String>::try_from(string(scope, json));
+                    text.ok().and_then(|text| v8::json::parse(scope, text)).unwrap_or(undefined)
+                }
+            });
+        }
+        // It is an async function that catches everything: a call never throws.
+        let _ = function.call(scope, undefined, &values);
+    }
+}
+
+/// An argument of the function that starts a run.
+pub(crate) enum Argument<'a> {
+    /// A string.
+    Text(&'a str),
+    /// JSON text; JavaScript gets what it says.
+    Json(&'a str),
+}
+
+fn string<'s>(scope: &v8::PinScope<'s, '_>, text: &str) -> v8::Local<'s, v8::Value> {
+    match v8::String::new(scope, text) {
+        Some(text) => text.into(),
+        // Longer than V8's strings can be, which is above the limit of arguments.
+        None => v8::undefined(scope).into(),
+    }
+}
+
+fn function(
+    js: &mut JsRuntime,
+    owner: &v8::Global<v8::Value>,
+    name: &str,
+) -> Result<v8::Global<v8::Function>, String> {
+    deno_core::scope!(scope, js);
+    let owner = v8::Local::new(scope, owner);
+    let key = string(scope, name);
+    v8::Local::<v8::Object>::try_from(owner)
+        .ok()
+        .and_then(|owner| owner.get(scope, key))
+        .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
+        .map(|function| v8::Global::new(scope, function))
+        .ok_or_else(|| format!("the startup snapshot has no function {name}"))
+}

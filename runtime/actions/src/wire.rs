@@ -1,0 +1,45 @@
+//! A worker's end of the socket: messages of all its threads, one at a time.
+//!
+//! In: messages. Out: frames. Invariant: frames are never mixed; a host that is gone ends the
+//! process.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, PoisonError};
+
+use crate::protocol::{self, End, Thrown, ToHost};
+
+/// The sending half.
+pub(crate) struct Wire {
+    socket: Mutex<UnixStream>,
+}
+
+impl Wire {
+    pub(crate) fn new(socket: UnixStream) -> Self {
+        Self { socket: Mutex::new(socket) }
+    }
+
+    /// Sends a message; waits while the host does not read.
+    pub(crate) fn send(&self, message: &ToHost, tail: &[u8]) {
+        let frame = protocol::encode(message, tail).unwrap_or_else(|_| too_long(message));
+        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        if socket.write_all(&frame).is_err() {
+            // Nobody is left to work for.
+            std::process::exit(0);
+        }
+    }
+}
+
+/// What is said instead of a message that is longer than a frame can be.
+fn too_long(message: &ToHost) -> Vec<u8> {
+    let message = match message {
+        ToHost::Done { run, .. } => {
+            let message = format!("The result is longer than {} bytes.", protocol::FRAME_BYTES);
+            let end = End::Threw(Thrown { message, ..Thrown::default() });
+            ToHost::Done { run: *run, end }
+        }
+        // Arguments and lines are limited before they come here.
+        other => other.clone(),
+    };
+    protocol::encode(&message, &[]).unwrap_or_default()
+}

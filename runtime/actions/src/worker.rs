@@ -1,0 +1,302 @@
+//! A worker process: code in, then runs, each on a thread of its own.
+//!
+//! In: [`ToWorker`] on the socket that is standard input. Out: [`ToHost`]. Invariant: the process
+//! ends with the socket; a run that is over its time is stopped by a thread that runs no
+//! JavaScript.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
+use crate::heap::{StopSwitch, Stopped};
+use crate::loader::Code;
+use crate::network::Network;
+use crate::protocol::{
+    self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
+};
+use crate::run::{Job, Shared, Spare};
+use crate::run_state::{Answered, Event};
+use crate::runtime;
+use crate::wire::Wire;
+
+/// How often runs are looked at: one may pass its time by this much.
+const PERIOD: Duration = Duration::from_millis(20);
+
+/// The unit of the system's account of memory, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
+/// The exit code of a process that used too much memory.
+const OUT_OF_MEMORY: i32 = 137;
+
+/// The argument that makes the process print a startup snapshot instead.
+pub(crate) const SNAPSHOT_ARGUMENT: &str = "snapshot";
+
+/// The main of a worker process.
+///
+/// # Errors
+/// A socket that is none, or messages that break the protocol.
+pub fn main(arguments: &[String]) -> io::Result<()> {
+    if arguments.iter().any(|argument| argument == SNAPSHOT_ARGUMENT) {
+        let snapshot = runtime::make_snapshot().map_err(io::Error::other)?;
+        let mut out = io::stdout().lock();
+        out.write_all(&snapshot)?;
+        return out.flush();
+    }
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let wire = Arc::new(Wire::new(socket.try_clone()?));
+    let mut socket = io::BufReader::with_capacity(64 << 10, socket);
+    let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
+    leave_no_core();
+    runtime::initialize();
+    deno_core::JsRuntime::init_platform(None);
+    let shared = Arc::new(Shared {
+        snapshot: deployed.snapshot.leak(),
+        code: Arc::new(Code::new(deployed.modules)),
+        limits: deployed.limits,
+        network: Arc::new(deployed.network),
+        wire,
+    });
+    let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
+    watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
+    worker.shared.wire.send(&ToHost::Ready, &[]);
+    let served = worker.serve(&mut socket);
+    if let Err(why) = &served {
+        let _ = writeln!(io::stderr(), "{why}");
+    }
+    // Runs may still be going on their threads: nothing of the process is taken down around them.
+    // SAFETY: a plain system call that does not return.
+    unsafe { libc::_exit(i32::from(served.is_err())) }
+}
+
+/// A process that dies leaves no image of its memory, which is users' data.
+fn leave_no_core() {
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a plain system call on a value that lives here.
+    unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) };
+}
+
+/// Ends the process when it uses more memory than it may: the wall behind the limits of runs. What
+/// V8 and wasm only reserve does not count, so the system's own limits are of no use.
+fn check_memory(limit: u64) {
+    let Ok(status) = std::fs::read_to_string("/proc/self/statm") else { return };
+    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    if pages.unwrap_or(0) * PAGE_BYTES > limit {
+        let _ = writeln!(io::stderr(), "out of memory: it used more than {} MB", limit >> 20);
+        // SAFETY: a plain system call that does not return.
+        unsafe { libc::_exit(OUT_OF_MEMORY) };
+    }
+}
+
+/// What comes before the first run.
+struct Deployed {
+    snapshot: Vec<u8>,
+    modules: BTreeMap<String, Arc<str>>,
+    limits: Limits,
+    network: Network,
+}
+
+impl Deployed {
+    /// Reads messages up to the last module; `None` when the host has changed its mind.
+    fn receive(socket: &mut impl io::Read) -> io::Result<Option<Self>> {
+        let mut snapshot = Vec::new();
+        let mut expected = None;
+        let mut modules = BTreeMap::new();
+        let mut parts = 0;
+        loop {
+            let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
+            match head {
+                ToWorker::Snapshot => snapshot = tail,
+                ToWorker::Deploy { modules, limits, network, .. } => {
+                    expected = Some((modules, limits, network));
+                }
+                ToWorker::Module { path, part } => {
+                    parts += 1;
+                    if part == ModulePart::Source {
+                        let text = String::from_utf8(tail).map_err(io::Error::other)?;
+                        modules.insert(path, text.into());
+                    }
+                }
+                other => return Err(unexpected(&other)),
+            }
+            if let Some((_, limits, network)) = expected.take_if(|(count, ..)| parts >= *count) {
+                return Ok(Some(Self { snapshot, modules, limits, network }));
+            }
+        }
+    }
+}
+
+fn unexpected(message: &ToWorker) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("not now: {message:?}"))
+}
+
+/// A run as the process sees it.
+struct Running {
+    events: UnboundedSender<Event>,
+    deadline: Instant,
+    switch: Option<Arc<StopSwitch>>,
+    /// Why it is to be stopped as soon as it has a switch.
+    doomed: Option<Stopped>,
+}
+
+impl Running {
+    fn stop(&mut self, why: Stopped) {
+        let why = *self.doomed.get_or_insert(why);
+        if let Some(switch) = &self.switch {
+            switch.stop(why);
+            // It may wait for something: that wakes it.
+            let _ = self.events.send(Event::Stopped);
+        }
+    }
+}
+
+type Runs = Mutex<HashMap<RunId, Running>>;
+
+struct Worker {
+    shared: Arc<Shared>,
+    runs: Arc<Runs>,
+    spare: Option<Spare>,
+}
+
+impl Worker {
+    fn serve(mut self, socket: &mut impl io::Read) -> io::Result<()> {
+        let mut environment = Arc::new(BTreeMap::new());
+        // Streams of requests and answers, by number: whose they are.
+        let mut owners: HashMap<StreamId, RunId> = HashMap::new();
+        while let Some(Frame { head, tail }) = protocol::read::<ToWorker>(socket)? {
+            match head {
+                ToWorker::Environment { variables } => environment = Arc::new(variables),
+                ToWorker::Run { run, module, export, request_id, timeout_ms, http } => {
+                    if let Some(stream) = http.as_ref().and_then(|http| http.body) {
+                        owners.insert(stream, run);
+                    }
+                    let (sender, events) = unbounded_channel();
+                    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+                    let running = Running { events: sender, deadline, switch: None, doomed: None };
+                    lock(&self.runs).insert(run, running);
+                    let arguments = String::from_utf8(tail).map_err(io::Error::other)?;
+                    let (started, ended) = self.watchers(run);
+                    self.start(Job {
+                        run,
+                        module,
+                        export,
+                        request_id,
+                        timeout_ms,
+                        http,
+                        arguments,
+                        environment: Arc::clone(&environment),
+                        events,
+                        started,
+                        ended,
+                    });
+                }
+                ToWorker::Answer { run, call, error, body } => {
+                    if let Some(stream) = body {
+                        owners.insert(stream, run);
+                    }
+                    let text = String::from_utf8(tail).map_err(io::Error::other)?;
+                    let result = error.map_or(Ok(text), Err);
+                    let answer = Answered { result, body };
+                    self.tell(run, Event::Answer { call, answer });
+                }
+                ToWorker::Stream(about) => {
+                    let run = match &about {
+                        Stream::Chunk { stream } => owners.get(stream).copied(),
+                        Stream::End { stream, .. } => owners.remove(stream),
+                        // Streams to the host carry their run's number.
+                        Stream::Credit { stream, .. } | Stream::Stop { stream } => {
+                            Some(stream >> 20)
+                        }
+                    };
+                    if let Some(run) = run {
+                        self.tell(run, Event::Stream(about, tail));
+                    }
+                }
+                ToWorker::Gone { run } => self.tell(run, Event::Gone),
+                ToWorker::Cancel { run } => {
+                    if let Some(running) = lock(&self.runs).get_mut(&run) {
+                        running.stop(Stopped::Cancelled);
+                    }
+                }
+                ToWorker::Shutdown => return Ok(()),
+                other => return Err(unexpected(&other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a job to the thread that waits, and starts the next one.
+    fn start(&mut self, job: Job) {
+        let run = job.run;
+        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared), Ok);
+        match spare {
+            Ok(spare) => {
+                spare.take(job);
+                self.spare = Spare::start(&self.shared).ok();
+            }
+            Err(why) => {
+                lock(&self.runs).remove(&run);
+                let message = format!("The worker has no thread for another action: {why}.");
+                let end = End::Threw(Thrown { message, ..Thrown::default() });
+                self.shared.wire.send(&ToHost::Done { run, end }, &[]);
+            }
+        }
+    }
+
+    /// What a run tells the process when it starts and when it has ended.
+    #[expect(clippy::type_complexity, reason = "the two fields of a job")]
+    fn watchers(
+        &self,
+        run: RunId,
+    ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Box<dyn FnOnce() + Send>) {
+        let (at_start, at_end) = (Arc::clone(&self.runs), Arc::clone(&self.runs));
+        let started = move |switch| {
+            if let Some(running) = lock(&at_start).get_mut(&run) {
+                running.switch = Some(switch);
+                if let Some(why) = running.doomed {
+                    running.stop(why);
+                }
+            }
+        };
+        let ended = move || {
+            lock(&at_end).remove(&run);
+        };
+        (Box::new(started), Box::new(ended))
+    }
+
+    fn tell(&self, run: RunId, event: Event) {
+        if let Some(running) = lock(&self.runs).get(&run) {
+            // A run that has ended hears nothing.
+            let _ = running.events.send(event);
+        }
+    }
+}
+
+/// Starts the thread that stops runs at their time, and the process at the end of its memory.
+fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
+    thread::Builder::new().name("watchdog".into()).spawn(move || {
+        loop {
+            thread::sleep(PERIOD);
+            check_memory(process_bytes);
+            let now = Instant::now();
+            for running in lock(&runs).values_mut() {
+                let why = running.switch.as_ref().and_then(|switch| switch.reason());
+                if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
+                    // Again and again: deno_core calls one off when it describes an error.
+                    running.stop(why);
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+fn lock(runs: &Runs) -> MutexGuard<'_, HashMap<RunId, Running>> {
+    // Each holder does one insertion, removal or look-up.
+    runs.lock().unwrap_or_else(PoisonError::into_inner)
+}

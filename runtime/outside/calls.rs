@@ -1,0 +1,251 @@
+//! What actions ask the host while they run (`convex-compat.md` section 1.8).
+//!
+//! In: an operation and its arguments. Out: JSON text, or the error that the action sees.
+//! Invariant: a function that an action calls runs as its caller, in a transaction of its own.
+
+use std::sync::{Arc, Weak};
+
+use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
+use ::actions::protocol::Thrown;
+use database::deployment::Analysis;
+use database::error::UserError;
+use database::record::{
+    Action, Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Identity, Job,
+};
+use functions::address::Address;
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use tokio::sync::oneshot;
+
+use super::services::{Asking, Services};
+use super::{Outside, line};
+
+/// The callbacks of one run.
+pub(super) struct Calls {
+    outside: Weak<Outside>,
+    analysis: Arc<Analysis>,
+    path: FunctionPath,
+    identity: Result<Identity, UserError>,
+    request_id: Arc<str>,
+    job: Option<Job>,
+}
+
+#[derive(Deserialize)]
+struct RunFunction<'a> {
+    #[serde(borrow)]
+    args: &'a RawValue,
+}
+
+impl Calls {
+    /// Those of an action.
+    pub(super) fn of_action(outside: &Arc<Outside>, action: &Action) -> Self {
+        let Action { call, deployment, .. } = action;
+        Self {
+            outside: Arc::downgrade(outside),
+            analysis: Arc::clone(&deployment.analysis),
+            path: call.path.clone(),
+            identity: Ok(call.identity.clone()),
+            request_id: Arc::clone(&call.request_id),
+            job: call.job,
+        }
+    }
+
+    /// Those of an HTTP action.
+    pub(super) fn of_request(
+        outside: &Arc<Outside>,
+        request: &server::HttpRequest,
+        path: FunctionPath,
+    ) -> Self {
+        Self {
+            outside: Arc::downgrade(outside),
+            analysis: Arc::clone(&request.deployment.analysis),
+            path,
+            identity: request.identity.clone(),
+            request_id: Arc::clone(&request.request_id),
+            job: None,
+        }
+    }
+
+    /// What it may ask for; `None` while the host shuts down.
+    fn services(&self) -> Option<Arc<Services>> {
+        self.outside.upgrade()?.services()
+    }
+
+    /// Runs a function for the action.
+    fn call(&self, kind: FunctionKind, json: &str) -> Replying {
+        let functions = self.services().and_then(|services| services.functions.upgrade());
+        let prepared = self.prepare(kind, json);
+        Box::pin(async move {
+            let (Some(functions), call) = (functions, prepared) else {
+                return Reply::error("The host is shutting down.");
+            };
+            match call {
+                Ok(call) => called(&*functions, call).await,
+                Err(error) => thrown(error),
+            }
+        })
+    }
+
+    fn prepare(&self, kind: FunctionKind, json: &str) -> Result<Call, UserError> {
+        let path = parse::<Address<'_>>(json)?.path()?;
+        let RunFunction { args } = parse(json)?;
+        let args = Arguments::parse(&path, args.get())?;
+        Ok(Call {
+            path,
+            args,
+            expect: Expect::Kind(kind),
+            // A token that could not be verified makes nobody of its bearer.
+            identity: self.identity.clone().unwrap_or(Identity::Anonymous),
+            caller: Caller::Function,
+            request_id: Arc::clone(&self.request_id),
+            at: None,
+            journal: None,
+            once: None,
+            job: self.job,
+        })
+    }
+
+    /// `ctx.scheduler`: committed when it is answered.
+    fn schedule(&self, syscall: Syscall) -> Replying {
+        let (services, job) = (self.services(), self.job);
+        let (path, request_id) = (self.path.clone(), Arc::clone(&self.request_id));
+        Box::pin(async move {
+            // A commit may have to wait for its turn.
+            let work = move || {
+                let services = services.ok_or_else(shutting_down)?;
+                let asking = Asking { path: &path, request_id: &request_id, job };
+                services.scheduler(&asking, &syscall.op, &syscall.json)
+            };
+            let answer = tokio::task::spawn_blocking(work).await;
+            answer.unwrap_or_else(|_| Err(shutting_down())).map_or_else(thrown, Reply::json)
+        })
+    }
+
+    /// `ctx.storage`.
+    fn file(&self, syscall: Syscall) -> Replying {
+        let (services, component) = (self.services(), Arc::clone(&self.path.component));
+        Box::pin(async move {
+            let Some(services) = services else { return thrown(shutting_down()) };
+            if syscall.op.starts_with("storage/") {
+                return services.file(&component, syscall).await;
+            }
+            let work = move || services.storage(&component, &syscall.op, &syscall.json);
+            let answer = tokio::task::spawn_blocking(work).await;
+            answer.unwrap_or_else(|_| Err(shutting_down())).map_or_else(thrown, Reply::json)
+        })
+    }
+
+    /// The id of the scheduled function that it is.
+    fn scheduled(&self) -> Option<String> {
+        match self.job? {
+            Job::Scheduled(id) => Some(id.encode()),
+            Job::Cron(_) => None,
+        }
+    }
+
+    /// Answers what needs no waiting.
+    fn answer(&self, op: &str, json: &str) -> Result<String, UserError> {
+        match op {
+            "1.0/getUserIdentity" => {
+                let identity = self.identity.as_ref().map_err(Clone::clone)?;
+                let attributes = identity.attributes();
+                Ok(attributes.map_or_else(|| "null".to_owned(), |text| text.to_string()))
+            }
+            "1.0/createFunctionHandle" => parse::<Address<'_>>(json)?.handle(&self.analysis),
+            "1.0/getFunctionMetadata" => Ok(json!({
+                "name": self.path.identifier(),
+                "componentPath": &*self.path.component,
+            })
+            .to_string()),
+            "1.0/getDeploymentMetadata" => {
+                Ok(json!({ "name": "concave", "region": null, "class": "selfHosted" }).to_string())
+            }
+            "1.0/getRequestMetadata" => Ok(json!({
+                "ip": null,
+                "userAgent": null,
+                "requestId": &*self.request_id,
+                "scheduledFunctionId": self.scheduled(),
+                "authToken": null,
+            })
+            .to_string()),
+            _ => Err(unknown(op)),
+        }
+    }
+}
+
+impl Callbacks for Calls {
+    fn syscall(&self, syscall: Syscall) -> Replying {
+        match syscall.op.as_str() {
+            "1.0/actions/query" => self.call(FunctionKind::Query, &syscall.json),
+            "1.0/actions/mutation" => self.call(FunctionKind::Mutation, &syscall.json),
+            "1.0/actions/action" => self.call(FunctionKind::Action, &syscall.json),
+            "1.0/actions/schedule" | "1.0/actions/cancel_job" => self.schedule(syscall),
+            op if op.starts_with("storage/") || op.starts_with("1.0/storage") => self.file(syscall),
+            op => {
+                let reply = self.answer(op, &syscall.json).map_or_else(thrown, Reply::json);
+                Box::pin(std::future::ready(reply))
+            }
+        }
+    }
+}
+
+async fn called(functions: &dyn Functions, call: Call) -> Reply {
+    let (done, outcome) = oneshot::channel();
+    functions.call(
+        call,
+        Box::new(move |answer| {
+            // An action that has ended hears nothing.
+            let _ = done.send(answer);
+        }),
+    );
+    let outcome = match outcome.await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(refusal)) => return Reply::error(refusal.to_string()),
+        Err(_) => return Reply::error("The host is shutting down."),
+    };
+    let lines = outcome.log_lines.iter().map(line).collect();
+    let result = match outcome.result {
+        Ok(text) => Ok(text.to_string()),
+        Err(error) => Err(Thrown { message: error.message, stack: None, data: error.data }),
+    };
+    Reply { result, body: None, lines }
+}
+
+pub(super) fn thrown(error: UserError) -> Reply {
+    let thrown = Thrown { message: error.message, stack: None, data: error.data };
+    Reply { result: Err(thrown), body: None, lines: Vec::new() }
+}
+
+fn shutting_down() -> UserError {
+    UserError::new("ShuttingDown", "The host is shutting down.")
+}
+
+/// What is not done says so, with the name its user knows.
+fn unknown(op: &str) -> UserError {
+    let name = match op {
+        "1.0/actions/vectorSearch" => "ctx.vectorSearch",
+        "1.0/createServiceToken" | "1.0/getServiceUrl" => "the AI gateway",
+        "1.0/auditLog" => {
+            let message = "Audit logging is not yet supported in actions";
+            return UserError::new("NotSupportedYet", message);
+        }
+        _ => {
+            let message = format!("Unknown async operation {op}");
+            return UserError::new("UnknownAsyncOperation", message);
+        }
+    };
+    UserError::new(
+        "NotSupportedYet",
+        format!("{name} is not supported by this version of concave yet (operation {op})."),
+    )
+}
+
+pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, UserError> {
+    serde_json::from_str(json).map_err(|e| {
+        UserError::new(
+            "SyscallArgsInvalidJson",
+            format!("Invalid arguments of an action's call: {e}"),
+        )
+    })
+}

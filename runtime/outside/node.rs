@@ -1,0 +1,272 @@
+//! Actions of modules with `"use node"`: real Node processes, one run at a time in each.
+//!
+//! In: deployments and their actions. Out: results; at push, what Node modules export. Invariant: a
+//! process has seen one set of modules, packages and environment variables, and no other.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ::actions::node::{Node, NodeError};
+use ::actions::node_folder::{self, Folder};
+use ::actions::node_packages::{Packages, PackagesError, Tell};
+use ::actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
+use ::actions::protocol::{End, Network, Thrown};
+use database::deployment::{Bundle, Environment};
+use database::limits;
+use database::record::{Call, Unanalyzed};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use tokio::runtime::Handle;
+
+use super::{count, limits_of_a_run};
+
+/// Sets of modules, packages and variables whose folders are kept.
+const CODES_KEPT: usize = 4;
+
+/// How Node is found and used.
+#[derive(Clone)]
+pub struct NodeOptions {
+    /// The program; `None`: the first `node` on `PATH`.
+    pub program: Option<PathBuf>,
+    /// Wall time of one action.
+    pub timeout: Duration,
+    /// Told what takes long.
+    pub tell: Tell,
+}
+
+/// Runs Node actions.
+pub(super) struct NodeActions {
+    options: NodeOptions,
+    runtime: Handle,
+    packages: Packages,
+    pool: tokio::sync::Mutex<Option<(Node, Arc<Pool>)>>,
+    codes: Mutex<Vec<Arc<Code>>>,
+}
+
+/// Why nothing runs in Node.
+#[derive(Debug, Error)]
+pub(super) enum Unavailable {
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
+    #[error("The modules could not be written for Node: {0}. Look at the host's temporary folder.")]
+    Folder(#[from] std::io::Error),
+}
+
+/// While modules are looked at, they may ask nothing.
+struct Silent;
+
+impl Callbacks for Silent {
+    fn syscall(&self, _: Syscall) -> Replying {
+        Box::pin(async { Reply::error("Can't use the host while a module is imported") })
+    }
+}
+
+impl NodeActions {
+    pub(super) fn new(options: NodeOptions, runtime: Handle) -> Self {
+        let patience = Duration::from_millis(limits::NODE_INSTALL_MS);
+        let packages = Packages::new(patience, Arc::clone(&options.tell));
+        runtime.spawn_blocking(node_folder::sweep);
+        Self { options, runtime, packages, pool: Default::default(), codes: Mutex::default() }
+    }
+
+    /// Whether a bundle has anything for Node.
+    pub(super) fn is_needed(bundle: &Bundle) -> bool {
+        bundle.modules.values().any(|module| module.environment == Environment::Node)
+    }
+
+    /// Runs an action; `Err` says why there was nothing to run it.
+    pub(super) async fn run(
+        &self,
+        bundle: &Bundle,
+        environment: Arc<BTreeMap<String, String>>,
+        call: &Call,
+        callbacks: Arc<dyn Callbacks>,
+    ) -> Ended {
+        let ready = self.ready(bundle, &environment).await;
+        let (pool, code) = match ready {
+            Ok(ready) => ready,
+            Err(why) => return refused(format!("{} cannot run: {why}", call.path)),
+        };
+        let input = Input::Action { arguments: call.args.json.to_string() };
+        let job = Job {
+            code,
+            environment,
+            module: call.path.module.to_string(),
+            export: call.path.export.to_string(),
+            request_id: call.request_id.to_string(),
+            timeout: self.options.timeout,
+            input,
+        };
+        match pool.run(job, callbacks).await {
+            Ok(mut running) => running.end().await,
+            Err(refused) => refused,
+        }
+    }
+
+    /// What a bundle's Node modules export, as JSON text.
+    pub(super) async fn analyze(
+        &self,
+        bundle: &Bundle,
+        environment: BTreeMap<String, String>,
+    ) -> Result<String, Unanalyzed> {
+        let (pool, code) = self.ready(bundle, &environment).await.map_err(|why| {
+            let code = match why {
+                Unavailable::Node(_) => "NodeUnavailable",
+                Unavailable::Packages(_) => "NodePackagesNotInstalled",
+                Unavailable::Folder(_) => "AnalysisUnavailable",
+            };
+            Unanalyzed { code, message: why.to_string(), stack: String::new() }
+        })?;
+        let job = Job {
+            code,
+            environment: Arc::new(environment),
+            module: "your \"use node\" modules".to_owned(),
+            export: "default".to_owned(),
+            request_id: String::new(),
+            timeout: Duration::from_millis(limits::NODE_ANALYSIS_MS),
+            input: Input::Analysis { modules: entries(bundle) },
+        };
+        let ended = match pool.run(job, Arc::new(Silent)).await {
+            Ok(mut running) => running.end().await,
+            Err(refused) => refused,
+        };
+        match ended.end {
+            End::Threw(Thrown { message, stack, .. }) => Err(Unanalyzed {
+                code: "ModuleAnalyzeError",
+                message,
+                stack: stack.unwrap_or_default(),
+            }),
+            _ => Ok(ended.result),
+        }
+    }
+
+    /// Has a process ready for a deployment.
+    pub(super) async fn deployed(&self, bundle: &Bundle, environment: &BTreeMap<String, String>) {
+        // Whoever calls an action hears why there is none.
+        if let Ok((pool, code)) = self.ready(bundle, environment).await {
+            pool.deployed(code);
+        }
+    }
+
+    /// Kills the processes and removes their folders.
+    pub(super) fn shut_down(&self) {
+        if let Ok(pool) = self.pool.try_lock()
+            && let Some((_, pool)) = &*pool
+        {
+            pool.shut_down();
+        }
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        for folder in codes.drain(..).filter_map(|code| code.folder.clone()) {
+            folder.remove();
+        }
+    }
+
+    /// The pool, and what is to run in it.
+    async fn ready(
+        &self,
+        bundle: &Bundle,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(Arc<Pool>, Arc<Code>), Unavailable> {
+        let (node, pool) = self.pool().await?;
+        let version = version(bundle, environment);
+        if let Some(code) = self.kept(&version) {
+            return Ok((pool, code));
+        }
+        let packages = match bundle.node_packages.is_empty() {
+            true => None,
+            false => Some(self.packages.folder(&node, &bundle.node_packages).await?),
+        };
+        let modules = bundle.modules.values().filter(|m| m.environment == Environment::Node);
+        let modules = modules.map(|module| (&*module.path, &*module.source));
+        let folder = tokio::task::block_in_place(|| {
+            Folder::write(modules, &entries(bundle), packages.as_deref())
+        });
+        let folder = folder?;
+        let folder = Some(Arc::new(folder));
+        let environment = Some(Arc::new(environment.clone()));
+        let code = Code { version, folder, environment, ..Code::default() };
+        Ok((pool, self.keep(Arc::new(code))))
+    }
+
+    fn kept(&self, version: &str) -> Option<Arc<Code>> {
+        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        codes.iter().find(|code| code.version == version).cloned()
+    }
+
+    /// Keeps it, unless somebody was quicker.
+    fn keep(&self, code: Arc<Code>) -> Arc<Code> {
+        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = codes.iter().find(|known| known.version == code.version) {
+            return Arc::clone(known);
+        }
+        codes.insert(0, Arc::clone(&code));
+        codes.truncate(CODES_KEPT);
+        code
+    }
+
+    /// Looks for Node until there is one.
+    async fn pool(&self) -> Result<(Node, Arc<Pool>), NodeError> {
+        let mut pool = self.pool.lock().await;
+        if let Some((node, pool)) = &*pool {
+            return Ok((node.clone(), Arc::clone(pool)));
+        }
+        let program = self.options.program.as_deref();
+        let heap_mib = limits::NODE_HEAP_BYTES >> 20;
+        let node = Node::find(program, heap_mib, limits::ACTION_PROCESS_BYTES).await?;
+        let started = Pool::start(Config {
+            program: node.program.clone(),
+            arguments: Vec::new(),
+            runtime: self.runtime.clone(),
+            limits: limits_of_a_run(),
+            runs_per_process: 1,
+            runs: count(limits::NODE_ACTIONS_AT_ONCE),
+            retire_after: limits::ACTIONS_OF_A_PROCESS,
+            idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
+            // Node's own fetch decides: its processes are bounded by the system, not by us.
+            network: Network::default(),
+            node: Some(node.clone()),
+        });
+        *pool = Some((node.clone(), Arc::clone(&started)));
+        Ok((node, started))
+    }
+}
+
+/// The modules that have functions: not those that others only import.
+fn entries(bundle: &Bundle) -> Vec<String> {
+    let modules = bundle.modules.values().filter(|m| m.environment == Environment::Node);
+    let is_chunk = |path: &str| path.starts_with("_deps/") || path.contains("/_deps/");
+    modules.map(|m| m.path.to_string()).filter(|path| !is_chunk(path)).collect()
+}
+
+/// Names what a process has seen.
+fn version(bundle: &Bundle, environment: &BTreeMap<String, String>) -> String {
+    let mut hash = Sha256::new();
+    let mut feed = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    let modules = bundle.modules.values().filter(|m| m.environment == Environment::Node);
+    for module in modules {
+        feed(&module.path);
+        feed(&module.source);
+    }
+    for (name, value) in bundle.node_packages.iter().chain(environment) {
+        feed(name);
+        feed(value);
+    }
+    hash.finalize().iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn refused(message: String) -> Ended {
+    let thrown = Thrown { message, ..Thrown::default() };
+    Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
+}

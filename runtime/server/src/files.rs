@@ -1,0 +1,464 @@
+//! File storage outside of functions: uploads, downloads, and what actions do with files.
+//!
+//! In: streams of bytes, ids. Out: rows of `_storage`, blobs, streams.
+//! Invariant: bytes first, row second: a file that can be seen is whole, and one whose stream ends
+//! early, or whose hash is another than was promised, leaves neither blob nor row. A blob whose
+//! file is deleted goes when no snapshot that is kept shows it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use database::commit::{Database, Writer};
+use database::environment::CLOUD_URL;
+use database::error::UserError;
+use database::files::{NewFile, StoredFile};
+use database::limits;
+use database::record::{Given, World};
+use database::transaction::Transaction;
+use sha2::{Digest as _, Sha256};
+use storage::{Blob, BlobError, BlobId, Draft, Storage, TokenError, UploadGrant};
+use tokio::sync::mpsc;
+
+use crate::http_action::Body;
+
+/// Bytes that an upload gathers before they are hashed and written, and that a download reads at
+/// once: what is worth a hop to a thread that may block.
+const STEP: usize = 256 << 10;
+
+/// Steps of a download that wait for their reader.
+const STEPS_AHEAD: usize = 2;
+
+/// How long a blob that nobody needs may stay; an upload looks too.
+const BETWEEN_COLLECTIONS: Duration = Duration::from_secs(10);
+
+/// Nanoseconds of a millisecond.
+const MILLISECOND: u64 = 1_000_000;
+
+/// Files of a deployment.
+pub struct Files {
+    database: Arc<Database>,
+    storage: Storage,
+    world: Arc<dyn World>,
+}
+
+/// What whoever stores a file says about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Promised {
+    /// `Content-Type`, kept as it is.
+    pub content_type: Option<String>,
+    /// SHA-256 that its bytes must have.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// A file on its way out.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// What it is.
+    pub file: StoredFile,
+    /// Its bytes.
+    pub body: Body,
+}
+
+/// Why a file was not stored or read.
+#[derive(Debug)]
+pub enum FileError {
+    /// The caller's mistake: an id, a token, a hash, a size.
+    User(UserError),
+    /// The stream of bytes ended early, with its words.
+    Cut(String),
+    /// The store cannot take or give bytes.
+    Store(BlobError),
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(error) => f.write_str(&error.message),
+            Self::Cut(why) => write!(f, "The file was not stored: its bytes ended early: {why}"),
+            Self::Store(error @ BlobError::Full { .. }) => {
+                write!(f, "The file was not stored: {error}. Delete files first.")
+            }
+            Self::Store(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
+
+impl From<UserError> for FileError {
+    fn from(error: UserError) -> Self {
+        Self::User(error)
+    }
+}
+
+impl From<BlobError> for FileError {
+    fn from(error: BlobError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// The hash in 64 hexadecimal digits, or in base64.
+pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+    if text.len() == 64 && text.is_ascii() {
+        let pairs = text.as_bytes().chunks_exact(2);
+        let bytes: Option<Vec<u8>> =
+            pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();
+        return bytes?.try_into().ok();
+    }
+    STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?.try_into().ok()
+}
+
+impl Files {
+    /// The files of a database, with their bytes in `storage`.
+    pub fn new(database: Arc<Database>, storage: Storage, world: Arc<dyn World>) -> Arc<Self> {
+        Arc::new(Self { database, storage, world })
+    }
+
+    /// Stores a stream of bytes: `ctx.storage.store` of actions. Gives the `Id<"_storage">`.
+    ///
+    /// # Errors
+    /// A stream that ends with an error or brings nothing for too long, a file that is too large,
+    /// another hash than promised, a full store. Nothing is stored then.
+    pub async fn store(
+        self: &Arc<Self>,
+        component: &str,
+        mut body: Body,
+        promised: Promised,
+    ) -> Result<String, FileError> {
+        let mut incoming = self.receive().await?;
+        let patience = Duration::from_millis(limits::UPLOAD_STALL_MS);
+        loop {
+            match tokio::time::timeout(patience, body.recv()).await {
+                Ok(Some(Ok(bytes))) => incoming = incoming.push(bytes).await?,
+                Ok(Some(Err(why))) => return Err(FileError::Cut(why)),
+                Ok(None) => return incoming.finish(component.to_owned(), promised).await,
+                Err(_) => return Err(stalled()),
+            }
+        }
+    }
+
+    /// The bytes of a file: `ctx.storage.get` of actions. `None`: there is no such file.
+    ///
+    /// # Errors
+    /// An id that is none, a store that cannot be read.
+    pub async fn get(&self, component: &str, id: &str) -> Result<Option<Outgoing>, FileError> {
+        let Some(file) = self.look(|now| now.file(component, id, "storage.get"))? else {
+            return Ok(None);
+        };
+        let Some(blob) = self.open(&file).await? else { return Ok(None) };
+        let (sender, body) = mpsc::channel(STEPS_AHEAD);
+        tokio::spawn(send(blob, sender));
+        Ok(Some(Outgoing { file, body }))
+    }
+
+    /// `ctx.storage.getUrl` of actions: where anybody can download it. `None`: no such file.
+    ///
+    /// # Errors
+    /// An id that is none.
+    pub fn url(&self, component: &str, id: &str) -> Result<Option<String>, UserError> {
+        let file = self.look(|now| now.file(component, id, "storage.getUrl"))?;
+        Ok(file.map(|file| format!("{}/api/storage/{}", self.origin(), file.blob)))
+    }
+
+    /// `ctx.storage.getMetadata` of actions, and its `_storage` row. `None`: no such file.
+    ///
+    /// # Errors
+    /// An id that is none.
+    pub fn metadata(&self, component: &str, id: &str) -> Result<Option<StoredFile>, UserError> {
+        self.look(|now| now.file(component, id, "storage.getMetadata"))
+    }
+
+    /// `ctx.storage.generateUploadUrl` of actions: takes files for an hour.
+    pub fn generate_upload_url(&self, component: &str) -> String {
+        let expires = self.world.now() + limits::UPLOAD_URL_MS * MILLISECOND;
+        let grant = UploadGrant { component: component.to_owned(), expires };
+        let mut nonce = [0; 16];
+        nonce.copy_from_slice(&self.world.seed()[..16]);
+        let token = self.storage.tokens.issue(&grant, nonce);
+        format!("{}/api/storage/upload?token={token}", self.origin())
+    }
+
+    /// `ctx.storage.delete` of actions.
+    ///
+    /// # Errors
+    /// An id that is none, or of no file.
+    pub fn delete(&self, component: &str, id: &str) -> Result<(), UserError> {
+        let deleted = |now: &mut Transaction| now.delete_file(component, id, "storage.delete");
+        self.commit("storage.delete", deleted).map(drop)
+    }
+
+    /// The component that a token grants an upload to.
+    ///
+    /// # Errors
+    /// A token that was not made here, or whose time is over.
+    pub(crate) fn granted(&self, token: &str) -> Result<String, TokenError> {
+        self.storage.tokens.check(token, self.world.now()).map(|grant| grant.component)
+    }
+
+    /// The file behind a URL, and its bytes.
+    ///
+    /// # Errors
+    /// A store that cannot be read.
+    pub(crate) async fn download(
+        &self,
+        component: &str,
+        blob: BlobId,
+    ) -> Result<Option<(StoredFile, Arc<dyn Blob>)>, FileError> {
+        let found = self.database.snapshot().file_of_blob(component, &blob.to_string());
+        let Some(file) = found else { return Ok(None) };
+        Ok(self.open(&file).await?.map(|blob| (file, blob)))
+    }
+
+    /// Begins to receive a file.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn receive(self: &Arc<Self>) -> Result<Incoming, FileError> {
+        self.collect().await;
+        let draft = self.storage.blobs.create()?;
+        let state = Receiving { draft, hash: Sha256::new() };
+        Ok(Incoming { files: Arc::clone(self), state, gathered: Vec::new(), size: 0 })
+    }
+
+    /// Makes a kept blob a file; or, if that fails, nothing.
+    async fn add(&self, component: &str, file: NewFile<'_>) -> Result<String, FileError> {
+        match self.commit("storage.store", |now| now.store_file(component, file)) {
+            Ok(id) => Ok(id.encode()),
+            Err(error) => {
+                self.remove(&[file.blob.to_owned()]).await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Collects for as long as it is polled.
+    pub(crate) async fn tend(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(BETWEEN_COLLECTIONS).await;
+            self.collect().await;
+        }
+    }
+
+    /// Deletes the blobs that no snapshot needs any more.
+    pub(crate) async fn collect(&self) {
+        let dead = self.database.take_dead_blobs();
+        self.remove(&dead).await;
+    }
+
+    /// Deletes blobs whose files are deleted, although the history still shows those: when the
+    /// store is full, the past goes first.
+    pub(crate) async fn collect_history(&self) {
+        self.collect().await;
+        let history = self.database.history();
+        let deleted = history.entries.iter().flat_map(|entry| entry.deleted_blobs());
+        self.remove(&deleted.collect::<Vec<_>>()).await;
+    }
+
+    async fn remove(&self, names: &[String]) {
+        let ids: Vec<BlobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        if ids.is_empty() {
+            return;
+        }
+        let blobs = Arc::clone(&self.storage.blobs);
+        // What cannot be deleted stays as an orphan; nothing shows it.
+        let work = move || ids.into_iter().for_each(|id| drop(blobs.delete(id)));
+        let _ = tokio::task::spawn_blocking(work).await;
+    }
+
+    async fn open(&self, file: &StoredFile) -> Result<Option<Arc<dyn Blob>>, FileError> {
+        let Ok(id) = file.blob.parse::<BlobId>() else { return Ok(None) };
+        let blobs = Arc::clone(&self.storage.blobs);
+        let opened = blocking(move || blobs.open(id)).await?;
+        Ok(opened.map(Arc::from))
+    }
+
+    fn origin(&self) -> Arc<str> {
+        let snapshot = self.database.snapshot();
+        snapshot.environment().get(CLOUD_URL).cloned().unwrap_or_default()
+    }
+
+    fn given(&self) -> Given {
+        let (seed, now) = (self.world.seed(), self.world.now());
+        Given { seed, now, ..Given::default() }
+    }
+
+    fn look<T>(&self, use_it: impl FnOnce(&mut Transaction) -> T) -> T {
+        let mut now = self.database.begin(self.database.snapshot(), &self.given(), true);
+        use_it(&mut now)
+    }
+
+    /// Runs a transaction while nobody else commits: it cannot conflict.
+    fn commit<T>(
+        &self,
+        operation: &str,
+        write: impl FnOnce(&mut Transaction) -> Result<T, UserError>,
+    ) -> Result<T, UserError> {
+        let turn = self.database.turn();
+        let mut now = turn.begin(&self.given(), false);
+        let written = write(&mut now)?;
+        let committed = turn.commit(now, self.world.now(), Writer::new(operation, ""));
+        assert!(committed.is_ok(), "what begins under the turn cannot conflict");
+        Ok(written)
+    }
+}
+
+/// A file that is being received. Dropping it leaves nothing.
+pub(crate) struct Incoming {
+    files: Arc<Files>,
+    state: Receiving,
+    gathered: Vec<u8>,
+    size: u64,
+}
+
+struct Receiving {
+    draft: Box<dyn Draft>,
+    hash: Sha256,
+}
+
+impl Incoming {
+    /// Takes bytes.
+    ///
+    /// # Errors
+    /// The file is too large, or the store is full.
+    pub(crate) async fn push(mut self, bytes: Bytes) -> Result<Self, FileError> {
+        self.size += bytes.len() as u64;
+        check_size(self.size)?;
+        self.gathered.extend_from_slice(&bytes);
+        if self.gathered.len() < STEP { Ok(self) } else { self.write().await }
+    }
+
+    /// Hashes and writes what is gathered.
+    async fn write(mut self) -> Result<Self, FileError> {
+        let mut full = false;
+        loop {
+            let work = move || {
+                let written = self.state.draft.write(&self.gathered);
+                if written.is_ok() {
+                    self.state.hash.update(&self.gathered);
+                    self.gathered.clear();
+                }
+                Ok((self, written))
+            };
+            let (this, written) = blocking(work).await?;
+            self = this;
+            match written {
+                Ok(()) => return Ok(self),
+                Err(BlobError::Full { .. }) if !full => {
+                    full = true;
+                    self.files.collect_history().await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Makes it a file, if its hash is the promised one.
+    ///
+    /// # Errors
+    /// As [`Files::store`].
+    pub(crate) async fn finish(
+        self,
+        component: String,
+        promised: Promised,
+    ) -> Result<String, FileError> {
+        // On a task of its own: whoever waits may go away between the blob and its row.
+        let finished = tokio::spawn(self.keep(component, promised)).await;
+        finished.map_err(|error| BlobError::Io(std::io::Error::other(error)))?
+    }
+
+    async fn keep(self, component: String, promised: Promised) -> Result<String, FileError> {
+        let Self { files, state, size, .. } = self.write().await?;
+        let sha256: [u8; 32] = state.hash.finalize().into();
+        if let Some(promised) = promised.sha256.filter(|promised| *promised != sha256) {
+            return Err(mismatch(&promised, &sha256).into());
+        }
+        let mut random = [0; 16];
+        random.copy_from_slice(&files.world.seed()[..16]);
+        let blob = BlobId::from_random(random);
+        blocking(move || state.draft.keep(blob)).await?;
+        let (name, content_type) = (blob.to_string(), promised.content_type.as_deref());
+        files.add(&component, NewFile { blob: &name, sha256, size, content_type }).await
+    }
+}
+
+/// Refuses a file that is too large.
+///
+/// # Errors
+/// `FileTooLarge`.
+pub(crate) fn check_size(bytes: u64) -> Result<(), UserError> {
+    let most = limits::FILE_BYTES;
+    if bytes <= most {
+        return Ok(());
+    }
+    let text = format!("The file is too large: the limit is {most} bytes. Store it in parts.");
+    Err(UserError::new("FileTooLarge", text))
+}
+
+/// The client has stopped sending.
+pub(crate) fn stalled() -> FileError {
+    let seconds = limits::UPLOAD_STALL_MS / 1_000;
+    FileError::Cut(format!("The upload stopped: no byte came for {seconds} seconds"))
+}
+
+fn mismatch(promised: &[u8; 32], found: &[u8; 32]) -> UserError {
+    use base64::Engine as _;
+    let text = |hash: &[u8; 32]| base64::engine::general_purpose::STANDARD.encode(hash);
+    let (promised, found) = (text(promised), text(found));
+    let message = format!(
+        "The file was not stored: its SHA-256 is {found}, and {promised} was promised. Bytes were \
+         lost or changed on the way: send it again."
+    );
+    UserError::new("Sha256Mismatch", message)
+}
+
+/// Runs what may wait for a disk on a thread that may wait.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, BlobError> + Send + 'static,
+) -> Result<T, FileError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| BlobError::Io(std::io::Error::other(error)))??)
+}
+
+/// One step of a blob, from `at`, up to `end`.
+pub(crate) async fn step(blob: &Arc<dyn Blob>, at: u64, end: u64) -> Result<Bytes, FileError> {
+    let most = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(STEP);
+    let blob = Arc::clone(blob);
+    let bytes = blocking(move || blob.read(at, most)).await?;
+    if bytes.is_empty() && most > 0 {
+        let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        return Err(BlobError::Io(short).into());
+    }
+    Ok(bytes)
+}
+
+/// Sends a blob, until its end or until nobody reads any more.
+async fn send(blob: Arc<dyn Blob>, to: mpsc::Sender<Result<Bytes, String>>) {
+    let (mut at, end) = (0, blob.size());
+    while at < end {
+        let bytes = step(&blob, at, end).await.map_err(|error| error.to_string());
+        let failed = bytes.is_err();
+        at += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if to.send(bytes).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_read_as_hex_and_as_base64() {
+        let hash = [0xab; 32];
+        assert_eq!(parse_sha256(&"ab".repeat(32)), Some(hash));
+        assert_eq!(parse_sha256("q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s="), Some(hash));
+        for wrong in ["", "ab", &"é".repeat(32), &"zz".repeat(32), "q6urq6s="] {
+            assert_eq!(parse_sha256(wrong), None, "{wrong}");
+        }
+    }
+}

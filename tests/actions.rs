@@ -1,0 +1,522 @@
+//! The pool of workers with real processes: what an action does to its process, it does to no
+//! other.
+//!
+//! In: functions in plain JavaScript that loop, eat memory, stream and die. Out: an end for each of
+//! them, and the next call works. Invariant: the host is this test's process, and it lives.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actions::pool::{
+    Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying, Running, Syscall,
+};
+use actions::protocol::{End, Network};
+use database::limits;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+/// What `action(…)` and `httpRouter()` of npm's `convex/server` come down to.
+const ABI: &str = r#"
+export const action = (handler) => ({
+    isAction: true,
+    invokeAction: async (id, args) =>
+        JSON.stringify(await handler(JSON.parse(args)[0], id) ?? null),
+});
+export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+export const host = async (op, args = {}) =>
+    JSON.parse(await Convex.asyncSyscall(op, JSON.stringify(args)));
+"#;
+
+const HOSTILE: &str = r#"
+import { action, host, sleep } from "./abi.js";
+globalThis.runs = (globalThis.runs ?? 0) + 1;
+export const one = action(() => globalThis.runs);
+export const waits = action(async ({ ms }) => { await sleep(ms); return "waited"; });
+export const loops = action(() => { for (;;) {} });
+export const eats = action(() => { const all = []; for (;;) all.push(new Array(1000).fill(all)); });
+export const counts = action(() => { for (;;) new Array(1000).fill(0); });
+export const bursts = action(() => "x".repeat(1000).split("").map(() => new Array(1e7).fill(1)));
+export const buffers = action(() => {
+    const kept = [];
+    try {
+        for (;;) kept.push(new Uint8Array(1 << 20));
+    } catch (error) {
+        return [error.name, kept.length];
+    }
+});
+export const asks = action(({ op }) => host(op, { a: [1] }));
+export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
+export const shouts = action(() => console.warn("é".repeat(40000)));
+export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
+const late = () => { throw new Error("late"); };
+export const timer = action(async () => { setTimeout(late); await sleep(50); });
+export const leaks = action(() => {
+    (globalThis.kept ??= []).push(new Array(250_000).fill(1), new Uint8Array(1 << 20));
+    return globalThis.kept.length / 2;
+});
+export const random = action(() => Math.random());
+export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
+export const sees = action(() =>
+    [typeof Deno, typeof __bootstrap, typeof __concave, typeof window]);
+"#;
+
+/// A pool under test.
+struct Tested {
+    pool: Arc<Pool>,
+    code: Arc<Code>,
+    environment: Arc<BTreeMap<String, String>>,
+}
+
+/// Answers calls of tests.
+struct Host;
+
+impl Callbacks for Host {
+    fn syscall(&self, Syscall { op, json, body }: Syscall) -> Replying {
+        Box::pin(async move {
+            match op.as_str() {
+                "echo" => Reply::json(json),
+                "fails" => Reply::error("the host says no"),
+                "hangs" => std::future::pending().await,
+                "sink" => {
+                    let mut body = body.unwrap();
+                    let mut bytes = 0;
+                    while let Some(chunk) = body.recv().await {
+                        bytes += chunk.unwrap().len();
+                    }
+                    Reply::json(bytes.to_string())
+                }
+                other => Reply::error(format!("Unknown async operation {other}")),
+            }
+        })
+    }
+}
+
+/// Answers everybody once all are there.
+struct Meeting(Arc<tokio::sync::Barrier>);
+
+impl Callbacks for Meeting {
+    fn syscall(&self, _: Syscall) -> Replying {
+        let all = Arc::clone(&self.0);
+        Box::pin(async move {
+            all.wait().await;
+            Reply::json("null")
+        })
+    }
+}
+
+fn config() -> Config {
+    Config {
+        program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
+        arguments: vec!["action-worker".into()],
+        runtime: Handle::current(),
+        limits: concave::outside::limits_of_a_run(),
+        runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
+        runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
+        retire_after: limits::ACTIONS_OF_A_PROCESS,
+        idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
+        network: Network::default(),
+        node: None,
+    }
+}
+
+impl Tested {
+    fn new(config: Config, modules: &[(&str, &str)]) -> Self {
+        let modules = modules.iter().chain(&[("abi.js", ABI)]);
+        let modules = modules.map(|(path, source)| ((*path).into(), (*source).into())).collect();
+        let code = Code { version: "1".into(), modules, ..Code::default() };
+        let environment = BTreeMap::from([("NAME".to_owned(), "value".to_owned())]);
+        Self { pool: Pool::start(config), code: Arc::new(code), environment: environment.into() }
+    }
+
+    fn hostile(config: Config) -> Self {
+        Self::new(config, &[("hostile.js", HOSTILE)])
+    }
+
+    fn job(&self, export: &str, args: &str) -> Job {
+        Job {
+            code: Arc::clone(&self.code),
+            environment: Arc::clone(&self.environment),
+            module: "hostile.js".into(),
+            export: export.into(),
+            request_id: "0123456789abcdef".into(),
+            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            input: Input::Action { arguments: format!("[{args}]") },
+        }
+    }
+
+    async fn run(&self, job: Job) -> Ended {
+        match self.pool.run(job, Arc::new(Host)).await {
+            Ok(mut running) => running.end().await,
+            Err(refused) => refused,
+        }
+    }
+
+    /// The JSON text of an action that must succeed.
+    async fn value(&self, export: &str, args: &str) -> String {
+        let Ended { end, result, .. } = self.run(self.job(export, args)).await;
+        assert_eq!(end, End::Returned, "{export}");
+        result
+    }
+
+    /// The error text of an action that must fail.
+    async fn error(&self, job: Job) -> String {
+        match self.run(job).await {
+            Ended { end: End::Threw(thrown), .. } => thrown.message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The one process.
+    fn pid(&self) -> u32 {
+        let [(pid, _)] = self.pool.processes()[..] else { panic!("{:?}", self.pool.processes()) };
+        pid
+    }
+}
+
+impl Drop for Tested {
+    fn drop(&mut self) {
+        self.pool.shut_down();
+    }
+}
+
+fn signal(name: &str, pid: u32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn actions_are_isolated_from_each_other_and_from_the_host() {
+    let tested = Tested::hostile(config());
+    for _ in 0..3 {
+        assert_eq!(tested.value("one", "{}").await, "1", "no run sees another's globals");
+    }
+    assert_eq!(tested.value("env", "{}").await, r#"["value",null]"#);
+    let nothing = r#"["undefined","undefined","undefined","undefined"]"#;
+    assert_eq!(tested.value("sees", "{}").await, nothing);
+    assert_eq!(tested.value("asks", r#"{"op":"echo"}"#).await, r#"{"a":[1]}"#);
+    let no = tested.error(tested.job("asks", r#"{"op":"fails"}"#)).await;
+    assert_eq!(no, "Uncaught Error: the host says no");
+    assert_ne!(tested.value("random", "{}").await, tested.value("random", "{}").await);
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_loop_is_stopped_and_its_neighbours_are_not() {
+    let tested = Tested::hostile(config());
+    let waits = tested.run(tested.job("waits", r#"{"ms":1500}"#));
+    let timeout = Duration::from_millis(300);
+    let loops = tested.error(Job { timeout, ..tested.job("loops", "{}") });
+    let idles = tested.error(Job { timeout, ..tested.job("waits", r#"{"ms":100000}"#) });
+    let counts = tested.error(Job { timeout, ..tested.job("counts", "{}") });
+    let (waits, loops, idles, counts) = tokio::join!(waits, loops, idles, counts);
+    assert_eq!((waits.end, waits.result.as_str()), (End::Returned, "\"waited\""));
+    assert_eq!(loops, "Function execution timed out (maximum duration: 1s)");
+    assert_eq!(idles, loops, "whether it computes or waits");
+    assert_eq!(counts, loops, "also where V8 takes checks out of loops");
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_for_each_action() {
+    let tested = Tested::hostile(config());
+    let waits = tested.run(tested.job("waits", r#"{"ms":3000}"#));
+    let eats = tested.error(tested.job("eats", "{}"));
+    let bursts = tested.error(tested.job("bursts", "{}"));
+    let (waits, eats, bursts) = tokio::join!(waits, eats, bursts);
+    let text = "JavaScript execution ran out of memory (maximum memory usage: 64 MB)";
+    assert_eq!((eats.as_str(), bursts.as_str()), (text, text));
+    assert_eq!(waits.end, End::Returned);
+    // Buffers count against their own limit and against V8's; whichever is hit first counts.
+    let buffers = tested.run(tested.job("buffers", "{}")).await;
+    match buffers.end {
+        End::Threw(thrown) => assert_eq!(thrown.message, text),
+        End::NoRoute => panic!("it is no router"),
+        End::Returned => {
+            let (name, count): (String, u64) = serde_json::from_str(&buffers.result).unwrap();
+            assert_eq!(name, "RangeError");
+            assert!(count << 20 <= limits::ARRAY_BUFFER_BYTES, "{count} MB");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_is_an_error_for_its_actions_and_nobody_else() {
+    let tested = Tested::hostile(config());
+    assert_eq!(tested.value("one", "{}").await, "1");
+    let pid = tested.pid();
+    let killer = async {
+        // Both have begun when both are counted.
+        while tested.pool.processes() != [(pid, 2)] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        signal("-KILL", pid);
+    };
+    let one = tested.error(tested.job("waits", r#"{"ms":100000}"#));
+    let other = tested.error(tested.job("asks", r#"{"op":"hangs"}"#));
+    let (one, other, ()) = tokio::join!(one, other, killer);
+    assert!(one.starts_with("The process that ran hostile:waits ended: signal: 9"), "{one}");
+    assert!(one.contains("1 other actions at that time"), "{one}");
+    assert!(other.starts_with("The process that ran hostile:asks ended: signal: 9"), "{other}");
+    assert_eq!(tested.value("one", "{}").await, "1");
+    assert_ne!(tested.pid(), pid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_does_not_stop_is_killed() {
+    let tested = Tested::hostile(config());
+    assert_eq!(tested.value("one", "{}").await, "1");
+    signal("-STOP", tested.pid());
+    let timeout = Duration::from_millis(10);
+    let stuck = tested.error(Job { timeout, ..tested.job("one", "{}") }).await;
+    assert!(stuck.contains("ended: hostile:one did not stop at its time limit"), "{stuck}");
+    assert_eq!(tested.value("one", "{}").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_nobody_waits_for_is_stopped() {
+    let tested = Tested::hostile(config());
+    for (export, args) in [("loops", "{}"), ("waits", r#"{"ms":100000}"#)] {
+        let running = tested.pool.run(tested.job(export, args), Arc::new(Host)).await;
+        drop(running);
+    }
+    while tested.pool.processes().iter().any(|(_, load)| *load > 0) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(tested.value("one", "{}").await, "1");
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_thrown_outside_of_the_handler_ends_the_action_too() {
+    let tested = Tested::hostile(config());
+    let lost = tested.error(tested.job("rejects", "{}")).await;
+    let late = tested.error(tested.job("timer", "{}")).await;
+    assert_eq!((lost.as_str(), late.as_str()), ("Uncaught Error: lost", "Uncaught Error: late"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_counted_and_cut() {
+    let tested = Tested::hostile(config());
+    let lines = tested.run(tested.job("logs", "{}")).await.lines;
+    assert_eq!(lines.len() as u64, limits::LOG_LINES + 1);
+    assert_eq!(lines[256].messages, ["Log overflow (maximum 256). Remaining log lines omitted."]);
+    let lines = tested.run(tested.job("shouts", "{}")).await.lines;
+    assert!(lines[0].truncated && lines[0].level == "WARN");
+    assert_eq!(lines[0].messages[0].len() as u64, limits::LOG_LINE_BYTES);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_actions_wait_at_once_in_few_processes() {
+    let tested = Arc::new(Tested::hostile(config()));
+    let meeting = Arc::new(Meeting(Arc::new(tokio::sync::Barrier::new(100))));
+    let meeting_ones: Vec<_> = (0..100)
+        .map(|_| {
+            let (tested, meeting) = (Arc::clone(&tested), Arc::clone(&meeting));
+            let job = tested.job("asks", r#"{"op":"meets"}"#);
+            tokio::spawn(async move { tested.pool.run(job, meeting).await.unwrap().end().await })
+        })
+        .collect();
+    let per_process = usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap();
+    for ended in meeting_ones {
+        let loads: Vec<usize> = tested.pool.processes().iter().map(|(_, load)| *load).collect();
+        assert!(loads.iter().all(|load| *load <= per_process), "{loads:?}");
+        assert_eq!(ended.await.unwrap().result, "null", "all of them were there at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_actions_that_leak_leave_nothing_behind() {
+    let tested = Arc::new(Tested::hostile(Config { retire_after: u64::MAX, ..config() }));
+    let mut resident = Vec::new();
+    for _ in 0..5 {
+        let lanes = [(); 4].map(|()| {
+            let tested = Arc::clone(&tested);
+            tokio::spawn(async move {
+                for _ in 0..100 {
+                    assert_eq!(tested.value("leaks", "{}").await, "1");
+                }
+            })
+        });
+        for lane in lanes {
+            lane.await.unwrap();
+        }
+        let status = std::fs::read_to_string(format!("/proc/{}/statm", tested.pid())).unwrap();
+        let pages: u64 = status.split_whitespace().nth(1).unwrap().parse().unwrap();
+        resident.push(pages * 4 / 1024);
+    }
+    // Each leaks 2 MB. The first rounds fill what the allocator keeps.
+    assert!(resident[4] < resident[1] + 40, "MB after each 400 actions: {resident:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_actions_are_refused_and_used_up_processes_replaced() {
+    let tested = Tested::hostile(Config { runs: 1, retire_after: 3, ..config() });
+    let waits = tested.value("waits", r#"{"ms":500}"#);
+    let second = async {
+        while tested.pool.processes().iter().all(|(_, load)| *load == 0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tested.error(tested.job("one", "{}")).await
+    };
+    let (_, second) = tokio::join!(waits, second);
+    assert!(second.starts_with("Too many concurrent requests. Your backend is limited to 1"));
+    let pid = tested.pid();
+    for _ in 0..2 {
+        tested.value("one", "{}").await;
+    }
+    tested.value("one", "{}").await;
+    assert_ne!(tested.pid(), pid, "the fourth run has a process of its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_end_when_idle_and_when_their_code_is_old() {
+    let idle = Duration::from_millis(100);
+    let mut tested = Tested::hostile(Config { idle, ..config() });
+    tested.value("one", "{}").await;
+    while !tested.pool.processes().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tested.pool.deployed(Arc::clone(&tested.code));
+    while tested.pool.processes().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let first = tested.pid();
+    tokio::time::sleep(idle * 5).await;
+    assert_eq!(tested.pid(), first, "one of the newest code stays");
+    let modules = tested.code.modules.clone();
+    tested.code = Arc::new(Code { version: "2".into(), modules, ..Code::default() });
+    tested.pool.deployed(Arc::clone(&tested.code));
+    tested.value("one", "{}").await;
+    assert_ne!(tested.pid(), first);
+}
+
+const ROUTER: &str = r#"
+// As much of them as a router needs, where the worker has none.
+globalThis.Request ??= class {
+    constructor(url, options) { Object.assign(this, { url }, options); }
+};
+globalThis.Response ??= class {
+    constructor(body, { status = 200, headers = {} } = {}) {
+        Object.assign(this, { body, status, headers: Object.entries(headers) });
+    }
+};
+export default {
+    isRouter: true,
+    lookup: (path, method) => path === "/missing" ? null : [null, method, "/prefix/*"],
+    async runRequest(text) {
+        const { headerPairs, streamId } = JSON.parse(text);
+        const request = Convex.jsSyscall("requestFromConvexJson", { convexJson: JSON.parse(text) });
+        const response = await handle(new URL(request.url).searchParams.get("do"), request);
+        return JSON.stringify(Convex.jsSyscall("convexJsonFromResponse", { response }));
+    },
+};
+const endless = () => new ReadableStream({
+    pull(controller) { controller.enqueue(new Uint8Array(1 << 16)); },
+});
+const handle = async (what, request) => {
+    if (what === "throw") throw new Error("no answer");
+    if (what === "echo") return new Response(request.body, { status: 201 });
+    if (what === "endless") return new Response(endless());
+    if (what === "break") return new Response(new ReadableStream({
+        start(controller) {
+            controller.enqueue(new Uint8Array(3));
+            setTimeout(() => controller.error(new Error("cut")), 10);
+        },
+    }));
+    return new Response(null, { status: 204, headers: { "x-a": "b" } });
+};
+"#;
+
+async fn stream(running: &mut Running) -> actions::streams::Body {
+    match (&mut running.head).await.unwrap().body {
+        Content::Stream(body) => body,
+        Content::Whole(body) => panic!("{body:?} is no stream"),
+    }
+}
+
+fn request(tested: &Tested, what: &str, body: Option<actions::streams::Body>) -> Job {
+    let input = Input::Http {
+        url: format!("http://a.b/prefix/x?do={what}"),
+        routed_path: if what == "missing" { "/missing" } else { "/prefix/x" }.into(),
+        method: if body.is_some() { "POST" } else { "GET" }.into(),
+        headers: vec![("x-in".into(), "1".into())],
+        body,
+    };
+    Job { module: "http.js".into(), export: "default".into(), input, ..tested.job("", "") }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_stream_both_ways() {
+    let tested = Tested::new(config(), &[("http.js", ROUTER)]);
+    let (chunks, body) = mpsc::channel(1);
+    let job = request(&tested, "echo", Some(body));
+    let mut running = tested.pool.run(job, Arc::new(Host)).await.ok().unwrap();
+    // The head comes before the request is whole.
+    chunks.send(Ok("first ".into())).await.unwrap();
+    let head = (&mut running.head).await.unwrap();
+    assert_eq!((head.status, head.route.as_deref()), (201, Some("/prefix/*")));
+    let Content::Stream(mut back) = head.body else { panic!("it streams") };
+    assert_eq!(back.recv().await.unwrap().unwrap(), "first ");
+    let sender = tokio::spawn(async move {
+        for _ in 0..100 {
+            chunks.send(Ok(vec![7; 100_000].into())).await.unwrap();
+        }
+    });
+    let mut bytes = 0;
+    while let Some(chunk) = back.recv().await {
+        bytes += chunk.unwrap().len();
+    }
+    sender.await.unwrap();
+    assert_eq!(bytes, 100 * 100_000);
+    assert_eq!(running.end().await.end, End::Returned);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_that_end_badly_say_so() {
+    let tested = Tested::new(config(), &[("http.js", ROUTER)]);
+    let run = async |what: &str| {
+        tested.pool.run(request(&tested, what, None), Arc::new(Host)).await.ok().unwrap()
+    };
+    assert_eq!(run("missing").await.end().await.end, End::NoRoute);
+    let mut threw = run("throw").await;
+    let End::Threw(thrown) = threw.end().await.end else { panic!("it threw") };
+    assert_eq!(thrown.message, "Uncaught Error: no answer");
+    let mut empty = run("empty").await;
+    let head = (&mut empty.head).await.unwrap();
+    assert_eq!(head.status, 204);
+    assert!(matches!(head.body, Content::Whole(body) if body.is_empty()));
+    assert_eq!(head.headers, [("x-a".to_owned(), "b".to_owned())]);
+
+    let mut broken = run("break").await;
+    let mut body = stream(&mut broken).await;
+    assert_eq!(body.recv().await.unwrap().unwrap().len(), 3);
+    assert_eq!(body.recv().await.unwrap().unwrap_err(), "Uncaught Error: cut");
+
+    let mut endless = run("endless").await;
+    let mut body = stream(&mut endless).await;
+    let mut bytes = 0;
+    let why = loop {
+        match body.recv().await.unwrap() {
+            Ok(chunk) => bytes += chunk.len() as u64,
+            Err(why) => break why,
+        }
+    };
+    assert_eq!(bytes, limits::HTTP_RESPONSE_BYTES);
+    assert!(why.contains("HttpResponseTooLarge"), "{why}");
+
+    let mut unread = run("endless").await;
+    drop((&mut unread.head).await);
+    assert_eq!(unread.end().await.end, End::Returned, "a body that nobody reads is stopped");
+}
+
+#[test]
+fn a_run_is_given_the_limits_of_the_table() {
+    let given = concave::outside::limits_of_a_run();
+    assert_eq!(u64::from(given.pbkdf2_iterations), limits::ACTION_PBKDF2_ITERATIONS);
+    assert_eq!(u64::from(given.fetch.redirects), limits::FETCH_REDIRECTS);
+    assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
+    assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
+    assert_eq!(given.fetch.connect_ms, limits::FETCH_CONNECT_MS);
+}

@@ -1,0 +1,152 @@
+// Actions end to end: npm's unmodified clients, the built program, its worker processes.
+//
+// In: the built program and tests/actions. Out: checks of results, errors, console lines, and of
+// the processes behind them. Invariant: whatever a worker process dies of, the host answers, and
+// the next call works.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { after, test } from "node:test";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
+import { ConvexError } from "convex/values";
+import { serve } from "./host.mjs";
+import { until } from "./watch.mjs";
+
+const { acts } = anyApi;
+const host = await serve("--push", "tests/actions");
+after(() => host.stop());
+const client = new ConvexHttpClient(host.url, { logger: false });
+
+/** The answer of `/api/action` as it is on the wire. */
+async function answer(name, args = {}) {
+  const response = await fetch(`${host.url}/api/action`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ path: `acts:${name}`, args, format: "convex_encoded_json" }),
+  });
+  assert.equal(response.status, 200);
+  return response.json();
+}
+
+async function error(name, args) {
+  const { status, errorMessage } = await answer(name, args);
+  assert.equal(status, "error", name);
+  return errorMessage.replace(/^\[Request ID: [0-9a-f]{16}\] Server Error\n/, "");
+}
+
+/** Processes that a host has started, by a thread of its own each. */
+function children({ pid }) {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
+  return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
+}
+
+test("an action calls a mutation, a query and an action, as its caller", async () => {
+  const value = { list: [1, "two", 3n, null], bytes: new Uint8Array([1, 2]).buffer };
+  assert.deepEqual(await client.action(acts.roundTrip, { key: "k", value }), [value]);
+  assert.equal(await client.query(acts.count, {}), 1);
+  const { logLines } = await answer("roundTrip", { key: "l", value: 5 });
+  assert.deepEqual(logLines, [
+    "[LOG] before { key: 'l' }",
+    "[INFO] putting l",
+    "[LOG] after Map(1) { 'seen' => [ 5 ] }",
+  ]);
+  const [handle, through] = await client.action(acts.handles, {});
+  assert.match(handle, /^function:\/\//);
+  assert.equal(through, "through a handle");
+});
+
+test("over the WebSocket too, many at once", async () => {
+  const socket = new ConvexClient(host.url, { logger: false });
+  const calls = Array.from({ length: 50 }, (_, n) => socket.action(acts.oneEach, { key: `s${n}` }));
+  assert.deepEqual(await Promise.all(calls), Array(50).fill(1));
+  await socket.close();
+});
+
+test("errors name the author's lines", async () => {
+  const source = readFileSync("tests/actions/convex/acts.ts", "utf8").split("\n");
+  const line = (text) => source.findIndex((found) => found.includes(text)) + 1;
+  const thrown = await error("throws");
+  const [first, ...frames] = thrown.trimEnd().split("\n");
+  assert.equal(first, "Uncaught Error: from inside");
+  const inner = `^    at inner \\(../convex/acts.ts:${line("from inside")}:\\d+\\)$`;
+  assert.match(frames[0], new RegExp(inner));
+  assert.match(frames[1], new RegExp(`acts.ts:${line("  inner();")}:\\d+\\)$`));
+  assert.equal(frames.length, 2, thrown);
+});
+
+test("a ConvexError keeps its data, out of an action and between two", async () => {
+  const big = 2n ** 60n;
+  const data = { code: "full", big };
+  await assert.rejects(client.action(acts.throwsData, { code: "full" }), (caught) => {
+    assert.ok(caught instanceof ConvexError);
+    assert.deepEqual(caught.data, data);
+    return true;
+  });
+  const inside = await client.action(acts.rethrows, { code: "full" });
+  assert.deepEqual(inside, { isConvexError: true, data });
+});
+
+test("what a called function refuses is the caller's error, and can be caught", async () => {
+  assert.match(await error("nestedError"), /^Uncaught Error: ArgumentValidationError: /);
+  assert.match(await error("missing"), /Could not find function for 'nothing:here'/);
+  const wrongKind = /Trying to execute acts:get as Mutation, but it is defined as Query/;
+  assert.match(await error("wrongKind"), wrongKind);
+  assert.match(await error("badResult"), /^ReturnsValidationError: /);
+  assert.equal(await client.action(acts.swallows, {}), "went on");
+});
+
+test("promises that nobody awaits, and that never settle", async () => {
+  const dangling = await answer("dangles");
+  assert.equal(dangling.value, "returned");
+  assert.match(dangling.logLines[0], /^\[WARN\] 1 unawaited operation: \[runQuery\]\. Async op/);
+  assert.match(await error("never"), /^Returned promise will never resolve/);
+  assert.match(await error("rejects"), /^Uncaught TypeError: nobody caught it\n    at .*acts\.ts/);
+});
+
+test("no action sees another's globals; variables and identity are there", async () => {
+  for (let n = 0; n < 3; n++) assert.equal(await client.action(acts.leaks, {}), 1);
+  assert.deepEqual(await client.action(acts.variables, {}), [host.url, null]);
+  assert.equal(await client.action(acts.identity, {}), null);
+});
+
+test("an action that runs out of memory is told so; another one waits beside it", async () => {
+  const waiting = client.action(acts.waits, { ms: 3000 });
+  assert.match(await error("eats"), /^JavaScript execution ran out of memory \(maximum memory/);
+  assert.equal(await waiting, "waited");
+});
+
+test("a killed worker is an error for its actions; the host goes on", async () => {
+  const [waiting, looping] = [error("waits", { ms: 600_000 }), error("loops")];
+  // Both have begun when their process burns CPU.
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  for (const pid of children(host.child)) process.kill(pid, "SIGKILL");
+  assert.match(await waiting, /^The process that ran acts:waits ended: signal: 9/);
+  assert.match(await looping, /^The process that ran acts:loops ended: signal: 9/);
+  assert.equal(await client.action(acts.oneEach, { key: "after" }), 1);
+});
+
+test("100 actions wait at once", async () => {
+  const calls = Array.from({ length: 100 }, () => client.action(acts.waits, { ms: 8000 }));
+  assert.deepEqual(await Promise.all(calls), Array(100).fill("waited"));
+});
+
+test("a host that is killed leaves no worker behind", async () => {
+  const other = await serve("--push", "tests/actions");
+  const calls = new ConvexHttpClient(other.url, { logger: false });
+  assert.equal(await calls.action(acts.leaks, {}), 1);
+  const busy = calls.action(acts.loops, {}).catch(() => "gone");
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  const pids = children(other.child);
+  assert.ok(pids.length > 0);
+  other.child.kill("SIGKILL");
+  assert.equal(await busy, "gone");
+  const alive = (pid) => {
+    try {
+      return !readFileSync(`/proc/${pid}/stat`, "utf8").includes(") Z ");
+    } catch {
+      return false;
+    }
+  };
+  await until(() => !pids.some(alive), "the workers to end");
+});

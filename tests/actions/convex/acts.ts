@@ -1,0 +1,139 @@
+// Actions that call back, fail in every way, and eat what they can get.
+import {
+  actionGeneric as action,
+  anyApi,
+  internalActionGeneric as internalAction,
+  internalMutationGeneric as internalMutation,
+  internalQueryGeneric as internalQuery,
+  mutationGeneric as mutation,
+  queryGeneric as query,
+} from "convex/server";
+import { ConvexError, v } from "convex/values";
+
+const { acts } = anyApi;
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+export const put = internalMutation({
+  args: { key: v.string(), value: v.any() },
+  handler: async (ctx, { key, value }) => {
+    console.info("putting", key);
+    return await ctx.db.insert("pairs", { key, value });
+  },
+});
+
+export const get = internalQuery({
+  args: { key: v.string() },
+  handler: async (ctx, { key }) => {
+    const found = await ctx.db.query("pairs").filter((q) => q.eq(q.field("key"), key)).collect();
+    return found.map((pair: any) => pair.value);
+  },
+});
+
+export const count = query(async (ctx) => (await ctx.db.query("pairs").collect()).length);
+
+/** A mutation, a query and an action, each seeing what the one before did. */
+export const roundTrip = action({
+  args: { key: v.string(), value: v.any() },
+  returns: v.any(),
+  handler: async (ctx, { key, value }) => {
+    console.log("before", { key });
+    await ctx.runMutation(acts.put, { key, value });
+    const seen = await ctx.runQuery(acts.get, { key });
+    const again: any = await ctx.runAction(acts.echo, { value: seen });
+    console.log("after", new Map([["seen", again]]));
+    return again;
+  },
+});
+
+export const echo = internalAction({
+  args: { value: v.any() },
+  handler: async (_ctx, { value }) => value,
+});
+
+export const oneEach = action({
+  args: { key: v.string() },
+  handler: async (ctx, { key }) => {
+    await ctx.runMutation(acts.put, { key, value: 1 });
+    return (await ctx.runQuery(acts.get, { key })).length;
+  },
+});
+
+// What benches/actions.rs calls: by an index, so that the work stays the same.
+export const nothing = action(async () => null);
+export const write = mutation(async (ctx, { key }: any) => {
+  await ctx.db.insert("keyed", { key });
+});
+export const read = query(async (ctx, { key }: any) =>
+  ctx.db.query("keyed").withIndex("by_key", (q: any) => q.eq("key", key)).first());
+export const both = action(async (ctx, { key }: any) => {
+  await ctx.runMutation(acts.write, { key });
+  return ctx.runQuery(acts.read, { key });
+});
+
+const inner = () => {
+  throw new Error("from inside");
+};
+export const throws = action(async () => {
+  await sleep(1);
+  inner();
+});
+
+export const throwsData = action(async (_ctx, { code }: any) => {
+  throw new ConvexError({ code, big: 2n ** 60n });
+});
+
+export const rethrows = action(async (ctx, { code }: any) => {
+  try {
+    await ctx.runAction(acts.throwsData, { code });
+  } catch (error) {
+    return { isConvexError: error instanceof ConvexError, data: (error as any).data };
+  }
+  return null;
+});
+
+export const nestedError = action(async (ctx) => ctx.runMutation(acts.put, { key: 7 }));
+export const missing = action(async (ctx) => ctx.runQuery(anyApi.nothing.here, {}));
+export const wrongKind = action(async (ctx) => ctx.runMutation(acts.get, { key: "a" }));
+export const badResult = action({ args: {}, returns: v.string(), handler: async () => 1 as any });
+export const swallows = action(async (ctx) => {
+  await ctx.runMutation(acts.put, { key: "a", value: {} }).catch(() => {});
+  await ctx.runMutation(acts.put, { wrong: 1 } as any).catch(() => {});
+  return "went on";
+});
+
+export const waits = action(async (_ctx, { ms }: any) => {
+  await sleep(ms);
+  return "waited";
+});
+export const loops = action(async () => {
+  for (;;);
+});
+export const eats = action(async () => {
+  const all: any[] = [];
+  for (;;) all.push(new Array(1000).fill(all));
+});
+export const never = action(async () => new Promise(() => {}));
+export const dangles = action(async (ctx) => {
+  void ctx.runQuery(acts.get, { key: "a" });
+  return "returned";
+});
+export const rejects = action(async () => {
+  void Promise.reject(new TypeError("nobody caught it"));
+  await sleep(1000);
+});
+
+export const identity = action(async (ctx) => ctx.auth.getUserIdentity());
+export const variables = action(async () => [
+  process.env.CONVEX_CLOUD_URL,
+  process.env.NOT_SET ?? null,
+]);
+export const leaks = action(async () => {
+  const kept = ((globalThis as any).kept ??= []);
+  kept.push(new Array(10_000).fill(kept.length));
+  return kept.length;
+});
+export const handles = action(async (ctx) => {
+  const { createFunctionHandle } = await import("convex/server");
+  const handle = await createFunctionHandle(acts.echo);
+  return [handle, await ctx.runAction(handle as any, { value: "through a handle" })];
+});

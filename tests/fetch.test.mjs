@@ -1,0 +1,139 @@
+// fetch in actions, against real servers on this machine.
+//
+// In: the programs of tests/web/fetches.js, run here and in an action; addresses that fail. Out:
+// lines, error texts. Invariant: an action prints what Node prints; whatever fails says which
+// address, why, and what to do; an address that is not public is reached only where it is allowed.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createServer as createSecureServer } from "node:https";
+import { createServer as createRawServer } from "node:net";
+import { after, before, test } from "node:test";
+import { ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
+import { ROOT, serve, start } from "./host.mjs";
+import { PROGRAMS } from "./web/fetches.js";
+import { printed } from "./web/print.js";
+import { listen, until } from "./web/server.js";
+
+const APP = `${ROOT}tests/web`;
+const { fetching } = anyApi;
+const read = (name) => readFileSync(`${APP}/${name}`);
+const certificate = { cert: read("certificate.pem"), key: read("key.pem") };
+
+const secure = (handler) => createSecureServer(certificate, handler);
+
+let open;
+let shut;
+let servers;
+before(async () => {
+  servers = await Promise.all([listen(), listen(), listen(secure)]);
+  const environment = { ...process.env, SSL_CERT_FILE: `${APP}/certificate.pem`, NO_COLOR: "1" };
+  const ports = ["--port", "0", "--site-port", "0"];
+  [open, shut] = await Promise.all([
+    start(["serve", "--in-memory", ...ports, "--allow-private-network", "--push", APP],
+      { env: environment }),
+    serve("--push", APP),
+  ]);
+});
+after(async () => {
+  servers?.forEach((server) => server.stop());
+  await Promise.all([open?.stop(), shut?.stop()]);
+});
+
+const client = (host) => new ConvexHttpClient(host.url, { logger: false });
+const get = (host, url, init) => client(host).action(fetching.get, { url, init });
+
+/** Where Node 20 is not the oracle: its line, the right one, and why. */
+const EXCEPTIONS = [];
+
+for (const [name, program] of Object.entries(PROGRAMS)) {
+  test(`${name}: an action prints what Node prints`, async () => {
+    // Servers of their own: what one of the two did is not seen by the other.
+    const [first, second, other] = await Promise.all([listen(), listen(), listen()]);
+    try {
+      const lines = await printed((print) => program(print, first.url, other.url));
+      const wanted = lines.map((line) =>
+        EXCEPTIONS.find(({ node }) => node === line)?.right ?? line);
+      const given = { name, url: second.url, other: other.url };
+      assert.deepEqual(await client(open).action(fetching.program, given), wanted);
+    } finally {
+      [first, second, other].forEach((server) => server.stop());
+    }
+  });
+}
+
+test("an address that cannot be reached: which, why, what to do", async () => {
+  const closed = await listen();
+  closed.stop();
+  const raw = createRawServer((socket) => socket.destroy());
+  raw.listen(0, "127.0.0.1");
+  await once(raw, "listening");
+  const [plain, , encrypted] = servers;
+  const cases = [
+    [closed.url, /^TypeError: Could not fetch http:\/\/127.0.0.1:\d+\/: 127.0.0.1:\d+: Connection refused .*\. Nothing listens there: check the port, or start the server\.$/],
+    ["http://nowhere.invalid/a?secret", /^TypeError: Could not fetch http:\/\/nowhere.invalid\/a\?\.\.\.: nowhere.invalid could not be found: .*\. Check the name, and that this machine has a network\.$/],
+    [`http://127.0.0.1:${raw.address().port}/`, /Could not fetch .*: the server closed the connection .* Try again later\.$/],
+    [`https://127.0.0.1:${plain.port}/`, /Could not fetch https:.*: TLS failed: .* Check that the server speaks HTTPS on this port\.$/],
+    [`${plain.url}/loop?a`, /Could not fetch .*\/loop\?\.\.\.: there were more than 20 redirects, the last one to \/loop\. If they go round in a circle, .* a cookie or a header\.$/],
+    ["ftp://127.0.0.1/", /Could not fetch ftp:\/\/127.0.0.1\/: ftp: addresses cannot be fetched; http: and https: can\.$/],
+    [`${plain.url}/coded/broken`, /Could not fetch .*: its body is not what its Content-Encoding says \(.*\)\.$/],
+  ];
+  for (const [url, wanted] of cases) assert.match(await get(open, url), wanted);
+  // Another host does not trust the certificate.
+  const strict = await start(["serve", "--in-memory", "--port", "0", "--site-port", "0",
+    "--allow-private-network", "--push", APP]);
+  const untrusted = await get(strict, `https://localhost:${encrypted.port}/echo`);
+  assert.match(untrusted, /TLS failed: invalid peer certificate: .*\. Its certificate is not one that this machine trusts: renew it, or add its authority to the certificates of the system \(or SSL_CERT_FILE\)\.$/);
+  assert.match(await get(open, `https://localhost:${encrypted.port}/echo`), /"method":"GET"/);
+  await strict.stop();
+  raw.close();
+});
+
+test("an answer that is too large: 2 GB, and one without an end", async () => {
+  const [{ url, state }] = servers;
+  const huge = await get(open, `${url}/huge`);
+  assert.match(huge, /^TypeError: Could not fetch http:.*\/huge: the response is larger than 1024 MiB, the most that an action takes\. Ask the server for a part of it with a Range header\.$/);
+  const endless = await get(open, `${url}/endless`);
+  assert.match(endless, /^TypeError: The response of http:.*\/endless is too large to read at once: more than 30 MiB\. Read it in parts from response\.body, or ask for a range\.$/);
+  // Nothing of either goes on.
+  await until(state, () => state.ended.get("/huge") === 1 && state.ended.get("/endless") === 1);
+});
+
+test("a request that nobody waits for is told, and ends with its action", async () => {
+  const { url, state, stop } = await listen();
+  const response = await fetch(`${open.url}/api/action`, { method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ path: "fetching:careless", args: { url }, format: "json" }) });
+  const { status, logLines } = await response.json();
+  assert.equal(status, "success");
+  assert.match(logLines.join("\n"), /\[WARN\] '?1 unawaited operation: \[fetch\]\./);
+  await until(state, () => state.ended.get("/silent") === 1);
+  stop();
+});
+
+test("addresses that are not public are refused, however they are written", async () => {
+  const [{ port, state }] = servers;
+  const before = state.seen.get("/echo") ?? 0;
+  const forms = ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "2130706433", "0x7f.1",
+    "0177.0.0.1", "127.1", "0.0.0.0", "[::]", "[::ffff:7f00:1]"];
+  for (const form of forms) {
+    const said = await get(shut, `http://${form}:${port}/echo`);
+    assert.match(said, /^TypeError: Could not fetch .* is (127\.0\.0\.1|0\.0\.0\.0|::1|::|::ffff:127\.0\.0\.1), which is not a public address\. Actions reach public addresses only, .* start the host with --allow-private-network\.$/, form);
+  }
+  for (const address of ["169.254.169.254", "10.0.0.1", "192.168.1.1", "[fe80::1]", "[fd00::1]"]) {
+    assert.match(await get(shut, `http://${address}/`), /is not a public address/, address);
+  }
+  // The host's own HTTP actions may be fetched; where they send one to, may not.
+  const site = await siteOf(shut);
+  const on = (to) => get(shut, `${site}/on?to=${encodeURIComponent(to)}`);
+  assert.match(await on(`http://127.0.0.1:${port}/echo`), /is not a public address/);
+  assert.match(await on(`${site}/nothing`), /No matching routes found/);
+  assert.equal(state.seen.get("/echo") ?? 0, before);
+  // With the flag, all of it is reached.
+  assert.match(await get(open, `http://localhost:${port}/echo`), /"method":"GET"/);
+});
+
+async function siteOf(host) {
+  return (await host.says(/HTTP actions (http:\/\/127\.0\.0\.1:\d+)/))[1];
+}

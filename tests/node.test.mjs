@@ -1,0 +1,302 @@
+// Modules with "use node" end to end: npm's unmodified clients, the built program, Node, npm.
+//
+// In: the built program and tests/node, whose package `is-odd` npm installs on the host. Out:
+// checks of results, errors and processes. Invariant: whatever a function does to its process, the
+// host answers, names the function and the cure, and the next call works.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
+  symlinkSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
+import { ConvexError } from "convex/values";
+import { KEY, ROOT, concave, pointedAt, serve, start } from "./host.mjs";
+import { until } from "./watch.mjs";
+
+const APP = join(ROOT, "tests/node");
+/** What `packages` gives. */
+const PACKAGES = [true, false, 172_800_000, "20 is shared"];
+const { rows } = anyApi;
+const { work } = anyApi.deep;
+const host = await serve("--push", "tests/node");
+after(() => host.stop());
+const client = new ConvexHttpClient(host.url, { logger: false });
+
+/** The answer of `/api/action` as it is on the wire. */
+async function answer(name, args = {}) {
+  const response = await fetch(`${host.url}/api/action`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ path: `deep/work:${name}`, args, format: "convex_encoded_json" }),
+  });
+  assert.equal(response.status, 200);
+  return response.json();
+}
+
+async function error(name, args) {
+  const { status, errorMessage } = await answer(name, args);
+  assert.equal(status, "error", name);
+  return errorMessage.replace(/^\[Request ID: [0-9a-f]{16}\] Server Error\n/, "");
+}
+
+const lives = (pid) => existsSync(`/proc/${pid}`)
+  && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+
+/** A folder of its own, gone with this process. */
+function folder(name) {
+  const made = mkdtempSync(join(tmpdir(), `concave-${name}-`));
+  process.on("exit", () => rmSync(made, { recursive: true, force: true }));
+  return made;
+}
+
+/** A copy of the app that a test may change; with `packages`, its own node_modules. */
+function copy(files = {}, packages = undefined) {
+  const made = folder("node-app");
+  const filter = (path) => !path.includes("node_modules") && !path.includes("_generated");
+  cpSync(APP, made, { recursive: true, filter });
+  const modules = join(made, "node_modules");
+  if (packages === undefined) symlinkSync(join(APP, "node_modules"), modules);
+  else {
+    mkdirSync(modules);
+    for (const name of readdirSync(join(APP, "node_modules"))) {
+      if (!(name in packages)) symlinkSync(join(APP, "node_modules", name), join(modules, name));
+    }
+    for (const [name, json] of Object.entries(packages)) {
+      mkdirSync(join(modules, name));
+      writeFileSync(join(modules, name, "package.json"), JSON.stringify({ name, ...json }));
+      writeFileSync(join(modules, name, "index.js"), "");
+    }
+  }
+  for (const [path, text] of Object.entries(files)) writeFileSync(join(made, path), text);
+  return made;
+}
+
+/** What a push that must fail prints. */
+function refusal(app, to = host) {
+  const pushed = concave(["push", app], { env: pointedAt(to) });
+  assert.equal(pushed.status, 1, pushed.stdout + pushed.stderr);
+  return pushed.stderr;
+}
+
+test("what only Node has: crypto, Buffer, its own files", async () => {
+  const hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+  const expected = { hash, text: "hello", own: true, node: true };
+  assert.deepEqual(await client.action(work.builtins, {}), expected);
+});
+
+test("packages: external ones, bundled ones, Automerge as it is imported anywhere", async () => {
+  assert.deepEqual(await client.action(work.packages, {}), PACKAGES);
+  assert.deepEqual(await client.action(work.automerge, {}), ["c", "a", "b"]);
+});
+
+test("a Node action calls functions of the default runtime, and they call it", async () => {
+  const value = { list: [1, "two", 3n, null], bytes: new Uint8Array([1, 2]).buffer };
+  assert.deepEqual(await client.action(work.roundTrip, { key: "k", value }), [value]);
+  assert.deepEqual((await answer("roundTrip", { key: "l", value: 5 })).logLines, [
+    "[LOG] before { key: 'l' }",
+    "[INFO] putting l",
+    "[LOG] after Map(1) { 'seen' => [ 5 ] }",
+  ]);
+  await assert.rejects(client.action(work.echo, { value: 1 }), /Could not find public function/);
+  const wrong = client.action(work.roundTrip, { key: 1, value: 1 });
+  await assert.rejects(wrong, /ArgumentValidationError/);
+});
+
+test("the scheduler, identity and files are there", async () => {
+  assert.equal(await client.action(work.schedules, { key: "s" }), true);
+  let seen = [];
+  await until(() => {
+    client.query(rows.seen, { key: "s" }).then((found) => (seen = found));
+    return seen.length > 0;
+  });
+  assert.deepEqual(seen, ["scheduled"]);
+  // Larger than what may be under way at a time.
+  const stored = [true, "text/x-test", 700_000, null];
+  assert.deepEqual(await client.action(work.stores, { bytes: 700_000 }), stored);
+});
+
+test("console lines are Convex's, long ones cut", async () => {
+  const { logLines } = await answer("levels");
+  assert.deepEqual(logLines.slice(0, 3), ["[DEBUG] d", "[WARN] w [ 1, { a: { b: [Object] } } ]",
+    "[ERROR] e"]);
+  assert.match(logLines[3], /^\[LOG\] ┌─+┬─+┐\n│ \(index\)/);
+  assert.match(logLines[4], /é \(truncated due to length\)$/);
+});
+
+test("errors name the author's lines, whatever ended the function", async () => {
+  const source = readFileSync(join(APP, "convex/deep/work.ts"), "utf8").split("\n");
+  const at = (text) => {
+    const line = source.findIndex((found) => found.includes(text)) + 1;
+    return new RegExp(`\\(../convex/deep/work.ts:${line}:\\d+\\)$`);
+  };
+  const thrown = (await error("throws")).trimEnd().split("\n");
+  assert.equal(thrown.length, 3, thrown.join("\n"));
+  assert.equal(thrown[0], "Uncaught RangeError: from inside");
+  assert.match(thrown[1], at("from inside"));
+  assert.match(thrown[2], at("  inner();"));
+
+  const exits = (await error("exits")).trimEnd().split("\n");
+  assert.match(exits[0], /^deep\/work:exits called process\.exit\(3\), .* throw an error, inst/);
+  assert.match(exits[1], at("process.exit(3)"));
+
+  const rejects = (await error("rejects")).trimEnd().split("\n");
+  assert.equal(rejects[0], "Uncaught TypeError: nobody caught it");
+  assert.match(rejects[1], /deep\/work:rejects .* Await it, or give it a `catch`\.$/);
+  assert.match(rejects[2], at("nobody caught it"));
+
+  const late = (await error("late")).trimEnd().split("\n");
+  assert.equal(late[0], "Uncaught Error: from a timer");
+  assert.match(late[1], /deep\/work:late's own calls, in a timer/);
+  assert.match(late[2], at("from a timer"));
+  assert.match(await error("never"), /^Returned promise will never resolve: deep\/work:never /);
+  assert.equal(await client.action(work.counts, {}) > 0, true, "the next call works");
+});
+
+test("a ConvexError keeps its data, out of Node and into it", async () => {
+  await assert.rejects(client.action(work.throwsData, {}), (caught) => {
+    assert.ok(caught instanceof ConvexError);
+    assert.deepEqual(caught.data, { code: "mine", big: 3n });
+    return true;
+  });
+  const data = { code: "full", big: 2n ** 60n };
+  assert.deepEqual(await client.action(work.rethrows, {}), { isConvexError: true, data });
+});
+
+test("a process is used again after a clean end, and only then", async () => {
+  const first = await client.action(work.pid, {});
+  assert.equal(await client.action(work.pid, {}), first);
+  await error("throws");
+  assert.equal(await client.action(work.pid, {}), first, "an error is a clean end too");
+  const { value, logLines } = await answer("dangles");
+  assert.match(logLines[0], /^\[WARN\] 1 unawaited operation: \[runQuery\]\. Async operations/);
+  assert.notEqual(await client.action(work.pid, {}), value);
+  await until(() => !lives(value), "the process that may still be busy ends");
+  assert.deepEqual((await answer("pid")).logLines ?? [], [], "no ghost speaks");
+});
+
+test("eight at once are eight processes; one that is killed ends its own call only", async () => {
+  const socket = new ConvexClient(host.url, { logger: false });
+  const before = (await client.query(rows.seen, { key: "waits" })).length;
+  const calls = Array.from({ length: 8 }, () => socket.action(work.waits, { time: 3_000 }));
+  const settled = Promise.allSettled(calls);
+  let pids = [];
+  await until(() => {
+    client.query(rows.seen, { key: "waits" }).then((found) => (pids = found.slice(before)));
+    return pids.length === 8;
+  }, "eight that wait");
+  assert.equal(new Set(pids).size, 8);
+  process.kill(pids[3], "SIGKILL");
+  const ends = await settled;
+  const failed = ends.filter((end) => end.status === "rejected");
+  assert.equal(failed.length, 1);
+  const { message } = failed[0].reason;
+  assert.match(message, /The process that ran deep\/work:waits ended: signal: 9 .*not run again/);
+  await socket.close();
+});
+
+test("memory without end ends its process, not the host", async () => {
+  assert.match(await error("eats"), /ran deep\/work:eats ended: .*JavaScript heap out of memory/);
+  assert.equal((await answer("pid")).status, "success");
+});
+
+test("the environment is the deployment's, and no more", async () => {
+  const known = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
+  assert.deepEqual(await client.action(work.variables, {}), known);
+  const set = await fetch(`${host.url}/api/update_environment_variables`, {
+    method: "POST",
+    headers: { authorization: `Convex ${host.key}`, "content-type": "application/json" },
+    body: JSON.stringify({ changes: [{ name: "SECRET", value: "s" }] }),
+  });
+  assert.equal(set.status, 200);
+  assert.deepEqual(await client.action(work.variables, {}), [...known, "SECRET"]);
+});
+
+test("the host's files and programs are out of reach, the network is not", async () => {
+  for (const what of ["write", "read", "spawn"]) {
+    const [first, cure, frame] = (await error("forbidden", { what })).split("\n");
+    assert.match(first, /^Uncaught Error: Access .* restricted$/);
+    assert.match(cure, /writes no files .* Use ctx\.storage for files\.$/);
+    assert.match(frame, /work\.ts/);
+  }
+  const missing = await error("forbidden", { what: "package" });
+  assert.match(missing, /'not-installed' .*\nnot-installed is not part of the deployment: inst/);
+  assert.ok(!missing.includes(tmpdir()), missing);
+  const server = createServer((_request, response) => response.end("hello"));
+  server.listen(0, "127.0.0.1");
+  await new Promise((resolve) => server.once("listening", resolve));
+  const url = `http://127.0.0.1:${server.address().port}/`;
+  assert.equal(await client.action(work.fetches, { url }), "hello");
+  server.closeAllConnections();
+  server.close();
+});
+
+test("pushes that cannot run are refused with the cure, and what ran goes on", async () => {
+  const query = '"use node";\nimport { queryGeneric as query } from "convex/server";\n'
+    + "export const wrong = query(async () => 1);\n";
+  assert.match(refusal(copy({ "convex/wrong.ts": query })),
+    /`wrong` defined in `wrong\.js` is a Query function\. Only actions can be defined in Node/);
+  const throwing = '"use node";\nimport { hostname } from "node:os";\n\n'
+    + 'throw new Error(typeof hostname);\n';
+  const thrown = refusal(copy({ "convex/throwing.ts": throwing }));
+  assert.match(thrown, /Failed to analyze throwing\.js: Uncaught Error: function\n/);
+  assert.match(thrown, /\n    at .*\.\.\/convex\/throwing\.ts:4:7/);
+  assert.match(refusal(copy({}, { "is-odd": { version: "99.0.0" } })),
+    /registry does not have is-odd@99\.0\.0, which node\.externalPackages of convex\.json ask/);
+  assert.equal((await answer("pid")).status, "success");
+});
+
+test("no Node, no npm, no registry: each is said", async () => {
+  const env = { ...process.env, XDG_CACHE_HOME: folder("node-cache") };
+  const none = await serve("--node", "/nowhere/node");
+  assert.match(refusal(APP, none), /"\/nowhere\/node" could not be started as Node.*--node PATH/);
+  await none.stop();
+  const alone = folder("node-alone");
+  symlinkSync(process.execPath, join(alone, "node"));
+  const args = ["serve", "--in-memory", "--port", "0", "--site-port", "0", "--admin-key", KEY];
+  const poor = await start(args, { env: { ...env, PATH: alone } });
+  assert.match(refusal(APP, poor), /there is no `npm` beside its Node\.js or on its PATH\. Inst/);
+  await poor.stop();
+  const nobody = "http://127.0.0.1:9/";
+  const offline = await start(args, { env: { ...env, npm_config_registry: nobody } });
+  assert.match(refusal(APP, offline), /could not reach the npm registry to install .*is-odd@3/);
+  await offline.stop();
+});
+
+test("npm's own command line deploys Node modules", async () => {
+  const external = { node: { externalPackages: ["is-odd", "@automerge/automerge"] } };
+  const app = copy({ "convex.json": JSON.stringify(external) });
+  const other = await serve();
+  const { CONVEX_SELF_HOSTED_URL, CONVEX_SELF_HOSTED_ADMIN_KEY, ...env } = pointedAt(other);
+  const cli = join(app, "node_modules/convex/bin/main.js");
+  const flags = ["--url", other.url, "--admin-key", other.key, "--typecheck", "disable"];
+  execFileSync(process.execPath, [cli, "deploy", ...flags],
+    { cwd: app, env: { ...env, CI: "1" }, stdio: "pipe" });
+  const there = new ConvexHttpClient(other.url, { logger: false });
+  assert.deepEqual(await there.action(work.automerge, {}), ["c", "a", "b"]);
+  assert.deepEqual(await there.action(work.packages, {}), PACKAGES);
+  await other.stop();
+});
+
+test("no process and no folder outlives its host, whatever a function does", async () => {
+  const other = await serve("--push", "tests/node");
+  const there = new ConvexHttpClient(other.url, { logger: false });
+  const call = there.action(work.loops, {}).catch(() => {});
+  let pid;
+  await until(() => {
+    there.query(rows.seen, { key: "loops" }).then(([found]) => (pid = found), () => {});
+    return pid !== undefined;
+  });
+  assert.ok(lives(pid));
+  const folders = () => readdirSync(tmpdir()).filter((name) =>
+    name.startsWith(`concave-node-${other.child.pid}-`));
+  assert.equal(folders().length, 1);
+  other.child.kill("SIGKILL");
+  await until(() => !lives(pid), "it loops for a host that is gone");
+  await call;
+  await (await serve()).stop();
+  await until(() => folders().length === 0, "the next host sweeps");
+});

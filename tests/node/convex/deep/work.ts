@@ -1,0 +1,164 @@
+"use node";
+// Node actions that use what only Node has, and fail in every way.
+import * as A from "@automerge/automerge";
+import { actionGeneric as action, anyApi, internalActionGeneric as internalAction } from "convex/server";
+import { ConvexError, v } from "convex/values";
+import isOdd from "is-odd";
+import ms from "ms";
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { shared } from "../shared_node";
+
+const { rows } = anyApi;
+const { work } = anyApi.deep;
+const sleep = (time: number) => new Promise((resolve) => setTimeout(resolve, time));
+let runs = 0;
+
+export const builtins = action({
+  args: {},
+  returns: v.object({ hash: v.string(), text: v.string(), own: v.boolean(), node: v.boolean() }),
+  handler: async () => ({
+    hash: createHash("sha256").update("abc").digest("hex"),
+    text: Buffer.from("aGVsbG8=", "base64").toString("utf8"),
+    own: readFileSync(fileURLToPath(import.meta.url), "utf8").includes("builtins"),
+    node: Number(process.versions.node.split(".")[0]) >= 20,
+  }),
+});
+
+export const packages = action(async () => [isOdd(3), isOdd(4), ms("2 days"), shared(20)]);
+
+export const automerge = action(async () => {
+  let one = A.from<{ list: string[] }>({ list: ["a"] });
+  let two = A.clone(one);
+  one = A.change(one, (doc) => void doc.list.push("b"));
+  two = A.change(two, (doc) => void doc.list.unshift("c"));
+  const merged = A.merge(one, two);
+  return [...A.load<{ list: string[] }>(A.save(merged)).list];
+});
+
+export const roundTrip = action({
+  args: { key: v.string(), value: v.any() },
+  handler: async (ctx, { key, value }): Promise<any> => {
+    console.log("before", { key });
+    await ctx.runMutation(rows.put, { key, value });
+    const seen = await ctx.runQuery(rows.get, { key });
+    console.log("after", new Map([["seen", seen]]));
+    return ctx.runAction(rows.there, { value: seen });
+  },
+});
+
+export const echo = internalAction({ args: { value: v.any() }, handler: async (_ctx, { value }) => value });
+
+export const schedules = action({
+  args: { key: v.string() },
+  handler: async (ctx, { key }) => {
+    await ctx.scheduler.runAfter(0, rows.put, { key, value: "scheduled" });
+    const never = await ctx.scheduler.runAfter(60_000, rows.put, { key, value: "cancelled" });
+    await ctx.scheduler.cancel(never);
+    return (await ctx.auth.getUserIdentity()) === null;
+  },
+});
+
+export const stores = action({
+  args: { bytes: v.number() },
+  handler: async (ctx, { bytes }) => {
+    const given = new Uint8Array(bytes).map((_, at) => at % 251);
+    const id = await ctx.storage.store(new Blob([given], { type: "text/x-test" }));
+    const found = (await ctx.storage.get(id))!;
+    const same = Buffer.from(await found.arrayBuffer()).equals(Buffer.from(given));
+    await ctx.storage.delete(id);
+    return [same, found.type, found.size, await ctx.storage.get(id)];
+  },
+});
+
+export const variables = action(async () => Object.keys(process.env).sort());
+export const pid = action(async () => process.pid);
+export const counts = action(async () => ++runs);
+
+export const levels = action(async () => {
+  console.debug("d");
+  console.warn("w", [1, { a: { b: { c: {} } } }]);
+  console.error(new TypeError("e").message);
+  console.table([{ a: 1 }]);
+  console.log("é".repeat(40_000));
+});
+
+export const throws = action(async () => {
+  const inner = () => {
+    throw new RangeError("from inside");
+  };
+  inner();
+});
+
+export const throwsData = action(async () => {
+  throw new ConvexError({ code: "mine", big: 3n });
+});
+
+export const rethrows = action(async (ctx) => {
+  try {
+    await ctx.runMutation(rows.refuses, {});
+  } catch (error) {
+    return { isConvexError: error instanceof ConvexError, data: (error as any).data };
+  }
+});
+
+export const exits = action(async () => {
+  process.exit(3);
+});
+
+export const rejects = action(async () => {
+  void Promise.reject(new TypeError("nobody caught it"));
+  await sleep(1_000);
+});
+
+export const late = action(async () => {
+  setTimeout(() => {
+    throw new Error("from a timer");
+  }, 1);
+  await sleep(1_000);
+});
+
+export const never = action(() => new Promise<void>(() => {}));
+
+export const dangles = action(async (ctx) => {
+  void ctx.runQuery(rows.get, { key: "none" });
+  setInterval(() => console.log("a ghost"), 5);
+  return process.pid;
+});
+
+export const waits = action({
+  args: { time: v.number() },
+  handler: async (ctx, { time }) => {
+    await ctx.runMutation(rows.put, { key: "waits", value: process.pid });
+    await sleep(time);
+    return process.pid;
+  },
+});
+
+export const eats = action(async () => {
+  const all: unknown[] = [];
+  for (;;) all.push(new Array(1_000).fill(all));
+});
+
+export const forbidden = action({
+  args: { what: v.string() },
+  handler: async (_ctx, { what }) => {
+    if (what === "write") writeFileSync(join(tmpdir(), "concave-node-test"), "x");
+    if (what === "read") readFileSync("/etc/hostname");
+    if (what === "spawn") (await import("node:child_process")).execFileSync("true");
+    if (what === "package") await import(["not", "installed"].join("-"));
+  },
+});
+
+export const fetches = action({
+  args: { url: v.string() },
+  handler: async (_ctx, { url }) => (await fetch(url)).text(),
+});
+
+export const loops = action(async (ctx) => {
+  await ctx.runMutation(rows.put, { key: "loops", value: process.pid });
+  for (;;);
+});
