@@ -10,7 +10,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
+use actions::pool::{
+    CallLimits, Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall,
+};
 use actions::protocol::{End, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
@@ -46,6 +48,16 @@ export const buffers = action(() => {
     }
 });
 export const asks = action(({ op }) => host(op, { a: [1] }));
+export const floods = action(({ count, length }) => Promise.race(
+    Array.from({ length: count }, () =>
+        host("hangs", { text: "x".repeat(length) }).catch((error) => error.message))));
+export const stores = new AsyncLocalStorage();
+export const context = action(() => stores.run("kept", async () => {
+    await sleep(1);
+    await host("echo");
+    return [stores.getStore(), await new Promise((resolve) =>
+        setTimeout(() => resolve(stores.getStore()), 1))];
+}));
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
@@ -124,6 +136,10 @@ fn config() -> Config {
                 whole_body_bytes: u32::try_from(limits::FETCH_WHOLE_BODY_BYTES).unwrap(),
                 connect_ms: limits::FETCH_CONNECT_MS,
             },
+        },
+        calls: CallLimits {
+            count: usize::try_from(limits::ACTION_CALLS_AT_ONCE).unwrap(),
+            bytes: usize::try_from(limits::ACTION_CALL_BYTES).unwrap(),
         },
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
@@ -306,6 +322,23 @@ async fn what_is_thrown_outside_of_the_handler_ends_the_action_too() {
     let lost = tested.error(tested.job("rejects", "{}")).await;
     let late = tested.error(tested.job("timer", "{}")).await;
     assert_eq!((lost.as_str(), late.as_str()), ("Uncaught Error: lost", "Uncaught Error: late"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_action_asks_at_once_is_bounded() {
+    let count = usize::try_from(limits::ACTION_CALLS_AT_ONCE).unwrap();
+    // A heap holds few arguments of the real limit.
+    let calls = CallLimits { count, bytes: 1 << 20 };
+    let tested = Tested::hostile(Config { calls, ..config() });
+    for (count, length, text) in [
+        (limits::ACTION_CALLS_AT_ONCE + 1, 1, "Too many operations at once"),
+        (10, 1 << 17, "Too much at once"),
+    ] {
+        let args = format!(r#"{{"count":{count},"length":{length}}}"#);
+        let said = tested.value("floods", &args).await;
+        assert!(said.contains(text), "{said}");
+    }
+    assert_eq!(tested.value("context", "{}").await, r#"["kept","kept"]"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,9 @@ use std::time::Duration;
 use actions::node::{Node, Version};
 use actions::node_folder::Folder;
 use actions::node_packages::{Packages, PackagesError};
-use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
+use actions::pool::{
+    CallLimits, Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall,
+};
 use actions::protocol::{End, Limits};
 use database::limits;
 use tokio::runtime::Handle;
@@ -72,6 +74,10 @@ impl Tested {
                     whole_body_bytes: 30 << 20,
                     connect_ms: 10_000,
                 },
+            },
+            calls: CallLimits {
+                count: usize::try_from(limits::ACTION_CALLS_AT_ONCE).unwrap(),
+                bytes: usize::try_from(limits::ACTION_CALL_BYTES).unwrap(),
             },
             runs_per_process: 1,
             runs,
