@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actions::pool::{
-    Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying, Running, Syscall,
+use actions::pool::{
+    CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
+    Running, Syscall,
 };
 use actions::protocol::{End, Network};
 use database::limits;
@@ -48,6 +50,16 @@ export const buffers = action(() => {
     }
 });
 export const asks = action(({ op }) => host(op, { a: [1] }));
+export const floods = action(({ count, length }) => Promise.race(
+    Array.from({ length: count }, () =>
+        host("hangs", { text: "x".repeat(length) }).catch((error) => error.message))));
+export const stores = new AsyncLocalStorage();
+export const context = action(() => stores.run("kept", async () => {
+    await sleep(1);
+    await host("echo");
+    return [stores.getStore(), await new Promise((resolve) =>
+        setTimeout(() => resolve(stores.getStore()), 1))];
+}));
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
@@ -113,6 +125,7 @@ fn config() -> Config {
         arguments: vec!["action-worker".into()],
         runtime: Handle::current(),
         limits: concave::outside::limits_of_a_run(),
+        calls: concave::outside::calls_of_a_run(),
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),
         retire_after: limits::ACTIONS_OF_A_PROCESS,
@@ -294,6 +307,23 @@ async fn what_is_thrown_outside_of_the_handler_ends_the_action_too() {
     let lost = tested.error(tested.job("rejects", "{}")).await;
     let late = tested.error(tested.job("timer", "{}")).await;
     assert_eq!((lost.as_str(), late.as_str()), ("Uncaught Error: lost", "Uncaught Error: late"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_action_asks_at_once_is_bounded() {
+    let count = usize::try_from(limits::ACTION_CALLS_AT_ONCE).unwrap();
+    // A heap holds few arguments of the real limit.
+    let calls = CallLimits { count, bytes: 1 << 20 };
+    let tested = Tested::hostile(Config { calls, ..config() });
+    for (count, length, text) in [
+        (limits::ACTION_CALLS_AT_ONCE + 1, 1, "Too many operations at once"),
+        (10, 1 << 17, "Too much at once"),
+    ] {
+        let args = format!(r#"{{"count":{count},"length":{length}}}"#);
+        let said = tested.value("floods", &args).await;
+        assert!(said.contains(text), "{said}");
+    }
+    assert_eq!(tested.value("context", "{}").await, r#"["kept","kept"]"#);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,6 +59,7 @@ impl Tested {
             arguments: Vec::new(),
             runtime: Handle::current(),
             limits: concave::outside::limits_of_a_run(),
+            calls: concave::outside::calls_of_a_run(),
             runs_per_process: 1,
             runs,
             retire_after: limits::ACTIONS_OF_A_PROCESS,

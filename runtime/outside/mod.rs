@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use ::actions::pool::{Code, Config, Ended, Input, Job, Line, Pool};
+use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, FetchLimits, Limits, Network};
 use database::deployment::{Bundle, CodeVersion, Environment};
 use database::environment::Variables;
@@ -78,6 +78,7 @@ impl Outside {
             arguments: options.arguments,
             runtime: runtime.clone(),
             limits: limits_of_a_run(),
+            calls: calls_of_a_run(),
             runs_per_process: count(limits::ACTIONS_PER_PROCESS),
             runs: count(limits::ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,
@@ -297,6 +298,14 @@ pub fn limits_of_a_run() -> Limits {
 
 fn small(limit: u64) -> u32 {
     u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+/// What one action may ask at once, by the table.
+pub fn calls_of_a_run() -> CallLimits {
+    CallLimits {
+        count: count(limits::ACTION_CALLS_AT_ONCE),
+        bytes: count(limits::ACTION_CALL_BYTES),
+    }
 }
 
 fn count(limit: u64) -> usize {

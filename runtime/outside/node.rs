@@ -21,7 +21,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::runtime::Handle;
 
-use super::{count, limits_of_a_run};
+use super::{calls_of_a_run, count, limits_of_a_run};
 
 /// Sets of modules, packages and variables whose folders are kept.
 const CODES_KEPT: usize = 4;
@@ -223,6 +223,7 @@ impl NodeActions {
             arguments: Vec::new(),
             runtime: self.runtime.clone(),
             limits: limits_of_a_run(),
+            calls: calls_of_a_run(),
             runs_per_process: 1,
             runs: count(limits::NODE_ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,

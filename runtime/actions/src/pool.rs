@@ -35,6 +35,8 @@ pub struct Config {
     pub runtime: Handle,
     /// What a run may use.
     pub limits: Limits,
+    /// What one run may ask at once.
+    pub calls: CallLimits,
     /// Runs at the same time in one process.
     pub runs_per_process: usize,
     /// Runs at the same time in all of them.
@@ -48,6 +50,15 @@ pub struct Config {
     pub node: Option<Node>,
     /// What `fetch` may reach besides public addresses.
     pub network: Network,
+}
+
+/// What calls back to the host one run may have unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallLimits {
+    /// How many.
+    pub count: usize,
+    /// Their arguments together, in bytes.
+    pub bytes: usize,
 }
 
 impl Config {

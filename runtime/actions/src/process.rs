@@ -17,10 +17,14 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::bounds::{Lines, Waiting};
 use crate::pool::{
-    Callbacks, Code, Config, Content, Ended, Input, Job, Line, ResponseHead, Syscall,
+    CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Line, Reply, ResponseHead,
+    Syscall,
 };
-use crate::protocol::{self, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker};
+use crate::protocol::{
+    self, CallId, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker,
+};
 use crate::streams::Streams;
 
 /// How long a run may take to stop when it is told to, before its process is killed.
@@ -36,6 +40,7 @@ pub(crate) struct Process {
     pub(crate) pid: Option<u32>,
     /// The code that it runs.
     pub(crate) code: Arc<Code>,
+    calls: CallLimits,
     streams: Arc<Streams>,
     state: Mutex<State>,
     killed: Notify,
@@ -62,24 +67,9 @@ struct Entry {
     head: Option<oneshot::Sender<ResponseHead>>,
     done: oneshot::Sender<Ended>,
     lines: Lines,
+    waiting: Waiting,
     timeout: Duration,
     kill_at: Instant,
-}
-
-/// Console lines of a run and of the functions that it called: bounded, whoever sent them.
-struct Lines {
-    lines: Vec<Line>,
-    limit: usize,
-}
-
-impl Lines {
-    fn push(&mut self, line: Line) {
-        match self.lines.len() {
-            count if count < self.limit => self.lines.push(line),
-            count if count == self.limit => self.lines.push(Line::overflow(self.limit)),
-            _ => {}
-        }
-    }
 }
 
 /// What is handed back for a job that was started.
@@ -126,6 +116,7 @@ impl Process {
         let process = Arc::new_cyclic(|this| Self {
             pid,
             code,
+            calls: config.calls,
             streams: Streams::new(outbox),
             state: Mutex::default(),
             killed: Notify::new(),
@@ -196,7 +187,8 @@ impl Process {
             callbacks: Arc::clone(callbacks),
             head: Some(head),
             done,
-            lines: Lines { lines: Vec::new(), limit: config.log_lines() },
+            waiting: Waiting::default(),
+            lines: Lines::new(config.log_lines()),
             timeout: job.timeout,
             kill_at: Instant::now() + job.timeout + GRACE,
         };
@@ -322,21 +314,7 @@ impl Process {
             ToHost::Syscall { run, call, op, body } => {
                 let json = String::from_utf8(tail).map_err(|e| e.to_string())?;
                 let body = body.map(|stream| self.streams.receive(stream));
-                let callbacks = self.state().runs.get(&run).map(|e| Arc::clone(&e.callbacks));
-                let Some(callbacks) = callbacks else { return Ok(()) };
-                let (streams, process) = (Arc::clone(&self.streams), self.this.clone());
-                tokio::spawn(async move {
-                    let reply = callbacks.syscall(Syscall { op, json, body }).await;
-                    if let Some(process) = process.upgrade() {
-                        process.log(run, reply.lines);
-                    }
-                    let body = reply.body.map(|body| streams.transmit(run, body));
-                    let (json, error) = match reply.result {
-                        Ok(json) => (json, None),
-                        Err(error) => (String::new(), Some(error)),
-                    };
-                    streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
-                });
+                self.ask((run, call), Syscall { op, json, body });
             }
             ToHost::Log { run, level, messages, truncated } => {
                 self.log(run, vec![Line { level, messages, truncated }]);
@@ -362,6 +340,35 @@ impl Process {
         Ok(())
     }
 
+    /// Has a question answered; at once with an error, where too many of the run wait already.
+    fn ask(&self, (run, call): (RunId, CallId), syscall: Syscall) {
+        let bytes = syscall.json.len();
+        let (callbacks, fits) = {
+            let mut state = self.state();
+            let Some(entry) = state.runs.get_mut(&run) else { return };
+            (Arc::clone(&entry.callbacks), entry.waiting.add(bytes, &self.calls))
+        };
+        let (streams, process) = (Arc::clone(&self.streams), self.this.clone());
+        tokio::spawn(async move {
+            let reply = match fits {
+                Ok(()) => callbacks.syscall(syscall).await,
+                Err(why) => Reply::error(why),
+            };
+            if let Some(process) = process.upgrade() {
+                process.log(run, reply.lines);
+                if let Some(entry) = process.state().runs.get_mut(&run) {
+                    entry.waiting.remove(bytes);
+                }
+            }
+            let body = reply.body.map(|body| streams.transmit(run, body));
+            let (json, error) = match reply.result {
+                Ok(json) => (json, None),
+                Err(error) => (String::new(), Some(error)),
+            };
+            streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
+        });
+    }
+
     fn log(&self, run: RunId, lines: Vec<Line>) {
         if let Some(entry) = self.state().runs.get_mut(&run) {
             lines.into_iter().for_each(|line| entry.lines.push(line));
@@ -380,7 +387,7 @@ impl Process {
         }
         drop(state);
         // Whoever asked is gone: nothing is left to tell.
-        let _ = entry.done.send(Ended { end, result: text, lines: entry.lines.lines });
+        let _ = entry.done.send(Ended { end, result: text, lines: entry.lines.into_vec() });
     }
 
     /// Ends every run that the process still had.
@@ -401,7 +408,11 @@ impl Process {
         for (_, entry) in runs {
             let message = end_of_process(&entry.name, &why, count);
             let end = End::Threw(Thrown { message, ..Thrown::default() });
-            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
+            let _ = entry.done.send(Ended {
+                end,
+                result: String::new(),
+                lines: entry.lines.into_vec(),
+            });
         }
     }
 
@@ -422,7 +433,11 @@ impl Process {
             let message = format!("Function execution timed out (maximum duration: {seconds}s)");
             let end = End::Threw(Thrown { message, ..Thrown::default() });
             // Whoever asked may be gone.
-            let _ = entry.done.send(Ended { end, result: String::new(), lines: entry.lines.lines });
+            let _ = entry.done.send(Ended {
+                end,
+                result: String::new(),
+                lines: entry.lines.into_vec(),
+            });
         }
     }
 

@@ -283,6 +283,14 @@ limits! {
     ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
         "The process that ran … ended";
+    /// Calls back to the host that one action has unfinished.
+    ACTION_CALLS_AT_ONCE = 1_000, Count,
+        "as Convex; an action that awaits nothing would fill the host's memory with questions",
+        "Too many operations at once";
+    /// Arguments of those calls together.
+    ACTION_CALL_BYTES = 64 << 20, Bytes,
+        "as much as the action's own heap",
+        "Too much at once";
     /// How long a process of actions may have nothing to do.
     ACTION_PROCESS_IDLE_MS = 300_000, Milliseconds,
         "memory goes back when nothing needs it; one process of the newest code stays",
