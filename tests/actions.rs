@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits, Network};
+use actions::protocol::{End, FetchLimits, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -116,6 +116,7 @@ fn config() -> Config {
             log_line_bytes: limits::LOG_LINE_BYTES,
             response_bytes: limits::HTTP_RESPONSE_BYTES,
             pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+            fetch: FetchLimits::default(),
         },
         runs_per_process: usize::try_from(limits::ACTIONS_PER_PROCESS).unwrap(),
         runs: usize::try_from(limits::ACTIONS_AT_ONCE).unwrap(),

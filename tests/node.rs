@@ -13,7 +13,7 @@ use actions::node::{Node, Version};
 use actions::node_folder::Folder;
 use actions::node_packages::{Packages, PackagesError};
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Limits, Network};
+use actions::protocol::{End, FetchLimits, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 
@@ -66,6 +66,7 @@ impl Tested {
                 log_line_bytes: limits::LOG_LINE_BYTES,
                 response_bytes: limits::HTTP_RESPONSE_BYTES,
                 pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+                fetch: FetchLimits::default(),
             },
             runs_per_process: 1,
             runs,
