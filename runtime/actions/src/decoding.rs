@@ -12,6 +12,13 @@ pub(crate) const PIECE_BYTES: usize = 4 << 10;
 /// What Brotli's decoder keeps for its output.
 const BUFFER_BYTES: usize = 16 << 10;
 
+#[derive(Clone, Copy)]
+enum Name {
+    Gzip,
+    Deflate,
+    Brotli,
+}
+
 /// The codings of one body, the last applied first.
 #[derive(Default)]
 pub(crate) struct Decoding(Vec<Coding>, Begun);
@@ -20,9 +27,9 @@ pub(crate) struct Decoding(Vec<Coding>, Begun);
 type Begun = bool;
 
 enum Coding {
+    /// Nothing came yet: an empty body is empty in every coding.
+    Unbegun(Name),
     Gzip(Box<MultiGzDecoder<Vec<u8>>>),
-    /// `deflate` means zlib, and some servers mean deflate: the first byte tells.
-    DeflateOf(Vec<u8>),
     Zlib(Box<ZlibDecoder<Vec<u8>>>),
     Deflate(Box<DeflateDecoder<Vec<u8>>>),
     Brotli(Box<brotli::DecompressorWriter<Vec<u8>>>),
@@ -33,15 +40,12 @@ impl Decoding {
     pub(crate) fn of(header: &str) -> Self {
         let names = header.split(',').map(|name| name.trim().to_ascii_lowercase());
         let codings = names.filter(|name| !name.is_empty() && name != "identity").map(|name| {
-            Some(match name.as_str() {
-                "gzip" | "x-gzip" => Coding::Gzip(Box::new(MultiGzDecoder::new(Vec::new()))),
-                "deflate" => Coding::DeflateOf(Vec::new()),
-                "br" => Coding::Brotli(Box::new(brotli::DecompressorWriter::new(
-                    Vec::new(),
-                    BUFFER_BYTES,
-                ))),
+            Some(Coding::Unbegun(match name.as_str() {
+                "gzip" | "x-gzip" => Name::Gzip,
+                "deflate" => Name::Deflate,
+                "br" => Name::Brotli,
                 _ => return None,
-            })
+            }))
         });
         let mut codings = codings.collect::<Option<Vec<_>>>().unwrap_or_default();
         codings.reverse();
@@ -85,24 +89,30 @@ impl Decoding {
 }
 
 impl Coding {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
-        if let (Self::DeflateOf(_), Some(first)) = (&*self, bytes.first()) {
-            // Method 8 in the low half is zlib's; deflate's first bits never say that.
-            *self = if first & 0x0f == 8 {
-                Self::Zlib(Box::new(ZlibDecoder::new(Vec::new())))
-            } else {
-                Self::Deflate(Box::new(DeflateDecoder::new(Vec::new())))
-            };
+    fn begin(name: Name, first: u8) -> Self {
+        let out = Vec::new();
+        match name {
+            Name::Gzip => Self::Gzip(Box::new(MultiGzDecoder::new(out))),
+            // `deflate` means zlib, whose method is 8; some servers mean deflate itself.
+            Name::Deflate if first & 0x0f == 8 => Self::Zlib(Box::new(ZlibDecoder::new(out))),
+            Name::Deflate => Self::Deflate(Box::new(DeflateDecoder::new(out))),
+            Name::Brotli => {
+                Self::Brotli(Box::new(brotli::DecompressorWriter::new(out, BUFFER_BYTES)))
+            }
         }
-        if bytes.is_empty() {
-            return Ok(Vec::new());
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let Some(first) = bytes.first() else { return Ok(Vec::new()) };
+        if let Self::Unbegun(name) = *self {
+            *self = Self::begin(name, *first);
         }
         let (written, out) = match self {
             Self::Gzip(decoder) => (decoder.write_all(bytes), decoder.get_mut()),
             Self::Zlib(decoder) => (decoder.write_all(bytes), decoder.get_mut()),
             Self::Deflate(decoder) => (decoder.write_all(bytes), decoder.get_mut()),
             Self::Brotli(decoder) => (decoder.write_all(bytes), decoder.get_mut()),
-            Self::DeflateOf(held) => (Ok(()), held),
+            Self::Unbegun(_) => return Ok(Vec::new()),
         };
         written?;
         Ok(std::mem::take(out))
@@ -126,7 +136,7 @@ impl Coding {
                 decoder.close()?;
                 Ok(std::mem::take(decoder.get_mut()))
             }
-            Self::DeflateOf(_) => Ok(Vec::new()),
+            Self::Unbegun(_) => Ok(Vec::new()),
         }
     }
 }

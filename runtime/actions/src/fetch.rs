@@ -73,11 +73,12 @@ pub struct FetchLimits {
 }
 
 type Https = hyper_rustls::HttpsConnector<Connector>;
+type Http = Client<Https, Outgoing>;
 
 /// The exchanges of one run, and the connections that they share.
 #[derive(Default)]
 struct Exchanges {
-    client: Option<Client<Https, Outgoing>>,
+    client: Option<Http>,
     next: u32,
     open: HashMap<u32, Rc<Exchange>>,
 }
@@ -88,7 +89,7 @@ struct Exchange {
     limit: u64,
     head_only: bool,
     cancelled: Notify,
-    request: RefCell<Option<(Client<Https, Outgoing>, Request<Outgoing>)>>,
+    request: RefCell<Option<(Http, Request<Outgoing>)>>,
     writer: RefCell<Option<Writer>>,
     body: Mutex<Option<Incoming>>,
 }
@@ -166,7 +167,7 @@ fn op_fetch_start(
 }
 
 /// The run's client: its connections live as long as the run.
-fn client_of(state: &mut OpState, run: &RunState) -> Result<Client<Https, Outgoing>, String> {
+fn client_of(state: &mut OpState, run: &RunState) -> Result<Http, String> {
     if let Some(client) = &exchanges(state).client {
         return Ok(client.clone());
     }
