@@ -17,6 +17,11 @@ const KEY: &str = "concave|ababababababababababababababababababababababababababa
 
 /// One request and its whole answer.
 pub async fn exchange(socket: &mut TcpStream, request: &[u8]) {
+    answer(socket, request).await;
+}
+
+/// One request; gives the body of its answer.
+pub async fn answer(socket: &mut TcpStream, request: &[u8]) -> String {
     socket.write_all(request).await.unwrap();
     let mut buffer = Vec::with_capacity(1024);
     loop {
@@ -33,7 +38,7 @@ pub async fn exchange(socket: &mut TcpStream, request: &[u8]) {
         }
         let body = String::from_utf8_lossy(&buffer[end + 4..]);
         assert!(head.starts_with("HTTP/1.1 200") && !body.contains(r#""error""#), "{head}\n{body}");
-        return;
+        return body.into_owned();
     }
 }
 
