@@ -16,7 +16,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
-use wire::{connect, exchange, post, start_host, wait_for};
+use wire::{answer, connect, post, start_host, wait_for};
 
 const HOST: u16 = 3395;
 const ROUNDS: usize = 5;
@@ -45,7 +45,7 @@ async fn cold() {
         let mut host = start_host("tests/actions", HOST);
         wait_for(HOST).await;
         let mut socket = connect(HOST).await;
-        exchange(&mut socket, &action("nothing", "{}")).await;
+        answer(&mut socket, &action("nothing", "{}")).await;
         // The worker, not the host.
         let parent = host.id().to_string();
         let killed = std::process::Command::new("pkill")
@@ -54,7 +54,7 @@ async fn cold() {
         assert!(killed.unwrap().success());
         tokio::time::sleep(Duration::from_millis(200)).await;
         let start = Instant::now();
-        exchange(&mut socket, &action("nothing", "{}")).await;
+        answer(&mut socket, &action("nothing", "{}")).await;
         times.push(start.elapsed());
         host.kill().unwrap();
         host.wait().unwrap();
@@ -69,7 +69,7 @@ async fn warm(socket: &mut TcpStream) {
         for _ in 0..CALLS {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let start = Instant::now();
-            exchange(socket, &action("nothing", "{}")).await;
+            answer(socket, &action("nothing", "{}")).await;
             times.push(start.elapsed());
         }
         times.sort();
@@ -84,7 +84,7 @@ async fn calls(socket: &mut TcpStream) {
     for round in 0..ROUNDS {
         let start = Instant::now();
         for n in 0..CALLS {
-            exchange(socket, &action("both", &format!(r#"{{"key":"a{round}-{n}"}}"#))).await;
+            answer(socket, &action("both", &format!(r#"{{"key":"a{round}-{n}"}}"#))).await;
         }
         actions.push(start.elapsed() / u32::try_from(CALLS).unwrap());
         let start = Instant::now();
@@ -92,7 +92,7 @@ async fn calls(socket: &mut TcpStream) {
             let args = format!(r#"{{"key":"b{round}-{n}"}}"#);
             for (kind, name) in [("mutation", "write"), ("query", "read")] {
                 let body = format!(r#"{{"path":"acts:{name}","args":{args}}}"#);
-                exchange(socket, &post(HOST, &format!("/api/{kind}"), &body)).await;
+                answer(socket, &post(HOST, &format!("/api/{kind}"), &body)).await;
             }
         }
         pairs.push(start.elapsed() / u32::try_from(CALLS).unwrap());

@@ -20,7 +20,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use accounts::{ACCOUNTS, Random, Zipf};
-use wire::{connect, exchange, post, start_host, wait_for};
+use wire::{answer, connect, post, start_host, wait_for};
 
 const HOST: u16 = 3399;
 const BARE: u16 = 3397;
@@ -79,7 +79,7 @@ async fn point_reads() {
             let request = post(HOST, "/api/query", &body);
             tokio::time::sleep(pause).await;
             let start = Instant::now();
-            exchange(&mut socket, &request).await;
+            answer(&mut socket, &request).await;
             times.push(start.elapsed());
         }
         times.sort();
@@ -171,7 +171,7 @@ async fn storm(port: u16, connections: usize, requests: &VecDeque<Vec<u8>>) -> R
                         let mut socket = connect(port).await;
                         loop {
                             let Some(request) = queue.borrow_mut().pop_front() else { break };
-                            exchange(&mut socket, &request).await;
+                            answer(&mut socket, &request).await;
                         }
                     })
                 })

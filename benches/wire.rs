@@ -15,11 +15,6 @@ use tokio::net::TcpStream;
 /// The operator's key.
 const KEY: &str = "concave|abababababababababababababababababababababababababababababababab";
 
-/// One request and its whole answer.
-pub async fn exchange(socket: &mut TcpStream, request: &[u8]) {
-    answer(socket, request).await;
-}
-
 /// One request; gives the body of its answer.
 pub async fn answer(socket: &mut TcpStream, request: &[u8]) -> String {
     socket.write_all(request).await.unwrap();

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actions::pool::{
-use actions::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
     Running, Syscall,
 };
@@ -544,7 +543,7 @@ async fn responses_that_end_badly_say_so() {
 #[test]
 fn a_run_is_given_the_limits_of_the_table() {
     let given = concave::outside::limits_of_a_run();
-    assert_eq!(u64::from(given.pbkdf2_iterations), limits::ACTION_PBKDF2_ITERATIONS);
+    assert_eq!(given.pbkdf2_iterations, limits::ACTION_PBKDF2_ITERATIONS);
     assert_eq!(u64::from(given.fetch.redirects), limits::FETCH_REDIRECTS);
     assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
     assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
