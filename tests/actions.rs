@@ -548,4 +548,6 @@ fn a_run_is_given_the_limits_of_the_table() {
     assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
     assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
     assert_eq!(given.fetch.connect_ms, limits::FETCH_CONNECT_MS);
+    let calls = concave::outside::calls_of_a_run();
+    assert_eq!(calls.bytes as u64, limits::ACTION_CALL_BYTES);
 }

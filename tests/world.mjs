@@ -1,7 +1,8 @@
 // The prelude (js/runtime) in a bare context of Node's, for tests of what functions see.
 //
 // In: the prelude's files, run in numeric order over a host made of Node's built-ins. Out:
-// `world()` and `same()`. Invariant: nothing here depends on the Rust host, the clock or the time zone.
+// `world()` and `same()`. Invariant: nothing here depends on the Rust host, the clock or the time
+// zone.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -32,8 +33,15 @@ const NEWER = `
     Object.defineProperty(globalThis, 'Iterator', { enumerable: false });
   }
   if (!ArrayBuffer.prototype.transfer) {
-    const { transferBuffer } = globalThis;
-    ArrayBuffer.prototype.transfer = function () { return transferBuffer(this) };
+    const { transferBuffer, isDetached } = globalThis;
+    const newer = {
+      transfer() { return transferBuffer(this); },
+      transferToFixedLength() { return transferBuffer(this); },
+      get detached() { return isDetached(this); },
+    };
+    for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(newer))) {
+      Object.defineProperty(ArrayBuffer.prototype, name, { ...property, enumerable: false });
+    }
   }`;
 
 /** A context with the prelude in it, after `begin`. */
@@ -45,6 +53,10 @@ export function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, befo
   const global = run('globalThis');
   const host = { ...fakeHost(global, lines, seen), ...extra };
   global.transferBuffer = (buffer) => structuredClone(buffer, { transfer: [buffer] });
+  global.isDetached = (buffer) => {
+    // Only a view of a detached buffer cannot be made.
+    try { return new Uint8Array(buffer) === undefined; } catch { return true; }
+  };
   run(NEWER);
   run(before);
   const own = run('({ host: {}, hooks: {} })');
@@ -61,6 +73,7 @@ export function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, befo
   global.__concave = own;
   for (const script of SCRIPTS) script.runInContext(context);
   delete global.transferBuffer;
+  delete global.isDetached;
   const begin = (state = {}) =>
     own.hooks.begin(state.seed ?? seed, state.now ?? now, state.kind ?? kind);
   begin();
