@@ -360,20 +360,10 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 }
 
 const ROUTER: &str = r#"
-// As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class {
-    constructor(url, options) { Object.assign(this, { url }, options); }
-};
-globalThis.Response ??= class {
-    constructor(body, { status = 200, headers = {} } = {}) {
-        Object.assign(this, { body, status, headers: Object.entries(headers) });
-    }
-};
 export default {
     isRouter: true,
     lookup: (path, method) => path === "/missing" ? null : [null, method, "/prefix/*"],
     async runRequest(text) {
-        const { headerPairs, streamId } = JSON.parse(text);
         const request = Convex.jsSyscall("requestFromConvexJson", { convexJson: JSON.parse(text) });
         const response = await handle(new URL(request.url).searchParams.get("do"), request);
         return JSON.stringify(Convex.jsSyscall("convexJsonFromResponse", { response }));

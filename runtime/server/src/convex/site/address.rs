@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(seen("/a", &[proxy]), "https://app.example/a");
         assert_eq!(seen("/a", &[proxy, ("x-forwarded-proto", "http")]), "http://app.example/a");
         assert_eq!(address("/a", &[]).unwrap().0, "http://127.0.0.1:3211/a");
-        assert_eq!(address("/http", &[("host", "[::1]:80")]).unwrap().0, "http://[::1]:80/");
+        assert_eq!(address("/http", &[("host", "[::1]:81")]).unwrap().0, "http://[::1]:81/");
         assert_eq!(address("/http/a%20b?c", &[app]).unwrap().1, "/a%20b");
         // What a handler reads off its URL is what its route was looked up by.
         let climbs = address("/http/open/../%2e%2e/secret|", &[app]).unwrap();
