@@ -9,7 +9,7 @@ mod http;
 mod node;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -67,6 +67,8 @@ struct Version {
     version: CodeVersion,
     code: Arc<Code>,
     traces: Traces,
+    /// Modules that export `experimental_reuseContext = true`.
+    reusing: BTreeSet<Arc<str>>,
 }
 
 impl Outside {
@@ -145,6 +147,7 @@ impl Outside {
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
             timeout: self.timeout,
+            reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
         let calls = Arc::new(Calls::of_action(&self, &action));

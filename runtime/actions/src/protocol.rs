@@ -94,6 +94,9 @@ pub enum ToWorker {
         request_id: String,
         /// Milliseconds after which the run is stopped.
         timeout_ms: u64,
+        /// Whether it may share a context with other runs that may, one after another.
+        #[serde(default)]
+        reuse: bool,
         /// The request, where the export is a router.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         http: Option<HttpHead>,
