@@ -39,10 +39,24 @@
     return undefined;
   };
 
-  /** Runs an action; `load` imports a module by its URL. */
+  const namespaces = { __proto__: null };
+  /** A module's exports; `load` imports it by its URL, once in a context. */
+  const imported = async (load, module) => {
+    namespaces[module] ??= await load(`convex:/${module}`);
+    return namespaces[module];
+  };
+
+  /** Forgets what an earlier run in this context has left with the host. */
+  const begin = () => {
+    prelude.call.console = undefined;
+    core.setAsyncContext(undefined);
+  };
+
+  /** Runs an action. */
   hooks.run = async (load, target, requestId, args) => {
+    begin();
     try {
-      const action = found(await load(`convex:/${target.module}`), target);
+      const action = found(await imported(load, target.module), target);
       if (action === undefined) return;
       const { path } = target;
       if (typeof action.invokeAction !== 'function') {
@@ -103,8 +117,8 @@
   /** A signal that aborts when nobody waits for the response any more. */
   const leaving = () => {
     const controller = new AbortController();
-    ops.op_action_gone().then(() => {
-      controller.abort(new DOMException('The client has left', 'AbortError'));
+    ops.op_action_gone().then((hasLeft) => {
+      if (hasLeft) controller.abort(new DOMException('The client has left', 'AbortError'));
     });
     return controller.signal;
   };
@@ -157,8 +171,9 @@
 
   /** Runs the router of `http.ts`. */
   hooks.runHttp = async (load, target, head) => {
+    begin();
     try {
-      const router = found(await load(`convex:/${target.module}`), target);
+      const router = found(await imported(load, target.module), target);
       if (router === undefined) return;
       if (router.isRouter !== true) {
         problem('The default export of `convex/http.ts` is not a Router. Did you forget to export '

@@ -9,7 +9,7 @@ mod http;
 mod node;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -67,6 +67,8 @@ struct Version {
     version: CodeVersion,
     code: Arc<Code>,
     traces: Traces,
+    /// Modules that export `experimental_reuseContext = true`.
+    reusing: BTreeSet<Arc<str>>,
 }
 
 impl Outside {
@@ -146,6 +148,7 @@ impl Outside {
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
             timeout: self.timeout,
+            reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
         let calls = Arc::new(Calls::of_action(&self, &action));
@@ -224,7 +227,15 @@ impl Version {
             import_time_ms: bundle.import_time_ms,
             ..Code::default()
         };
-        Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
+        let modules = &deployment.analysis.modules;
+        let reusing = modules.iter().filter(|(_, module)| module.reuse_context);
+        let reusing = reusing.map(|(path, _)| Arc::clone(path)).collect();
+        Self { version, code: Arc::new(code), traces: Traces::new(deployment), reusing }
+    }
+
+    /// Whether runs of a module may share a context.
+    fn reuses(&self, module: &str) -> bool {
+        self.reusing.contains(module)
     }
 
     /// What a worker said of an action's end, for the action's caller.
@@ -287,6 +298,8 @@ pub fn limits_of_a_run() -> Limits {
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        context_runs: small(limits::ACTION_CONTEXT_RUNS),
+        contexts_kept: small(limits::ACTION_CONTEXTS_KEPT),
         fetch: FetchLimits {
             redirects: small(limits::FETCH_REDIRECTS),
             body_bytes: limits::FETCH_BODY_BYTES,

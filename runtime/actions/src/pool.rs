@@ -96,6 +96,9 @@ pub struct Job {
     pub request_id: String,
     /// After which it is stopped.
     pub timeout: Duration,
+    /// Whether it may share a context with other runs that may, one after another: faster, and what
+    /// one leaves on the global object or in a module's variables the next one finds.
+    pub reuse: bool,
     /// What it is given.
     pub input: Input,
 }

@@ -94,6 +94,9 @@ pub enum ToWorker {
         request_id: String,
         /// Milliseconds after which the run is stopped.
         timeout_ms: u64,
+        /// Whether it may share a context with other runs that may, one after another.
+        #[serde(default)]
+        reuse: bool,
         /// The request, where the export is a router.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         http: Option<HttpHead>,
@@ -241,6 +244,12 @@ pub struct Limits {
     pub response_bytes: u64,
     /// PBKDF2 iterations of one derivation, times blocks of its output.
     pub pbkdf2_iterations: u64,
+    /// Runs after which a context that runs share is replaced.
+    #[serde(default)]
+    pub context_runs: u32,
+    /// Contexts of a process that wait for another run.
+    #[serde(default)]
+    pub contexts_kept: u32,
     /// What `fetch` may take.
     #[serde(default)]
     pub fetch: FetchLimits,

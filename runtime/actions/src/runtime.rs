@@ -113,6 +113,12 @@ impl Runtime {
         Ok(Self { js, switch, run: run?, run_http: run_http? })
     }
 
+    /// Whether the runs so far have left room on the heap for another.
+    pub(crate) fn has_room(&mut self, limits: &Limits) -> bool {
+        let used = self.js.v8_isolate().get_heap_statistics().used_heap_size();
+        (used as u64) < limits.heap_bytes / 2
+    }
+
     /// Calls the function that starts the run: `runHttp` where there is a request, else `run`.
     pub(crate) fn call(&mut self, is_http: bool, arguments: &[Argument<'_>]) {
         let function = if is_http { &self.run_http } else { &self.run };

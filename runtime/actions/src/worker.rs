@@ -20,7 +20,7 @@ use crate::network::Network;
 use crate::protocol::{
     self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
 };
-use crate::run::{Job, Shared, Spare};
+use crate::run::{Job, Parked, Shared, Spare};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
 use crate::wire::Wire;
@@ -61,6 +61,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         limits: deployed.limits,
         network: Arc::new(deployed.network),
         wire,
+        parked: Parked::default(),
     });
     let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
@@ -171,7 +172,7 @@ impl Worker {
         while let Some(Frame { head, tail }) = protocol::read::<ToWorker>(socket)? {
             match head {
                 ToWorker::Environment { variables } => environment = Arc::new(variables),
-                ToWorker::Run { run, module, export, request_id, timeout_ms, http } => {
+                ToWorker::Run { run, module, export, request_id, timeout_ms, reuse, http } => {
                     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
                         owners.insert(stream, run);
                     }
@@ -187,6 +188,7 @@ impl Worker {
                         export,
                         request_id,
                         timeout_ms,
+                        reuse,
                         http,
                         arguments,
                         environment: Arc::clone(&environment),
@@ -230,9 +232,15 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives a job to the thread that waits, and starts the next one.
+    /// Gives a job to a thread whose context it may share, else to the one that waits with a fresh
+    /// context, and starts the next one of those.
     fn start(&mut self, job: Job) {
         let run = job.run;
+        if job.reuse
+            && let Some(parked) = self.shared.parked.take(&job.environment)
+        {
+            return parked.take(job);
+        }
         let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared), Ok);
         match spare {
             Ok(spare) => {
