@@ -295,3 +295,14 @@ test("dev prints a line for each request, with its route, logs and error", async
   await dev.says(/http +GET \/none 404 /);
   await dev.stop();
 });
+
+test("runs of a module that asks for it share a context, until one throws", async () => {
+  const shared = await serve("--push", "tests/hello");
+  const site = shared.output.match(/HTTP actions (\S+)/)[1];
+  for (const wanted of ["1", "2", "3"]) assert.equal(await text("/count", {}, site), wanted);
+  assert.equal((await ask("/broken", {}, site)).status, 500);
+  assert.equal(await text("/count", {}, site), "1");
+  const many = await Promise.all(Array.from({ length: 20 }, () => text("/hello", {}, site)));
+  assert.deepEqual(new Set(many), new Set(["hello"]));
+  await shared.stop();
+});
