@@ -56,6 +56,15 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   assert.equal(through, "through a handle");
 });
 
+test("values at module level are those of the push, later ones are live", async () => {
+  const [one, other] = [await client.action(acts.evaluatedInAction, {}),
+    await client.action(acts.evaluatedInAction, {})];
+  assert.deepEqual(one.evaluated, other.evaluated);
+  assert.deepEqual(one.evaluated, await client.query(acts.evaluatedInQuery, {}));
+  assert.ok(one.isLive && one.random !== other.random && one.random !== one.evaluated[0]);
+  assert.equal(one.date.slice(11, 15), String(new Date().getFullYear()));
+});
+
 test("over the WebSocket too, many at once", async () => {
   const socket = new ConvexClient(host.url, { logger: false });
   const calls = Array.from({ length: 50 }, (_, n) => socket.action(acts.oneEach, { key: `s${n}` }));

@@ -41,8 +41,15 @@
 
   const namespaces = { __proto__: null };
   /** A module's exports; `load` imports it by its URL, once in a context. */
-  const imported = async (load, module) => {
-    namespaces[module] ??= await load(`convex:/${module}`);
+  const imported = async (load, { module, import: phase }) => {
+    if (namespaces[module] === undefined) {
+      prelude.importPhase.begin(phase);
+      try {
+        namespaces[module] = await load(`convex:/${module}`);
+      } finally {
+        prelude.importPhase.end();
+      }
+    }
     return namespaces[module];
   };
 
@@ -56,7 +63,7 @@
   hooks.run = async (load, target, requestId, args) => {
     begin();
     try {
-      const action = found(await imported(load, target.module), target);
+      const action = found(await imported(load, target), target);
       if (action === undefined) return;
       const { path } = target;
       if (typeof action.invokeAction !== 'function') {
@@ -173,7 +180,7 @@
   hooks.runHttp = async (load, target, head) => {
     begin();
     try {
-      const router = found(await imported(load, target.module), target);
+      const router = found(await imported(load, target), target);
       if (router === undefined) return;
       if (router.isRouter !== true) {
         problem('The default export of `convex/http.ts` is not a Router. Did you forget to export '

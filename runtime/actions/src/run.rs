@@ -181,7 +181,10 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
         state.expect(stream);
     }
-    let target = serde_json::json!({ "module": module, "export": export, "path": path });
+    let import = shared.code.import;
+    let target = serde_json::json!({
+        "module": module, "export": export, "path": path, "import": import,
+    });
     let target = target.to_string();
     match &http {
         None => runtime.call(

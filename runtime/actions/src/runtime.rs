@@ -18,6 +18,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/actions/00_host.js", include_str!("../../../js/actions/00_host.js")),
     ("concave:/00_primordials.js", include_str!("../../../js/runtime/00_primordials.js")),
     ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
+    ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
+    ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];

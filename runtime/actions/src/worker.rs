@@ -18,7 +18,8 @@ use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
 use crate::protocol::{
-    self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
+    self, End, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost,
+    ToWorker,
 };
 use crate::run::{Job, Parked, Shared, Spare};
 use crate::run_state::{Answered, Event};
@@ -57,7 +58,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {
         snapshot: deployed.snapshot.leak(),
-        code: Arc::new(Code::new(deployed.modules)),
+        code: Arc::new(Code::new(deployed.modules, deployed.import)),
         limits: deployed.limits,
         network: Arc::new(deployed.network),
         wire,
@@ -98,6 +99,7 @@ fn check_memory(limit: u64) {
 struct Deployed {
     snapshot: Vec<u8>,
     modules: BTreeMap<String, Arc<str>>,
+    import: ImportPhase,
     limits: Limits,
     network: Network,
 }
@@ -113,8 +115,8 @@ impl Deployed {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
                 ToWorker::Snapshot => snapshot = tail,
-                ToWorker::Deploy { modules, limits, network, .. } => {
-                    expected = Some((modules, limits, network));
+                ToWorker::Deploy { modules, limits, network, import, .. } => {
+                    expected = Some((modules, limits, network, import));
                 }
                 ToWorker::Module { path, part } => {
                     parts += 1;
@@ -125,8 +127,9 @@ impl Deployed {
                 }
                 other => return Err(unexpected(&other)),
             }
-            if let Some((_, limits, network)) = expected.take_if(|(count, ..)| parts >= *count) {
-                return Ok(Some(Self { snapshot, modules, limits, network }));
+            let complete = expected.take_if(|(count, ..)| parts >= *count);
+            if let Some((_, limits, network, import)) = complete {
+                return Ok(Some(Self { snapshot, modules, import, limits, network }));
             }
         }
     }

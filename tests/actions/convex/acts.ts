@@ -13,6 +13,15 @@ import { ConvexError, v } from "convex/values";
 const { acts } = anyApi;
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// What a module sees while it is evaluated is fixed by the push, in every function kind.
+const evaluated = [Math.random(), Date.now(), new Date().toISOString()];
+export const evaluatedInAction = action(async () => {
+  const now = [Date.now(), new Date().getTime()];
+  return { evaluated, isLive: now.every((time) => time > evaluated[1]), date: Date(),
+    random: Math.random() };
+});
+export const evaluatedInQuery = query(async () => evaluated);
+
 export const put = internalMutation({
   args: { key: v.string(), value: v.any() },
   handler: async (ctx, { key, value }) => {
