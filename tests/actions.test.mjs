@@ -84,6 +84,14 @@ test("errors name the author's lines", async () => {
   assert.equal(frames.length, 2, thrown);
 });
 
+test("mistakes are told with their cure", async () => {
+  const { again, exits, stores } = { again: await error("again"), exits: await error("exits"),
+    stores: await error("stores") };
+  assert.match(again, /acts:again was called by an action .* 64 deep.* infinite loop in your app/);
+  assert.match(exits, /process\.exit is not a function\. .* begins with "use node"\./);
+  assert.match(stores, /storage\.store: the argument must be a Blob or a File/);
+});
+
 test("a ConvexError keeps its data, out of an action and between two", async () => {
   const big = 2n ** 60n;
   const data = { code: "full", big };

@@ -324,7 +324,7 @@ test("a Content-Length that the body does not keep", async () => {
   assert.match((await broken.json()).code, /header "content-length" cannot be sent/);
 });
 
-test("a response that was fetched can be answered with, also one that came compressed", async () => {
+test("a fetched response can be answered with, also one that came compressed", async () => {
   const origin = createServer((_, answer) => {
     const body = gzipSync("decoded ".repeat(500));
     answer.writeHead(200, { "content-encoding": "gzip", "content-length": body.length });

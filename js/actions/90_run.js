@@ -17,6 +17,7 @@
   const { contentOf, ResponsePrototype } = web('response');
   const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
   const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
+  const { BlobPrototype } = core.loadExtScript('ext:deno_web/09_file.js');
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
@@ -150,6 +151,10 @@
       return { status: response.status };
     },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
+      if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
+        throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '
+          + 'new Blob([data], { type }).');
+      }
       const stream = ops.op_action_body_open(false);
       const json = JSONStringify({ ...rest, contentType: blob.type, size: blob.size,
         sha256: options?.sha256 });

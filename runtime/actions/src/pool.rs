@@ -104,8 +104,11 @@ pub struct Job {
 }
 
 impl Job {
-    /// `dir/mod:fn`
+    /// `dir/mod:fn`, or `GET /path` for an HTTP action.
     pub(crate) fn name(&self) -> String {
+        if let Input::Http { method, routed_path, .. } = &self.input {
+            return format!("{method} {routed_path}");
+        }
         let stem = self.module.strip_suffix(".js").unwrap_or(&self.module);
         if self.export == "default" { stem.to_owned() } else { format!("{stem}:{}", self.export) }
     }

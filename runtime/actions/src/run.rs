@@ -175,7 +175,10 @@ enum Next {
 async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job: Job) -> Next {
     let Job { module, export, request_id, timeout_ms, http, arguments, .. } = job;
     let (mut events, started, ended) = (job.events, job.started, job.ended);
-    let path = identifier(&module, &export);
+    let path = match &http {
+        Some(head) => format!("{} {}", head.method, head.routed_path),
+        None => identifier(&module, &export),
+    };
     runtime.js.op_state().borrow_mut().put(Rc::clone(state));
     started(Arc::clone(&runtime.switch));
     if let Some(stream) = http.as_ref().and_then(|http| http.body) {

@@ -146,3 +146,6 @@ export const handles = action(async (ctx) => {
   const handle = await createFunctionHandle(acts.echo);
   return [handle, await ctx.runAction(handle as any, { value: "through a handle" })];
 });
+export const again = action(async (ctx): Promise<any> => ctx.runAction(acts.again, {}));
+export const exits = action(async () => (process as any).exit(3));
+export const stores = action(async (ctx) => ctx.storage.store("text" as any));
