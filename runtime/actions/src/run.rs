@@ -136,8 +136,10 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Fo
         }
     };
     let mut runs = 0;
+    let mut function;
     let ended = loop {
         runs += 1;
+        function = identifier(&job.module, &job.export);
         let state = Rc::new(state_of(shared, &job));
         job.reuse &= runs < shared.limits.context_runs;
         match timers.block_on(drive(shared, &mut runtime, &state, job)) {
@@ -152,7 +154,7 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Fo
     };
     // What V8 and deno_core free is freed inside of their event loop's runtime.
     let _entered = timers.enter();
-    if shared.code.count_run() && runtime.switch.reason().is_none() {
+    if shared.code.count_run(&function) && runtime.switch.reason().is_none() {
         runtime.keep_compiled();
     }
     drop(runtime);
