@@ -37,7 +37,10 @@ export const value = query({
 
 export const ids = query({
   args: {},
-  handler: async (ctx) => (await ctx.db.query("counts").collect()).map((count) => count._id),
+  handler: async (ctx) => {
+    const all = await ctx.db.query("counts").collect();
+    return Object.fromEntries(all.map((count) => [count.name, count._id]));
+  },
 });
 
 export const get = query({
