@@ -83,6 +83,12 @@ pub fn child(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
+/// Whether a component is `parent`, or inside of it.
+pub fn is_within(component: &str, parent: &str) -> bool {
+    let rest = component.strip_prefix(parent);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A tree whose definitions are not evaluated yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -444,6 +450,11 @@ mod tests {
     #[test]
     fn what_cannot_be_mounted_is_named() {
         let child = |name: &str, path: &str| json!({ "name": name, "path": path, "env": [] });
+        let many = |count: u64| {
+            let all = (0..count).map(|n| child(&format!("c{n}"), "c"));
+            grown(&[("", using(all.collect())), ("c", json!({}))]).is_ok()
+        };
+        assert!(many(limits::COMPONENTS) && !many(limits::COMPONENTS + 1));
         let fails = |all: &[(&str, serde_json::Value)], text: &str| {
             let error = grown(all).unwrap_err();
             assert!(error.contains(text), "{error}");
