@@ -375,6 +375,21 @@ test("what cannot be mounted is refused with the cure; what served goes on", asy
   await host.stop();
 });
 
+test("a component by itself has its types generated, without its environment", async () => {
+  const host = await serve();
+  const folder = fixture();
+  // Of one inside of convex/ the command line does not find its own import.
+  cpSync(join(folder, "convex/counter"), join(folder, "component"), { recursive: true });
+  const flags = ["--component-dir", "./component", "--typecheck", "disable"];
+  const said = await convex(folder, host, "codegen", ...flags);
+  assert.equal(said.code, 0, said.output);
+  const generated = readFileSync(join(folder, "component/_generated/component.ts"), "utf8");
+  assert.match(generated, /add: FunctionReference<\s*"mutation",\s*"internal"/);
+  assert.doesNotMatch(generated, /hidden/);
+  assert.match(readFileSync(join(folder, "component/_generated/server.ts"), "utf8"), /LABEL/);
+  await host.stop();
+});
+
 test("documents of a component that do not fit keep the old deployment", async () => {
   const { host, folder, run, ask } = await deployed();
   await run("two.lib.add", { name: "a", by: 3 });
