@@ -10,7 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { ConvexHttpClient } from "convex/browser";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
 import { app } from "./app.mjs";
 import { ROOT, pointedAt, serve } from "./host.mjs";
 
@@ -96,6 +97,30 @@ test("a call across is a part of the transaction, undone where its error is caug
   const all = client.mutation("calls:run", { path: "one.lib.fail", args: { name: "a" } });
   await assert.rejects(all, /Uncaught Error: .*a fails/s);
   assert.equal(await ask("one.lib.value", { name: "a" }), 1);
+  await host.stop();
+});
+
+test("who calls is the same in a component, and followed queries see its writes", async () => {
+  const { host, client, run, ask } = await deployed();
+  assert.equal(await ask("one.lib.who"), null);
+  const user = Buffer.from(JSON.stringify({
+    subject: "ada", issuer: "https://issuer", tokenIdentifier: "https://issuer|ada",
+  })).toString("base64");
+  const headers = {
+    authorization: `Convex ${host.key}:${user}`, "content-type": "application/json",
+  };
+  const body = JSON.stringify({ path: "calls:ask", args: { path: "one.lib.who", args: {} } });
+  const answer = await fetch(`${host.url}/api/query`, { method: "POST", headers, body });
+  assert.equal((await answer.json()).value, "ada");
+  const live = new ConvexClient(host.url);
+  const seen = [];
+  const args = { path: "outer.deep.calls.seen", args: { name: "live" } };
+  live.onUpdate(anyApi.calls.ask, args, ({ value }) => seen.push(value));
+  await becomes([0], () => seen);
+  await run("outer.deep.calls.add", { name: "live", by: 2 });
+  await becomes([0, 2], () => seen);
+  assert.equal(await client.query("calls:ask", args).then(({ value }) => value), 2);
+  await live.close();
   await host.stop();
 });
 
