@@ -189,6 +189,7 @@ mod tests {
             path: "shop:addCart".into(),
             kind: Some(FunctionKind::Mutation),
             caller: Caller::HttpApi,
+            identity_type: "unknown",
             rerun: false,
             duration_ns: 1_250_000,
             cached: false,

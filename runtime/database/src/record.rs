@@ -630,6 +630,18 @@ pub trait Functions: Send + Sync + 'static {
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);
 
+    /// Runs the default export of `source`, a module that is not deployed, as a query at the newest
+    /// snapshot; it may import and call what is. Nothing is written and nothing is cached. Blocks
+    /// for as long as the module takes to be evaluated and the query to run.
+    ///
+    /// # Errors
+    /// A module that cannot be evaluated, in its author's terms, or a host that cannot run it.
+    fn inline(&self, source: &str, call: &Call) -> Result<Outcome, Refusal> {
+        let _ = (source, call);
+        let text = "Inline queries are not run by this host.";
+        Err(Refusal::Bad(UserError::new("NotSupported", text)))
+    }
+
     /// Runs a call again with what was decided for it then, without cache and without commit, and
     /// finds the author's line at which `probe` first held. `None`: no line of his did it, as when
     /// the code itself was replaced. Blocks for as long as the call runs.

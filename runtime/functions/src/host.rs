@@ -24,6 +24,7 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
+use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push;
 
@@ -231,6 +232,18 @@ impl Functions for Host {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }
         }
+    }
+
+    fn inline(&self, source: &str, call: &Call) -> Result<Outcome, Refusal> {
+        let snapshot = self.shared.database.snapshot();
+        let running = snapshot.deployment.as_ref().map(|deployment| &*deployment.bundle);
+        let bundle = Arc::new(inline::bundle(running, &call.path, source));
+        let environment = snapshot.environment();
+        let analysis = push::analyze(&self.helper, &*self.actions, &bundle, environment)
+            .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;
+        let code = Arc::new(Code::new(bundle, analysis));
+        let given = self.shared.given(&code, &snapshot);
+        call::rerun(&self.shared, &code, call, &given, snapshot)
     }
 
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {

@@ -21,7 +21,7 @@ use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::convex::system;
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 use crate::session::{Answered, Ask, Asked, Job, Kind, QueryId, Round, Target};
 use crate::subscriber::{Live, Mail, Mailbox, QueryAnswer, Watch, answer};
@@ -150,13 +150,16 @@ fn call(
 ) {
     let Order { kind, identity, at, journal, again, cause, once } = order;
     let request_id = host.request_id();
+    let identity_type = identity_type(&identity);
     let told = |path: String| Told {
         request_id: Arc::clone(&request_id),
         caller: Caller::SyncWorker,
         rerun: again,
         cause,
         record: None,
-        begun: host.stopwatch().map(|now| (now, path)),
+        identity_type,
+        begun: host.stopwatch(),
+        path,
     };
     let asked = asked.and_then(|target| {
         if target.in_component && !identity.is_admin() {
@@ -193,9 +196,17 @@ fn call(
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }
 
-/// What a function of ours came to. It is computed again when the catalog changes, so at a push.
-fn by_the_host(kind: FunctionKind, result: Result<String, UserError>, ts: Timestamp) -> Outcome {
-    let mut reads = ReadSet::default();
+/// What a function of ours came to. It is computed again when what it read changes, or the catalog
+/// does, as at a push.
+fn by_the_host(
+    kind: FunctionKind,
+    result: Result<system::Answered, UserError>,
+    ts: Timestamp,
+) -> Outcome {
+    let (result, mut reads) = match result {
+        Ok(system::Answered { value, reads }) => (Ok(value), reads),
+        Err(error) => (Err(error), ReadSet::default()),
+    };
     reads.insert(CATALOG, Interval::all());
     let result = result
         .map(Arc::from)
