@@ -51,7 +51,7 @@ impl Host {
         let Server { database, functions, http_actions, files, config } = server;
         set_origins(&*functions, &config);
         Self {
-            admin_key: AdminKey::new(&config.admin_key),
+            admin_key: AdminKey::new(&config.admin_key, &config.instance_name),
             auth: Auth::new(config.world.clone()),
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
@@ -18,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
-use crate::convex::{admin, api, environment, inline, logs, push, site, storage};
+use crate::convex::{admin, api, client, environment, inline, logs, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{Server, scheduler, socket, why};
@@ -149,6 +150,7 @@ impl Routes {
             .merge(operator())
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn(client::supported))
             .layer(cors())
             .merge(actions)
             .with_state(host.clone());
