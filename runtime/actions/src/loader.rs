@@ -15,6 +15,8 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 
+use crate::protocol::ImportPhase;
+
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
 
@@ -23,6 +25,8 @@ pub(crate) const SCHEME: &str = "convex:/";
 pub(crate) struct Code {
     /// JavaScript by path.
     pub(crate) modules: BTreeMap<String, Arc<str>>,
+    /// What they see while they are evaluated.
+    pub(crate) import: ImportPhase,
     compiled: Mutex<HashMap<String, Arc<[u8]>>>,
 }
 
@@ -32,8 +36,8 @@ impl Code {
     }
 
     /// The code, with nothing compiled.
-    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>) -> Self {
-        Self { modules, compiled: Mutex::default() }
+    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>, import: ImportPhase) -> Self {
+        Self { modules, import, compiled: Mutex::default() }
     }
 }
 

@@ -18,6 +18,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/actions/00_host.js", include_str!("../../../js/actions/00_host.js")),
     ("concave:/00_primordials.js", include_str!("../../../js/runtime/00_primordials.js")),
     ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
+    ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
+    ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];
@@ -111,6 +113,12 @@ impl Runtime {
             .map_err(|e| e.to_string())?;
         let [run, run_http] = ["run", "runHttp"].map(|name| function(&mut js, &started, name));
         Ok(Self { js, switch, run: run?, run_http: run_http? })
+    }
+
+    /// Whether the runs so far have left room on the heap for another.
+    pub(crate) fn has_room(&mut self, limits: &Limits) -> bool {
+        let used = self.js.v8_isolate().get_heap_statistics().used_heap_size();
+        (used as u64) < limits.heap_bytes / 2
     }
 
     /// Calls the function that starts the run: `runHttp` where there is a request, else `run`.

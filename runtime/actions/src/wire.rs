@@ -21,13 +21,27 @@ impl Wire {
 
     /// Sends a message; waits while the host does not read.
     pub(crate) fn send(&self, message: &ToHost, tail: &[u8]) {
-        let frame = protocol::encode(message, tail).unwrap_or_else(|_| too_long(message));
+        self.write(&frame(message, tail));
+    }
+
+    /// Sends two messages at once.
+    pub(crate) fn send_two(&self, one: (&ToHost, &[u8]), other: (&ToHost, &[u8])) {
+        let mut frames = frame(one.0, one.1);
+        frames.extend_from_slice(&frame(other.0, other.1));
+        self.write(&frames);
+    }
+
+    fn write(&self, frames: &[u8]) {
         let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if socket.write_all(&frame).is_err() {
+        if socket.write_all(frames).is_err() {
             // Nobody is left to work for.
             std::process::exit(0);
         }
     }
+}
+
+fn frame(message: &ToHost, tail: &[u8]) -> Vec<u8> {
+    protocol::encode(message, tail).unwrap_or_else(|_| too_long(message))
 }
 
 /// What is said instead of a message that is longer than a frame can be.
