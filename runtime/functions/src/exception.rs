@@ -138,9 +138,10 @@ fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
     })
 }
 
-/// Frames inside `convex/server` say nothing about the author's code.
+/// Frames inside `convex/server`, or what stands in its place, say nothing about the author's code.
 fn is_library(path: &str) -> bool {
-    path.contains("convex/src/server/impl/")
+    path.starts_with("_system/")
+        || path.contains("convex/src/server/impl/")
         || (path.contains("convex") && path.contains("/server/impl/"))
 }
 
@@ -189,6 +190,7 @@ mod tests {
             "    at invoke (concave:/10.js:1:1)",
             "    at async ext:concave_web/fetch.js:101:46",
             "    at Object.action (ext:deno_web/02_timers.js:58:13)",
+            "    at made.invokeQuery (convex:/_system/repl/wrappers.js:251:28)",
             "    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)",
             "    at async Promise.all (index 0)",
         ];

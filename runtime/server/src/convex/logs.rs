@@ -123,7 +123,7 @@ fn caller(caller: Caller) -> &'static str {
     match caller {
         Caller::HttpApi => "HttpApi",
         Caller::SyncWorker => "SyncWorker",
-        Caller::Function => "Action",
+        Caller::Function { .. } => "Action",
         Caller::Scheduler => "Scheduler",
         Caller::Cron => "Cron",
         Caller::Tester => "Tester",
