@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
-use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::deployment::{Analysis, Bundle, CodeVersion, Module};
 use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
@@ -234,10 +234,10 @@ impl Functions for Host {
         }
     }
 
-    fn inline(&self, source: &str, call: &Call) -> Result<Outcome, Refusal> {
+    fn inline(&self, modules: Vec<Module>, call: &Call) -> Result<Outcome, Refusal> {
         let snapshot = self.shared.database.snapshot();
         let running = snapshot.deployment.as_ref().map(|deployment| &*deployment.bundle);
-        let bundle = Arc::new(inline::bundle(running, &call.path, source));
+        let bundle = Arc::new(inline::bundle(running, modules));
         let environment = snapshot.environment();
         let analysis = push::analyze(&self.helper, &*self.actions, &bundle, environment)
             .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;

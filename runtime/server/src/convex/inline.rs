@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use database::deployment::{Environment, Module};
 use database::error::{Refusal, UserError};
 use database::json::Format;
 use database::record::{
@@ -22,6 +23,11 @@ use crate::event::{Told, identity_type};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
+
+/// Where an inline module finds `query`: the command line writes the import.
+const WRAPPERS_PATH: &str = "_system/repl/wrappers.js";
+
+const WRAPPERS: &str = include_str!("../../../../js/system/wrappers.js");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,10 +70,16 @@ pub(crate) async fn run(
         return Err(Failure::bad("ComponentNotFound", message));
     }
     let call = call(&host, &asked)?;
-    let source = asked.bundle.source.0.into_owned();
+    let modules = [(WRAPPERS_PATH, WRAPPERS), (&*call.path.module, &*asked.bundle.source.0)];
+    let modules = modules.map(|(path, source)| Module {
+        path: path.into(),
+        source: source.into(),
+        source_map: None,
+        environment: Environment::Isolate,
+    });
     let request_id = Arc::clone(&call.request_id);
     let style = Style { format, request_id: &request_id, redact: host.config.redact };
-    match evaluate(&host, source, call).await {
+    match evaluate(&host, modules.into(), call).await {
         Ok(outcome) => Ok(json(style.outcome(&outcome)?)),
         Err(Refusal::Bad(error)) => Ok(json(style.wrong(error))),
         Err(refusal) => Err(Failure::refused(refusal, host.config.redact)),
@@ -91,7 +103,7 @@ fn call(host: &Host, asked: &Asked<'_>) -> Result<Call, UserError> {
 }
 
 /// Evaluation waits for a process, so it has a thread of its own.
-async fn evaluate(host: &Arc<Host>, source: String, call: Call) -> Result<Outcome, Refusal> {
+async fn evaluate(host: &Arc<Host>, modules: Vec<Module>, call: Call) -> Result<Outcome, Refusal> {
     let told = Told {
         request_id: Arc::clone(&call.request_id),
         caller: call.caller,
@@ -103,7 +115,7 @@ async fn evaluate(host: &Arc<Host>, source: String, call: Call) -> Result<Outcom
         path: call.path.identifier(),
     };
     let functions = Arc::clone(&host.functions);
-    let work = move || functions.inline(&source, &call);
+    let work = move || functions.inline(modules, &call);
     let ended = tokio::task::spawn_blocking(work).await;
     let outcome = ended.unwrap_or_else(|error| Err(Refusal::Broken(error.to_string())));
     told.tell(host, &outcome);
