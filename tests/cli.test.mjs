@@ -5,7 +5,7 @@
 // speaks to the host but through it or through npm's clients.
 import assert from "node:assert/strict";
 import { execFile, spawn } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
@@ -398,6 +398,72 @@ test("a staged validator is told about, then applied without a scan", async () =
   edit(schemaOf(app), plain, next);
   const applied = await works(app, DEPLOY);
   assert.match(applied.err, /applies the staged schema without scanning the table/);
+  await app.host.stop();
+});
+
+const COUNTER = {
+  "convex.config.ts": `
+import { defineComponent } from "convex/server";
+export default defineComponent("counter");
+`,
+  "schema.ts": `
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+export default defineSchema({ steps: defineTable({ by: v.number() }) });
+`,
+  "steps.ts": `
+import { mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+import { v } from "convex/values";
+export const add = mutation({ args: { by: v.number() }, handler: async (ctx, { by }) => {
+  console.log("step", by);
+  await ctx.db.insert("steps", { by });
+} });
+export const total = query({ args: {}, handler: async (ctx) =>
+  (await ctx.db.query("steps").collect()).reduce((sum, { by }) => sum + by, 0) });
+`,
+};
+
+test("run, data and logs of a component", async () => {
+  const app = await chat();
+  const folder = join(app.folder, "counter");
+  mkdirSync(folder);
+  for (const [name, text] of Object.entries(COUNTER)) writeFileSync(join(folder, name), text);
+  writeFileSync(join(app.folder, "convex/convex.config.ts"), `
+import { defineApp } from "convex/server";
+import counter from "../counter/convex.config";
+const app = defineApp();
+app.use(counter);
+app.use(counter, { name: "other" });
+export default app;
+`);
+  const deployed = await works(app, DEPLOY);
+  assert.match(deployed.err, /Installed component counter/);
+  const inside = (name, ...args) => works(app, [...args, "--component", name]);
+  await inside("counter", "run", "steps:add", "{ by: 2 }");
+  await inside("counter", "run", "steps:add", "{ by: 3 }");
+  assert.equal((await inside("counter", "run", "steps:total")).out, "5\n");
+  assert.equal((await inside("other", "run", "steps:total")).out, "0\n");
+  await fails(app, ["run", "steps:total"], /Could not find function for 'steps:total'/);
+  const missing = await convex(app, ["run", "steps:none", "--component", "counter"]);
+  assert.match(missing.err, /Available functions:\n• steps:add\n• steps:total\n/);
+
+  const inline = ["run", "--inline-query"];
+  const first = await inside("counter", ...inline, '(await ctx.db.query("steps").first()).by');
+  assert.equal(first.out, "2\n");
+  assert.equal((await inside("other", ...inline, 'await ctx.db.query("steps").collect()')).out,
+    "[]\n");
+  assert.equal((await inside("counter", ...inline, 'await ctx.runQuery("steps:total", {})')).out,
+    "5\n");
+  const nowhere = await fails(app, [...inline, "1", "--component", "nope"], /was not found/);
+  assert.match(nowhere.err, /Available components:\n• counter\n• other/);
+
+  assert.equal((await inside("counter", "data")).out, "steps\n");
+  const rows = (await inside("counter", "data", "steps", "--format", "jsonl")).out.trim();
+  assert.deepEqual(rows.split("\n").map((row) => JSON.parse(row).by), [3, 2]);
+  assert.match((await inside("other", "data", "steps")).err, /There are no documents/);
+  const logs = watch(app, ["logs", "--history", "100", "--jsonl"]);
+  await logs.says(/"componentPath":"counter"[^\n]*"step","2"/);
+  await logs.stop();
   await app.host.stop();
 });
 

@@ -187,6 +187,7 @@ mod tests {
         CallEvent {
             request_id: "0123456789abcdef".into(),
             path: "shop:addCart".into(),
+            component: "".into(),
             kind: Some(FunctionKind::Mutation),
             caller: Caller::HttpApi,
             identity_type: "unknown",

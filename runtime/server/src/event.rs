@@ -56,6 +56,8 @@ pub struct CallEvent {
     pub request_id: Arc<str>,
     /// `dir/mod:fn`.
     pub path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub component: Arc<str>,
     /// What it turned out to be; `None` when it never ran.
     pub kind: Option<FunctionKind>,
     /// Through which door it came.
@@ -98,6 +100,8 @@ pub(crate) struct Told {
     pub(crate) begun: u64,
     /// `dir/mod:fn`.
     pub(crate) path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub(crate) component: Arc<str>,
 }
 
 impl Told {
@@ -118,6 +122,7 @@ impl Told {
         host.tell(Event::Call(CallEvent {
             request_id: self.request_id,
             path: self.path,
+            component: self.component,
             kind: ran.map(|outcome| outcome.kind),
             caller: self.caller,
             identity_type: self.identity_type,

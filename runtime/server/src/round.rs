@@ -20,6 +20,7 @@ use database::record::{
 use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::convex::api::named_component;
 use crate::convex::system;
 use crate::event::{Told, identity_type};
 use crate::host::Host;
@@ -151,7 +152,7 @@ fn call(
     let Order { kind, identity, at, journal, again, cause, once } = order;
     let request_id = host.request_id();
     let identity_type = identity_type(&identity);
-    let told = |path: String| Told {
+    let told = |path: String, component: &Arc<str>| Told {
         request_id: Arc::clone(&request_id),
         caller: Caller::SyncWorker,
         rerun: again,
@@ -160,20 +161,20 @@ fn call(
         identity_type,
         begun: host.stopwatch(),
         path,
+        component: Arc::clone(component),
     };
     let asked = asked.and_then(|target| {
-        if target.in_component && !identity.is_admin() {
-            let text = "Naming a component needs the admin key.";
-            return Err(UserError::new("Forbidden", text));
-        }
+        named_component(host, &target.path.component, &identity)?;
         Ok(target)
     });
     let target = match asked {
         Ok(target) => target,
-        Err(error) => return reply(Ok(wrong(kind, error)), told("(no call)".to_owned())),
+        Err(error) => {
+            return reply(Ok(wrong(kind, error)), told("(no call)".to_owned(), &"".into()));
+        }
     };
     let Target { path, args, .. } = &*target;
-    let mut told = told(path.identifier());
+    let mut told = told(path.identifier(), &path.component);
     if path.module.starts_with("_system/") {
         let result = system::run(host, &identity, path, &args.value);
         return reply(Ok(by_the_host(kind, result, host.database.snapshot().ts)), told);

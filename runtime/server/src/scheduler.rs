@@ -327,6 +327,7 @@ impl Scheduler {
             identity_type: identity_type(&Identity::System),
             begun: host.stopwatch(),
             path: path.identifier(),
+            component: Arc::clone(&path.component),
         };
         self.actions += u64::from(kind == FunctionKind::Action);
         self.running.insert(row, Running { job, path: path.clone(), kind });

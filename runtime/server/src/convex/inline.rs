@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::answer::Style;
+use super::api::named_component;
 use super::json;
 use crate::event::{Told, identity_type};
 use crate::host::Host;
@@ -65,10 +66,6 @@ pub(crate) async fn run(
     host.admin_key.require(&head, in_body.map(|key| &*key.0))?;
     let asked = asked?;
     let format = asked.format.as_ref().map_or(Ok(Format::Clean), |name| Format::parse(&name.0))?;
-    if let Some(Text(id)) = &asked.component_id {
-        let message = format!("There is no component with the id {id:?}.");
-        return Err(Failure::bad("ComponentNotFound", message));
-    }
     let call = call(&host, &asked)?;
     let modules = [(WRAPPERS_PATH, WRAPPERS), (&*call.path.module, &*asked.bundle.source.0)];
     let modules = modules.map(|(path, source)| Module {
@@ -87,7 +84,9 @@ pub(crate) async fn run(
 }
 
 fn call(host: &Host, asked: &Asked<'_>) -> Result<Call, UserError> {
-    let path = FunctionPath::parse(&asked.bundle.path.0)?;
+    let component = asked.component_id.as_ref().map_or("", |id| &*id.0);
+    let component = named_component(host, component, &Identity::Admin)?;
+    let path = FunctionPath::parse(&asked.bundle.path.0)?.within(&component);
     Ok(Call {
         args: Arguments::parse(&path, asked.args.map_or("{}", RawValue::get))?,
         path,
@@ -113,6 +112,7 @@ async fn evaluate(host: &Arc<Host>, modules: Vec<Module>, call: Call) -> Result<
         record: None,
         begun: host.stopwatch(),
         path: call.path.identifier(),
+        component: Arc::clone(&call.path.component),
     };
     let functions = Arc::clone(&host.functions);
     let work = move || functions.inline(modules, &call);

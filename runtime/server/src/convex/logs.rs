@@ -66,7 +66,7 @@ fn of_call(call: &CallEvent, ended: u64) -> Value {
     let began = ended.saturating_sub(call.duration_ns);
     json!({
         "udfType": call.kind.map(database::record::FunctionKind::name),
-        "componentPath": null,
+        "componentPath": (!call.component.is_empty()).then_some(&*call.component),
         "identifier": call.path,
         "logLines": lines(&call.log_lines, began),
         "cachedResult": call.cached,

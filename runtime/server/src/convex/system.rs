@@ -17,7 +17,7 @@ use database::snapshot::Snapshot;
 use database::value::Value;
 use serde_json::json;
 
-use super::environment;
+use super::{components, environment};
 use crate::host::Host;
 
 /// Most documents of one page of `tableData`; the CLI asks for 10,000 when it has no limit.
@@ -48,7 +48,7 @@ pub(crate) fn run(
     args: &Value,
 ) -> Result<Answered, UserError> {
     let name = path.identifier();
-    let component = &*path.component;
+    let component = component_of(path, args);
     if !identity.is_admin() {
         let text = format!("Could not find public function for '{name}'.");
         return Err(UserError::new("FunctionNotFound", text));
@@ -60,24 +60,31 @@ pub(crate) fn run(
             Ok(table_size(&host.database, component, text(args, "tableName")?))
         }
         "_system/cli/queryTable" => Ok(table_changes(host, component, text(args, "tableName")?)),
-        "_system/cli/modules:apiSpec" => Ok(api_spec(&host.database).into()),
+        "_system/cli/modules:apiSpec" => Ok(api_spec(&host.database, component).into()),
         "_system/cli/convexUrl:cloudUrl" => Ok(json!(host.config.cloud_origin).to_string().into()),
-        "_system/frontend/getSchemas" => Ok(schemas(&host.database).into()),
+        "_system/frontend/getSchemas" => Ok(schemas(&host.database, component).into()),
         "_system/cli/queryEnvironmentVariables" => {
             Ok(environment::documents(&host.database).into())
         }
         "_system/cli/queryEnvironmentVariables:get" => {
             Ok(environment::document_named(&host.database, text(args, "name")?).into())
         }
+        "_system/frontend/components:list" => Ok(components::list(&host.database).into()),
         // Nothing of these kinds can exist yet, so their lists are empty.
-        "_system/frontend/components:list" | "_system/cli/queryImport:list" => {
-            Ok("[]".to_owned().into())
-        }
+        "_system/cli/queryImport:list" => Ok("[]".to_owned().into()),
         "_system/cli/exports:getLatest" => Ok("null".to_owned().into()),
         _ => Err(UserError::new(
             "NotSupported",
             format!("The system function '{name}' is not supported by concave yet."),
         )),
+    }
+}
+
+/// The component asked about: the one that the request is for, or the one that it names by its id.
+fn component_of<'a>(path: &'a FunctionPath, args: &'a Value) -> &'a str {
+    match args.field("componentId") {
+        Some(Value::String(id)) => id,
+        _ => &path.component,
     }
 }
 
@@ -162,13 +169,11 @@ fn table_data(host: &Host, component: &str, args: &Value) -> Result<Answered, Us
 }
 
 /// What every function takes and gives.
-fn api_spec(database: &Database) -> String {
+fn api_spec(database: &Database, component: &str) -> String {
     let snapshot = database.snapshot();
-    let functions = match &snapshot.deployment {
-        Some(deployment) => described(&deployment.analysis),
-        None => Vec::new(),
-    };
-    serde_json::Value::Array(functions).to_string()
+    let deployment = snapshot.deployment.as_ref();
+    let analysis = deployment.and_then(|deployment| deployment.analysis.of(component));
+    serde_json::Value::Array(analysis.map(described).unwrap_or_default()).to_string()
 }
 
 fn described(analysis: &Analysis) -> Vec<serde_json::Value> {
@@ -207,10 +212,9 @@ fn validator(text: &str) -> serde_json::Value {
 }
 
 /// `{active?: JSON text of the schema}`.
-fn schemas(database: &Database) -> String {
+fn schemas(database: &Database, component: &str) -> String {
     let snapshot = database.snapshot();
-    let schema = snapshot.deployment.as_ref().and_then(|d| d.analysis.schema.as_ref());
-    match schema {
+    match snapshot.deployment.as_ref().and_then(|deployment| deployment.schema(component)) {
         Some(schema) => json!({ "active": &*schema.json }).to_string(),
         None => "{}".to_owned(),
     }

@@ -4,11 +4,9 @@
 //! for each index what happens and over how many documents.
 //! Invariant: a prediction changes nothing; what it cannot prove unnecessary it calls necessary.
 
-use std::collections::BTreeMap;
-
 use database::snapshot::Snapshot;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::indexes::{self, Change};
 use super::pending::Push;
@@ -22,27 +20,42 @@ use crate::refusal::Failure;
 /// # Errors
 /// Only a broken rule of ours.
 pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
-    let counts: BTreeMap<String, u64> = {
-        let tables = host.database.snapshot().tables("");
-        tables.iter().map(|table| (table.name.to_string(), table.documents)).collect()
-    };
-    let count = |table: &str| counts.get(table).copied().unwrap_or(0);
-    let before = push.base.as_ref().and_then(|base| base.analysis.schema.as_deref());
-    let before = exported(before.map(|schema| &*schema.json))?;
-    let after = exported(push.analysis.schema.as_deref().map(|schema| &*schema.json))?;
+    let mut components = Map::new();
+    for (component, _) in push.analysis.each() {
+        components.insert(component.to_owned(), of_component(host, push, component)?);
+    }
+    let known = push.base.as_ref().map(|base| &base.analysis.components.definitions);
+    let new =
+        push.analysis.components.definitions.keys().filter(|path| {
+            !path.is_empty() && !known.is_some_and(|known| known.contains_key(*path))
+        });
+    Ok(json!({
+        "componentSchemaEvaluations": components,
+        "newComponentDefinitions": new.collect::<Vec<_>>(),
+    }))
+}
+
+fn of_component(host: &Host, push: &Push, component: &str) -> Result<Value, Failure> {
     let snapshot = host.database.snapshot();
+    let count = |table: &str| -> u64 {
+        snapshot.table(component, table).map_or(0, |table| snapshot.count(table))
+    };
+    let before = push.base.as_ref().and_then(|base| base.schema(component));
+    let before = exported(before.map(|schema| &*schema.json))?;
+    let after = push.analysis.of(component).and_then(|found| found.schema.as_ref());
+    let after = exported(after.map(|schema| &*schema.json))?;
     let (mut tables, mut discarded) = (Vec::new(), Vec::new());
     for table in &after.tables {
         let name = &table.table_name;
         let old = before.table(name).map_or(NOTHING, Table::staging);
-        let staged = staged::look(&snapshot, ("", name), old, table.staging())?;
+        let staged = staged::look(&snapshot, (component, name), old, table.staging())?;
         if let Some(replaced) = staged.discarded {
             let state = State::Valid.json();
             discarded.push(json!({ "tableName": name, "state": state, "replaced": replaced }));
         }
-        tables.push(prediction(&snapshot, ("", table), (&before, &after), &staged));
+        tables.push(prediction(&snapshot, (component, table), (&before, &after), &staged));
     }
-    let (old, new) = started::index_sets(push)?;
+    let (old, new) = started::index_sets(push, component)?;
     let indexes: Vec<Value> = indexes::changes(&old, &new)
         .into_iter()
         .map(|(name, index, change)| {
@@ -54,15 +67,13 @@ pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
             prediction
         })
         .collect();
+    let instances = &push.analysis.components.instances;
     Ok(json!({
-        "componentSchemaEvaluations": { "": {
-            "definitionPath": "",
-            "schemaValidation": after.schema_validation,
-            "tables": tables,
-            "indexes": indexes,
-            "discardedStagedValidators": discarded,
-        } },
-        "newComponentDefinitions": [],
+        "definitionPath": instances.get(component).map_or("", |found| &*found.definition),
+        "schemaValidation": after.schema_validation,
+        "tables": tables,
+        "indexes": indexes,
+        "discardedStagedValidators": discarded,
     }))
 }
 
