@@ -60,6 +60,12 @@
     core.setAsyncContext(undefined);
   };
 
+  /** Imports a module before there is a run; that it fails is found again by its run. */
+  hooks.prepare = (load, target) => {
+    begin();
+    imported(load, target).catch(() => {});
+  };
+
   /** Runs an action. */
   hooks.run = async (load, target, requestId, args) => {
     begin();
@@ -235,6 +241,7 @@
     return {
       __proto__: null,
       run(...parts) { return apply(hooks.run, undefined, [load, ...parts]); },
+      prepare(target) { hooks.prepare(load, target); },
       runHttp(...parts) { return apply(hooks.runHttp, undefined, [load, ...parts]); },
     };
   };

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::ahead::{Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
@@ -63,8 +64,9 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         network: Arc::new(deployed.network),
         wire,
         parked: Parked::default(),
+        loud: Loud::default(),
     });
-    let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
+    let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
     worker.shared.wire.send(&ToHost::Ready, &[]);
     let served = worker.serve(&mut socket);
@@ -244,11 +246,12 @@ impl Worker {
         {
             return parked.take(job);
         }
-        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared), Ok);
+        let forecast = Forecast::of(&job);
+        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
         match spare {
             Ok(spare) => {
                 spare.take(job);
-                self.spare = Spare::start(&self.shared).ok();
+                self.spare = Spare::start(&self.shared, Some(forecast)).ok();
             }
             Err(why) => {
                 lock(&self.runs).remove(&run);
