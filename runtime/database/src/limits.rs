@@ -207,6 +207,18 @@ limits! {
     LOG_LINE_BYTES = 32_768, Bytes,
         "as Convex",
         "(truncated due to length)";
+    /// Executions that `convex logs` can look back at.
+    LOG_ENTRIES = 1_000, Count,
+        "enough history to start a tail with; who needs more keeps a tail running",
+        "(never an error: the oldest go)";
+    /// Memory of those executions, with their console lines.
+    LOG_ENTRY_BYTES = 8 << 20, Bytes,
+        "a share of the host's memory budget, whatever functions log",
+        "(never an error: the oldest go)";
+    /// How long a request for new log entries waits for some.
+    LOGS_WAIT_MS = 60_000, Milliseconds,
+        "as Convex; shorter than what proxies allow a request",
+        "(never an error: the answer has no entries)";
     /// CPU time of a push's analysis.
     ANALYSIS_TIME_MS = 4_000, Milliseconds,
         "as Convex; a module that loops at import must not hang a push",

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
-use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::deployment::{Analysis, Bundle, CodeVersion, Module};
 use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
@@ -24,6 +24,7 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
+use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
 
@@ -246,6 +247,18 @@ impl Functions for Host {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }
         }
+    }
+
+    fn inline(&self, modules: Vec<Module>, call: &Call) -> Result<Outcome, Refusal> {
+        let snapshot = self.shared.database.snapshot();
+        let running = snapshot.deployment.as_deref();
+        let bundle = Arc::new(inline::bundle(running, &call.path.component, modules));
+        let analysis = self
+            .analyze_with(&bundle, snapshot.environment(), &snapshot)
+            .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;
+        let code = Arc::new(Code::new(bundle, analysis));
+        let given = self.shared.given(&code, &snapshot);
+        call::rerun(&self.shared, &code, call, &given, snapshot)
     }
 
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {

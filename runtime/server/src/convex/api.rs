@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Style;
 use super::{client, json, system};
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
@@ -264,7 +264,10 @@ impl Asker {
             rerun: false,
             cause: None,
             record: None,
-            begun: host.stopwatch().map(|now| (now, path.identifier())),
+            identity_type: identity_type(&self.identity),
+            begun: host.stopwatch(),
+            path: path.identifier(),
+            component: Arc::clone(&path.component),
         };
         let args = match Arguments::parse(&path, asked.args.map_or("{}", RawValue::get)) {
             Ok(args) => args,
@@ -276,7 +279,7 @@ impl Asker {
         if path.module.starts_with("_system/") {
             let result = system::run(host, &self.identity, &path, &args.value);
             return Ok(Started::Answered(match result {
-                Ok(value) => style.result(&value)?,
+                Ok(answered) => style.result(&answered.value)?,
                 Err(error) => style.wrong(error),
             }));
         }

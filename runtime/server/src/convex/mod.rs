@@ -10,6 +10,8 @@ pub(crate) mod api;
 pub(crate) mod client;
 pub(crate) mod components;
 pub(crate) mod environment;
+pub(crate) mod inline;
+pub(crate) mod logs;
 pub(crate) mod push;
 pub(crate) mod site;
 pub(crate) mod storage;

@@ -8,6 +8,7 @@ mod calls;
 mod data;
 mod files;
 mod http_actions;
+mod logs;
 mod operator;
 mod push;
 mod scheduler;

@@ -38,6 +38,8 @@ pub(super) struct StartPush {
 struct AppDefinition {
     definition: Option<SentModule>,
     schema: Option<SentModule>,
+    /// `functions` in the words of the CLI before 1.32, which sends everything.
+    #[serde(alias = "functions")]
     changed_modules: Vec<SentModule>,
     #[serde(default)]
     unchanged_module_hashes: Vec<KeptModule>,

@@ -107,20 +107,18 @@ pub(super) fn response(host: &Host, asked: &FinishPush) -> Result<Value, Failure
 fn tell(
     host: &Host,
     push: &Arc<Push>,
-    watch: Option<u64>,
+    watch: u64,
     (unchanged, result): (bool, &Result<Timestamp, Failure>),
 ) {
-    host.tell(|| {
-        let analysis = &push.analysis;
-        Event::Push(PushEvent {
-            version: analysis.version.to_string(),
-            functions: analysis.each().map(functions).sum(),
-            duration_ns: watch.map_or(0, |started| host.elapsed(started)),
-            result: result.as_ref().copied().map_err(|failure| failure.message.clone()),
-            unchanged,
-            warnings: analysis.warnings.clone(),
-        })
-    });
+    let analysis = &push.analysis;
+    host.tell(Event::Push(PushEvent {
+        version: analysis.version.to_string(),
+        functions: analysis.each().map(functions).sum(),
+        duration_ns: host.elapsed(watch),
+        result: result.as_ref().copied().map_err(|failure| failure.message.clone()),
+        unchanged,
+        warnings: analysis.warnings.clone(),
+    }));
 }
 
 fn functions((_, analysis): (&str, &Analysis)) -> usize {
@@ -128,17 +126,15 @@ fn functions((_, analysis): (&str, &Analysis)) -> usize {
 }
 
 /// Tells that a push ended before there was anything to activate.
-pub(super) fn tell_failure(host: &Host, watch: Option<u64>, failure: &Failure) {
-    host.tell(|| {
-        Event::Push(PushEvent {
-            version: String::new(),
-            functions: 0,
-            duration_ns: watch.map_or(0, |started| host.elapsed(started)),
-            result: Err(failure.message.clone()),
-            unchanged: false,
-            warnings: Vec::new(),
-        })
-    });
+pub(super) fn tell_failure(host: &Host, watch: u64, failure: &Failure) {
+    host.tell(Event::Push(PushEvent {
+        version: String::new(),
+        functions: 0,
+        duration_ns: host.elapsed(watch),
+        result: Err(failure.message.clone()),
+        unchanged: false,
+        warnings: Vec::new(),
+    }));
 }
 
 fn race(message: &str) -> Failure {
