@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bundler::{BundleError, BundleErrors, BundledModule, Bundler, Output, Project};
+use bundler::{BundleError, BundleErrors, BundledModule, Bundler, Component, Output, Project};
 use clap::Args;
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -289,22 +289,36 @@ fn start_push(
         .iter()
         .map(|(name, version)| json!({ "name": name, "version": version }))
         .collect();
+    let components: Vec<_> =
+        output.components.iter().map(|part| component(part, &output.convex_version)).collect();
     let request = json!({
         "adminKey": admin_key,
         "dryRun": false,
         "functions": "convex/",
         "appDefinition": {
             "definition": output.definition.as_ref().map(sent),
-            "dependencies": [],
+            "dependencies": output.dependencies,
             "schema": output.schema.as_ref().map(sent),
             "changedModules": changed,
             "unchangedModuleHashes": unchanged,
             "udfServerVersion": output.convex_version,
         },
-        "componentDefinitions": [],
+        "componentDefinitions": components,
         "nodeDependencies": packages,
     });
     (request, count)
+}
+
+/// Components are sent whole: the host tells hashes of the app's modules only.
+fn component(part: &Component, convex_version: &str) -> Value {
+    json!({
+        "definitionPath": part.folder.path,
+        "definition": sent(&part.definition),
+        "dependencies": part.dependencies,
+        "schema": part.output.schema.as_ref().map(sent),
+        "functions": part.output.modules.iter().map(sent).collect::<Vec<_>>(),
+        "udfServerVersion": convex_version,
+    })
 }
 
 fn sent(module: &BundledModule) -> Value {

@@ -120,7 +120,9 @@ impl Emitter<'_> {
                 Target::Module(target) => (self.link.includes(*target)
                     && self.link.graph.modules[*target].has_side_effects)
                     .then(|| relative(path, self.names.path(*target))),
-                Target::External(specifier) => Some(specifier.clone()),
+                Target::External(specifier) | Target::Component(_, specifier) => {
+                    Some(specifier.clone())
+                }
                 Target::Missing(_) => None,
             };
             if let Some(specifier) = bare
@@ -188,7 +190,7 @@ impl Emitter<'_> {
                      function $require_{i}() {{ return $toCommonJS_{i}($module_{i}); }}"
                 )
             }
-            Target::External(specifier) => {
+            Target::External(specifier) | Target::Component(_, specifier) => {
                 let specifier = quoted(specifier);
                 format!(
                     "import * as $module_{i} from {specifier}; \
@@ -214,7 +216,9 @@ impl Emitter<'_> {
                     _ => format!("import({specifier})"),
                 }
             }
-            Target::External(specifier) => format!("import({})", quoted(specifier)),
+            Target::External(specifier) | Target::Component(_, specifier) => {
+                format!("import({})", quoted(specifier))
+            }
             Target::Missing(missing) => {
                 return format!(
                     "import {{ missing as $missing_{i} }} from {commonjs}; \

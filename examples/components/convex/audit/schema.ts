@@ -1,0 +1,6 @@
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+
+export default defineSchema({
+  entries: defineTable({ who: v.string(), what: v.string() }).index("by_who", ["who"]),
+});

@@ -1,0 +1,9 @@
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+
+export default defineSchema({
+  messages: defineTable({ user: v.string(), text: v.string() }),
+  players: defineTable({ name: v.string(), key: v.optional(v.string()) }),
+  results: defineTable({ player: v.string(), points: v.number() }),
+  outcomes: defineTable({ of: v.string(), text: v.string() }).index("by_of", ["of"]),
+});
