@@ -5,11 +5,20 @@
 // what we believe the official command line does; it runs here.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readFileSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { CONCAVE, copy, pointedAt } from "./host.mjs";
+import { CONCAVE, ROOT, copy, pointedAt } from "./host.mjs";
 import { record } from "./recorder.mjs";
 
 const run = promisify(execFile);
@@ -25,9 +34,9 @@ async function push(folder, ...command) {
   return recorder.pushes.at(-1);
 }
 
-const official = (folder, command = "deploy") => {
+const official = (folder) => {
   const cli = join(folder, "node_modules/convex/bin/main.js");
-  return push(folder, process.execPath, cli, command, "--typecheck", "disable");
+  return push(folder, process.execPath, cli, "deploy", "--typecheck", "disable");
 };
 const ours = (folder) => push(folder, CONCAVE, "push", ".");
 
@@ -64,6 +73,16 @@ function shape({ request }) {
   };
 }
 
+/** A copy of tests/codegen. */
+function project(settings) {
+  const folder = mkdtempSync(join(tmpdir(), "concave-codegen-"));
+  cpSync(join(ROOT, "tests/codegen"), folder, { recursive: true });
+  symlinkSync(join(ROOT, "tests/node_modules"), join(folder, "node_modules"));
+  writeFileSync(join(folder, "convex.json"), JSON.stringify(settings));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
 /** Runs both pushers on copies of one project and compares all that they do. */
 async function compare(folder, other) {
   const theirs = await official(other);
@@ -76,6 +95,40 @@ async function compare(folder, other) {
   for (const [path, text] of Object.entries(written)) assert.equal(text, expected[path], path);
   return mine;
 }
+
+/** `convex.json` of projects that want their generated code otherwise. */
+const SETTINGS = {
+  "as it comes": {},
+  "one .ts file each": { codegen: { fileType: "ts" } },
+  "types written out": { codegen: { staticApi: true, staticDataModel: true } },
+  "types written out in .ts": {
+    codegen: { fileType: "ts", staticApi: true, staticDataModel: true },
+  },
+  "CommonJS, components written out": {
+    codegen: { legacyComponentApi: true },
+    generateCommonJSApi: true,
+  },
+};
+
+for (const [name, settings] of Object.entries(SETTINGS)) {
+  test(`generated code: ${name}`, async () => {
+    const folders = [project(settings), project(settings)];
+    const push = await compare(...folders);
+    const types = Object.values(generated(folders[0])).join("");
+    // The comparison is of something: every part of the project is in it.
+    for (const part of ["delete", "shapes", "inner"]) assert.match(types, new RegExp(part));
+    assert.deepEqual(Object.keys(push.analysis).sort(), ["", "shapes", "shapes/inner"]);
+  });
+}
+
+test("generated code of other settings goes when they change", async () => {
+  const [folder, other] = [project({}), project({})];
+  await compare(folder, other);
+  for (const changed of [folder, other]) {
+    writeFileSync(join(changed, "convex.json"), JSON.stringify(SETTINGS["one .ts file each"]));
+  }
+  await compare(folder, other);
+});
 
 test("ten components from npm and a local one", async () => {
   const push = await compare(copy("components"), copy("components"));

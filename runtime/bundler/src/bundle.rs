@@ -325,8 +325,10 @@ impl Run<'_> {
     /// Schema and auth config: self-contained modules.
     fn configuration(&mut self, entries: &Entries) {
         let wanted = [("schema.js", &entries.schema), ("auth.config.js", &entries.auth_config)];
-        let wanted: Vec<_> = wanted.into_iter().filter_map(|(p, l)| Some((p, l.clone()?))).collect();
-        let locations: Vec<_> = wanted.iter().map(|(_, file)| Location::File(file.clone())).collect();
+        let wanted: Vec<_> =
+            wanted.into_iter().filter_map(|(p, l)| Some((p, l.clone()?))).collect();
+        let locations: Vec<_> =
+            wanted.iter().map(|(_, file)| Location::File(file.clone())).collect();
         let graph = self.load(&locations, Purpose::Configuration);
         for ((path, _), &root) in wanted.iter().zip(&graph.entries) {
             let Some(module) = self.single(&graph, root, path) else { continue };
