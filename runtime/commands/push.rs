@@ -90,6 +90,8 @@ pub struct Pushed {
     pub functions: usize,
     /// Entry modules.
     pub modules: usize,
+    /// Instances of components, at any depth.
+    pub components: usize,
     /// Modules that the host had not seen.
     pub sent: usize,
     /// Whether this was running already.
@@ -270,9 +272,14 @@ impl Pushed {
             [] => String::new(),
             changes => format!(" ({})", changes.join(", ")),
         };
+        let components = match self.components {
+            0 => String::new(),
+            1 => " and 1 component".to_owned(),
+            several => format!(" and {several} components"),
+        };
         format!(
-            "{what} {} functions in {} modules as {}{changes} in {} ms: bundle {}, analyze {}, \
-             activate {}",
+            "{what} {} functions in {} modules{components} as {}{changes} in {} ms: bundle {}, \
+             analyze {}, activate {}",
             self.functions,
             self.modules,
             self.version,
@@ -429,10 +436,37 @@ fn summary(start: &Value, finished: &Value) -> Pushed {
         version: host["version"].as_str().unwrap_or_default().to_owned(),
         functions: functions.map(|module| module["functions"].as_array().map_or(0, Vec::len)).sum(),
         unchanged: host["unchanged"] == Value::Bool(true),
-        changes: changes(&finished["componentDiffs"][""]),
+        changes: all_changes(&finished["componentDiffs"]),
+        components: instances(&start["app"]),
         warnings,
         ..Pushed::default()
     }
+}
+
+/// The instances below one in the tree of `start_push`.
+fn instances(parent: &Value) -> usize {
+    let children = parent["childComponents"].as_object().into_iter().flatten();
+    children.map(|(_, child)| 1 + instances(child)).sum()
+}
+
+/// What changed in the app, and which components came and went.
+fn all_changes(differences: &Value) -> Vec<String> {
+    let mut all = changes(&differences[""]);
+    for (path, difference) in differences.as_object().into_iter().flatten() {
+        let sign = match difference["diffType"]["type"].as_str() {
+            _ if path.is_empty() => continue,
+            Some("create" | "remount") => "+ ",
+            Some("unmount") => "- ",
+            _ => "",
+        };
+        let inside = changes(difference);
+        match (sign, inside.as_slice()) {
+            ("", []) => {}
+            ("", inside) => all.push(format!("component {path}: {}", inside.join(", "))),
+            (sign, _) => all.push(format!("{sign}component {path}")),
+        }
+    }
+    all
 }
 
 /// Added and removed modules and indexes, and whether the schema is another.
@@ -490,6 +524,26 @@ mod tests {
         });
         assert_eq!(changes(&difference), ["+ a.js", "- b.js", "+ index users.by_name", "schema"]);
         assert!(changes(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn components_are_counted_and_told() {
+        let tree = json!({ "childComponents": {
+            "a": { "childComponents": { "b": { "childComponents": {} } } },
+            "c": { "childComponents": {} },
+        } });
+        assert_eq!(instances(&tree), 3);
+        let diff = |kind: &str, added: &[&str]| {
+            let modules = json!({ "added": added });
+            json!({ "diffType": { "type": kind }, "moduleDiff": modules })
+        };
+        let differences = json!({
+            "": diff("modify", &["a.js"]), "new": diff("create", &["lib.js"]),
+            "old": diff("unmount", &[]), "same": diff("modify", &[]),
+            "other": diff("modify", &["lib.js"]),
+        });
+        let told = ["+ a.js", "+ component new", "- component old", "component other: + lib.js"];
+        assert_eq!(all_changes(&differences), told);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 // workflow: a program of steps that remembers how far it came, and waits for events in between.
-import { vWorkflowId, WorkflowManager } from "@convex-dev/workflow";
+import { vWorkflowId, type WorkflowId, WorkflowManager } from "@convex-dev/workflow";
 import { v } from "convex/values";
 import { components, internal } from "./_generated/api";
 import { internalAction, internalMutation, mutation, query } from "./_generated/server";
@@ -30,7 +30,7 @@ export const ship = internalMutation({
 export const place = mutation({
   args: { item: v.string() },
   returns: vWorkflowId,
-  handler: (ctx, args) => workflow.start(ctx, internal.orders.order, args),
+  handler: (ctx, args): Promise<WorkflowId> => workflow.start(ctx, internal.orders.order, args),
 });
 
 export const pay = mutation({

@@ -37,7 +37,8 @@ export const buy = mutation({
   args: { item: v.string() },
   handler: async (ctx, args) => {
     const onComplete = internal.prices.bought;
-    await retrier.run(ctx, internal.prices.unreliable, args, { onComplete });
+    const run = await retrier.run(ctx, internal.prices.unreliable, args, { onComplete });
+    await ctx.db.insert("purchases", { run, item: args.item });
   },
 });
 
@@ -52,9 +53,13 @@ export const unreliable = internalAction({
 });
 
 export const bought = internalMutation({
-  args: { id: runIdValidator, result: runResultValidator },
-  handler: async (ctx, { result }) => {
+  args: { runId: runIdValidator, result: runResultValidator },
+  handler: async (ctx, { runId, result }) => {
+    const purchase = await ctx.db
+      .query("purchases")
+      .withIndex("by_run", (q) => q.eq("run", runId))
+      .unique();
     const text = result.type === "success" ? String(result.returnValue) : result.type;
-    await ctx.db.insert("outcomes", { of: "purchase", text });
+    await ctx.db.insert("outcomes", { of: `purchase of ${purchase!.item}`, text });
   },
 });

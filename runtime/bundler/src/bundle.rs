@@ -13,6 +13,7 @@ use crate::error::{BundleError, BundleErrors};
 use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
 use crate::hoist::Hoisted;
 use crate::link::Link;
+use crate::memo::Memo;
 use crate::names::Names;
 use crate::package::{Packages, in_node_modules, installed_version};
 use crate::project::{Entries, Project};
@@ -101,6 +102,7 @@ pub struct Output {
 pub struct Bundler {
     options: Options,
     cache: Cache,
+    memo: Memo,
 }
 
 impl Bundler {
@@ -111,7 +113,7 @@ impl Bundler {
 
     /// A bundler with settings.
     pub fn with_options(options: Options) -> Self {
-        Self { options, cache: Cache::default() }
+        Self { options, ..Self::default() }
     }
 
     /// Bundles a project.
@@ -152,6 +154,7 @@ impl Bundler {
             cache: &self.cache,
             output: Output::default(),
             watched: BTreeSet::from([project.functions_dir.clone()]),
+            files: BTreeSet::new(),
             errors: vec![],
         };
         let definitions = component::definitions(&mut run);
@@ -161,7 +164,7 @@ impl Bundler {
             }
         }
         run.everything();
-        component::implementations(&mut run, definitions);
+        component::implementations(&mut run, &self.memo, definitions);
         let Run { mut output, watched, errors, .. } = run;
         output.compiled = self.cache.end_run();
         if !errors.is_empty() {
@@ -185,6 +188,8 @@ pub(crate) struct Run<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) output: Output,
     pub(crate) watched: BTreeSet<PathBuf>,
+    /// Every file that was read.
+    pub(crate) files: BTreeSet<PathBuf>,
     pub(crate) errors: Vec<BundleError>,
 }
 
@@ -228,8 +233,12 @@ impl Run<'_> {
             definitions: purpose == Purpose::Definitions,
         };
         let graph = loader.load(entries);
-        let files = graph.modules.iter().filter_map(|module| file_of(&module.location));
-        self.watched.extend(files.filter(|file| in_node_modules(file).is_none()).cloned());
+        for file in graph.modules.iter().filter_map(|module| file_of(&module.location)) {
+            self.files.insert(file.clone());
+            if in_node_modules(file).is_none() {
+                self.watched.insert(file.clone());
+            }
+        }
         graph
     }
 

@@ -7,12 +7,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use rayon::prelude::*;
 
 use crate::bundle::{Purpose, Run};
 use crate::error::BundleError;
 use crate::graph::{Graph, ModuleId, Target, file_of};
+use crate::memo::Memo;
 use crate::project::Project;
 use crate::resolve::{Location, Supplied, definition_in, definition_path};
 use crate::{BundledModule, Output};
@@ -77,31 +79,15 @@ pub(crate) fn definitions(run: &mut Run<'_>) -> Vec<Definition> {
 }
 
 /// Bundles the components' functions and schemas into the run's output.
-pub(crate) fn implementations(run: &mut Run<'_>, definitions: Vec<Definition>) {
+pub(crate) fn implementations(run: &mut Run<'_>, memo: &Memo, definitions: Vec<Definition>) {
+    let folders = definitions.iter().map(|definition| &definition.folder);
+    memo.retain(&folders.filter(|f| f.is_published).map(|f| f.dir.as_path()).collect());
     let shared = &*run;
     let bundled: Vec<_> = definitions
         .into_par_iter()
         .map(|definition| {
-            let project = Project {
-                root: shared.project.root.clone(),
-                functions_dir: definition.folder.dir.clone(),
-                external_packages: vec![],
-            };
-            let mut own = Run {
-                project: &project,
-                resolvers: shared.resolvers.share(),
-                packages: shared.packages,
-                cache: shared.cache,
-                output: Output::default(),
-                watched: BTreeSet::new(),
-                errors: vec![],
-            };
-            own.everything();
-            let Run { mut output, watched, mut errors, .. } = own;
-            // Only the app says whom it trusts.
-            output.modules.retain(|module| module.path != "auth.config.js");
-            errors.extend(node_error(&definition.folder, &output));
             let Definition { folder, module, dependencies } = definition;
+            let (output, watched, errors) = implementation(shared, memo, &folder);
             (Component { folder, definition: module, dependencies, output }, watched, errors)
         })
         .collect();
@@ -113,6 +99,42 @@ pub(crate) fn implementations(run: &mut Run<'_>, definitions: Vec<Definition>) {
         run.errors.extend(errors);
         run.output.components.push(component);
     }
+}
+
+/// Functions and schema of one component, what to watch, and what is wrong.
+fn implementation(
+    shared: &Run<'_>,
+    memo: &Memo,
+    folder: &Folder,
+) -> (Output, BTreeSet<PathBuf>, Vec<BundleError>) {
+    if let Some(known) = memo.get(&folder.dir) {
+        return (Output::clone(&known), BTreeSet::new(), vec![]);
+    }
+    let began = SystemTime::now();
+    let project = Project {
+        root: shared.project.root.clone(),
+        functions_dir: folder.dir.clone(),
+        external_packages: vec![],
+    };
+    let mut own = Run {
+        project: &project,
+        resolvers: shared.resolvers.share(),
+        packages: shared.packages,
+        cache: shared.cache,
+        output: Output::default(),
+        watched: BTreeSet::new(),
+        files: BTreeSet::new(),
+        errors: vec![],
+    };
+    own.everything();
+    let Run { mut output, watched, files, mut errors, .. } = own;
+    // Only the app says whom it trusts.
+    output.modules.retain(|module| module.path != "auth.config.js");
+    errors.extend(node_error(folder, &output));
+    if folder.is_published && errors.is_empty() && watched.is_empty() {
+        memo.keep((&folder.dir, &project.root), &files, began, &output);
+    }
+    (output, watched, errors)
 }
 
 /// Definitions other than the app's, imported before importing: the order in which the official

@@ -6,6 +6,7 @@
 //! ```text
 //! project  what is an entry                    resolve  where a specifier leads
 //! component  which components there are; each is bundled as a project of its own
+//! memo     which of them need not be bundled again
 //! graph    every file that is reached    ---  compile  one file: strip types, take imports out
 //! link     what runs, what is used             (cached by content)
 //! check    what is wrong, with place and cure
@@ -27,6 +28,7 @@ mod graph;
 mod hoist;
 mod inline;
 mod link;
+mod memo;
 mod names;
 mod package;
 mod project;

@@ -328,13 +328,6 @@ fn schema_definition_and_auth_config_stand_alone() {
         assert!(module.source.contains("as default }"), "{}", module.source);
         assert!(module.source_map.is_some());
     }
-    files.write(
-        "convex/convex.config.ts",
-        "import c from '@x/c/convex.config';\nexport default c;\n",
-    );
-    files.write("node_modules/@x/c/package.json", "{}");
-    files.write("node_modules/@x/c/convex.config.js", "export default 1;\n");
-    assert!(files.refusal().contains("Components are not supported yet"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::layout::{Doc, concat, indent, print, text};
-use super::types::{Member, Type};
+use super::validators::{Member, Type};
 use super::{Generated, Part, Push, Settings, Unusable, analysis, comment, header, order};
 
 const WHAT: &str = "Generated `api` utility.";

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::layout::{concat, print, text};
-use super::types::{Member, Type};
+use super::validators::{Member, Type};
 use super::{comment, header, order};
 
 const WHAT: &str = "Generated data model types.";

@@ -2,9 +2,9 @@
 //! its components.
 //!
 //! ```text
-//! api          api.js, api.d.ts, api.ts, component.ts: functions      types   validators as types
-//! server       server.js, server.d.ts, server.ts: builders            layout  lines of 80 columns
-//! data_model   dataModel.d.ts, dataModel.ts: tables                   order   of names
+//! api          api.js, api.d.ts, api.ts, component.ts: functions   validators  as types
+//! server       server.js, server.d.ts, server.ts: builders         layout      lines of 80 columns
+//! data_model   dataModel.d.ts, dataModel.ts: tables                order       of names
 //! ```
 //!
 //! In: what is bundled and what the host found in it. Out: files, byte for byte those that
@@ -18,7 +18,7 @@ mod data_model;
 mod layout;
 mod order;
 mod server;
-mod types;
+mod validators;
 
 use std::collections::BTreeMap;
 use std::fs;

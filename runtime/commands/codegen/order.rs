@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn names_are_sorted_as_the_official_generator_sorts_them() {
-        // node -e 'names.sort(new Intl.Collator("en-US", {numeric: true, sensitivity: "case"}).compare)'
+        // names.sort(new Intl.Collator("en-US", { numeric: true, sensitivity: "case" }).compare)
         let sorted = ["_id", "a_9", "a.b", "a{b", "a$", "a9", "A9", "a10", "aB", "ac", "Ad", "b"];
         let mut names = sorted;
         names.reverse();

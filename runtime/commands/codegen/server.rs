@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::layout::{concat, print, text};
-use super::types::{Member, Type};
+use super::validators::{Member, Type};
 use super::{Generated, comment, header};
 
 /// The environment variables of a part.

@@ -1,3 +1,4 @@
+// What the app may ask of the component (mutation, query), and what it may not (internalQuery).
 import { v } from "convex/values";
 import { internalQuery, mutation, query } from "./_generated/server";
 

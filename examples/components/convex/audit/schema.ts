@@ -1,3 +1,4 @@
+// The table of the component: the app sees it only through log.ts.
 import { defineSchema, defineTable } from "convex/server";
 import { v } from "convex/values";
 

@@ -1,7 +1,7 @@
-// Makes types.jsonl: random validators, each with the type that the npm package's own generator
+// Makes validators.jsonl: random validators, each with the type that the npm package's own generator
 // writes for it, formatted by Prettier as that generator has it formatted.
 //
-// In: the packages of tests/. Out: types.jsonl, which `runtime/commands/codegen/types.rs` is
+// In: the packages of tests/. Out: validators.jsonl, which `runtime/commands/codegen/validators.rs` is
 // tested with. Invariant: the same packages give the same bytes (the random numbers are seeded).
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -50,11 +50,11 @@ function validator(depth) {
 }
 
 const lines = [];
-for (let i = 0; i < 200; i++) {
+for (let i = 0; i < 400; i++) {
   const chosen = validator(1 + (i % 4));
   const type = validatorToType(chosen, true);
   const text = `type T = {\nfield: ${type}, argument: Argument<any, ${type}>, };`;
   const written = await prettier.format(text, { parser: "typescript" });
   lines.push(JSON.stringify({ validator: chosen, written }));
 }
-writeFileSync(join(folder, "types.jsonl"), `${lines.join("\n")}\n`);
+writeFileSync(join(folder, "validators.jsonl"), `${lines.join("\n")}\n`);
