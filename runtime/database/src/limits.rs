@@ -191,6 +191,10 @@ limits! {
     SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
         "as Convex; the pauses begin at half a second and double",
         "(never an error: the job waits)";
+    /// Components of a deployment, those inside of others included.
+    COMPONENTS = 256, Count,
+        "each evaluated definition is a context in the startup snapshot",
+        "Too many components";
     /// Nested calls.
     CALL_DEPTH = 8, Count,
         "as Convex; each level holds a context",

@@ -109,6 +109,19 @@ impl FunctionPath {
         Ok(Self { component: "".into(), module: module.into(), export: export.into() })
     }
 
+    /// The same function of a component.
+    pub fn within(self, component: &Arc<str>) -> Self {
+        Self { component: Arc::clone(component), ..self }
+    }
+
+    /// ` in component "a/b"`, or nothing for the app: the end of messages.
+    pub fn whereabouts(&self) -> String {
+        match &*self.component {
+            "" => String::new(),
+            component => format!(" in component {component:?}"),
+        }
+    }
+
     /// `dir/mod:fn`, without `.js` and without `:default`: the form in logs and messages.
     pub fn identifier(&self) -> String {
         let stem = self.module.strip_suffix(".js").unwrap_or(&self.module);

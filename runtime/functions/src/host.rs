@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
-use database::environment::Change;
+use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
@@ -25,7 +25,7 @@ use crate::call;
 use crate::check;
 use crate::code::Code;
 use crate::pool::{Job, Pool};
-use crate::push;
+use crate::push::{self, Circumstances};
 
 /// What a host is made with.
 pub struct Config {
@@ -133,6 +133,21 @@ impl Host {
         Ok(ts)
     }
 
+    fn analyze_with(
+        &self,
+        bundle: &Arc<Bundle>,
+        environment: &Variables,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<Analysis>, PushError> {
+        let given = Circumstances {
+            helper: &self.helper,
+            actions: &*self.actions,
+            environment,
+            running: snapshot.deployment.as_deref(),
+        };
+        push::analyze(&given, bundle)
+    }
+
     fn submit(&self, job: Job) {
         match self.pool.try_read() {
             Ok(pool) => pool.submit(job),
@@ -181,7 +196,7 @@ impl Host {
 impl Functions for Host {
     fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
         let snapshot = self.shared.database.snapshot();
-        push::analyze(&self.helper, &*self.actions, &bundle, snapshot.environment())
+        self.analyze_with(&bundle, snapshot.environment(), &snapshot)
     }
 
     fn activate(
@@ -199,7 +214,7 @@ impl Functions for Host {
         match &snapshot.deployment {
             Some(now) if !next.agrees(&now.analysis.imported_environment) => {
                 let bundle = Arc::clone(&now.bundle);
-                let analysis = push::analyze(&self.helper, &*self.actions, &bundle, &next)?;
+                let analysis = self.analyze_with(&bundle, &next, &snapshot)?;
                 self.activate_with(Deployment { bundle, analysis }, changes)
             }
             _ => database.change_environment(changes, self.shared.world.now()),

@@ -23,6 +23,7 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod define;
 mod engine;
 mod exception;
 mod execution;

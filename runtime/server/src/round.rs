@@ -20,6 +20,7 @@ use database::record::{
 use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::convex::api::named_component;
 use crate::convex::system;
 use crate::event::Told;
 use crate::host::Host;
@@ -159,10 +160,7 @@ fn call(
         begun: host.stopwatch().map(|now| (now, path)),
     };
     let asked = asked.and_then(|target| {
-        if target.in_component && !identity.is_admin() {
-            let text = "Naming a component needs the admin key.";
-            return Err(UserError::new("Forbidden", text));
-        }
+        named_component(host, &target.path.component, &identity)?;
         Ok(target)
     });
     let target = match asked {

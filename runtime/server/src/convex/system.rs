@@ -13,7 +13,7 @@ use database::record::{FunctionPath, Given, Identity};
 use database::value::Value;
 use serde_json::json;
 
-use super::environment;
+use super::{components, environment};
 use crate::host::Host;
 
 /// Most documents of one page of `tableData`; the CLI asks for 10,000 when it has no limit.
@@ -45,8 +45,9 @@ pub(crate) fn run(
         "_system/cli/queryEnvironmentVariables:get" => {
             Ok(environment::document_named(&host.database, text(args, "name")?))
         }
+        "_system/frontend/components:list" => Ok(components::list(&host.database)),
         // Nothing of these kinds can exist yet, so their lists are empty.
-        "_system/frontend/components:list" | "_system/cli/queryImport:list" => Ok("[]".to_owned()),
+        "_system/cli/queryImport:list" => Ok("[]".to_owned()),
         "_system/cli/exports:getLatest" => Ok("null".to_owned()),
         _ => Err(UserError::new(
             "NotSupported",

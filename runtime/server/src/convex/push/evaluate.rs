@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::indexes::{self, Change};
 use super::pending::Push;
@@ -20,14 +20,31 @@ use crate::refusal::Failure;
 /// # Errors
 /// Only a broken rule of ours.
 pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
+    let mut components = Map::new();
+    for (component, _) in push.analysis.each() {
+        components.insert(component.to_owned(), of_component(host, push, component)?);
+    }
+    let known = push.base.as_ref().map(|base| &base.analysis.components.definitions);
+    let new =
+        push.analysis.components.definitions.keys().filter(|path| {
+            !path.is_empty() && !known.is_some_and(|known| known.contains_key(*path))
+        });
+    Ok(json!({
+        "componentSchemaEvaluations": components,
+        "newComponentDefinitions": new.collect::<Vec<_>>(),
+    }))
+}
+
+fn of_component(host: &Host, push: &Push, component: &str) -> Result<Value, Failure> {
     let counts: BTreeMap<String, u64> = {
-        let tables = host.database.snapshot().tables("");
+        let tables = host.database.snapshot().tables(component);
         tables.iter().map(|table| (table.name.to_string(), table.documents)).collect()
     };
     let count = |table: &str| counts.get(table).copied().unwrap_or(0);
-    let before = push.base.as_ref().and_then(|base| base.analysis.schema.as_deref());
+    let before = push.base.as_ref().and_then(|base| base.schema(component));
     let before = exported(before.map(|schema| &*schema.json))?;
-    let after = exported(push.analysis.schema.as_deref().map(|schema| &*schema.json))?;
+    let after = push.analysis.of(component).and_then(|found| found.schema.as_ref());
+    let after = exported(after.map(|schema| &*schema.json))?;
     let tables: Vec<Value> = after
         .tables
         .iter()
@@ -42,7 +59,7 @@ pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
             })
         })
         .collect();
-    let (old, new) = started::index_sets(push)?;
+    let (old, new) = started::index_sets(push, component)?;
     let indexes: Vec<Value> = indexes::changes(&old, &new)
         .into_iter()
         .map(|(name, index, change)| {
@@ -54,15 +71,13 @@ pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
             prediction
         })
         .collect();
+    let instances = &push.analysis.components.instances;
     Ok(json!({
-        "componentSchemaEvaluations": { "": {
-            "definitionPath": "",
-            "schemaValidation": after.schema_validation,
-            "tables": tables,
-            "indexes": indexes,
-            "discardedStagedValidators": [],
-        } },
-        "newComponentDefinitions": [],
+        "definitionPath": instances.get(component).map_or("", |found| &*found.definition),
+        "schemaValidation": after.schema_validation,
+        "tables": tables,
+        "indexes": indexes,
+        "discardedStagedValidators": [],
     }))
 }
 
