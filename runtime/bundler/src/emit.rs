@@ -272,8 +272,10 @@ impl Emitter<'_> {
     fn source_map(&self, module: ModuleId, lines_above: usize) -> Option<String> {
         let graph = self.link.graph;
         let (mappings, names) = graph.modules[module].compiled.map.as_ref()?;
-        let source = quoted(&source_name(&origin(self.project, graph, module)));
-        let content = quoted(&graph.modules[module].text);
+        let name = source_name(&origin(self.project, graph, module));
+        let shown = shows_text(&name).then(|| quoted(&graph.modules[module].text));
+        let content = shown.as_deref().unwrap_or("null");
+        let source = quoted(&name);
         let shift = ";".repeat(lines_above);
         Some(format!(
             "{{\"version\":3,\"sources\":[{source}],\"sourcesContent\":[{content}],\
@@ -285,6 +287,12 @@ impl Emitter<'_> {
 /// How source maps name a file: as seen from an output folder beside `convex/`.
 pub(crate) fn source_name(origin: &str) -> String {
     format!("../{origin}")
+}
+
+/// Whether a source map carries the text of this file: that of packages is half of a push, and
+/// nobody edits it.
+pub(crate) fn shows_text(source_name: &str) -> bool {
+    !source_name.split('/').any(|folder| folder == "node_modules")
 }
 
 /// The target of a request.

@@ -24,7 +24,7 @@ use sourcemap::{SourceMap, SourceMapBuilder};
 use crate::compile::{Name, RequestKind, quoted};
 use crate::emit::{
     commonjs_source, compiled_target, export_token, interface_value, missing_name,
-    require_function, source_name,
+    require_function, shows_text, source_name,
 };
 use crate::graph::{ModuleId, Target};
 use crate::link::{Link, Origin, Place};
@@ -311,7 +311,8 @@ impl Writer<'_> {
                 token.get_name(),
                 false,
             );
-            if added.src_id != u32::MAX && !self.map.has_source_contents(added.src_id) {
+            let is_new = added.src_id != u32::MAX && !self.map.has_source_contents(added.src_id);
+            if is_new && shows_text(&name) {
                 self.map.set_source_contents(added.src_id, Some(&graph.modules[module].text));
             }
         }

@@ -173,7 +173,7 @@ fn joined_modules_keep_their_places_in_the_source_map() {
     let expected = [("one.js", 2, 25), ("two.js", 3, 36)];
     let expected = expected.map(|(f, l, c)| (format!("../node_modules/lib/{f}"), l, c));
     assert_eq!(found.collect::<Vec<_>>(), expected);
-    assert!(map.get_source_contents(0).unwrap().starts_with("const local"));
+    assert_eq!(map.get_source_contents(0), None, "nobody edits a package");
 }
 
 #[test]

@@ -168,7 +168,7 @@ fn written_out(found: &Value, typescript: bool) -> Result<String, Unusable> {
 /// Functions of a kind, by the parts of their names.
 #[derive(Default)]
 struct Tree {
-    branches: BTreeMap<String, Tree>,
+    branches: BTreeMap<String, Self>,
     functions: BTreeMap<String, Type>,
 }
 

@@ -14,12 +14,12 @@ const STEP: usize = 2;
 #[derive(Clone, Debug)]
 pub(super) enum Doc {
     Text(String),
-    Concat(Vec<Doc>),
+    Concat(Vec<Self>),
     /// One step further right.
-    Indent(Box<Doc>),
+    Indent(Box<Self>),
     /// On one line if it fits. `broken`: something in it demands a line of its own.
     Group {
-        inner: Box<Doc>,
+        inner: Box<Self>,
         broken: bool,
     },
     /// A space, or a new line where the group is broken.
@@ -29,7 +29,7 @@ pub(super) enum Doc {
     /// A new line.
     Hardline,
     /// Only where the group is broken.
-    IfBroken(Box<Doc>),
+    IfBroken(Box<Self>),
 }
 
 /// A text.

@@ -15,11 +15,11 @@ pub(super) enum Type {
     /// Written as it is: a keyword, a literal, an imported type.
     Word(String),
     /// `Name<…>`.
-    Generic(&'static str, Vec<Type>),
+    Generic(&'static str, Vec<Self>),
     Object(Object),
-    Union(Vec<Type>),
+    Union(Vec<Self>),
     /// `["a", "b"]`.
-    Tuple(Vec<Type>),
+    Tuple(Vec<Self>),
 }
 
 /// `{ a: string; b?: number }`.
@@ -60,7 +60,7 @@ impl Type {
     }
 
     /// Any of these types: unions in it become part of it, as they do in the text.
-    pub(super) fn union(members: impl IntoIterator<Item = Type>) -> Self {
+    pub(super) fn union(members: impl IntoIterator<Item = Self>) -> Self {
         let mut flat = vec![];
         for member in members {
             match member {
