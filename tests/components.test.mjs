@@ -10,7 +10,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
-import { ConvexHttpClient } from "convex/browser";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi } from "convex/server";
 import { app } from "./app.mjs";
 import { ROOT, pointedAt, serve } from "./host.mjs";
 
@@ -84,11 +85,11 @@ test("one definition under two names, and nested: each instance has its own tabl
   await host.stop();
 });
 
-test("a call across is a part of the caller's transaction, undone where its error is caught", async () => {
+test("a call across is a part of the transaction, undone where its error is caught", async () => {
   const { host, client, ask } = await deployed();
   const errors = await client.mutation("calls:caught", { name: "a" });
   assert.match(errors[0], /Uncaught Error: a fails\n {4}at handler \(.*counter\/lib\.ts:\d+:\d+\)/);
-  assert.match(errors[1], /Uncaught Error: outer fails\n {4}at handler \(.*deep\/calls\.ts:\d+:\d+\)/);
+  assert.match(errors[1], /Uncaught Error: outer fails\n {4}at handler \(.*deep\/calls\.ts:\d+/);
   assert.equal(await ask("one.lib.value", { name: "a" }), 1);
   const { notes, value } = await ask("outer.deep.calls.seen", { name: "a" });
   assert.deepEqual({ notes, value }, { notes: 0, value: 0 });
@@ -96,6 +97,30 @@ test("a call across is a part of the caller's transaction, undone where its erro
   const all = client.mutation("calls:run", { path: "one.lib.fail", args: { name: "a" } });
   await assert.rejects(all, /Uncaught Error: .*a fails/s);
   assert.equal(await ask("one.lib.value", { name: "a" }), 1);
+  await host.stop();
+});
+
+test("who calls is the same in a component, and followed queries see its writes", async () => {
+  const { host, client, run, ask } = await deployed();
+  assert.equal(await ask("one.lib.who"), null);
+  const user = Buffer.from(JSON.stringify({
+    subject: "ada", issuer: "https://issuer", tokenIdentifier: "https://issuer|ada",
+  })).toString("base64");
+  const headers = {
+    authorization: `Convex ${host.key}:${user}`, "content-type": "application/json",
+  };
+  const body = JSON.stringify({ path: "calls:ask", args: { path: "one.lib.who", args: {} } });
+  const answer = await fetch(`${host.url}/api/query`, { method: "POST", headers, body });
+  assert.equal((await answer.json()).value, "ada");
+  const live = new ConvexClient(host.url);
+  const seen = [];
+  const args = { path: "outer.deep.calls.seen", args: { name: "live" } };
+  live.onUpdate(anyApi.calls.ask, args, ({ value }) => seen.push(value));
+  await becomes([0], () => seen);
+  await run("outer.deep.calls.add", { name: "live", by: 2 });
+  await becomes([0, 2], () => seen);
+  assert.equal(await client.query("calls:ask", args).then(({ value }) => value), 2);
+  await live.close();
   await host.stop();
 });
 
@@ -111,15 +136,16 @@ test("ids of a component are its own, and so are pages", async () => {
 
 test("arguments and results are checked at the boundary", async () => {
   const { host, run, ask } = await deployed();
-  await assert.rejects(run("one.lib.add", { name: 1, by: 1 }), /ArgumentValidationError: Value does/);
+  await assert.rejects(run("one.lib.add", { name: 1, by: 1 }), /ArgumentValidationError: Value/);
   await assert.rejects(ask("one.lib.badReturn"), /ReturnsValidationError: Value does not match/);
   const named = (path) => run(path, { name: "a" }).catch((error) => error.message);
-  assert.match(await named("one.lib.hidden"), /"one" does not export lib:hidden: it is an internal/);
+  assert.match(await named("one.lib.hidden"), /"one" does not export lib:hidden: it is an in/);
   assert.match(await named("one.lib.nothing"), /"one" does not export lib:nothing: it has no such/);
   assert.match(await named("nobody.lib.add"), /Child component "nobody" does not exist/);
   assert.match(await named("outer.inner.lib.add"), /"outer" does not export inner\/lib:add/);
   assert.match(await named("one.lib.value"), /Trying to execute lib:value as Mutation, but it is/);
-  await assert.rejects(ask("one.lib.add", { name: "a", by: 1 }), /as Query, but it is defined as Mut/);
+  const asked = ask("one.lib.add", { name: "a", by: 1 });
+  await assert.rejects(asked, /Trying to execute lib:add as Query, but it is defined as Mutation/);
   await host.stop();
 });
 
@@ -134,7 +160,7 @@ async function setVariables(host, variables) {
   assert.equal(answer.status, 200, await answer.text());
 }
 
-test("a component sees the environment that it is given, at import too, and nothing else", async () => {
+test("a component sees the environment that it is given, at import too, and no other", async () => {
   const { host, client, ask, act } = await deployed();
   await setVariables(host, { SECRET: "the app's" });
   const seen = (label, shared = null) =>
@@ -190,15 +216,16 @@ test("a function that a component is handed can be called, at once and later", a
   await becomes(["from one", "later"], () => client.query("calls:notes"));
   const handle = await client.query("calls:handle", { path: "one.lib.add" });
   assert.match(handle, /^function:\/\/[a-z0-9]+#lib:add$/);
-  const call = (handle) => client.mutation("calls:callHandle", { handle, args: { name: "h", by: 2 } });
+  const args = { name: "h", by: 2 };
+  const call = (handle) => client.mutation("calls:callHandle", { handle, args });
   assert.equal(await call(handle), 2);
-  assert.equal(await run("two.lib.call", { handle, args: { name: "h", by: 2 } }), 4);
-  await assert.rejects(call("function://0#calls:note"), /is not a function handle of this deployment/);
+  assert.equal(await run("two.lib.call", { handle, args }), 4);
+  await assert.rejects(call("function://0#calls:note"), /is not a function handle of this/);
   await assert.rejects(client.query("calls:handle", { path: "one.lib.hidden" }), /does not export/);
   await host.stop();
 });
 
-test("the app's exact routes come first, then the longest prefix, which a mount does not see", async () => {
+test("exact routes come first, then the longest prefix, which a mount does not see", async () => {
   const { host, run } = await deployed();
   await run("two.lib.add", { name: "a", by: 2 });
   const get = async (path) => {
@@ -217,7 +244,8 @@ test("the app's exact routes come first, then the longest prefix, which a mount 
 test("the operator reaches every component, nobody else does", async () => {
   const { host, client, run, folder } = await deployed();
   await run("one.lib.add", { name: "a", by: 2 });
-  const said = await convex(folder, host, "run", "--component", "one", "lib:hidden", '{"name":"op"}');
+  const hidden = ["--component", "one", "lib:hidden", '{"name":"op"}'];
+  const said = await convex(folder, host, "run", ...hidden);
   assert.equal(said.code, 0, said.output);
   const asked = async (componentPath, key) => {
     const headers = { "content-type": "application/json" };
@@ -357,7 +385,7 @@ const WRONG = {
   ],
 };
 
-test("what cannot be mounted is refused with its file and the cure; what served goes on", async (t) => {
+test("what cannot be mounted is refused with the cure; what served goes on", async (t) => {
   const host = await serve();
   const first = await deploy(app("components-fine", { "alive.ts": PUBLIC }), host);
   assert.equal(first.code, 0, first.output);
@@ -372,11 +400,27 @@ test("what cannot be mounted is refused with its file and the cure; what served 
   await host.stop();
 });
 
-test("documents of a component that do not fit its new schema keep the old deployment", async () => {
+test("a component by itself has its types generated, without its environment", async () => {
+  const host = await serve();
+  const folder = fixture();
+  // Of one inside of convex/ the command line does not find its own import.
+  cpSync(join(folder, "convex/counter"), join(folder, "component"), { recursive: true });
+  const flags = ["--component-dir", "./component", "--typecheck", "disable"];
+  const said = await convex(folder, host, "codegen", ...flags);
+  assert.equal(said.code, 0, said.output);
+  const generated = readFileSync(join(folder, "component/_generated/component.ts"), "utf8");
+  assert.match(generated, /add: FunctionReference<\s*"mutation",\s*"internal"/);
+  assert.doesNotMatch(generated, /hidden/);
+  assert.match(readFileSync(join(folder, "component/_generated/server.ts"), "utf8"), /LABEL/);
+  await host.stop();
+});
+
+test("documents of a component that do not fit keep the old deployment", async () => {
   const { host, folder, run, ask } = await deployed();
   await run("two.lib.add", { name: "a", by: 3 });
   const schema = join(folder, "convex/counter/schema.ts");
-  writeFileSync(schema, readFileSync(schema, "utf8").replace("value: v.number()", "value: v.string()"));
+  const text = readFileSync(schema, "utf8").replace("value: v.number()", "value: v.string()");
+  writeFileSync(schema, text);
   const said = await deploy(folder, host);
   assert.notEqual(said.code, 0);
   assert.match(said.output, /in table "counts" does not match the schema/);

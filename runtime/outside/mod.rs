@@ -9,14 +9,14 @@ mod http;
 mod node;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
-use ::actions::protocol::{End, FetchLimits, Limits, Network};
+use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -67,6 +67,8 @@ struct Version {
     version: CodeVersion,
     code: Arc<Code>,
     traces: Traces,
+    /// Modules that export `experimental_reuseContext = true`.
+    reusing: BTreeSet<Arc<str>>,
 }
 
 impl Outside {
@@ -131,9 +133,10 @@ impl Outside {
 
     /// A component of a deployment as workers need it; `None`: there is no such component.
     fn version(&self, deployment: &Deployment, component: &str) -> Option<Arc<Version>> {
-        let (bundle, analysis) = match deployment.analysis.components.unit(component) {
-            Some(unit) => (&unit.bundle, &unit.analysis),
-            None if component.is_empty() => (&deployment.bundle, &deployment.analysis),
+        let unit = deployment.analysis.components.unit(component);
+        let analysis = match unit {
+            Some(unit) => &unit.analysis,
+            None if component.is_empty() => &deployment.analysis,
             None => return None,
         };
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -141,7 +144,10 @@ impl Outside {
         if let Some(found) = versions.iter().find(|known| known.version == wanted) {
             return Some(Arc::clone(found));
         }
-        let version = Arc::new(Version::new(bundle, analysis));
+        let version = Arc::new(match unit {
+            Some(unit) => Version::new(&unit.bundle, analysis),
+            None => Version::of_app(deployment),
+        });
         versions.insert(0, Arc::clone(&version));
         versions.truncate(VERSIONS_KEPT);
         Some(version)
@@ -160,6 +166,7 @@ impl Outside {
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
             timeout: self.timeout,
+            reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
         let calls = Arc::new(Calls::of_action(&self, &action));
@@ -241,10 +248,25 @@ impl Version {
         let code = Code {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
-            import_time_ms: bundle.import_time_ms,
+            import: ImportPhase { now_ms: bundle.import_time_ms, seed: words(&bundle.import_seed) },
             ..Code::default()
         };
-        Self { version, code: Arc::new(code), traces: Traces::new(bundle, analysis) }
+        let traces = Traces::new(bundle, analysis);
+        Self { version, code: Arc::new(code), traces, reusing: BTreeSet::new() }
+    }
+
+    /// That of the app, whose modules may ask for shared contexts. Instances of a component have
+    /// one code: what a run of one leaves in a context is not for the other to find.
+    fn of_app(deployment: &Deployment) -> Self {
+        let modules = &deployment.analysis.modules;
+        let reusing = modules.iter().filter(|(_, module)| module.reuse_context);
+        let reusing = reusing.map(|(path, _)| Arc::clone(path)).collect();
+        Self { reusing, ..Self::new(&deployment.bundle, &deployment.analysis) }
+    }
+
+    /// Whether runs of a module may share a context.
+    fn reuses(&self, module: &str) -> bool {
+        self.reusing.contains(module)
     }
 
     /// What a worker said of an action's end, for the action's caller.
@@ -307,6 +329,8 @@ pub fn limits_of_a_run() -> Limits {
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        context_runs: small(limits::ACTION_CONTEXT_RUNS),
+        contexts_kept: small(limits::ACTION_CONTEXTS_KEPT),
         fetch: FetchLimits {
             redirects: small(limits::FETCH_REDIRECTS),
             body_bytes: limits::FETCH_BODY_BYTES,
@@ -314,6 +338,11 @@ pub fn limits_of_a_run() -> Limits {
             connect_ms: limits::FETCH_CONNECT_MS,
         },
     }
+}
+
+fn words(seed: &[u8; 32]) -> [u32; 8] {
+    let (words, _) = seed.as_chunks::<4>();
+    std::array::from_fn(|at| u32::from_le_bytes(words[at]))
 }
 
 fn small(limit: u64) -> u32 {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
+use crate::catalog::{
+    Catalog, Index, Table, components_key, deployment_key, number_key, table_key,
+};
 use crate::commit::{Database, PUSH, Writer, next_timestamp};
 use crate::crons;
 use crate::deployment::Analysis;
@@ -121,6 +123,9 @@ impl Database {
 fn add_component(next: &mut Snapshot, component: &str) -> Vec<Key> {
     let tables = Arc::make_mut(&mut next.catalog).add_component(component);
     let mut written = Vec::new();
+    if !tables.is_empty() {
+        written.push(components_key());
+    }
     for table in tables {
         for index in table.all_indexes() {
             next.maps.insert(index.id, IndexMap::new());

@@ -2,9 +2,9 @@
 //!
 //! In: tables that transactions create, indexes that a push declares. Out: the definitions that
 //! reads and writes go by, and the catalog keys under which their existence is read and written.
-//! Invariant: a table never loses its number; an [`IndexId`] never names two indexes. Both follow
-//! from one rule: whoever makes either reads every table number or the deployment, so two makers
-//! that run side by side conflict.
+//! Invariant: a table never loses its number until its whole component is deleted; an [`IndexId`]
+//! never names two indexes. Both follow from one rule: whoever makes either reads every table
+//! number or the deployment, so two makers that run side by side conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -230,6 +230,15 @@ impl Catalog {
         made.collect()
     }
 
+    /// Takes a component's tables away; their indexes' identities are not used again.
+    pub(crate) fn remove_component(&mut self, component: &str) {
+        for table in self.components.remove(component).into_iter().flat_map(|c| c.tables) {
+            for index in table.1.all_indexes() {
+                self.indexes.remove(&index.id);
+            }
+        }
+    }
+
     /// The components that have tables, mounted or not.
     pub(crate) fn components(&self) -> impl Iterator<Item = &Arc<str>> {
         self.components.keys()
@@ -365,7 +374,7 @@ impl Catalog {
     ) {
         let component =
             self.components.get_mut(&table.component).expect("a table's component exists");
-        let found = component.tables.get_mut(&table.name).expect("tables are never removed");
+        let found = component.tables.get_mut(&table.name).expect("it is in its component");
         change(&mut Arc::make_mut(found).indexes);
     }
 }
@@ -373,6 +382,11 @@ impl Catalog {
 /// The key whose reading means "which code and schema serve".
 pub(crate) fn deployment_key() -> Key {
     catalog_key(&["deployment"])
+}
+
+/// The key whose reading means "which components have tables".
+pub(crate) fn components_key() -> Key {
+    catalog_key(&["components"])
 }
 
 /// The key whose reading means "does this table exist".

@@ -83,6 +83,12 @@ pub fn child(parent: &str, name: &str) -> String {
     if parent.is_empty() { name.to_owned() } else { format!("{parent}/{name}") }
 }
 
+/// Whether a component is `parent`, or inside of it.
+pub fn is_within(component: &str, parent: &str) -> bool {
+    let rest = component.strip_prefix(parent);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A tree whose definitions are not evaluated yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -132,14 +138,15 @@ enum Given {
     EnvVar { name: String },
 }
 
-/// Builds the tree below the app, whose definition is the one at the empty path.
+/// Builds the tree below the app, whose definition is the one at the empty path. Without an
+/// environment nothing needs to be set or given: code generation asks so.
 ///
 /// # Errors
 /// A child without a definition, a cycle, a name or prefix that is malformed or there twice, an
 /// environment that is not the declared one, too many components.
 pub fn tree(
     definitions: &BTreeMap<Arc<str>, Arc<str>>,
-    environment: &Variables,
+    environment: Option<&Variables>,
 ) -> Result<Tree, PushError> {
     let read = |(path, text): (&Arc<str>, &Arc<str>)| {
         let definition: Definition = serde_json::from_str(text).map_err(|error| {
@@ -149,7 +156,8 @@ pub fn tree(
         Ok((Arc::clone(path), definition))
     };
     let definitions: BTreeMap<_, _> = definitions.iter().map(read).collect::<Result<_, _>>()?;
-    let mut growing = Growing { definitions: &definitions, tree: Tree::default() };
+    let complete = environment.is_some();
+    let mut growing = Growing { definitions: &definitions, complete, tree: Tree::default() };
     if let Some(app) = definitions.get("") {
         let bindings = app_environment(app, environment)?;
         growing.grow("", "", &bindings, &mut Vec::new())?;
@@ -165,12 +173,15 @@ pub fn tree(
 }
 
 /// The app's declared variables, as its children may be given them.
-fn app_environment(app: &Definition, environment: &Variables) -> Result<Bindings, PushError> {
+fn app_environment(
+    app: &Definition,
+    environment: Option<&Variables>,
+) -> Result<Bindings, PushError> {
     let mut bindings = Bindings::new();
     for (name, declared) in app.env_vars.iter().flatten() {
-        match environment.get(name) {
+        match environment.and_then(|variables| variables.get(name)) {
             Some(value) => check_value(name, value, declared, "")?,
-            None if declared.optional => {}
+            None if declared.optional || environment.is_none() => {}
             None => {
                 let text = format!(
                     "Environment variable {name} is declared in convex.config.ts, and it is not \
@@ -188,6 +199,8 @@ fn app_environment(app: &Definition, environment: &Variables) -> Result<Bindings
 /// A tree on its way.
 struct Growing<'a> {
     definitions: &'a BTreeMap<Arc<str>, Definition>,
+    /// Whether children are given all that they need.
+    complete: bool,
     tree: Tree,
 }
 
@@ -225,6 +238,9 @@ impl Growing<'_> {
                 )));
             }
             let bound = bind(declared, env.as_deref(), environment, (name, &config))?;
+            if self.complete {
+                check_complete(declared, env.as_deref(), (name, &config))?;
+            }
             let instance: Arc<str> = child(component, name).into();
             let unit = self.unit(found, &bound);
             let made = Instance { definition: Arc::clone(found), unit };
@@ -287,8 +303,17 @@ fn bind(
             }
         }
     }
-    let missing = declared.iter().find(|(name, one)| {
-        !one.optional && !given.into_iter().flatten().any(|(given, _)| given == *name)
+    Ok(bindings)
+}
+
+/// A child is given every variable that it needs.
+fn check_complete(
+    declared: &Definition,
+    given: Option<&[(String, Given)]>,
+    (component, config): (&str, &str),
+) -> Result<(), PushError> {
+    let missing = declared.env_vars.iter().flatten().find(|(name, one)| {
+        !one.optional && !given.into_iter().flatten().any(|(given, _)| given == name)
     });
     if let Some((name, _)) = missing {
         return Err(invalid(format!(
@@ -296,7 +321,7 @@ fn bind(
              which it needs: `use(component, {{ env: {{ {name}: … }} }})`."
         )));
     }
-    Ok(bindings)
+    Ok(())
 }
 
 fn check_value(
@@ -385,7 +410,7 @@ mod tests {
     }
 
     fn grown(all: &[(&str, serde_json::Value)]) -> Result<Tree, String> {
-        tree(&definitions(all), &Variables::default()).map_err(|error| error.message)
+        tree(&definitions(all), Some(&Variables::default())).map_err(|error| error.message)
     }
 
     #[test]
@@ -432,11 +457,12 @@ mod tests {
             ),
             ("leaf", json!({ "envVars": declares("LEAF") })),
         ]);
-        let missing = tree(&all, &Variables::default()).unwrap_err();
+        let missing = tree(&all, Some(&Variables::default())).unwrap_err();
         assert_eq!(missing.code, "MissingEnvironmentVariables");
+        assert!(tree(&all, None).is_ok(), "code generation needs no values");
         let set = Change { name: "KEY".into(), value: Some("1".into()) };
         let variables = Variables::default().after(&[set], Timestamp(1));
-        let tree = tree(&all, &variables).unwrap();
+        let tree = tree(&all, Some(&variables)).unwrap();
         let leaf = &tree.units[tree.instances["mid/leaf"].unit];
         assert_eq!(leaf.1["LEAF"], Binding::Variable("KEY".into()));
     }
@@ -444,6 +470,11 @@ mod tests {
     #[test]
     fn what_cannot_be_mounted_is_named() {
         let child = |name: &str, path: &str| json!({ "name": name, "path": path, "env": [] });
+        let many = |count: u64| {
+            let all = (0..count).map(|n| child(&format!("c{n}"), "c"));
+            grown(&[("", using(all.collect())), ("c", json!({}))]).is_ok()
+        };
+        assert!(many(limits::COMPONENTS) && !many(limits::COMPONENTS + 1));
         let fails = |all: &[(&str, serde_json::Value)], text: &str| {
             let error = grown(all).unwrap_err();
             assert!(error.contains(text), "{error}");

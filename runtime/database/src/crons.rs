@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::{CRON_JOBS, Table, deployment_key};
+use crate::catalog::{CRON_JOBS, Table, components_key};
 use crate::commit::Database;
 use crate::deployment::Analysis;
 use crate::document::Document;
@@ -153,7 +153,7 @@ pub fn looked_at(snapshot: &Snapshot, reads: &mut ReadSet) {
         reads.insert(index.id, Interval::all());
     }
     // A push may bring components.
-    reads.insert(CATALOG, Interval::point(&deployment_key()));
+    reads.insert(CATALOG, Interval::point(&components_key()));
 }
 
 fn read(component: &Arc<str>, document: &Arc<Document>) -> Result<CronJob, UserError> {

@@ -58,6 +58,8 @@ pub struct Bundle {
     pub definition: Option<Module>,
     /// The definitions of components, by their paths; of a definition itself there are none.
     pub components: BTreeMap<Arc<str>, Arc<Self>>,
+    /// Whether only code generation asks: a component by itself, without an environment.
+    pub for_codegen: bool,
     /// Packages that Node modules import and the bundle does not have: name and exact version.
     pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.

@@ -39,6 +39,7 @@ pub mod snapshot;
 pub mod subscriptions;
 mod system_rows;
 pub mod transaction;
+mod unmounted;
 pub mod validate;
 pub mod value;
 mod writes;

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::{SCHEDULED_FUNCTIONS, Table, deployment_key};
+use crate::catalog::{SCHEDULED_FUNCTIONS, Table, components_key};
 use crate::commit::{Committed, Database, Writer};
 use crate::crons;
 use crate::document::Document;
@@ -482,7 +482,7 @@ pub fn looked_at(snapshot: &Snapshot, last: Option<&Pending<'_>>, reads: &mut Re
         reads.insert(index.id, waiting.clone());
     }
     // A push may bring components.
-    reads.insert(CATALOG, Interval::point(&deployment_key()));
+    reads.insert(CATALOG, Interval::point(&components_key()));
 }
 
 /// At most a batch of the rows in a state, oldest end first; those that ended before a moment.

@@ -436,6 +436,7 @@ impl WireBundle {
             import_seed: self.import_seed,
             // Each component is a part of its own, and the builder evaluates what runs in V8.
             components: BTreeMap::new(),
+            for_codegen: false,
             node_packages: BTreeMap::new(),
         }
     }

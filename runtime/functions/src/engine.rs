@@ -179,7 +179,7 @@ impl Engine {
         Ran { result, execution }
     }
 
-    /// Calls `look` with a part of the engine's code in a fresh context, outside any call: analysis.
+    /// Calls `look` with a part of the engine's code in a fresh context, outside any call.
     pub(crate) fn in_context<R>(
         &mut self,
         code: &Code,

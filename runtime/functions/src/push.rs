@@ -55,12 +55,13 @@ pub(crate) fn analyze(
         if let Some(text) = &part.1.found.definition {
             // There is nothing mounted; what the app declares is checked all the same.
             let definitions = BTreeMap::from([("".into(), text.as_str().into())]);
-            mounted.app_prefix = components::tree(&definitions, given.environment)?.app_prefix;
+            let tree = components::tree(&definitions, values(given, bundle))?;
+            mounted.app_prefix = tree.app_prefix;
         }
         return analyzed(given, bundle, part, mounted).map(Arc::new);
     }
     let Defined { texts, mut read } = definitions(given, bundle)?;
-    let tree = components::tree(&texts, given.environment)?;
+    let tree = components::tree(&texts, values(given, bundle))?;
     let bundles: Vec<_> = tree.units.iter().map(|(path, _)| of_unit(bundle, path)).collect();
     let app = Bundle { definition: None, ..Bundle::clone(bundle) };
     let mut sources =
@@ -84,6 +85,11 @@ pub(crate) fn analyze(
     let (instances, mounts, app_prefix) = (tree.instances, tree.mounts, tree.app_prefix);
     let mounted = Components { units, instances, mounts, app_prefix, definitions: texts };
     analyzed(given, bundle, app, mounted).map(Arc::new)
+}
+
+/// The values that must fit what is declared.
+fn values<'a>(given: &Circumstances<'a>, bundle: &Bundle) -> Option<&'a Variables> {
+    (!bundle.for_codegen).then_some(given.environment)
 }
 
 /// What the definitions export: evaluated, unless those that serve are the same.

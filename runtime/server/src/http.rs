@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
-use crate::convex::{admin, api, environment, push, site, storage};
+use crate::convex::{admin, api, components, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{Server, scheduler, socket, why};
@@ -206,6 +206,7 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/list_environment_variables", get(environment::list))
         .route("/api/v1/update_environment_variables", post(environment::update))
         .route("/api/update_environment_variables", post(environment::update))
+        .route("/api/delete_component", post(components::delete))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

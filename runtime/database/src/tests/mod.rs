@@ -5,6 +5,7 @@
 
 mod activation;
 mod caching;
+mod components;
 mod conflicts;
 mod environment;
 mod files;

@@ -15,7 +15,7 @@ use crate::scheduling::{self, JobState, NewJob};
 use crate::transaction::GetArgs;
 use crate::validate::Validator;
 
-struct Clock(AtomicU64);
+pub(super) struct Clock(pub(super) AtomicU64);
 
 impl World for Clock {
     fn now(&self) -> u64 {
@@ -33,7 +33,7 @@ fn clock() -> Clock {
 }
 
 /// A deployment with the mutation `jobs:run`, and these cron jobs.
-fn with_jobs(crons: &str) -> Deployment {
+pub(super) fn with_jobs(crons: &str) -> Deployment {
     let mut deployment = deployment(None);
     let any = r#"{"type":"any"}"#;
     let run = AnalyzedFunction {

@@ -1,12 +1,46 @@
-//! `_system/frontend/components:list`: every component, mounted or not (`convex-compat.md` section
-//! 6.9).
+//! Components as the operator sees them: the list of all, mounted or not, and the end of one that
+//! is not (`convex-compat.md` sections 6.9 and 6.14).
 //!
-//! In: the newest snapshot. Out: JSON of the list. Invariant: a component's id is its path, which
-//! names the same tables for as long as the database lives.
+//! In: the newest snapshot; an id. Out: JSON. Invariant: a component's id is its path, which names
+//! the same tables until it is deleted.
 
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
 use database::commit::Database;
 use database::components::Binding;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+use super::json as answer;
+use crate::host::Host;
+use crate::refusal::Failure;
+use crate::request::{self, CALL_BODY};
+
+/// `POST /api/delete_component`: deletes the data of a component that is not mounted.
+pub(crate) async fn delete(
+    State(host): State<Arc<Host>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Asked {
+        component_id: String,
+    }
+    let (head, body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let Asked { component_id } = request::parse(&body)?;
+    let work = move || host.database.delete_component(&component_id, host.config.world.now());
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(_)) => Ok(answer("null")),
+        Ok(Err(error)) => Err(Failure::bad(error.code, error.message)),
+        Err(error) => Err(Failure::broken(format!(
+            "The deletion ended abruptly; nothing was deleted. Please report it: {error}"
+        ))),
+    }
+}
 
 /// `[{id, name, path, args, state, httpPrefix}]`, the app left out.
 pub(super) fn list(database: &Database) -> String {

@@ -8,7 +8,7 @@ pub(crate) mod admin;
 mod answer;
 pub(crate) mod api;
 pub(crate) mod client;
-mod components;
+pub(crate) mod components;
 pub(crate) mod environment;
 pub(crate) mod push;
 pub(crate) mod site;

@@ -70,6 +70,11 @@ export const environment = query({
   }),
 });
 
+export const who = query({
+  args: {},
+  handler: async (ctx) => (await ctx.auth.getUserIdentity())?.subject ?? null,
+});
+
 export const page = query({
   args: {},
   handler: async (ctx) =>

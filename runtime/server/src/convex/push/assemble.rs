@@ -29,6 +29,8 @@ pub(super) struct StartPush {
     component_definitions: Vec<ComponentDefinition>,
     #[serde(default)]
     node_dependencies: Vec<NodeDependency>,
+    #[serde(default)]
+    for_codegen: bool,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +120,7 @@ pub(super) fn bundle(
     asked: StartPush,
     running: Option<&Bundle>,
 ) -> Result<Bundle, Failure> {
+    let for_codegen = asked.for_codegen;
     let StartPush { app_definition: app, component_definitions, node_dependencies, .. } = asked;
     let mut modules = BTreeMap::new();
     let kept = app.unchanged_module_hashes.iter().map(|module| kept(module, running));
@@ -137,6 +140,7 @@ pub(super) fn bundle(
         schema: app.schema.map(sent).transpose()?,
         definition: app.definition.map(sent).transpose()?,
         components,
+        for_codegen,
         node_packages: node_packages(node_dependencies)?,
         udf_server_version: app.udf_server_version,
         import_time_ms: world.now() / 1_000_000,
@@ -228,6 +232,7 @@ pub(super) fn adopt(bundle: &mut Bundle, other: &Bundle) -> bool {
         && bundle.schema == other.schema
         && bundle.definition == other.definition
         && bundle.components == other.components
+        && bundle.for_codegen == other.for_codegen
         && bundle.node_packages == other.node_packages
         && bundle.udf_server_version == other.udf_server_version;
     if same {

@@ -75,6 +75,10 @@ pub(super) fn response(host: &Host, asked: &FinishPush) -> Result<Value, Failure
               Push again.",
         )
     })?;
+    if push.bundle.for_codegen {
+        let text = "This push was for code generation only. Push without `forCodegen`.";
+        return Err(Failure::bad("OnlyForCodegen", text));
+    }
     let watch = host.stopwatch();
     let _turn = host.pushes.turn();
     let running = pending::running(&host.database);
