@@ -362,6 +362,19 @@ async fn lines_are_counted_and_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_confined_before_it_runs_functions() {
+    let tested = Tested::hostile(config());
+    tested.value("one", "{}").await;
+    for (pid, _) in tested.pool.processes() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        for task in tasks {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_actions_wait_at_once_in_few_processes() {
     let tested = Arc::new(Tested::hostile(config()));
     let meeting = Arc::new(Meeting(Arc::new(tokio::sync::Barrier::new(100))));

@@ -234,6 +234,17 @@ test("the host's files and programs are out of reach, the network is not", async
   server.close();
 });
 
+test("other processes are out of reach: the host least of all", async () => {
+  for (const what of ["kill", "kill all", "priority"]) {
+    const [first, cure, frame] = (await error("forbidden", { what })).split("\n");
+    assert.match(first, /^Uncaught (System)?Error: .*EPERM/);
+    assert.match(cure, /own process \(process\.pid\) only: other processes .* out of its reach/);
+    assert.match(frame, /work\.ts/);
+  }
+  assert.equal(lives(host.child.pid), true);
+  assert.equal((await answer("pid")).status, "success");
+});
+
 test("pushes that cannot run are refused with the cure, and what ran goes on", async () => {
   const query = '"use node";\nimport { queryGeneric as query } from "convex/server";\n'
     + "export const wrong = query(async () => 1);\n";

@@ -17,9 +17,11 @@
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
+//! both    confinement.rs  what a process may do to others
 //! ```
 
 mod bounds;
+pub mod confinement;
 mod console;
 mod crypto;
 mod decoding;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
@@ -53,6 +54,8 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     let mut socket = io::BufReader::with_capacity(64 << 10, socket);
     let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
     leave_no_core();
+    // Before there are threads, which would not be confined.
+    Filter::new().map_or(Ok(()), |mut filter| filter.enter())?;
     runtime::initialize();
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {

@@ -7,7 +7,7 @@ import isOdd from "is-odd";
 import ms from "ms";
 import { createHash } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shared } from "../shared_node";
@@ -149,6 +149,9 @@ export const forbidden = action({
     if (what === "write") writeFileSync(join(tmpdir(), "concave-node-test"), "x");
     if (what === "read") readFileSync("/etc/hostname");
     if (what === "spawn") (await import("node:child_process")).execFileSync("true");
+    if (what === "kill") process.kill(process.ppid, "SIGTERM");
+    if (what === "kill all") process.kill(0, "SIGTERM");
+    if (what === "priority") setPriority(process.ppid, 19);
     if (what === "package") await import(["not", "installed"].join("-"));
   },
 });
