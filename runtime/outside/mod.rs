@@ -86,11 +86,11 @@ impl Outside {
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             node: None,
-            network: options.network,
+            network: options.network.clone(),
         });
         Arc::new_cyclic(|this| Self {
             pool,
-            node: NodeActions::new(options.node, runtime.clone()),
+            node: NodeActions::new(options.node, options.network, runtime.clone()),
             runtime,
             timeout: options.timeout,
             services: OnceLock::new(),
