@@ -293,6 +293,7 @@ pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,
+        wasm_bytes: limits::ACTION_WASM_MEMORY_BYTES,
         process_bytes: limits::ACTION_PROCESS_BYTES,
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,

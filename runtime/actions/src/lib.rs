@@ -12,6 +12,7 @@
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
 //!         runtime.rs    snapshot, context               run_state.rs  questions, streams, the end
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
+//!         linear_memory.rs  memories of wasm
 //!         loader.rs     modules                         console.rs    lines
 //!         globals.rs    what an action finds            wire.rs       messages out
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
@@ -29,6 +30,7 @@ mod explanation;
 mod fetch;
 mod globals;
 mod heap;
+mod linear_memory;
 mod loader;
 mod network;
 pub mod node;

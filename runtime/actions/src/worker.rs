@@ -296,7 +296,10 @@ fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
             check_memory(process_bytes);
             let now = Instant::now();
             for running in lock(&runs).values_mut() {
-                let why = running.switch.as_ref().and_then(|switch| switch.reason());
+                let why = running.switch.as_ref().and_then(|switch| {
+                    switch.check_memories();
+                    switch.reason()
+                });
                 if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
                     // Again and again: deno_core calls one off when it describes an error.
                     running.stop(why);
