@@ -86,11 +86,11 @@ impl Outside {
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             node: None,
-            network: options.network,
+            network: options.network.clone(),
         });
         Arc::new_cyclic(|this| Self {
             pool,
-            node: NodeActions::new(options.node, runtime.clone()),
+            node: NodeActions::new(options.node, options.network, runtime.clone()),
             runtime,
             timeout: options.timeout,
             services: OnceLock::new(),
@@ -324,6 +324,7 @@ pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,
+        wasm_bytes: limits::ACTION_WASM_MEMORY_BYTES,
         process_bytes: limits::ACTION_PROCESS_BYTES,
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,

@@ -285,6 +285,12 @@ fn stopped(why: Stopped, watch: &Watch<'_>, limits: &Limits) -> End {
             "JavaScript execution ran out of memory (maximum memory usage: {} MB)",
             limits.heap_bytes >> 20
         ),
+        Stopped::WasmMemory => format!(
+            "WebAssembly memory of {} is too large (maximum memory usage: {} MB). Does it load \
+             more than it needs, or keep what it no longer uses? Free documents, or work in pages.",
+            watch.path,
+            limits.wasm_bytes >> 20
+        ),
         Stopped::TimedOut => format!(
             "Function execution timed out (maximum duration: {}s)",
             watch.timeout_ms.div_ceil(1000)

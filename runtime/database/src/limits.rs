@@ -307,6 +307,10 @@ limits! {
     ACTION_CONTEXTS_KEPT = 16, Count,
         "each keeps a few megabytes",
         "(never an error: another context is made)";
+    /// Memories of WebAssembly of one action.
+    ACTION_WASM_MEMORY_BYTES = 256 << 20, Bytes,
+        "many share a process: none may take so much that the others die of it",
+        "WebAssembly memory of … is too large";
     /// Memory of one process that runs actions.
     ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",
