@@ -1,8 +1,8 @@
 //! Definitions: what `convex.config.js` of the app and of each component exports.
 //!
 //! In: the definition modules, each in a context of its own. Out: JSON text of each
-//! (`convex-compat.md` section 6.5). Invariant: a definition is evaluated after those that it uses; what it imports of
-//! them is their path and their name, nothing that runs.
+//! (`convex-compat.md` section 6.5). Invariant: a definition is evaluated after those that it uses;
+//! what it imports of them is their path and their name, nothing that runs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
