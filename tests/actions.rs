@@ -265,6 +265,52 @@ async fn a_context_is_shared_by_runs_that_may_and_left_it_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_tell_that_a_module_was_imported_ahead() {
+    const QUIET: &str = r#"
+        import { action } from "./abi.js";
+        const name = process.env.NAME;
+        let runs = 0;
+        export const sees = action(() => [name, ++runs]);
+    "#;
+    const LOUD: &str = r#"
+        import { action } from "./abi.js";
+        console.log("imported");
+        export const sees = action(() => 1);
+    "#;
+    const BROKEN: &str = r#"
+        import { action } from "./abi.js";
+        export const sees = action(() => 1);
+        throw new Error("at import");
+    "#;
+    let modules = [("quiet.js", QUIET), ("loud.js", LOUD), ("broken.js", BROKEN)];
+    let mut tested = Tested::new(config(), &modules);
+    let job = |tested: &Tested, module: &str| Job {
+        module: module.to_owned(),
+        ..tested.job("sees", "{}")
+    };
+    for _ in 0..3 {
+        assert_eq!(tested.run(job(&tested, "quiet.js")).await.result, r#"["value",1]"#);
+    }
+    for _ in 0..3 {
+        let loud = tested.run(job(&tested, "loud.js")).await;
+        let lines: Vec<&[String]> = loud.lines.iter().map(|line| &line.messages[..]).collect();
+        assert_eq!(lines, [["imported".to_owned()]]);
+    }
+    for _ in 0..3 {
+        let broken = tested.error(job(&tested, "broken.js")).await;
+        assert_eq!(broken, "Uncaught Error: at import");
+    }
+    for value in ["one", "other"] {
+        tested.environment = Arc::new(BTreeMap::from([("NAME".to_owned(), value.to_owned())]));
+        for _ in 0..2 {
+            let seen = tested.run(job(&tested, "quiet.js")).await.result;
+            assert_eq!(seen, format!(r#"["{value}",1]"#));
+        }
+    }
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_endless_loop_is_stopped_and_its_neighbours_are_not() {
     let tested = Tested::hostile(config());
     let waits = tested.run(tested.job("waits", r#"{"ms":1500}"#));

@@ -17,6 +17,7 @@
   const { contentOf, ResponsePrototype } = web('response');
   const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
   const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
+  const { BlobPrototype } = core.loadExtScript('ext:deno_web/09_file.js');
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
@@ -41,8 +42,15 @@
 
   const namespaces = { __proto__: null };
   /** A module's exports; `load` imports it by its URL, once in a context. */
-  const imported = async (load, module) => {
-    namespaces[module] ??= await load(`convex:/${module}`);
+  const imported = async (load, { module, import: phase }) => {
+    if (namespaces[module] === undefined) {
+      prelude.importPhase.begin(phase);
+      try {
+        namespaces[module] = await load(`convex:/${module}`);
+      } finally {
+        prelude.importPhase.end();
+      }
+    }
     return namespaces[module];
   };
 
@@ -52,11 +60,17 @@
     core.setAsyncContext(undefined);
   };
 
+  /** Imports a module before there is a run; that it fails is found again by its run. */
+  hooks.prepare = (load, target) => {
+    begin();
+    imported(load, target).catch(() => {});
+  };
+
   /** Runs an action. */
   hooks.run = async (load, target, requestId, args) => {
     begin();
     try {
-      const action = found(await imported(load, target.module), target);
+      const action = found(await imported(load, target), target);
       if (action === undefined) return;
       const { path } = target;
       if (typeof action.invokeAction !== 'function') {
@@ -143,6 +157,10 @@
       return { status: response.status };
     },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
+      if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
+        throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '
+          + 'new Blob([data], { type }).');
+      }
       const stream = ops.op_action_body_open(false);
       const json = JSONStringify({ ...rest, contentType: blob.type, size: blob.size,
         sha256: options?.sha256 });
@@ -173,7 +191,7 @@
   hooks.runHttp = async (load, target, head) => {
     begin();
     try {
-      const router = found(await imported(load, target.module), target);
+      const router = found(await imported(load, target), target);
       if (router === undefined) return;
       if (router.isRouter !== true) {
         problem('The default export of `convex/http.ts` is not a Router. Did you forget to export '
@@ -225,6 +243,7 @@
     return {
       __proto__: null,
       run(...parts) { return apply(hooks.run, undefined, [load, ...parts]); },
+      prepare(target) { hooks.prepare(load, target); },
       runHttp(...parts) { return apply(hooks.runHttp, undefined, [load, ...parts]); },
     };
   };

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
-use ::actions::protocol::{End, FetchLimits, Limits, Network};
+use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
 use database::deployment::{Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -224,7 +224,7 @@ impl Version {
         let code = Code {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
-            import_time_ms: bundle.import_time_ms,
+            import: ImportPhase { now_ms: bundle.import_time_ms, seed: words(&bundle.import_seed) },
             ..Code::default()
         };
         let modules = &deployment.analysis.modules;
@@ -308,6 +308,11 @@ pub fn limits_of_a_run() -> Limits {
             connect_ms: limits::FETCH_CONNECT_MS,
         },
     }
+}
+
+fn words(seed: &[u8; 32]) -> [u32; 8] {
+    let (words, _) = seed.as_chunks::<4>();
+    std::array::from_fn(|at| u32::from_le_bytes(words[at]))
 }
 
 fn small(limit: u64) -> u32 {

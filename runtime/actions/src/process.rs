@@ -143,7 +143,7 @@ impl Process {
         let deploy = ToWorker::Deploy {
             version: code.version.clone(),
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
-            import_time_ms: code.import_time_ms,
+            import: code.import,
             folder: code.folder.as_ref().map(|folder| folder.modules()),
             network: config.network.clone(),
             limits: config.limits,

@@ -59,8 +59,9 @@ pub enum ToWorker {
         version: String,
         /// How many messages with modules follow.
         modules: u32,
-        /// `Date.now()` while modules are evaluated for analysis, milliseconds since the epoch.
-        import_time_ms: u64,
+        /// What modules see of clock and randomness while they are evaluated.
+        #[serde(default)]
+        import: ImportPhase,
         /// A folder that holds the modules too, for Node; nothing else in it is read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         folder: Option<String>,
@@ -225,6 +226,17 @@ pub struct HttpHead {
     /// Its body.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<StreamId>,
+}
+
+/// Clock and randomness while modules are evaluated, both fixed at the push, so that values at
+/// module level are the same in every run (`convex-compat.md` section 8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportPhase {
+    /// `Date.now()`, milliseconds since the epoch.
+    pub now_ms: u64,
+    /// Seed of `Math.random()`.
+    pub seed: [u32; 8],
 }
 
 /// What a run may use; a worker enforces what it can see, the host the rest.

@@ -15,6 +15,7 @@ use deno_core::PollEventLoopOptions;
 use deno_core::error::CoreError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::ahead::{Ahead, Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
@@ -26,6 +27,9 @@ use crate::wire::Wire;
 /// Stack of a thread that runs JavaScript, in bytes; V8 is told to use an eighth of it.
 const STACK_BYTES: usize = 8 << 20;
 
+/// Turns of the event loop after a run: the first ends what waited for the run's end.
+const LAST_TURNS: u32 = 2;
+
 /// What every run of a process shares.
 pub(crate) struct Shared {
     pub(crate) snapshot: &'static [u8],
@@ -34,9 +38,10 @@ pub(crate) struct Shared {
     pub(crate) network: Arc<Network>,
     pub(crate) wire: Arc<Wire>,
     pub(crate) parked: Parked,
+    pub(crate) loud: Loud,
 }
 
-type Environment = Arc<BTreeMap<String, String>>;
+pub(crate) type Environment = Arc<BTreeMap<String, String>>;
 
 /// Threads whose context has had a run and may have another.
 #[derive(Default)]
@@ -100,13 +105,13 @@ impl Spare {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(shared: &Arc<Shared>, forecast: Option<Forecast>) -> std::io::Result<Self> {
         let (jobs, waiting) = channel();
         let shared = Arc::clone(shared);
         thread::Builder::new()
             .name("action".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || wait_and_run(&shared, waiting))?;
+            .spawn(move || wait_and_run(&shared, waiting, forecast))?;
         Ok(Self { jobs })
     }
 
@@ -117,17 +122,10 @@ impl Spare {
     }
 }
 
-fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>) {
-    let timers = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let made = timers.map_err(|e| e.to_string()).and_then(|timers| {
-        let runtime = {
-            let _entered = timers.enter();
-            Runtime::new(shared.snapshot, Arc::clone(&shared.code), &shared.limits)?
-        };
-        Ok((timers, runtime))
-    });
+fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Forecast>) {
+    let made = Ahead::make(shared, forecast);
     let Ok(mut job) = waiting.recv() else { return };
-    let (timers, mut runtime) = match made {
+    let (timers, mut runtime) = match made.and_then(|made| made.for_job(shared, &job)) {
         Ok(made) => made,
         Err(why) => {
             let state = state_of(shared, &job);
@@ -154,6 +152,9 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>) {
     };
     // What V8 and deno_core free is freed inside of their event loop's runtime.
     let _entered = timers.enter();
+    if shared.code.count_run() && runtime.switch.reason().is_none() {
+        runtime.keep_compiled();
+    }
     drop(runtime);
     ended();
 }
@@ -175,13 +176,19 @@ enum Next {
 async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job: Job) -> Next {
     let Job { module, export, request_id, timeout_ms, http, arguments, .. } = job;
     let (mut events, started, ended) = (job.events, job.started, job.ended);
-    let path = identifier(&module, &export);
+    let path = match &http {
+        Some(head) => format!("{} {}", head.method, head.routed_path),
+        None => identifier(&module, &export),
+    };
     runtime.js.op_state().borrow_mut().put(Rc::clone(state));
     started(Arc::clone(&runtime.switch));
     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
         state.expect(stream);
     }
-    let target = serde_json::json!({ "module": module, "export": export, "path": path });
+    let import = shared.code.import;
+    let target = serde_json::json!({
+        "module": module, "export": export, "path": path, "import": import,
+    });
     let target = target.to_string();
     match &http {
         None => runtime.call(
@@ -195,7 +202,10 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
     }
     let limits = Watch { path: &path, timeout_ms };
     poll_fn(|context| step(runtime, state, &mut events, (&limits, context))).await;
-    if !(job.reuse && state.ended_well() && poll_fn(|context| rests(runtime, context)).await) {
+    if !(job.reuse
+        && state.ended_well()
+        && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await)
+    {
         state.finish();
         return Next::Over(ended);
     }
@@ -210,10 +220,9 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
     if waits { Next::Waits(waiting) } else { Next::Over(Box::new(|| {})) }
 }
 
-/// Whether nothing is left of a run that has ended.
-fn rests(runtime: &mut Runtime, context: &mut Context<'_>) -> Poll<bool> {
-    // The first turn ends what waited for the run's end.
-    for _ in 0..2 {
+/// Whether nothing is under way in a runtime after so many turns of its event loop.
+pub(crate) fn rests(runtime: &mut Runtime, turns: u32, context: &mut Context<'_>) -> Poll<bool> {
+    for _ in 0..turns {
         let polled = runtime.js.poll_event_loop(context, PollEventLoopOptions::default());
         if let Poll::Ready(ended) = polled {
             return Poll::Ready(ended.is_ok());

@@ -5,18 +5,30 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::protocol::{self, End, Thrown, ToHost};
 
 /// The sending half.
 pub(crate) struct Wire {
-    socket: Mutex<UnixStream>,
+    socket: Option<Mutex<UnixStream>>,
+    said: AtomicBool,
 }
 
 impl Wire {
     pub(crate) fn new(socket: UnixStream) -> Self {
-        Self { socket: Mutex::new(socket) }
+        Self { socket: Some(Mutex::new(socket)), said: AtomicBool::new(false) }
+    }
+
+    /// One that nobody reads.
+    pub(crate) fn deaf() -> Self {
+        Self { socket: None, said: AtomicBool::new(false) }
+    }
+
+    /// Whether anything was sent.
+    pub(crate) fn said(&self) -> bool {
+        self.said.load(Ordering::Relaxed)
     }
 
     /// Sends a message; waits while the host does not read.
@@ -32,7 +44,9 @@ impl Wire {
     }
 
     fn write(&self, frames: &[u8]) {
-        let mut socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        self.said.store(true, Ordering::Relaxed);
+        let Some(socket) = &self.socket else { return };
+        let mut socket = socket.lock().unwrap_or_else(PoisonError::into_inner);
         if socket.write_all(frames).is_err() {
             // Nobody is left to work for.
             std::process::exit(0);

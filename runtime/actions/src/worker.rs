@@ -14,12 +14,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::ahead::{Forecast, Loud};
 use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
 use crate::protocol::{
-    self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
+    self, End, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost,
+    ToWorker,
 };
 use crate::run::{Job, Parked, Shared, Spare};
 use crate::run_state::{Answered, Event};
@@ -60,13 +62,14 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {
         snapshot: deployed.snapshot.leak(),
-        code: Arc::new(Code::new(deployed.modules)),
+        code: Arc::new(Code::new(deployed.modules, deployed.import)),
         limits: deployed.limits,
         network: Arc::new(deployed.network),
         wire,
         parked: Parked::default(),
+        loud: Loud::default(),
     });
-    let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
+    let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
     worker.shared.wire.send(&ToHost::Ready, &[]);
     let served = worker.serve(&mut socket);
@@ -101,6 +104,7 @@ fn check_memory(limit: u64) {
 struct Deployed {
     snapshot: Vec<u8>,
     modules: BTreeMap<String, Arc<str>>,
+    import: ImportPhase,
     limits: Limits,
     network: Network,
 }
@@ -116,8 +120,8 @@ impl Deployed {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
                 ToWorker::Snapshot => snapshot = tail,
-                ToWorker::Deploy { modules, limits, network, .. } => {
-                    expected = Some((modules, limits, network));
+                ToWorker::Deploy { modules, limits, network, import, .. } => {
+                    expected = Some((modules, limits, network, import));
                 }
                 ToWorker::Module { path, part } => {
                     parts += 1;
@@ -128,8 +132,9 @@ impl Deployed {
                 }
                 other => return Err(unexpected(&other)),
             }
-            if let Some((_, limits, network)) = expected.take_if(|(count, ..)| parts >= *count) {
-                return Ok(Some(Self { snapshot, modules, limits, network }));
+            let complete = expected.take_if(|(count, ..)| parts >= *count);
+            if let Some((_, limits, network, import)) = complete {
+                return Ok(Some(Self { snapshot, modules, import, limits, network }));
             }
         }
     }
@@ -244,11 +249,12 @@ impl Worker {
         {
             return parked.take(job);
         }
-        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared), Ok);
+        let forecast = Forecast::of(&job);
+        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
         match spare {
             Ok(spare) => {
                 spare.take(job);
-                self.spare = Spare::start(&self.shared).ok();
+                self.spare = Spare::start(&self.shared, Some(forecast)).ok();
             }
             Err(why) => {
                 lock(&self.runs).remove(&run);

@@ -275,6 +275,10 @@ limits! {
     ACTIONS_PER_PROCESS = 50, Count,
         "how many an action that crashes its process can take with it",
         "(never an error: another process is started)";
+    /// Actions that call each other in a chain.
+    ACTION_DEPTH = 64, Count,
+        "each waits for the next and holds a thread; a loop would take all that there are",
+        "… was called by an action that was called by an action, and so on";
     /// Actions after which a process is replaced.
     ACTIONS_OF_A_PROCESS = 1_000, Count,
         "what a process may have lost of its memory by then comes back",
