@@ -27,6 +27,9 @@ export class Peer {
   #url;
   #documentId;
   #client = null;
+  /** Rejects what waits on a connection that is closed: the client itself never settles it. */
+  #cut = () => {};
+  #whenCut = null;
   #seen = new Set();
   #sending = null;
   #stops = [];
@@ -53,6 +56,8 @@ export class Peer {
   connect() {
     if (this.#client !== null) return;
     this.#client = new ConvexClient(this.#url, { unsavedChangesWarning: false, logger: false });
+    this.#whenCut = new Promise((_, reject) => { this.#cut = reject; });
+    this.#whenCut.catch(() => {});
     this.outbox.unshift(BEGINNING);
     this.#follow(this.#client, null);
     this.#send();
@@ -64,13 +69,16 @@ export class Peer {
     this.#client = null;
     this.#sending = null;
     for (const stop of this.#stops.splice(0)) stop();
+    this.#cut(new Error("The peer went off line."));
     await client?.close();
   }
 
   /** Sends everything again as one snapshot, which the others need no changes for. */
   async submitSnapshot() {
     const data = buffer(Automerge.save(this.doc));
-    await this.#client.mutation(api.sync.submitSnapshot, { documentId: this.#documentId, data });
+    const args = { documentId: this.#documentId, data };
+    const submitted = this.#client.mutation(api.sync.submitSnapshot, args);
+    await Promise.race([submitted, this.#whenCut]);
   }
 
   /** Subscribes to the page that starts at `cursor`, and once it is full to the next. */
