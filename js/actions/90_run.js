@@ -20,7 +20,7 @@
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
-    const { text, stack, data } = prelude.errors().formatError(error);
+    const { text, stack, data } = prelude.open().errors().formatError(error);
     ops.op_action_done({ text, stack: stack ?? null, data: data ?? null }, '');
   };
   const problem = (text) => { ops.op_action_done({ text, stack: null, data: null }, ''); };
@@ -95,7 +95,7 @@
       ops.op_action_body_end(stream, null);
       return true;
     } catch (error) {
-      ops.op_action_body_end(stream, prelude.errors().formatError(error).text);
+      ops.op_action_body_end(stream, prelude.open().errors().formatError(error).text);
       throw error;
     }
   };

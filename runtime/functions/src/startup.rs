@@ -40,9 +40,9 @@ const PRELUDE: &[(&str, &str)] = &[
 
 /// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
 const WEB_CRYPTO: &str = concat!(
-    "((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    "globalThis.__concave.later((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
     include_str!("../../../js/web/crypto.js"),
-    "return made; }; })(globalThis.__concave);"
+    "return made; }; });"
 );
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
@@ -151,6 +151,7 @@ pub(crate) const FIRST_MODULE: usize = HOOKS_INDEX + 1;
 
 /// Evaluates the prelude in a bare context and returns its hooks.
 fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
+    drop_extras(scope);
     let global = scope.get_current_context().global(scope);
     let concave = v8::Object::new(scope);
     let host = host_object(scope);
@@ -166,6 +167,22 @@ fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Ob
         run_script(scope, name, source);
     }
     hooks
+}
+
+/// Empties the object that V8 makes for its embedders: a console of its own, tracing. No function can
+/// reach it, but every context would carry it.
+fn drop_extras(scope: &mut v8::PinScope<'_, '_>) {
+    let extras = scope.get_current_context().get_extras_binding_object(scope);
+    let all = v8::GetPropertyNamesArgs {
+        property_filter: v8::PropertyFilter::ALL_PROPERTIES,
+        ..v8::GetPropertyNamesArgs::default()
+    };
+    let names = extras.get_own_property_names(scope, all);
+    for name in names.iter().flat_map(|names| 0..names.length()) {
+        if let Some(name) = names.and_then(|names| names.get_index(scope, name)) {
+            extras.delete(scope, name);
+        }
+    }
 }
 
 fn run_script(scope: &mut v8::PinScope<'_, '_>, name: &str, source: &str) {
