@@ -12,14 +12,15 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Module, Tier};
+use database::deployment::{Analysis, Blob, Bundle, CodeVersion, Environment, Module, Tier};
 use database::environment::Variables;
 use database::limits;
 use database::record::LogLine;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
-use crate::code::Code;
+use crate::code::{Code, Origin};
+use crate::context::Purpose;
 use crate::engine::Engine;
 use crate::execution::Imported;
 use crate::startup::{Content, Made};
@@ -51,6 +52,15 @@ pub(crate) struct Built {
     pub(crate) kept: Vec<Arc<str>>,
     /// Entries outside it.
     pub(crate) late: BTreeSet<Arc<str>>,
+    /// Entries with a context of their own, and its number.
+    pub(crate) contexts: BTreeMap<Arc<str>, usize>,
+}
+
+impl Built {
+    /// The tier of a blob that holds modules.
+    pub(crate) fn tier(&self) -> Tier {
+        tier((Arc::clone(&self.blob), self.contexts.clone()), self.kept.clone(), self.late.clone())
+    }
 }
 
 /// Why there is no build.
@@ -111,7 +121,9 @@ pub(crate) fn build(
     };
     let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
     match serde_json::from_slice::<Answer>(header).map_err(|_| died())? {
-        Answer::Found { found, kept, late } => Ok(Built { found, blob: blob.into(), kept, late }),
+        Answer::Found { found, kept, late, contexts } => {
+            Ok(Built { found, blob: blob.into(), kept, late, contexts })
+        }
         Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
     }
@@ -171,13 +183,13 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
         Mode::Snapshot(absent) => Content::Modules(&bundle, absent),
         Mode::Evaluate => Content::Prelude,
     })?;
-    let (bytes, kept, late) = match made {
-        Made::Blob { bytes, kept, late } => (bytes, kept, late),
+    let (bytes, kept, late, mut contexts) = match made {
+        Made::Blob { bytes, kept, late, contexts } => (bytes, kept, late, contexts),
         Made::Touched(modules) => return Ok((Answer::Touched(modules), Vec::new())),
     };
     let blob = bytes.as_slice().into();
     let tier = match request.mode {
-        Mode::Snapshot(_) => tier(blob, kept.clone(), late.clone()),
+        Mode::Snapshot(_) => tier((blob, contexts.clone()), kept.clone(), late.clone()),
         Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob },
     };
     let analysis = Analysis {
@@ -200,12 +212,35 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
             code: "NondeterministicAnalysis".to_owned(),
         });
     }
+    let differs = differing(&mut engine, &first, &contexts);
+    contexts.retain(|_, number| !differs.contains(number));
     first.environment = execution::take_import_reads();
-    Ok((Answer::Found { found: first, kept, late }, bytes))
+    Ok((Answer::Found { found: first, kept, late, contexts }, bytes))
 }
 
-/// The tier of a blob that holds modules.
-pub(crate) fn tier(blob: Arc<[u8]>, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>>) -> Tier {
+/// The contexts of entries in which they do not export what they export in the default one.
+fn differing(
+    engine: &mut Engine,
+    found: &Found,
+    contexts: &BTreeMap<Arc<str>, usize>,
+) -> BTreeSet<usize> {
+    let numbers: BTreeSet<usize> = contexts.values().copied().collect();
+    let is_other = |number: &usize| {
+        let origin = Origin { context: Some(*number), late: None };
+        let looked = engine.in_context(Purpose::Calls(&origin), analyze::entries);
+        let Ok(Ok(alone)) = looked else { return true };
+        let mut entries = contexts.iter().filter(|(_, other)| *other == number);
+        !entries.all(|(entry, _)| alone.get(&**entry) == found.modules.get(&**entry))
+    };
+    numbers.into_iter().filter(is_other).collect()
+}
+
+fn tier(
+    (bytes, contexts): (Arc<[u8]>, BTreeMap<Arc<str>, usize>),
+    kept: Vec<Arc<str>>,
+    late: BTreeSet<Arc<str>>,
+) -> Tier {
+    let blob = Blob { bytes, contexts };
     match late.is_empty() {
         true => Tier::Snapshot(blob),
         false => Tier::Partial { blob, kept: kept.into(), late },
@@ -214,7 +249,7 @@ pub(crate) fn tier(blob: Arc<[u8]>, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>
 
 fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
     let stop = engine.stop_switch();
-    let looked = engine.in_context(analyze::analyze).unwrap_or_else(|error| {
+    let looked = engine.in_context(Purpose::Everything, analyze::analyze).unwrap_or_else(|error| {
         let module = error.message.strip_prefix("Failed to import ");
         let (module, message) =
             module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));
@@ -242,7 +277,12 @@ struct Request {
 
 #[derive(Serialize, Deserialize)]
 enum Answer {
-    Found { found: Found, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>> },
+    Found {
+        found: Found,
+        kept: Vec<Arc<str>>,
+        late: BTreeSet<Arc<str>>,
+        contexts: BTreeMap<Arc<str>, usize>,
+    },
     Touched(BTreeSet<Arc<str>>),
     Failed(AnalysisFailure),
 }

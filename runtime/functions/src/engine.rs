@@ -9,18 +9,21 @@ use std::sync::Arc;
 use database::limits;
 use database::record::FunctionError;
 
-use crate::code::Code;
-use crate::context::{Late, Ready};
+use crate::code::{Code, Origin};
+use crate::context::{Purpose, Ready};
 use crate::execution::{self, Execution};
 use crate::isolate::{LimitedIsolate, StopSwitch};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
-/// Contexts kept ready while the thread is idle: one for the call, one for its retry.
+/// Contexts kept ready for the module called last: one for the call, one for its retry.
 const READY_CONTEXTS: usize = 2;
 
-/// Entries outside the snapshot that a context is kept ready for: the ones called last.
-const READY_ENTRIES: usize = 2;
+/// Origins that a context is kept ready of: those of the modules called last.
+const READY_ORIGINS: usize = 4;
+
+/// The same where modules are evaluated in their contexts: those may be large.
+const READY_LATE_ORIGINS: usize = 2;
 
 type Queue = v8::UniqueRef<v8::MicrotaskQueue>;
 
@@ -35,8 +38,10 @@ thread_local! {
 pub(crate) struct Engine {
     isolate: Option<LimitedIsolate>,
     code: Arc<Code>,
-    /// What contexts with an evaluated entry are made for, the one called last first.
-    recent: Vec<Arc<str>>,
+    /// Where contexts are made from ahead, for the module called last first.
+    recent: Vec<Origin>,
+    /// How many of them there are at most.
+    most_recent: usize,
     /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
     left: u64,
 }
@@ -54,10 +59,16 @@ impl Engine {
     /// Starts an isolate from the code's blob.
     pub(crate) fn new(code: Arc<Code>) -> Self {
         rejections::clear();
-        let isolate = LimitedIsolate::new(code.blob().to_vec());
+        let isolate = LimitedIsolate::new(Arc::clone(code.blob()));
         // Before the first call: what is called first, by and large, and warms what all share.
-        let recent = code.late_functions().take(READY_ENTRIES).cloned().collect();
-        Self { isolate: Some(isolate), code, recent, left: 0 }
+        let most_recent = if code.late().is_empty() { READY_ORIGINS } else { READY_LATE_ORIGINS };
+        let mut recent: Vec<Origin> = Vec::new();
+        for origin in code.with_functions().into_iter().map(|module| code.origin(module)) {
+            if recent.len() < most_recent && !recent.contains(&origin) {
+                recent.push(origin);
+            }
+        }
+        Self { isolate: Some(isolate), code, recent, most_recent, left: 0 }
     }
 
     /// The code it serves.
@@ -78,9 +89,9 @@ impl Engine {
     /// Makes a context for a function of `module` if none is ready: before a transaction begins,
     /// so that it is not among the time in which another commit can conflict with it.
     pub(crate) fn ensure_ready(&mut self, module: &Arc<str>) {
-        let entry = self.code.is_late(module).then_some(module);
-        if count_ready(entry) == 0 {
-            self.make_ready(entry.cloned().as_ref());
+        let origin = self.code.origin(module);
+        if count_ready(&origin) == 0 {
+            self.make_ready(&origin);
         }
     }
 
@@ -89,14 +100,15 @@ impl Engine {
         if self.is_spent() {
             return false;
         }
-        if count_ready(None) < READY_CONTEXTS {
-            return self.make_ready(None);
-        }
-        let missing = self.recent.iter().find(|entry| count_ready(Some(entry)) == 0).cloned();
-        missing.is_some_and(|entry| self.make_ready(Some(&entry)))
+        let wanted = |at: usize, origin: &Origin| {
+            if at == 0 && origin.late.is_none() { READY_CONTEXTS } else { 1 }
+        };
+        let mut recent = self.recent.iter().enumerate();
+        let missing = recent.find(|(at, origin)| count_ready(origin) < wanted(*at, origin));
+        missing.map(|(_, origin)| origin.clone()).is_some_and(|origin| self.make_ready(&origin))
     }
 
-    fn make_ready(&mut self, entry: Option<&Arc<str>>) -> bool {
+    fn make_ready(&mut self, origin: &Origin) -> bool {
         // V8 does not know how far they grew, so it sees no reason to collect them.
         if self.left > limits::WASM_MEMORY_BYTES {
             self.collect_garbage();
@@ -106,7 +118,7 @@ impl Engine {
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
         // A failure shows again in the call that needs the context, where it can be reported.
-        match Ready::make(scope, &code, queue, entry.map_or(Late::Nothing, Late::Entry)) {
+        match Ready::make(scope, &code, queue, Purpose::Calls(origin)) {
             Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
             Err(_) => return false,
         }
@@ -115,13 +127,14 @@ impl Engine {
 
     /// Notes which module is called, for contexts made ahead.
     fn note(&mut self, module: &Arc<str>) {
-        if self.recent.first() == Some(module) || !self.code.is_late(module) {
+        let origin = self.code.origin(module);
+        if self.recent.first() == Some(&origin) {
             return;
         }
-        self.recent.retain(|other| other != module);
-        self.recent.insert(0, Arc::clone(module));
-        for entry in self.recent.split_off(READY_ENTRIES.min(self.recent.len())) {
-            READY.with_borrow_mut(|list| list.retain(|r| r.entry.as_ref() != Some(&entry)));
+        self.recent.retain(|other| *other != origin);
+        self.recent.insert(0, origin);
+        for origin in self.recent.split_off(self.most_recent.min(self.recent.len())) {
+            READY.with_borrow_mut(|list| list.retain(|ready| ready.origin != origin));
         }
     }
 
@@ -159,6 +172,7 @@ impl Engine {
     /// Calls `look` with the engine's code in a fresh context, outside any call: analysis.
     pub(crate) fn in_context<R>(
         &mut self,
+        purpose: Purpose<'_>,
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         let code = Arc::clone(&self.code);
@@ -166,7 +180,7 @@ impl Engine {
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
-        let ready = Ready::make(scope, &code, queue, Late::All)?;
+        let ready = Ready::make(scope, &code, queue, purpose)?;
         let context = v8::Local::new(scope, &ready.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = v8::Local::new(scope, &ready.hooks);
@@ -196,9 +210,9 @@ impl Drop for Engine {
     }
 }
 
-/// How many contexts are ready in which exactly `entry` was evaluated.
-fn count_ready(entry: Option<&Arc<str>>) -> usize {
-    READY.with_borrow(|list| list.iter().filter(|ready| ready.entry.as_ref() == entry).count())
+/// How many contexts of one origin are ready.
+fn count_ready(origin: &Origin) -> usize {
+    READY.with_borrow(|list| list.iter().filter(|ready| ready.origin == *origin).count())
 }
 
 /// A context for a call of a function of `module` at `depth`: a prepared one for a call from
@@ -212,11 +226,11 @@ pub(crate) fn take_ready(
     module: &Arc<str>,
     depth: usize,
 ) -> Result<Ready, FunctionError> {
-    let entry = code.is_late(module).then_some(module);
+    let origin = code.origin(module);
     // A nested call cannot take one: it would need another queue, and V8 does not change the queue
     // of a context while the old one runs.
     let take = |list: &mut Vec<Ready>| {
-        let at = list.iter().position(|ready| ready.entry.as_ref() == entry)?;
+        let at = list.iter().position(|ready| ready.origin == origin)?;
         Some(list.remove(at))
     };
     let ready = (depth == 0).then(|| READY.with_borrow_mut(take)).flatten();
@@ -224,7 +238,7 @@ pub(crate) fn take_ready(
         Some(ready) => Ok(ready),
         None => {
             let queue = queue_at(scope, depth);
-            Ready::make(scope, code, queue, entry.map_or(Late::Nothing, Late::Entry))
+            Ready::make(scope, code, queue, Purpose::Calls(&origin))
         }
     }
 }

@@ -36,7 +36,10 @@ pub(crate) fn analyze(
 ) -> Result<Arc<Analysis>, PushError> {
     let given = (&**bundle, environment);
     let (built, tier) = match build(helper, given) {
-        Ok(Built { found, blob, kept, late }) => (found, builder::tier(blob, kept, late)),
+        Ok(built) => {
+            let tier = built.tier();
+            (built.found, tier)
+        }
         Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
             let Built { found, blob, .. } =

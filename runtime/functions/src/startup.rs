@@ -4,8 +4,9 @@
 //! Invariant: runs in the builder's child process only; user code that aborts V8 while a blob is
 //! made or first loaded never touches the host (`runtime.md` section 1.4).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use database::deployment::Bundle;
 use database::record::FunctionError;
@@ -14,7 +15,7 @@ use crate::code::Code;
 use crate::execution::Importing;
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
-use crate::{exception, execution, isolate, modules, natives, platform};
+use crate::{exception, execution, isolate, modules, natives, platform, watchdog};
 
 /// The prelude, in the order of evaluation.
 const PRELUDE: &[(&str, &str)] = &[
@@ -76,6 +77,8 @@ pub(crate) enum Made {
         kept: Vec<Arc<str>>,
         /// Entries outside it.
         late: BTreeSet<Arc<str>>,
+        /// Entries with a context of their own, and its number.
+        contexts: BTreeMap<Arc<str>, usize>,
     },
     /// These modules touched WebAssembly, which does not exist here.
     Touched(BTreeSet<Arc<str>>),
@@ -101,28 +104,121 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     if !touched.is_empty() {
         return Ok(Made::Touched(touched));
     }
-    let Filled { kept, late } = filled?;
+    let Filled { kept, late, contexts } = filled?;
     let bytes = blob.expect("V8 makes a blob once its default context is set").to_vec();
-    Ok(Made::Blob { bytes, kept, late })
+    Ok(Made::Blob { bytes, kept, late, contexts })
 }
 
-/// What was put into the default context.
+/// What was put into the contexts.
 #[derive(Default)]
 struct Filled {
     kept: Vec<Arc<str>>,
     late: BTreeSet<Arc<str>>,
+    contexts: BTreeMap<Arc<str>, usize>,
 }
 
 fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled, ImportFailure> {
+    let before = Cost::so_far(creator);
+    let (mut filled, entries) = fill_default(creator, content)?;
+    let most = Cost::so_far(creator).since(&before).affordable();
+    if let Content::Modules(bundle, _) = content
+        && entries.len().min(most) > 1
+        && !touch::is_noted()
+    {
+        // Neighbours share a context where there are too many.
+        for group in entries.chunks(entries.len().div_ceil(most)) {
+            if let Some(number) = fill_own(creator, bundle, group) {
+                filled.contexts.extend(group.iter().map(|entry| (Arc::clone(entry), number)));
+            }
+        }
+        touch::take();
+    }
+    Ok(filled)
+}
+
+/// Contexts of entries in one blob at most: each costs some 90 KB of it and 5 ms of the push.
+const MAX_CONTEXTS: usize = 32;
+
+/// What a context costs a push.
+struct Cost {
+    heap_bytes: usize,
+    cpu: Duration,
+}
+
+impl Cost {
+    /// What all of them may cost: a library that is dear to import stays in the default one.
+    const ALL: Self = Self { heap_bytes: 32 << 20, cpu: Duration::from_millis(500) };
+
+    fn so_far(isolate: &mut v8::OwnedIsolate) -> Self {
+        let heap_bytes = isolate.get_heap_statistics().used_heap_size();
+        Self { heap_bytes, cpu: watchdog::cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) }
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            heap_bytes: self.heap_bytes.saturating_sub(before.heap_bytes),
+            cpu: self.cpu.saturating_sub(before.cpu),
+        }
+    }
+
+    /// How many contexts of this cost there may be.
+    fn affordable(&self) -> usize {
+        let by_heap = Self::ALL.heap_bytes / self.heap_bytes.max(1);
+        let by_time = Self::ALL.cpu.as_micros() / self.cpu.as_micros().max(1);
+        by_heap.min(usize::try_from(by_time).unwrap_or(MAX_CONTEXTS)).min(MAX_CONTEXTS)
+    }
+}
+
+/// Evaluates entries in a context of their own and puts it into the blob; gives its number. `None`:
+/// they fail without what others do at import, or touch WebAssembly then; calls of them are served
+/// by the default context.
+fn fill_own(
+    creator: &mut v8::OwnedIsolate,
+    bundle: &Arc<Bundle>,
+    entries: &[Arc<str>],
+) -> Option<usize> {
     v8::scope!(let scope, creator);
     let context = v8::Context::new(scope, v8::ContextOptions::default());
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = install_prelude(scope);
+    touch::arm(scope);
+    let imported = {
+        let _importing = Importing::begin(None);
+        begin_import(scope, hooks, bundle);
+        modules::begin(Arc::clone(bundle), None);
+        entries.iter().try_for_each(|entry| import(scope, hooks, None, entry))
+    };
+    scope.perform_microtask_checkpoint();
+    modules::end();
+    crate::rejections::clear();
+    let touched = touch::is_noted();
+    touch::disarm(scope);
+    if touched || imported.is_err() {
+        return None;
+    }
+    let number = scope.add_context(context);
+    let index = scope.add_context_data(context, hooks);
+    assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
+    Some(number)
+}
+
+/// Fills the default context; gives the entries in it that export functions too.
+fn fill_default(
+    creator: &mut v8::OwnedIsolate,
+    content: &Content<'_>,
+) -> Result<(Filled, Vec<Arc<str>>), ImportFailure> {
+    v8::scope!(let scope, creator);
+    let context = v8::Context::new(scope, v8::ContextOptions::default());
+    let scope = &mut v8::ContextScope::new(scope, context);
+    let hooks = install_prelude(scope);
+    let mut entries = Vec::new();
     let filled = match content {
         Content::Modules(bundle, absent) => {
             touch::arm(scope);
             let filled = import_all(scope, hooks, bundle, absent);
             touch::disarm(scope);
+            let all = Code::entries(bundle);
+            entries = all.filter(|e| exports_functions(scope, hooks, e)).cloned().collect();
             filled
         }
         Content::Prelude => Ok(Filled::default()),
@@ -130,7 +226,7 @@ fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled,
     scope.set_default_context(context);
     let index = scope.add_context_data(context, hooks);
     assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
-    if let Ok(Filled { kept, late }) = &filled
+    if let Ok(Filled { kept, late, .. }) = &filled
         && !late.is_empty()
     {
         let modules = modules::evaluated(scope);
@@ -140,7 +236,7 @@ fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled,
             assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
         }
     }
-    filled
+    filled.map(|filled| (filled, entries))
 }
 
 /// Where a context made from a blob finds the prelude's hooks.
@@ -233,6 +329,34 @@ fn import_all(
     scope.perform_microtask_checkpoint();
     filled.kept = modules::evaluated(scope).into_iter().map(|(path, _)| path).collect();
     Ok(filled)
+}
+
+/// Whether an entry is evaluated and exports queries or mutations. Runs no code of its author.
+fn exports_functions(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    entry: &Arc<str>,
+) -> bool {
+    v8::tc_scope!(let scope, scope);
+    let key = string(scope, "registry");
+    let registry = hooks.get(scope, key.into()).map(v8::Local::<v8::Object>::try_from);
+    let Some(Ok(registry)) = registry else { return false };
+    let key = string(scope, entry);
+    let namespace = registry.get(scope, key.into()).map(v8::Local::<v8::Object>::try_from);
+    let Some(Ok(namespace)) = namespace else { return false };
+    let names = namespace.get_own_property_names(scope, v8::GetPropertyNamesArgs::default());
+    let Some(names) = names else { return false };
+    let flags = ["isQuery", "isMutation"].map(|flag| string(scope, flag));
+    (0..names.length()).any(|at| {
+        let name = names.get_index(scope, at);
+        let value = name.and_then(|name| namespace.get(scope, name));
+        let object = value.and_then(|value| v8::Local::<v8::Object>::try_from(value).ok());
+        object.is_some_and(|object| {
+            flags
+                .iter()
+                .any(|flag| object.has_real_named_property(scope, (*flag).into()) == Some(true))
+        })
+    })
 }
 
 /// Imports `entries` into a context of functions, whose snapshot does not hold them.
