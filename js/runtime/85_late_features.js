@@ -4,7 +4,8 @@
 // their targets; the host switches them off by flag, and this file supplies them in JavaScript.
 // In: the built-ins they extend. Out: Promise.try, base64 and hex of Uint8Array, RegExp.escape,
 // Error.isError, Map and WeakMap getOrInsert, Iterator.concat, Math.sumPrecise. Left absent:
-// Float16Array, Math.f16round, DataView getFloat16 and setFloat16, Temporal, Atomics.pause.
+// Float16Array, Math.f16round, DataView getFloat16 and setFloat16, Temporal, Atomics.pause,
+// Intl.Locale.prototype.variants.
 // Invariant: names, lengths and attributes are those of the standard. Known difference:
 // Error.isError goes by the prototype chain for an error that carries Symbol.toStringTag.
 globalThis.__concave.later((prelude) => {
