@@ -32,7 +32,7 @@
 
   /** Files that run when a context first needs one of them; afterwards undefined. */
   let files = [];
-  /** What `lazy` was given by them, in the order of its calls; before they run only their number. */
+  /** What `lazy` was given by them, in the order of its calls; until they run only their number. */
   const parts = [];
   let known = 0;
   /** What it was given by other files. */

@@ -41,7 +41,8 @@ const PRELUDE: &[(&str, &str)] = &[
 
 /// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
 const WEB_CRYPTO: &str = concat!(
-    "globalThis.__concave.later((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    "globalThis.__concave.later((prelude) => { ",
+    "prelude.webCrypto = (__bootstrap) => { const made = ",
     include_str!("../../../js/web/crypto.js"),
     "return made; }; });"
 );
@@ -265,8 +266,8 @@ fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Ob
     hooks
 }
 
-/// Empties the object that V8 makes for its embedders: a console of its own, tracing. No function can
-/// reach it, but every context would carry it.
+/// Empties the object that V8 makes for its embedders: a console of its own, tracing. No function
+/// can reach it, but every context would carry it.
 fn drop_extras(scope: &mut v8::PinScope<'_, '_>) {
     let extras = scope.get_current_context().get_extras_binding_object(scope);
     let all = v8::GetPropertyNamesArgs {
