@@ -14,7 +14,7 @@ use actions::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
     Running, Syscall,
 };
-use actions::protocol::{End, Network};
+use actions::protocol::{End, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ const HOSTILE: &str = r#"
 import { action, host, sleep } from "./abi.js";
 globalThis.runs = (globalThis.runs ?? 0) + 1;
 export const one = action(() => globalThis.runs);
+export const again = action(() => globalThis.again = (globalThis.again ?? 0) + 1);
 export const waits = action(async ({ ms }) => { await sleep(ms); return "waited"; });
 export const loops = action(() => { for (;;) {} });
 export const eats = action(() => { const all = []; for (;;) all.push(new Array(1000).fill(all)); });
@@ -47,6 +48,31 @@ export const buffers = action(() => {
     } catch (error) {
         return [error.name, kept.length];
     }
+});
+const grower = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 1, 127, 1, 127, 3, 2, 1, 0,
+    5, 3, 1, 0, 1, 7, 5, 1, 1, 103, 0, 0, 10, 8, 1, 6, 0, 32, 0, 64, 0, 11]);
+const memory = (initial) => new WebAssembly.Memory({ initial });
+export const wasm = action(async ({ how }) => {
+    const kept = [];
+    const make = {
+        filled: () => kept.push(new Uint8Array(memory(160).buffer).fill(1)),
+        untouched: () => kept.push(memory(160)),
+        buffers: () => kept.push(memory(160).buffer),
+        empty: () => kept.push(memory(0)),
+        grown: () => kept.push(memory(1)) && kept.at(-1).grow(160),
+        again: () => kept.push(Reflect.construct(memory(0).constructor, [{ initial: 160 }])),
+        hidden: () => kept.push(new WebAssembly.Instance(new WebAssembly.Module(grower))),
+        inside: async () => {
+            const { instance } = await WebAssembly.instantiate(grower);
+            kept.push(instance.exports.g(160));
+            kept.push(instance);
+        },
+    }[how];
+    for (;;) await make();
+});
+export const frees = action(() => {
+    for (let n = 0; n < 60; n += 1) new Uint8Array(memory(160).buffer).fill(1);
+    return "freed";
 });
 export const asks = action(({ op }) => host(op, { a: [1] }));
 export const floods = action(({ count, length }) => Promise.race(
@@ -68,6 +94,7 @@ export const leaks = action(() => {
     (globalThis.kept ??= []).push(new Array(250_000).fill(1), new Uint8Array(1 << 20));
     return globalThis.kept.length / 2;
 });
+export const lingers = action(() => { setTimeout(() => {}, 100_000); });
 export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
 export const sees = action(() =>
@@ -155,6 +182,7 @@ impl Tested {
             export: export.into(),
             request_id: "0123456789abcdef".into(),
             timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            reuse: false,
             input: Input::Action { arguments: format!("[{args}]") },
         }
     }
@@ -211,6 +239,74 @@ async fn actions_are_isolated_from_each_other_and_from_the_host() {
     let no = tested.error(tested.job("asks", r#"{"op":"fails"}"#)).await;
     assert_eq!(no, "Uncaught Error: the host says no");
     assert_ne!(tested.value("random", "{}").await, tested.value("random", "{}").await);
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_is_shared_by_runs_that_may_and_left_it_clean() {
+    let limits = Limits { context_runs: 4, ..config().limits };
+    let mut tested = Tested::hostile(Config { limits, ..config() });
+    let again = |tested: &Tested, export: &str| Job { reuse: true, ..tested.job(export, "{}") };
+    for wanted in ["1", "2", "3", "4", "1"] {
+        assert_eq!(tested.run(again(&tested, "again")).await.result, wanted);
+    }
+    assert_eq!(tested.value("again", "{}").await, "1", "who does not ask has one of its own");
+    for (how, wanted) in [("lingers", "null"), ("rejects", ""), ("timer", "")] {
+        assert_eq!(tested.run(again(&tested, how)).await.result, wanted, "{how}");
+        assert_eq!(tested.run(again(&tested, "again")).await.result, "1", "after {how}");
+    }
+    let two = || tested.run(again(&tested, "waits"));
+    let (one, other) = tokio::join!(two(), two());
+    assert_eq!((one.end, other.end), (End::Returned, End::Returned), "never two at once");
+    tested.environment = Arc::new(BTreeMap::from([("NAME".to_owned(), "new".to_owned())]));
+    assert_eq!(tested.run(again(&tested, "env")).await.result, r#"["new",null]"#);
+    assert_eq!(tested.run(again(&tested, "again")).await.result, "1", "it saw other variables");
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_tell_that_a_module_was_imported_ahead() {
+    const QUIET: &str = r#"
+        import { action } from "./abi.js";
+        const name = process.env.NAME;
+        let runs = 0;
+        export const sees = action(() => [name, ++runs]);
+    "#;
+    const LOUD: &str = r#"
+        import { action } from "./abi.js";
+        console.log("imported");
+        export const sees = action(() => 1);
+    "#;
+    const BROKEN: &str = r#"
+        import { action } from "./abi.js";
+        export const sees = action(() => 1);
+        throw new Error("at import");
+    "#;
+    let modules = [("quiet.js", QUIET), ("loud.js", LOUD), ("broken.js", BROKEN)];
+    let mut tested = Tested::new(config(), &modules);
+    let job = |tested: &Tested, module: &str| Job {
+        module: module.to_owned(),
+        ..tested.job("sees", "{}")
+    };
+    for _ in 0..3 {
+        assert_eq!(tested.run(job(&tested, "quiet.js")).await.result, r#"["value",1]"#);
+    }
+    for _ in 0..3 {
+        let loud = tested.run(job(&tested, "loud.js")).await;
+        let lines: Vec<&[String]> = loud.lines.iter().map(|line| &line.messages[..]).collect();
+        assert_eq!(lines, [["imported".to_owned()]]);
+    }
+    for _ in 0..3 {
+        let broken = tested.error(job(&tested, "broken.js")).await;
+        assert_eq!(broken, "Uncaught Error: at import");
+    }
+    for value in ["one", "other"] {
+        tested.environment = Arc::new(BTreeMap::from([("NAME".to_owned(), value.to_owned())]));
+        for _ in 0..2 {
+            let seen = tested.run(job(&tested, "quiet.js")).await.result;
+            assert_eq!(seen, format!(r#"["{value}",1]"#));
+        }
+    }
     tested.pid();
 }
 
@@ -337,6 +433,45 @@ async fn lines_are_counted_and_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wasm_memory_without_end_ends_its_own_run_only() {
+    let tested = Tested::hostile(config());
+    let innocent = tested.value("waits", r#"{"ms":8000}"#);
+    let guilty = async {
+        let megabytes = limits::ACTION_WASM_MEMORY_BYTES >> 20;
+        let ways =
+            ["filled", "untouched", "buffers", "empty", "grown", "again", "hidden", "inside"];
+        for how in ways {
+            let text = tested.error(tested.job("wasm", &format!(r#"{{"how":"{how}"}}"#))).await;
+            let expected = format!(
+                "WebAssembly memory of hostile:wasm is too large (maximum memory usage: \
+                 {megabytes} MB). "
+            );
+            assert!(text.starts_with(&expected), "{how}: {text}");
+        }
+        assert_eq!(
+            tested.value("frees", "{}").await,
+            r#""freed""#,
+            "what is dropped does not count"
+        );
+    };
+    let (innocent, ()) = tokio::join!(innocent, guilty);
+    assert_eq!(innocent, r#""waited""#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_confined_before_it_runs_functions() {
+    let tested = Tested::hostile(config());
+    tested.value("one", "{}").await;
+    for (pid, _) in tested.pool.processes() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        for task in tasks {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_actions_wait_at_once_in_few_processes() {
     let tested = Arc::new(Tested::hostile(config()));
     let meeting = Arc::new(Meeting(Arc::new(tokio::sync::Barrier::new(100))));
@@ -422,20 +557,10 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 }
 
 const ROUTER: &str = r#"
-// As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class {
-    constructor(url, options) { Object.assign(this, { url }, options); }
-};
-globalThis.Response ??= class {
-    constructor(body, { status = 200, headers = {} } = {}) {
-        Object.assign(this, { body, status, headers: Object.entries(headers) });
-    }
-};
 export default {
     isRouter: true,
     lookup: (path, method) => path === "/missing" ? null : [null, method, "/prefix/*"],
     async runRequest(text) {
-        const { headerPairs, streamId } = JSON.parse(text);
         const request = Convex.jsSyscall("requestFromConvexJson", { convexJson: JSON.parse(text) });
         const response = await handle(new URL(request.url).searchParams.get("do"), request);
         return JSON.stringify(Convex.jsSyscall("convexJsonFromResponse", { response }));
@@ -543,11 +668,14 @@ async fn responses_that_end_badly_say_so() {
 #[test]
 fn a_run_is_given_the_limits_of_the_table() {
     let given = concave::outside::limits_of_a_run();
+    assert_eq!(given.wasm_bytes, limits::ACTION_WASM_MEMORY_BYTES);
     assert_eq!(given.pbkdf2_iterations, limits::ACTION_PBKDF2_ITERATIONS);
     assert_eq!(u64::from(given.fetch.redirects), limits::FETCH_REDIRECTS);
     assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
     assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
     assert_eq!(given.fetch.connect_ms, limits::FETCH_CONNECT_MS);
+    assert_eq!(u64::from(given.context_runs), limits::ACTION_CONTEXT_RUNS);
+    assert_eq!(u64::from(given.contexts_kept), limits::ACTION_CONTEXTS_KEPT);
     let calls = concave::outside::calls_of_a_run();
     assert_eq!(calls.bytes as u64, limits::ACTION_CALL_BYTES);
 }

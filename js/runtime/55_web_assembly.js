@@ -51,7 +51,7 @@ globalThis.__concave.later((prelude) => {
             memories++;
           }
         }
-        host.countHidden(module, memories);
+        host.countHidden(module, memories, instance);
       };
 
       install(object, {

@@ -103,7 +103,7 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     match call.caller {
         Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
         Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
-        Caller::HttpApi | Caller::SyncWorker | Caller::Function | Caller::Tester => {}
+        Caller::HttpApi | Caller::SyncWorker | Caller::Function { .. } | Caller::Tester => {}
     }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {
@@ -187,8 +187,10 @@ mod tests {
         CallEvent {
             request_id: "0123456789abcdef".into(),
             path: "shop:addCart".into(),
+            component: "".into(),
             kind: Some(FunctionKind::Mutation),
             caller: Caller::HttpApi,
+            identity_type: "unknown",
             rerun: false,
             duration_ns: 1_250_000,
             cached: false,

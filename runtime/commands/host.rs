@@ -120,6 +120,7 @@ impl Running {
         let site = listen(options.site_port, "--site-port").await?;
         let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
+        warn_unless_confined();
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
@@ -194,6 +195,17 @@ impl Running {
         let functions = self.functions;
         tokio::task::block_in_place(|| functions.shutdown());
         drained
+    }
+}
+
+/// Says what the operator does without on a system that cannot filter system calls.
+fn warn_unless_confined() {
+    if !::actions::confinement::is_available() {
+        super::terminal::warning(
+            "This system cannot confine processes (Linux's seccomp is missing or forbidden), so \
+             actions could send signals to this host and to other programs of its user. Serve \
+             only functions that you trust.",
+        );
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
-use database::deployment::Analysis;
 use database::error::UserError;
+use database::limits;
 use database::record::{
     Action, Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Identity, Job,
 };
@@ -24,11 +24,12 @@ use super::{Outside, line};
 /// The callbacks of one run.
 pub(super) struct Calls {
     outside: Weak<Outside>,
-    analysis: Arc<Analysis>,
     path: FunctionPath,
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
     job: Option<Job>,
+    /// Actions above the run.
+    depth: u8,
 }
 
 #[derive(Deserialize)]
@@ -40,14 +41,17 @@ struct RunFunction<'a> {
 impl Calls {
     /// Those of an action.
     pub(super) fn of_action(outside: &Arc<Outside>, action: &Action) -> Self {
-        let Action { call, deployment, .. } = action;
+        let Action { call, .. } = action;
         Self {
             outside: Arc::downgrade(outside),
-            analysis: Arc::clone(&deployment.analysis),
             path: call.path.clone(),
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
             job: call.job,
+            depth: match call.caller {
+                Caller::Function { depth } => depth,
+                _ => 0,
+            },
         }
     }
 
@@ -59,11 +63,11 @@ impl Calls {
     ) -> Self {
         Self {
             outside: Arc::downgrade(outside),
-            analysis: Arc::clone(&request.deployment.analysis),
             path,
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
             job: None,
+            depth: 0,
         }
     }
 
@@ -88,8 +92,14 @@ impl Calls {
     }
 
     fn prepare(&self, kind: FunctionKind, json: &str) -> Result<Call, UserError> {
-        let path = parse::<Address<'_>>(json)?.path()?;
+        let services = self.services().ok_or_else(shutting_down)?;
+        let snapshot = services.database.snapshot();
+        let path = parse::<Address<'_>>(json)?.path(&snapshot, &self.path.component)?;
         let RunFunction { args } = parse(json)?;
+        let depth = self.depth.saturating_add(1);
+        if kind == FunctionKind::Action && u64::from(depth) >= limits::ACTION_DEPTH {
+            return Err(too_deep(&path));
+        }
         let args = Arguments::parse(&path, args.get())?;
         Ok(Call {
             path,
@@ -97,7 +107,7 @@ impl Calls {
             expect: Expect::Kind(kind),
             // A token that could not be verified makes nobody of its bearer.
             identity: self.identity.clone().unwrap_or(Identity::Anonymous),
-            caller: Caller::Function,
+            caller: Caller::Function { depth },
             request_id: Arc::clone(&self.request_id),
             at: None,
             journal: None,
@@ -152,7 +162,11 @@ impl Calls {
                 let attributes = identity.attributes();
                 Ok(attributes.map_or_else(|| "null".to_owned(), |text| text.to_string()))
             }
-            "1.0/createFunctionHandle" => parse::<Address<'_>>(json)?.handle(&self.analysis),
+            "1.0/createFunctionHandle" => {
+                let services = self.services().ok_or_else(shutting_down)?;
+                let snapshot = services.database.snapshot();
+                parse::<Address<'_>>(json)?.handle(&snapshot, &self.path.component)
+            }
             "1.0/getFunctionMetadata" => Ok(json!({
                 "name": self.path.identifier(),
                 "componentPath": &*self.path.component,
@@ -217,6 +231,16 @@ pub(super) fn thrown(error: UserError) -> Reply {
     Reply { result: Err(thrown), body: None, lines: Vec::new() }
 }
 
+fn too_deep(path: &FunctionPath) -> UserError {
+    let limit = limits::ACTION_DEPTH;
+    let text = format!(
+        "{path} was called by an action that was called by an action, and so on: {limit} deep, and \
+         each of them waits. Do you have an infinite loop in your app? Call a plain TypeScript \
+         function instead, or schedule the next step with ctx.scheduler.runAfter."
+    );
+    UserError::new("ActionDepth", text)
+}
+
 fn shutting_down() -> UserError {
     UserError::new("ShuttingDown", "The host is shutting down.")
 }
@@ -248,4 +272,17 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, UserErro
             format!("Invalid arguments of an action's call: {e}"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_calls_itself_is_told_what_to_do_instead() {
+        let path = FunctionPath::parse("acts:again").unwrap();
+        let told = too_deep(&path).message;
+        let wanted = format!("on: {} deep, and each of them waits.", limits::ACTION_DEPTH);
+        assert!(told.starts_with("acts:again was called") && told.contains(&wanted), "{told}");
+    }
 }

@@ -3,7 +3,8 @@
 //! In: a module's URL. Out: its JavaScript. Invariant: a module URL is `convex:/<path>`; nothing
 //! outside of the deployed code can be imported, statically or dynamically.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,15 +16,24 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 
+use crate::protocol::ImportPhase;
+
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
+
+/// Runs of a function after which what V8 has compiled is kept: more was called by then.
+const KEPT_AFTER: [u64; 3] = [1, 8, 64];
 
 /// The deployed code, and what V8 has compiled of it.
 #[derive(Default)]
 pub(crate) struct Code {
     /// JavaScript by path.
     pub(crate) modules: BTreeMap<String, Arc<str>>,
+    /// What they see while they are evaluated.
+    pub(crate) import: ImportPhase,
     compiled: Mutex<HashMap<String, Arc<[u8]>>>,
+    /// Runs of each function.
+    runs: Mutex<HashMap<String, u64>>,
 }
 
 impl Code {
@@ -32,13 +42,44 @@ impl Code {
     }
 
     /// The code, with nothing compiled.
-    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>) -> Self {
-        Self { modules, compiled: Mutex::default() }
+    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>, import: ImportPhase) -> Self {
+        Self { modules, import, compiled: Mutex::default(), runs: Mutex::default() }
+    }
+
+    /// Counts a run of `dir/mod:fn`; says whether what V8 has compiled by its end is worth keeping.
+    pub(crate) fn count_run(&self, function: &str) -> bool {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = runs.entry(function.to_owned()).or_default();
+        *count += 1;
+        KEPT_AFTER.contains(count)
     }
 }
 
 /// One run's view of the code.
-pub(crate) struct Loader(pub(crate) Arc<Code>);
+pub(crate) struct Loader {
+    code: Arc<Code>,
+    loaded: RefCell<BTreeSet<String>>,
+}
+
+impl Loader {
+    pub(crate) fn new(code: Arc<Code>) -> Self {
+        Self { code, loaded: RefCell::default() }
+    }
+
+    /// Paths and sources of the modules that were imported.
+    pub(crate) fn loaded(&self) -> Vec<(String, Arc<str>)> {
+        let source = |path: &String| Some((path.clone(), self.code.modules.get(path)?.clone()));
+        self.loaded.borrow().iter().filter_map(source).collect()
+    }
+
+    /// Keeps what V8 has compiled of a module, if it is more than there was.
+    pub(crate) fn keep(&self, path: String, compiled: &[u8]) {
+        let mut kept = self.code.compiled();
+        if kept.get(&path).is_none_or(|known| known.len() < compiled.len()) {
+            kept.insert(path, compiled.into());
+        }
+    }
+}
 
 impl ModuleLoader for Loader {
     fn resolve(
@@ -62,12 +103,13 @@ impl ModuleLoader for Loader {
         _options: ModuleLoadOptions,
     ) -> ModuleLoadResponse {
         let path = specifier.path().trim_start_matches('/');
-        let Some(source) = self.0.modules.get(path) else {
+        let Some(source) = self.code.modules.get(path) else {
             return ModuleLoadResponse::Sync(Err(JsErrorBox::generic(format!(
                 "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
             ))));
         };
-        let data = self.0.compiled().get(path).map(|bytes| bytes.to_vec().into());
+        self.loaded.borrow_mut().insert(path.to_owned());
+        let data = self.code.compiled().get(path).map(|bytes| bytes.to_vec().into());
         // The code never changes while the process lives, so its path stands for its content.
         let cache = SourceCodeCacheInfo { hash: 0, data };
         let code = ModuleSourceCode::String(Arc::clone(source).into());
@@ -86,7 +128,7 @@ impl ModuleLoader for Loader {
         code_cache: &[u8],
     ) -> Pin<Box<dyn Future<Output = ()>>> {
         let path = specifier.path().trim_start_matches('/').to_owned();
-        self.0.compiled().insert(path, code_cache.into());
+        self.keep(path, code_cache);
         Box::pin(std::future::ready(()))
     }
 }

@@ -10,6 +10,7 @@ use deno_core::{Extension, JsBuffer, OpState, ToJsBuffer, op2};
 use deno_error::JsErrorBox;
 use serde::{Deserialize, Serialize};
 
+use crate::linear_memory::{op_wasm_hidden, op_wasm_memory};
 use crate::protocol::{CHUNK_BYTES, End, Stream, StreamId, Thrown, ToHost};
 use crate::run_state::{Answered, RunState};
 
@@ -34,6 +35,8 @@ deno_core::extension!(
         op_action_linger,
         op_action_no_route,
         op_action_done,
+        op_wasm_memory,
+        op_wasm_hidden,
     ],
 );
 
@@ -259,14 +262,14 @@ fn respond(
         return Err(too_large(run));
     }
     let route = Some(route);
-    run.say(&ToHost::HttpHead { run: run.run, status, headers, body: None, route }, body);
+    run.respond(ToHost::HttpHead { run: run.run, status, headers, body: None, route }, body);
     Ok(())
 }
 
-/// Waits until nobody waits for the response.
+/// Waits until nobody waits for the response; false when the run has ended before.
 #[op2]
-async fn op_action_gone(state: Rc<RefCell<OpState>>) {
-    run(&state).gone().await;
+async fn op_action_gone(state: Rc<RefCell<OpState>>) -> bool {
+    run(&state).gone().await
 }
 
 /// Lets the run end when nothing of it is under way any more.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use crate::components::Components;
 use crate::record::{FunctionKind, FunctionPath};
 use crate::schema::Schema;
 use crate::validate::Validator;
@@ -46,7 +47,7 @@ pub struct Module {
     pub environment: Environment,
 }
 
-/// Everything one push sent for the root component.
+/// Everything one push sent: for the app, or for the definition of a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bundle {
     /// Function modules, chunks, `http.js`, `crons.js`, `auth.config.js`, by path.
@@ -55,6 +56,10 @@ pub struct Bundle {
     pub schema: Option<Module>,
     /// `convex.config.js`.
     pub definition: Option<Module>,
+    /// The definitions of components, by their paths; of a definition itself there are none.
+    pub components: BTreeMap<Arc<str>, Arc<Self>>,
+    /// Whether only code generation asks: a component by itself, without an environment.
+    pub for_codegen: bool,
     /// Packages that Node modules import and the bundle does not have: name and exact version.
     pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.
@@ -133,8 +138,9 @@ pub struct AnalyzedModule {
 pub struct Blob {
     /// What V8 wrote.
     pub bytes: Arc<[u8]>,
-    /// Its default context holds all modules; these entries have one of their own beside it, by
-    /// number, in which nothing was evaluated but they (a few may share one) and what they import.
+    /// It has a context with all modules of the app, and one for each unit of its components;
+    /// these entries of the part at hand have one of their own beside it, by number, in which
+    /// nothing was evaluated but they (a few may share one) and what they import.
     pub contexts: BTreeMap<Arc<str>, usize>,
 }
 
@@ -182,14 +188,32 @@ pub struct Analysis {
     pub imported_environment: BTreeMap<String, Option<String>>,
     /// How contexts are made.
     pub tier: Tier,
+    /// What is mounted below; of a component's own analysis nothing.
+    pub components: Components,
     /// Things the author should know that did not fail the push.
     pub warnings: Vec<String>,
 }
 
 impl Analysis {
-    /// The function at `path`, if the bundle has it.
+    /// The function at `path`, if its component has it.
     pub fn function(&self, path: &FunctionPath) -> Option<&AnalyzedFunction> {
-        let module = self.modules.get(&path.module)?;
+        let module = self.of(&path.component)?.modules.get(&path.module)?;
         module.functions.iter().find(|function| function.name == path.export)
+    }
+
+    /// The part that belongs to a mounted component; the empty path is the app.
+    pub fn of(&self, component: &str) -> Option<&Self> {
+        if component.is_empty() {
+            return Some(self);
+        }
+        self.components.unit(component).map(|unit| &*unit.analysis)
+    }
+
+    /// The app, then everything mounted, by component path.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let mounted = self.components.instances.iter();
+        let mounted =
+            mounted.map(|(path, found)| (&**path, &*self.components.units[found.unit].analysis));
+        std::iter::once(("", self)).chain(mounted)
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use database::components::{Binding, Unit};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Position, Tier};
 use database::record::{FunctionKind, Given};
 use database::snapshot::Snapshot;
@@ -14,7 +15,7 @@ use sha2::Digest as _;
 use crate::execution::Imported;
 use crate::startup::FIRST_MODULE;
 
-/// A deployment version.
+/// A deployment version, or one of the units that its components run.
 pub(crate) struct Code {
     /// What was pushed.
     pub(crate) bundle: Arc<Bundle>,
@@ -24,12 +25,18 @@ pub(crate) struct Code {
     pub(crate) kept: Arc<BTreeMap<Arc<str>, usize>>,
     /// Compiled code of the modules that it does not hold.
     pub(crate) caches: Arc<Caches>,
+    /// Which part of its version it is: 0 is the app, then come the units.
+    pub(crate) part: usize,
+    /// Of a version: its units, in the order of the analysis.
+    pub(crate) units: Vec<Arc<Self>>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
 }
 
 /// Where a context comes from: calls of modules with the same origin are served by equal contexts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin {
+    /// Whose it is: [`Code::part`].
+    pub(crate) part: usize,
     /// Number of the blob's context; `None`: the default one.
     pub(crate) context: Option<usize>,
     /// The entry that is evaluated in it, where the blob does not hold it.
@@ -39,6 +46,15 @@ pub(crate) struct Origin {
 impl Code {
     /// Wraps an analyzed bundle.
     pub(crate) fn new(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
+        let units = analysis.components.units.iter().enumerate().map(|(at, unit)| {
+            let (bundle, analysis) = (Arc::clone(&unit.bundle), Arc::clone(&unit.analysis));
+            Arc::new(Self { part: at + 1, ..Self::alone(bundle, analysis) })
+        });
+        let units = units.collect();
+        Self { units, ..Self::alone(bundle, analysis) }
+    }
+
+    fn alone(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
         let extra = bundle.schema.iter().chain(&bundle.definition);
         let paths = bundle.modules.values().chain(extra).map(|module| Arc::clone(&module.path));
         let maps = paths.map(|path| (path, OnceLock::new())).collect();
@@ -46,7 +62,32 @@ impl Code {
             Tier::Partial { kept, .. } => kept.iter().cloned().zip(FIRST_MODULE..).collect(),
             Tier::Snapshot(_) | Tier::Evaluate { .. } => BTreeMap::new(),
         };
-        Self { bundle, analysis, kept: Arc::new(kept), caches: Arc::default(), maps }
+        let (kept, caches) = (Arc::new(kept), Arc::default());
+        Self { bundle, analysis, kept, caches, part: 0, units: Vec::new(), maps }
+    }
+
+    /// The code that a mounted component runs; the empty path is the app.
+    pub(crate) fn of<'a>(self: &'a Arc<Self>, component: &str) -> Option<&'a Arc<Self>> {
+        if component.is_empty() {
+            return Some(self);
+        }
+        self.units.get(self.analysis.components.instances.get(component)?.unit)
+    }
+
+    /// The parts of a version, by their numbers.
+    pub(crate) fn parts(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(&self.units)
+    }
+
+    /// The context with everything of this part that the blob holds evaluated.
+    pub(crate) fn whole(&self) -> Origin {
+        let context = match &self.analysis.tier {
+            // The blob's default context is the app's.
+            Tier::Snapshot(_) | Tier::Partial { .. } => self.part.checked_sub(1),
+            // There is the prelude's context only.
+            Tier::Evaluate { .. } => None,
+        };
+        Origin { part: self.part, context, late: None }
     }
 
     /// The startup snapshot: with the bundle evaluated, or the prelude alone.
@@ -59,14 +100,13 @@ impl Code {
 
     /// Where contexts for functions of `module` come from.
     pub(crate) fn origin(&self, module: &Arc<str>) -> Origin {
-        if self.is_late(module) {
-            return Origin { context: None, late: Some(Arc::clone(module)) };
-        }
-        let context = match &self.analysis.tier {
+        let own = match &self.analysis.tier {
             Tier::Snapshot(blob) | Tier::Partial { blob, .. } => blob.contexts.get(module).copied(),
             Tier::Evaluate { .. } => None,
         };
-        Origin { context, late: None }
+        let late = self.is_late(module).then(|| Arc::clone(module));
+        let whole = self.whole();
+        Origin { context: own.or(whole.context), late, ..whole }
     }
 
     /// What an answer without an execution says it was given.
@@ -183,8 +223,8 @@ impl Caches {
 const EVALUATIONS_BEFORE_CODE: u32 = 4;
 
 /// Hash of everything that can change what a bundle's functions do: the bundle, and the environment
-/// variables that its modules saw when they were evaluated.
-pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
+/// variables that its modules saw when they were evaluated; of the components below, the same.
+pub(crate) fn version(bundle: &Bundle, imported: &Imported, units: &[Unit]) -> CodeVersion {
     let mut hash = sha2::Sha256::new();
     let mut feed = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -207,6 +247,19 @@ pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
         feed(name.as_bytes());
         feed(if value.is_some() { b"is" } else { b"is not set" });
         feed(value.as_deref().unwrap_or_default().as_bytes());
+    }
+    for unit in units {
+        feed(unit.definition.as_bytes());
+        feed(&unit.analysis.version.0);
+        for (name, binding) in &unit.environment {
+            let (kind, text): (&[u8], _) = match binding {
+                Binding::Value(value) => (b"value", value),
+                Binding::Variable(name) => (b"variable", name),
+            };
+            feed(name.as_bytes());
+            feed(kind);
+            feed(text.as_bytes());
+        }
     }
     feed(bundle.udf_server_version.as_bytes());
     feed(&bundle.import_time_ms.to_le_bytes());

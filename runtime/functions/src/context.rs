@@ -48,7 +48,7 @@ impl Ready {
             v8::ContextOptions { microtask_queue: Some(queue), ..v8::ContextOptions::default() };
         let (origin, late) = match purpose {
             Purpose::Calls(origin) => (origin.clone(), origin.late.iter().collect()),
-            Purpose::Everything => (Origin::default(), code.late()),
+            Purpose::Everything => (code.whole(), code.late()),
         };
         let context = match origin.context {
             None => v8::Context::new(scope, options),

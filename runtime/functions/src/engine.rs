@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use database::limits;
-use database::record::FunctionError;
+use database::record::{FunctionError, FunctionPath};
 
 use crate::code::{Code, Origin};
 use crate::context::{Purpose, Ready};
@@ -61,7 +61,8 @@ impl Engine {
         rejections::clear();
         let isolate = LimitedIsolate::new(Arc::clone(code.blob()));
         // Before the first call: what is called first, by and large, and warms what all share.
-        let most_recent = if code.late().is_empty() { READY_ORIGINS } else { READY_LATE_ORIGINS };
+        let is_late = code.parts().any(|part| !part.late().is_empty());
+        let most_recent = if is_late { READY_LATE_ORIGINS } else { READY_ORIGINS };
         let mut recent: Vec<Origin> = Vec::new();
         for origin in code.with_functions().into_iter().map(|module| code.origin(module)) {
             if recent.len() < most_recent && !recent.contains(&origin) {
@@ -88,8 +89,9 @@ impl Engine {
 
     /// Makes a context for a function of `module` if none is ready: before a transaction begins,
     /// so that it is not among the time in which another commit can conflict with it.
-    pub(crate) fn ensure_ready(&mut self, module: &Arc<str>) {
-        let origin = self.code.origin(module);
+    pub(crate) fn ensure_ready(&mut self, path: &FunctionPath) {
+        let Some(code) = self.code.of(&path.component) else { return };
+        let origin = code.origin(&path.module);
         if count_ready(&origin) == 0 {
             self.make_ready(&origin);
         }
@@ -113,7 +115,7 @@ impl Engine {
         if self.left > limits::WASM_MEMORY_BYTES {
             self.collect_garbage();
         }
-        let code = Arc::clone(&self.code);
+        let Some(code) = self.code.parts().nth(origin.part).cloned() else { return false };
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
@@ -126,8 +128,7 @@ impl Engine {
     }
 
     /// Notes which module is called, for contexts made ahead.
-    fn note(&mut self, module: &Arc<str>) {
-        let origin = self.code.origin(module);
+    fn note(&mut self, origin: Origin) {
         if self.recent.first() == Some(&origin) {
             return;
         }
@@ -141,13 +142,14 @@ impl Engine {
     /// Runs one call to its end in a fresh context.
     pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
         rejections::clear();
-        self.note(&target.path.module);
+        let code = self.code.of(&target.path.component).expect("it was found to run").clone();
+        self.note(code.origin(&target.path.module));
         execution::begin(execution);
         let stop = self.stop_switch();
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         let result = {
             v8::scope!(let scope, isolate.v8());
-            run::invoke(scope, &self.code, target, 0)
+            run::invoke(scope, &code, target, 0)
         };
         // A memory may have grown past its limit since the watchdog looked.
         stop.check_memories();
@@ -169,22 +171,22 @@ impl Engine {
         Ran { result, execution }
     }
 
-    /// Calls `look` with the engine's code in a fresh context, outside any call: analysis.
+    /// Calls `look` with a part of the engine's code in a fresh context, outside any call.
     pub(crate) fn in_context<R>(
         &mut self,
+        code: &Code,
         purpose: Purpose<'_>,
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
-        let code = Arc::clone(&self.code);
         execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
-        let ready = Ready::make(scope, &code, queue, purpose)?;
+        let ready = Ready::make(scope, code, queue, purpose)?;
         let context = v8::Local::new(scope, &ready.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = v8::Local::new(scope, &ready.hooks);
-        Ok(look(scope, hooks, &code))
+        Ok(look(scope, hooks, code))
     }
 
     /// Gives the memory of finished contexts back; only worth it while idle.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use database::deployment::Bundle;
 use database::record::FunctionError;
+use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::execution::Importing;
+use crate::execution::{Imported, Importing};
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
 use crate::{exception, execution, isolate, modules, natives, platform, watchdog};
@@ -24,6 +25,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("20_encoding.js", include_str!("../../../js/runtime/20_encoding.js")),
     ("25_events.js", include_str!("../../../js/runtime/25_events.js")),
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
+    ("38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
     ("45_typed_arrays.js", include_str!("../../../js/runtime/45_typed_arrays.js")),
     ("web/crypto.js", WEB_CRYPTO),
@@ -64,8 +66,33 @@ pub(crate) struct ImportFailure {
 pub(crate) enum Content<'a> {
     /// The prelude alone.
     Prelude,
-    /// The modules too, but those named here and all that import them.
-    Modules(&'a Arc<Bundle>, &'a BTreeSet<Arc<str>>),
+    /// The modules too, each part in a context of its own.
+    Modules(&'a [Part]),
+}
+
+/// Modules that are evaluated together: the app, or one unit of its components.
+pub(crate) struct Part {
+    /// Path of its definition; empty for the app.
+    pub(crate) definition: String,
+    /// Its modules.
+    pub(crate) bundle: Arc<Bundle>,
+    /// What `process.env` shows them while they are imported.
+    pub(crate) environment: Imported,
+    /// Those that stay outside, and so does all that imports them.
+    pub(crate) absent: BTreeSet<Arc<str>>,
+}
+
+/// What a blob has of one part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    /// Modules that those outside it may import, in the order of its data.
+    pub(crate) kept: Vec<Arc<str>>,
+    /// Entries outside it.
+    pub(crate) late: BTreeSet<Arc<str>>,
+    /// Entries with a context of their own, and its number.
+    pub(crate) contexts: BTreeMap<Arc<str>, usize>,
+    /// What its modules saw of the environment.
+    pub(crate) read: Imported,
 }
 
 /// A blob, or why there is none.
@@ -74,15 +101,11 @@ pub(crate) enum Made {
     Blob {
         /// For [`isolate::LimitedIsolate`].
         bytes: Vec<u8>,
-        /// Modules that those outside it may import, in the order of its data.
-        kept: Vec<Arc<str>>,
-        /// Entries outside it.
-        late: BTreeSet<Arc<str>>,
-        /// Entries with a context of their own, and its number.
-        contexts: BTreeMap<Arc<str>, usize>,
+        /// By part.
+        filled: Vec<Filled>,
     },
-    /// These modules touched WebAssembly, which does not exist here.
-    Touched(BTreeSet<Arc<str>>),
+    /// These modules of each part touched WebAssembly, which does not exist here.
+    Touched(Vec<BTreeSet<Arc<str>>>),
 }
 
 /// Makes a blob.
@@ -95,52 +118,83 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     let params = v8::CreateParams::default().heap_limits(0, CREATOR_HEAP_BYTES);
     let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
-    let filled = fill(&mut creator, content);
+    let mut touched = Vec::new();
+    let filled = fill(&mut creator, content, &mut touched);
     natives::web::forget(&mut creator);
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
-    let touched = touch::take();
-    if !touched.is_empty() {
+    if touched.iter().any(|modules| !modules.is_empty()) {
         return Ok(Made::Touched(touched));
     }
-    let Filled { kept, late, contexts } = filled?;
+    let filled = filled?;
     let bytes = blob.expect("V8 makes a blob once its default context is set").to_vec();
-    Ok(Made::Blob { bytes, kept, late, contexts })
+    Ok(Made::Blob { bytes, filled })
 }
 
-/// What was put into the contexts.
-#[derive(Default)]
-struct Filled {
-    kept: Vec<Arc<str>>,
-    late: BTreeSet<Arc<str>>,
-    contexts: BTreeMap<Arc<str>, usize>,
+fn fill(
+    creator: &mut v8::OwnedIsolate,
+    content: &Content<'_>,
+    touched: &mut Vec<BTreeSet<Arc<str>>>,
+) -> Result<Vec<Filled>, ImportFailure> {
+    match content {
+        Content::Modules(parts) => fill_parts(creator, parts, touched),
+        Content::Prelude => {
+            v8::scope!(let scope, creator);
+            let context = v8::Context::new(scope, v8::ContextOptions::default());
+            let scope = &mut v8::ContextScope::new(scope, context);
+            let hooks = install_prelude(scope);
+            scope.set_default_context(context);
+            add_data(scope, hooks);
+            Ok(vec![Filled::default()])
+        }
+    }
 }
 
-fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled, ImportFailure> {
-    let before = Cost::so_far(creator);
-    let (mut filled, entries) = fill_default(creator, content)?;
-    let most = Cost::so_far(creator).since(&before).affordable();
-    if let Content::Modules(bundle, _) = content
-        && entries.len().min(most) > 1
-        && !touch::is_noted()
-    {
-        // Neighbours share a context where there are too many.
-        for group in entries.chunks(entries.len().div_ceil(most)) {
-            if let Some(number) = fill_own(creator, bundle, group) {
-                filled.contexts.extend(group.iter().map(|entry| (Arc::clone(entry), number)));
+/// Fills a context for each part, and then, as far as they are worth it, those of their entries;
+/// the app's entries come first.
+fn fill_parts(
+    creator: &mut v8::OwnedIsolate,
+    parts: &[Part],
+    touched: &mut Vec<BTreeSet<Arc<str>>>,
+) -> Result<Vec<Filled>, ImportFailure> {
+    let mut all = Vec::new();
+    let mut with_functions = Vec::new();
+    let mut failed = None;
+    for (at, part) in parts.iter().enumerate() {
+        let before = Cost::so_far(creator);
+        let filled = fill_whole(creator, at, part);
+        touched.push(touch::take());
+        match filled {
+            Ok((filled, entries)) => {
+                all.push(filled);
+                with_functions.push((entries, Cost::so_far(creator).less(&before)));
+            }
+            Err(failure) if part.definition.is_empty() => failed = failed.or(Some(failure)),
+            Err(failure) => {
+                let module = format!("{}/{}", part.definition, failure.module).into();
+                failed = failed.or(Some(ImportFailure { module, ..failure }));
             }
         }
-        touch::take();
     }
-    Ok(filled)
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    // Else there will be no blob of it.
+    if touched.iter().all(BTreeSet::is_empty) {
+        let mut left = Left { contexts: MAX_CONTEXTS, cost: Cost::ALL };
+        for ((part, filled), entries) in parts.iter().zip(&mut all).zip(&with_functions) {
+            fill_entries(creator, (part, filled), entries, &mut left);
+        }
+    }
+    Ok(all)
 }
 
 /// Contexts of entries in one blob at most: each costs some 90 KB of it and 5 ms of the push.
 const MAX_CONTEXTS: usize = 32;
 
-/// What a context costs a push.
+/// What contexts cost a push.
 struct Cost {
     heap_bytes: usize,
     cpu: Duration,
@@ -155,89 +209,131 @@ impl Cost {
         Self { heap_bytes, cpu: watchdog::cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) }
     }
 
-    fn since(&self, before: &Self) -> Self {
+    fn less(&self, other: &Self) -> Self {
         Self {
-            heap_bytes: self.heap_bytes.saturating_sub(before.heap_bytes),
-            cpu: self.cpu.saturating_sub(before.cpu),
+            heap_bytes: self.heap_bytes.saturating_sub(other.heap_bytes),
+            cpu: self.cpu.saturating_sub(other.cpu),
         }
     }
+}
 
-    /// How many contexts of this cost there may be.
-    fn affordable(&self) -> usize {
-        let by_heap = Self::ALL.heap_bytes / self.heap_bytes.max(1);
-        let by_time = Self::ALL.cpu.as_micros() / self.cpu.as_micros().max(1);
-        by_heap.min(usize::try_from(by_time).unwrap_or(MAX_CONTEXTS)).min(MAX_CONTEXTS)
+/// What there may still be of contexts of entries, in all parts.
+struct Left {
+    contexts: usize,
+    cost: Cost,
+}
+
+impl Left {
+    /// How many contexts of this cost.
+    fn affordable(&self, one: &Cost) -> usize {
+        let by_heap = self.cost.heap_bytes / one.heap_bytes.max(1);
+        let by_time = self.cost.cpu.as_micros() / one.cpu.as_micros().max(1);
+        by_heap.min(usize::try_from(by_time).unwrap_or(MAX_CONTEXTS)).min(self.contexts)
     }
+}
+
+/// Fills contexts of the entries of a part, whose own context has cost that much.
+fn fill_entries(
+    creator: &mut v8::OwnedIsolate,
+    (part, filled): (&Part, &mut Filled),
+    (entries, cost): &(Vec<Arc<str>>, Cost),
+    left: &mut Left,
+) {
+    let most = left.affordable(cost);
+    // One that holds all entries is there already.
+    if entries.len().min(most) < 2 {
+        return;
+    }
+    let before = Cost::so_far(creator);
+    // Neighbours share a context where there are too many.
+    for group in entries.chunks(entries.len().div_ceil(most)) {
+        left.contexts -= 1;
+        if let Some(number) = fill_own(creator, part, group) {
+            filled.contexts.extend(group.iter().map(|entry| (Arc::clone(entry), number)));
+        }
+    }
+    filled.read.append(&mut execution::take_import_reads());
+    left.cost = left.cost.less(&Cost::so_far(creator).less(&before));
 }
 
 /// Evaluates entries in a context of their own and puts it into the blob; gives its number. `None`:
 /// they fail without what others do at import, or touch WebAssembly then; calls of them are served
-/// by the default context.
-fn fill_own(
-    creator: &mut v8::OwnedIsolate,
-    bundle: &Arc<Bundle>,
-    entries: &[Arc<str>],
-) -> Option<usize> {
+/// by the context of their part.
+fn fill_own(creator: &mut v8::OwnedIsolate, part: &Part, entries: &[Arc<str>]) -> Option<usize> {
     v8::scope!(let scope, creator);
     let context = v8::Context::new(scope, v8::ContextOptions::default());
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = install_prelude(scope);
     touch::arm(scope);
     let imported = {
-        let _importing = Importing::begin(None);
-        begin_import(scope, hooks, bundle);
-        modules::begin(Arc::clone(bundle), None);
+        let _importing = Importing::begin(Some(&part.environment));
+        begin_import(scope, hooks, &part.bundle);
+        modules::begin(Arc::clone(&part.bundle), None);
         entries.iter().try_for_each(|entry| import(scope, hooks, None, entry))
     };
     scope.perform_microtask_checkpoint();
     modules::end();
     crate::rejections::clear();
-    let touched = touch::is_noted();
+    let touched = touch::take();
     touch::disarm(scope);
-    if touched || imported.is_err() {
+    if !touched.is_empty() || imported.is_err() {
         return None;
     }
     let number = scope.add_context(context);
-    let index = scope.add_context_data(context, hooks);
-    assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
+    add_data(scope, hooks);
     Some(number)
 }
 
-/// Fills the default context; gives the entries in it that export functions too.
-fn fill_default(
+/// Fills the context of a whole part: the default one is the app's, the others have numbers. Gives
+/// the entries in it that export functions too.
+fn fill_whole(
     creator: &mut v8::OwnedIsolate,
-    content: &Content<'_>,
+    at: usize,
+    part: &Part,
 ) -> Result<(Filled, Vec<Arc<str>>), ImportFailure> {
     v8::scope!(let scope, creator);
     let context = v8::Context::new(scope, v8::ContextOptions::default());
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = install_prelude(scope);
-    let mut entries = Vec::new();
-    let filled = match content {
-        Content::Modules(bundle, absent) => {
-            touch::arm(scope);
-            let filled = import_all(scope, hooks, bundle, absent);
-            touch::disarm(scope);
-            let all = Code::entries(bundle);
-            entries = all.filter(|e| exports_functions(scope, hooks, e)).cloned().collect();
-            filled
-        }
-        Content::Prelude => Ok(Filled::default()),
-    };
-    scope.set_default_context(context);
+    touch::arm(scope);
+    let filled = import_all(scope, hooks, part);
+    touch::disarm(scope);
+    if at == 0 {
+        scope.set_default_context(context);
+    } else {
+        let number = scope.add_context(context);
+        assert_eq!(number + 1, at, "contexts are numbered in the order of their parts");
+    }
+    let filled = filled.map(|filled| {
+        add_data(scope, hooks);
+        add_modules(scope, &filled);
+        let all = Code::entries(&part.bundle);
+        let entries = all.filter(|e| exports_functions(scope, hooks, e)).cloned().collect();
+        (filled, entries)
+    });
+    modules::end();
+    filled
+}
+
+/// Keeps the hooks for contexts made from the blob.
+fn add_data(scope: &mut v8::PinScope<'_, '_>, hooks: v8::Local<'_, v8::Object>) {
+    let context = scope.get_current_context();
     let index = scope.add_context_data(context, hooks);
     assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
-    if let Ok(Filled { kept, late, .. }) = &filled
-        && !late.is_empty()
-    {
-        let modules = modules::evaluated(scope);
-        assert!(modules.iter().map(|(path, _)| path).eq(kept), "nothing was evaluated since");
-        for (at, (_, module)) in modules.into_iter().enumerate() {
-            let index = scope.add_context_data(context, module);
-            assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
-        }
+}
+
+/// Keeps the modules that others may import, where there are others.
+fn add_modules(scope: &mut v8::PinScope<'_, '_>, filled: &Filled) {
+    if filled.late.is_empty() {
+        return;
     }
-    filled.map(|filled| (filled, entries))
+    let context = scope.get_current_context();
+    let modules = modules::evaluated(scope);
+    assert!(modules.iter().map(|(path, _)| path).eq(&filled.kept), "nothing was evaluated since");
+    for (at, (_, module)) in modules.into_iter().enumerate() {
+        let index = scope.add_context_data(context, module);
+        assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
+    }
 }
 
 /// Where a context made from a blob finds the prelude's hooks.
@@ -296,15 +392,16 @@ fn run_script(scope: &mut v8::PinScope<'_, '_>, name: &str, source: &str) {
     }
 }
 
-/// Imports the entries of `bundle` into a creator's context, except those that import a module of
-/// `absent`; of these, what comes before the first such module.
+/// Imports the entries of `part` into a creator's context, except those that import an absent
+/// module; of these, what comes before the first such module.
 fn import_all(
     scope: &mut v8::PinScope<'_, '_>,
     hooks: v8::Local<'_, v8::Object>,
-    bundle: &Arc<Bundle>,
-    absent: &BTreeSet<Arc<str>>,
+    part: &Part,
 ) -> Result<Filled, ImportFailure> {
-    let _importing = Importing::begin(None);
+    let Part { bundle, absent, environment, .. } = part;
+    let _importing = Importing::begin(Some(environment));
+    execution::take_import_reads();
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
     let mut filled = Filled::default();
@@ -329,6 +426,7 @@ fn import_all(
     }
     scope.perform_microtask_checkpoint();
     filled.kept = modules::evaluated(scope).into_iter().map(|(path, _)| path).collect();
+    filled.read = execution::take_import_reads();
     Ok(filled)
 }
 

@@ -33,7 +33,7 @@ use database::snapshot::Snapshot;
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
 
 use crate::crons::Schedule;
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -324,7 +324,10 @@ impl Scheduler {
             rerun: false,
             cause: None,
             record: None,
-            begun: host.stopwatch().map(|started| (started, path.identifier())),
+            identity_type: identity_type(&Identity::System),
+            begun: host.stopwatch(),
+            path: path.identifier(),
+            component: Arc::clone(&path.component),
         };
         self.actions += u64::from(kind == FunctionKind::Action);
         self.running.insert(row, Running { job, path: path.clone(), kind });

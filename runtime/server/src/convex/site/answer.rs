@@ -30,6 +30,10 @@ pub(super) struct Answer {
     /// Until it has come.
     end: Option<oneshot::Receiver<HttpEnd>>,
     sent: u64,
+    /// The handler's Content-Length.
+    promised: Option<u64>,
+    /// The last chunk of such a body, until it is known to be the last.
+    held: Option<Bytes>,
     told: Option<Told>,
     _here: Here,
 }
@@ -42,18 +46,41 @@ impl Answer {
         told: Told,
         here: Here,
     ) -> Self {
-        Self { chunks, end: Some(end), sent: 0, told: Some(told), _here: here }
+        let (promised, held) = (None, None);
+        Self { chunks, end: Some(end), sent: 0, promised, held, told: Some(told), _here: here }
+    }
+
+    /// Holds the handler to its Content-Length: the client was told it.
+    pub(super) fn promised(mut self, length: Option<u64>) -> Self {
+        self.promised = length;
+        self
     }
 
     /// The next chunk; `None` after the last one of a body that is whole.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, String>> {
-        if let Some(chunk) = ready!(self.chunks.poll_recv(cx)) {
+        while let Some(chunk) = ready!(self.chunks.poll_recv(cx)) {
             let chunk = chunk?;
+            if chunk.is_empty() {
+                continue;
+            }
             self.sent += chunk.len() as u64;
             if self.sent > limits::HTTP_RESPONSE_BYTES {
                 return Poll::Ready(Err(too_large()));
             }
-            return Poll::Ready(Ok(Some(chunk)));
+            match self.promised {
+                Some(promised) if promised < self.sent => {
+                    return Poll::Ready(Err(another_length(promised, "longer")));
+                }
+                // A client would not read on, and never learn that there is more.
+                Some(promised) if promised == self.sent => self.held = Some(chunk),
+                _ => return Poll::Ready(Ok(Some(chunk))),
+            }
+        }
+        if let Some(promised) = self.promised.filter(|promised| *promised > self.sent) {
+            return Poll::Ready(Err(another_length(promised, "shorter")));
+        }
+        if let Some(last) = self.held.take() {
+            return Poll::Ready(Ok(Some(last)));
         }
         let Some(waiting) = &mut self.end else { return Poll::Ready(Ok(None)) };
         let end = ready!(Pin::new(waiting).poll(cx));
@@ -67,6 +94,13 @@ impl Answer {
         }
         Poll::Ready(error.map_or(Ok(None), Err))
     }
+}
+
+fn another_length(promised: u64, how: &str) -> String {
+    format!(
+        "The response's body is {how} than its Content-Length header says ({promised} bytes). \
+         Leave that header out: a streamed body needs none."
+    )
 }
 
 fn too_large() -> String {
@@ -93,7 +127,7 @@ impl Drop for Answer {
     /// Nobody wants more: the client has gone or has all it asked for, or the rest is lost. The
     /// handler ends by itself, and says then what there is to say.
     fn drop(&mut self) {
-        let Some(told) = self.told.take().filter(|told| told.begun.is_some()) else {
+        let Some(told) = self.told.take() else {
             return;
         };
         let Some(end) = self.end.take() else {
@@ -108,7 +142,7 @@ impl Drop for Answer {
 /// client left before there was an answer.
 pub(super) struct Told {
     host: Arc<Host>,
-    /// When it began; only where somebody will be told.
+    /// When it began; `None` once it was told.
     begun: Option<u64>,
     request_id: Arc<str>,
     method: Method,
@@ -119,20 +153,19 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Starts the clock, if anybody will be told.
+    /// Starts the clock.
     pub(super) fn new(
         host: &Arc<Host>,
         request_id: &Arc<str>,
         method: &Method,
         path: &str,
     ) -> Self {
-        let begun = host.stopwatch();
         Self {
-            begun,
+            begun: Some(host.stopwatch()),
             host: Arc::clone(host),
             request_id: Arc::clone(request_id),
             method: method.clone(),
-            path: begun.map(|_| path.to_owned()).unwrap_or_default(),
+            path: path.to_owned(),
             status: None,
             cut: None,
         }
@@ -167,9 +200,6 @@ impl Told {
             }
             None => told.end(None, None, Vec::new()),
         };
-        if self.begun.is_none() {
-            return;
-        }
         match end.try_recv() {
             Err(TryRecvError::Empty) => {
                 tokio::spawn(async move { tell(self, end.await.ok()) });
@@ -193,18 +223,16 @@ impl Told {
         let Some(begun) = self.begun.take() else {
             return;
         };
-        self.host.tell(|| {
-            Event::HttpAction(HttpActionEvent {
-                request_id: Arc::clone(&self.request_id),
-                method: self.method.to_string(),
-                path: std::mem::take(&mut self.path),
-                route,
-                status: self.status.map(|status| status.as_u16()),
-                duration_ns: self.host.elapsed(begun),
-                error,
-                log_lines: log_lines.into(),
-            })
-        });
+        self.host.tell(Event::HttpAction(HttpActionEvent {
+            request_id: Arc::clone(&self.request_id),
+            method: self.method.to_string(),
+            path: std::mem::take(&mut self.path),
+            route,
+            status: self.status.map(|status| status.as_u16()),
+            duration_ns: self.host.elapsed(begun),
+            error,
+            log_lines: log_lines.into(),
+        }));
     }
 }
 
