@@ -293,7 +293,7 @@ fn look_twice(engine: &mut Engine, code: &Code) -> Result<Found, AnalysisFailure
     })
 }
 
-/// The contexts of entries in which they do not export what they export in their part's default one.
+/// The contexts of entries in which they do not export what they export in their part's own.
 fn differing(
     engine: &mut Engine,
     code: &Code,
