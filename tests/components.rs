@@ -3,11 +3,12 @@
 //! In: bundles with definitions, in plain JavaScript. Out: tiers and outcomes. Invariant: nothing
 //! but arguments and results crosses from one component to another.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use database::deployment::{Bundle, Environment, Module, Tier};
+use database::deployment::{Analysis, Bundle, Environment, Module, Tier};
 use database::record::{Call, FunctionPath};
 
 use crate::deployed::{Deployed, bundle};
@@ -186,4 +187,72 @@ fn an_app_without_a_snapshot_calls_its_components_all_the_same() {
 fn calls_back_and_forth_end_at_the_limit() {
     let error = deployed().error("app:deep", "{}");
     assert!(error.contains("Cross component call depth limit exceeded."), "{error}");
+}
+
+/// Modules that tell which of them were evaluated.
+fn telling(names: &[String], top: impl Fn(&str) -> &'static str) -> Vec<(&str, String)> {
+    let text = |name: &String| {
+        let top = top(name);
+        format!(
+            r#"import {{ query }} from "./abi.js"; import {{ seen }} from "./_deps/seen.js";
+            seen.push("{name}"); {top}
+            export const f = query(() => seen);"#
+        )
+    };
+    let list = ("_deps/seen", "export const seen = [];".to_owned());
+    names.iter().map(|name| (name.as_str(), text(name))).chain([list]).collect()
+}
+
+fn with_texts<'a>(modules: &'a [(&'a str, String)]) -> Vec<(&'a str, &'a str)> {
+    modules.iter().map(|(name, text)| (*name, text.as_str())).collect()
+}
+
+#[test]
+fn a_module_of_a_component_is_called_in_a_context_of_its_own() {
+    let names = ["m0", "m1", "m2", "m3"].map(ToOwned::to_owned);
+    let app = telling(&names, |_| "");
+    let leaf = telling(&names, |name| match name {
+        "m1" => "globalThis.first = 1;",
+        // It fails without the other.
+        "m2" => "if (globalThis.first !== 1) throw new Error('alone');",
+        // It is in no snapshot.
+        "m3" => "typeof WebAssembly;",
+        _ => "",
+    });
+    let mut app = with_texts(&app);
+    app.push(("app", APP));
+    let deployed = Deployed::empty();
+    deployed.push_bundle(mounted(&app, &with_texts(&leaf))).unwrap();
+    for _ in 0..2 {
+        let alone = [("m0", r#"["m0"]"#), ("m1", r#"["m1"]"#)];
+        let shared = [("m2", r#"["m0","m1","m2"]"#), ("m3", r#"["m0","m1","m2","m3"]"#)];
+        for (name, seen) in alone.into_iter().chain(shared) {
+            assert_eq!(of(&deployed, &format!("a/{name}/f")), seen);
+            let call = within(&deployed, "b", &format!("{name}:f"));
+            let outcome = deployed.start(call).recv().unwrap().unwrap();
+            assert_eq!(&*outcome.result.unwrap(), seen);
+            // The app's module of the same name.
+            assert_eq!(deployed.value(&format!("{name}:f"), "{}"), format!(r#"["{name}"]"#));
+        }
+    }
+}
+
+#[test]
+fn contexts_of_modules_are_counted_over_all_parts_the_apps_first() {
+    let names: Vec<String> = (0..40).map(|n| format!("m{n:02}")).collect();
+    let (app, leaf) = (telling(&names[..20], |_| ""), telling(&names, |_| ""));
+    let mut app = with_texts(&app);
+    app.push(("app", APP));
+    let deployed = Deployed::empty();
+    deployed.push_bundle(mounted(&app, &with_texts(&leaf))).unwrap();
+    let analysis = Arc::clone(&deployed.database.snapshot().deployment.as_ref().unwrap().analysis);
+    let own = |analysis: &Analysis| {
+        let Tier::Snapshot(blob) = &analysis.tier else { panic!("they fit a snapshot") };
+        blob.contexts.values().copied().collect::<BTreeSet<_>>()
+    };
+    let (of_app, of_leaf) = (own(&analysis), own(&analysis.components.units[0].analysis));
+    assert_eq!(of_app, (1..22).collect(), "after the component's whole one, number 0");
+    assert!(of_leaf.len() <= 32 - 21 && of_leaf.iter().all(|n| *n > 21), "{of_leaf:?}");
+    assert_eq!(deployed.value("m07:f", "{}"), r#"["m07"]"#);
+    assert!(of(&deployed, "a/m07/f").contains(r#""m07""#));
 }

@@ -31,6 +31,58 @@ fn plain_bundles_are_kept_in_a_snapshot() {
     }
 }
 
+/// Modules that say at import that they were imported, and tell who has.
+const IMPORTED: &str = r#"export const imported = [];"#;
+
+fn telling(name: &str, top: &str) -> String {
+    format!(
+        r#"import {{ query }} from "./abi.js"; import {{ imported }} from "./_deps/imported.js";
+        imported.push("{name}"); {top}
+        export const f = query(() => imported);
+        export const g = query((db) => db.runQuery("a:f", {{}}));"#
+    )
+}
+
+#[test]
+fn a_module_is_called_in_a_context_of_its_own() {
+    let (a, b) = (telling("a", "globalThis.a = 1;"), telling("b", ""));
+    // It needs what `a` does at import.
+    let c = telling("c", "if (globalThis.a !== 1) throw new Error('no a');");
+    // It exports something else without it.
+    let d = telling("d", "export const h = globalThis.a === 1 ? query(() => 4) : 4;");
+    let sources = [("a", a), ("b", b), ("c", c), ("d", d)];
+    let mut sources: Vec<_> = sources.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    sources.push(("_deps/imported", IMPORTED));
+    let deployed = Deployed::empty();
+    let bundle = std::sync::Arc::new(bundle(&sources));
+    let analysis = deployed.host.analyze(bundle.clone()).expect("the modules are fine");
+    deployed.host.activate(bundle, analysis.clone()).expect("nothing is stored");
+    let Tier::Snapshot(blob) = &analysis.tier else { panic!("they fit a snapshot") };
+    let own: Vec<&str> = blob.contexts.keys().map(|entry| &**entry).collect();
+    assert_eq!(own, ["a.js", "b.js"]);
+    for _ in 0..2 {
+        assert_eq!(deployed.value("a:f", "{}"), r#"["a"]"#);
+        assert_eq!(deployed.value("b:f", "{}"), r#"["b"]"#);
+        assert_eq!(deployed.value("c:f", "{}"), r#"["a","b","c","d"]"#);
+        assert_eq!(deployed.value("d:h", "{}"), "4");
+        // A nested call finds what a call from outside finds.
+        assert_eq!(deployed.value("b:g", "{}"), r#"["a"]"#);
+        assert_eq!(deployed.value("c:g", "{}"), r#"["a"]"#);
+    }
+}
+
+#[test]
+fn modules_share_contexts_where_there_are_many() {
+    let names: Vec<String> = (0..70).map(|n| format!("m{n:02}")).collect();
+    let sources: Vec<String> = names.iter().map(|name| telling(name, "")).collect();
+    let mut modules: Vec<(&str, &str)> =
+        names.iter().zip(&sources).map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    modules.push(("_deps/imported", IMPORTED));
+    let deployed = Deployed::with(&modules);
+    assert_eq!(deployed.value("m00:f", "{}"), r#"["m00","m01","m02"]"#);
+    assert_eq!(deployed.value("m69:f", "{}"), r#"["m69"]"#);
+}
+
 #[test]
 fn bundles_that_cannot_be_snapshotted_are_evaluated_and_say_why() {
     for top in ["Object.freeze(globalThis);", "globalThis.format = new Intl.NumberFormat('de');"] {

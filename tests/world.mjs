@@ -18,8 +18,8 @@ function sourceOf(name) {
   if (name !== '50_crypto.js') return source;
   // The host puts this script before it, as a function of its bootstrap (startup.rs).
   const web = readFileSync(new URL('../web/crypto.js', FOLDER), 'utf8');
-  return '((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = '
-    + `${web}\nreturn made; }; })(globalThis.__concave);${source}`;
+  return 'globalThis.__concave.later((prelude) => { prelude.webCrypto = (__bootstrap) => { '
+    + `const made = ${web}\nreturn made; }; });${source}`;
 }
 
 export const NOW = 1_700_000_000_123;

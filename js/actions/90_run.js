@@ -9,6 +9,8 @@
   const { core } = bootstrap;
   const { ops } = core;
   const { apply, JSONParse, JSONStringify } = primordials;
+  // Every run needs some of it: once, in the snapshot.
+  const { errors } = prelude.open();
   const { ArrayBufferIsView, ObjectPrototypeIsPrototypeOf, TypeError } = bootstrap.primordials;
   const web = (script) => core.loadExtScript(`ext:concave_web/${script}.js`);
   const { Content } = web('body');
@@ -21,7 +23,7 @@
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
-    const { text, stack, data } = prelude.errors().formatError(error);
+    const { text, stack, data } = errors().formatError(error);
     ops.op_action_done({ text, stack: stack ?? null, data: data ?? null }, '');
   };
   const problem = (text) => { ops.op_action_done({ text, stack: null, data: null }, ''); };
@@ -123,7 +125,7 @@
       ops.op_action_body_end(stream, null);
       return true;
     } catch (error) {
-      ops.op_action_body_end(stream, prelude.errors().formatError(error).text);
+      ops.op_action_body_end(stream, errors().formatError(error).text);
       throw error;
     }
   };

@@ -1,17 +1,19 @@
 // The built-ins that the prelude uses, captured before any user code runs.
 //
 // In: the context's own globals. Out: `__concave.primordials`: raw built-ins and four tools
-// (`uncurry`, `section`, `lazy`, `install`). Invariant: the rest of the prelude reaches built-ins
-// only through this table, so a function that patches `Array.prototype.push` or pollutes
-// `Object.prototype` breaks itself and never the host. Raw methods, not bound ones: the table
-// costs two heap objects, and a fresh context is copied from the snapshot for every call.
+// (`uncurry`, `section`, `lazy`, `install`); `later` and `open`, for the parts of the prelude that
+// a call may never need; `pack`. Invariant: the rest of the prelude reaches built-ins only through
+// the table, so a function that patches `Array.prototype.push` or pollutes `Object.prototype`
+// breaks itself and never the host. A fresh context is copied from the snapshot for every call, so
+// what is not needed at once is kept as small as it goes.
 ((prelude) => {
   'use strict';
 
   const { host, hooks } = prelude;
   const { apply, construct, getPrototypeOf, ownKeys, setPrototypeOf } = Reflect;
-  const { defineProperty, getOwnPropertyDescriptor } = Object;
+  const { defineProperty, getOwnPropertyDescriptor, keys, values } = Object;
   const { bind, call } = Function.prototype;
+  const { indexOf, slice } = String.prototype;
   const TypedArray = getPrototypeOf(Uint8Array);
   const TypedArrayPrototype = TypedArray.prototype;
   const getter = (owner, name) => getOwnPropertyDescriptor(owner, name).get;
@@ -28,16 +30,54 @@
     };
   };
 
+  /** Files that run when a context first needs one of them; afterwards undefined. */
+  let files = [];
+  /** What `lazy` was given by them, in the order of its calls; until they run only their number. */
+  const parts = [];
+  let known = 0;
+  /** What it was given by other files. */
+  const early = [];
+  let rehearses = false;
+
+  /**
+   * `file(prelude)`, run by `open`. It runs at once too, over a prelude that is thrown away, so
+   * that its lazy names are known: until they are touched nothing of it but its text is there.
+   */
+  prelude.later = (file) => {
+    files[files.length] = file;
+    rehearses = true;
+    file({ __proto__: prelude });
+    rehearses = false;
+  };
+
+  /** The prelude with all its parts. */
+  prelude.open = () => {
+    if (files !== undefined) {
+      const waiting = files;
+      files = undefined;
+      prelude.primordials ??= unpack();
+      for (let at = 0; at < waiting.length; at++) waiting[at](prelude);
+    }
+    return prelude;
+  };
+
   /**
    * Data properties of `target` that `part()` makes, by name, when one is first touched in a
    * context. Until then they cost a slot each; so nothing that a call seldom uses is made at once.
    */
   const lazy = (names, part, target = globalThis) => {
-    parts[parts.length] = part;
-    host.lazy(target, names, parts.length - 1);
+    if (files === undefined) parts[parts.length] = part;
+    else if (rehearses) host.lazy(target, names, known++);
+    else {
+      early[early.length] = part;
+      host.lazy(target, names, -early.length);
+    }
   };
-  const parts = [];
-  hooks.lazy = (at, name) => parts[at]()[name];
+  hooks.lazy = (at, name) => {
+    if (at < 0) return early[-at - 1]()[name];
+    prelude.open();
+    return parts[at]()[name];
+  };
 
   /** Defines the members of `source` on `target` as built-ins have them: not enumerable. */
   const install = (target, source) => {
@@ -66,8 +106,9 @@
       (typeof value === 'object' && value !== null) || typeof value === 'function',
     decodeURIComponent, encodeURIComponent, Array, ArrayBuffer, BigInt, BigInt64Array,
     BigUint64Array, DataView, Date, Error, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Map, Number, Promise, Proxy, RangeError, RegExp, Set, String, Symbol, SyntaxError,
-    TypeError, Uint8Array, Uint8ClampedArray, Uint16Array, Uint32Array, WeakMap, WeakSet,
+    Int32Array, Iterator, Map, Math, Number, Promise, Proxy, RangeError, RegExp, Set, String,
+    Symbol, SyntaxError, TypeError, Uint8Array, Uint8ClampedArray, Uint16Array, Uint32Array,
+    WeakMap, WeakSet,
     ArrayFilter: Array.prototype.filter,
     ArrayForEach: Array.prototype.forEach,
     ArrayIncludes: Array.prototype.includes,
@@ -191,5 +232,26 @@
     WeakMapSet: WeakMap.prototype.set,
     WeakSetAdd: WeakSet.prototype.add,
     WeakSetDelete: WeakSet.prototype.delete,
+  };
+
+  let names = '';
+  let packed = [];
+
+  /** Keeps the table as a list and a text: as a table it is six times as large in a context. */
+  prelude.pack = () => {
+    names = `${apply(Array.prototype.join, keys(prelude.primordials), [' '])} `;
+    packed = values(prelude.primordials);
+    prelude.primordials = undefined;
+  };
+
+  const unpack = () => {
+    const table = { __proto__: null };
+    let from = 0;
+    for (let at = 0; at < packed.length; at++) {
+      const end = apply(indexOf, names, [' ', from]);
+      table[apply(slice, names, [from, end])] = packed[at];
+      from = end + 1;
+    }
+    return table;
   };
 })(globalThis.__concave);

@@ -4,7 +4,7 @@
 // `__concave.call.console`, which `begin` empties. Invariant: logging never throws, runs no
 // getter but an error's `stack`, and its cost is bounded whatever is logged (depth, items, length);
 // strings at top level are printed as they are, everything else much as Node prints it.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { apply, install, lazy, section } = primordials;
@@ -634,4 +634,4 @@
 
     return { __proto__: null, console };
   }));
-})(globalThis.__concave);
+});

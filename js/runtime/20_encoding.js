@@ -4,7 +4,7 @@
 // globals, and `__concave.encoding()` with `base64()` and `bytesOf` for other files. Invariant:
 // results are those of the Encoding and Infra standards; where streaming is not offered (multi-byte
 // encodings other than UTF-8 and UTF-16) the call says so instead of giving wrong text.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { apply, lazy, section } = primordials;
@@ -359,4 +359,4 @@
       TextEncoder: makeEncoder(), TextDecoder: makeDecoder() };
   });
   lazy(['TextEncoder', 'TextDecoder'], prelude.encoding);
-})(globalThis.__concave);
+});

@@ -4,7 +4,7 @@
 // `__concave.events()` for other files. Invariant: dispatch is synchronous and in order of
 // registration; what a listener throws becomes an unhandled rejection, so it fails the function
 // instead of vanishing.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { primordials } = prelude;
   const { apply, lazy, section } = primordials;
@@ -336,4 +336,4 @@
 
   prelude.events = classes;
   prelude.domException = (message, name) => new (classes().DOMException)(message, name);
-})(globalThis.__concave);
+});

@@ -3,7 +3,7 @@
 // In: texts; `host.urlParse` and `host.urlSet` (a WHATWG parser) and the UTF-8 natives. Out: the
 // two globals. Invariant: a URL's parts always come from one parse of its href; its searchParams
 // and its search never disagree, whichever of them was changed.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { apply, lazy, section } = primordials;
@@ -395,4 +395,4 @@
     return { __proto__: null, URL: locator(), URLSearchParams: query() };
   });
   lazy(['URL', 'URLSearchParams'], prelude.urls);
-})(globalThis.__concave);
+});

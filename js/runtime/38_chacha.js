@@ -5,13 +5,10 @@
 // D. J. Bernstein, "ChaCha, a variant of Salsa20" (2008), with 12 rounds.
 ((prelude) => {
   'use strict';
-  const { primordials } = prelude;
-  const { section } = primordials;
+  const { Uint32Array, section } = prelude.primordials;
 
   /** ChaCha12, so that results of `Math.random` do not give away the next `randomUUID`. */
   prelude.chacha = section(() => {
-    const { Uint32Array } = primordials;
-
     const quarter = (s, a, b, c, d) => {
       let mixed;
       s[a] += s[b];

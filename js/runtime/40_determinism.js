@@ -8,8 +8,9 @@
 // 2 randomness), and nothing while modules are imported, where both are fixed by the push.
 ((prelude) => {
   'use strict';
-  const { host, hooks, primordials } = prelude;
-  const { apply, construct, defineProperty, install, lazy, section } = primordials;
+  const { host, hooks } = prelude;
+  const { apply, construct, defineProperty, getter, install } = prelude.primordials;
+  const { Date: NativeDate, DateToString, WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
     timeSeen: false, randomnessSeen: false, console: undefined };
@@ -54,11 +55,10 @@
     },
   });
 
-  const NativeDate = primordials.Date;
   // Not a class: Date() without `new` is legal and gives text.
   function Date(year, month, date, hours, minutes, seconds, ms) {
     if (new.target === undefined) {
-      return apply(primordials.DateToString, construct(NativeDate, [now()]), []);
+      return apply(DateToString, construct(NativeDate, [now()]), []);
     }
     return construct(NativeDate, arguments.length === 0 ? [now()] : arguments, new.target);
   }
@@ -75,16 +75,17 @@
 
   // V8 reads the machine's clock where these two get no date.
   const FormatPrototype = Intl.DateTimeFormat.prototype;
-  const nativeFormat = primordials.getter(FormatPrototype, 'format');
+  const nativeFormat = getter(FormatPrototype, 'format');
   const nativeParts = FormatPrototype.formatToParts;
   install(FormatPrototype, {
     get format() {
       const native = apply(nativeFormat, this, []);
-      let wrapper = apply(primordials.WeakMapGet, rare().formats, [native]);
+      const { formats } = prelude.open().rare();
+      let wrapper = apply(WeakMapGet, formats, [native]);
       if (wrapper === undefined) {
         wrapper = (date) => native(date === undefined ? now() : date);
         defineProperty(wrapper, 'name', { __proto__: null, value: '' });
-        apply(primordials.WeakMapSet, rare().formats, [native, wrapper]);
+        apply(WeakMapSet, formats, [native, wrapper]);
       }
       return wrapper;
     },
@@ -97,7 +98,15 @@
   delete globalThis.SharedArrayBuffer;
   delete globalThis.Atomics;
 
-  const rare = section(() => {
+  prelude.now = now;
+})(globalThis.__concave);
+
+globalThis.__concave.later((prelude) => {
+  'use strict';
+  const { primordials } = prelude;
+  const { apply, defineProperty, lazy, section } = primordials;
+
+  prelude.rare = section(() => {
     function makeWeak() {
       const { SymbolKeyFor, SymbolToStringTag, TypeError, WeakSet, isObject } = primordials;
       const canBeHeld = (value) =>
@@ -163,7 +172,7 @@
 
         // No time passes inside a function, so this says nothing about the clock.
         now() { return this.#brand && 0; }
-        get timeOrigin() { return this.#brand && now(); }
+        get timeOrigin() { return this.#brand && prelude.now(); }
         toJSON() { return { timeOrigin: this.timeOrigin }; }
         get [SymbolToStringTag]() { return 'Performance'; }
       }
@@ -174,5 +183,5 @@
       ...makePerformance() };
   });
   // The first two let a function see the garbage collector.
-  lazy(['WeakRef', 'FinalizationRegistry', 'performance', 'Performance'], rare);
-})(globalThis.__concave);
+  lazy(['WeakRef', 'FinalizationRegistry', 'performance', 'Performance'], prelude.rare);
+});

@@ -4,7 +4,7 @@
 // time (files inlined as base64 are decoded this way, and V8 takes 0.1 µs a character): the short
 // way is taken only for a string of one-byte characters whose iterator nobody replaced, and a
 // callback is left out only if its text says that it gives `charCodeAt(0)` and nothing else.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { getPrototypeOf, lazy, section } = primordials;
@@ -48,5 +48,5 @@
       },
     };
     return { __proto__: null, from };
-  }), getPrototypeOf(Uint8Array));
-})(globalThis.__concave);
+  }), getPrototypeOf(primordials.Uint8Array));
+});

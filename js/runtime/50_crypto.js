@@ -5,7 +5,7 @@
 // Invariant: random values are a function of the call's seed, drawn from the same stream as
 // `Math.random`; what needs randomness that must not be guessed (new keys, salted signatures)
 // throws Convex's text. A call that never looks at these globals pays for one closure.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { lazy, section } = primordials;
@@ -80,4 +80,4 @@
 
     return apply(prelude.webCrypto, undefined, [bootstrap()]);
   }));
-})(globalThis.__concave);
+});

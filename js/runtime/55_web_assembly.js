@@ -3,7 +3,7 @@
 // In: V8's object, which V8 adds to every context after the snapshot; `host.keepModule`. Out:
 // `hooks.webAssembly(object)`, called when a context first reads the global. Invariant: what the
 // standard says of it stays true; the promises it gives are settled without leaving the call.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, hooks, primordials } = prelude;
   const { lazy, section } = primordials;
@@ -70,4 +70,4 @@
     };
     return { __proto__: null, webAssembly };
   }), hooks);
-})(globalThis.__concave);
+});

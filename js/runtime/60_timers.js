@@ -2,7 +2,7 @@
 //
 // In: `__concave.call.kind`. Out: the globals, and `__concave.refuse(what)`, which throws Convex's
 // text. Invariant: nothing here ever waits; what cannot work throws at once, at the caller's line.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { primordials } = prelude;
   const { apply, lazy, section } = primordials;
@@ -36,4 +36,4 @@
     },
   }));
   lazy(names, prelude.waits);
-})(globalThis.__concave);
+});

@@ -3,7 +3,7 @@
 // In: a value, and buffers to transfer; `host.structuredClone`. Out: its copy. Invariant: whatever
 // cannot be copied throws a DOMException named DataCloneError; what the value's own getters throw
 // passes through as it is.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, hooks, primordials } = prelude;
   const { apply, lazy, section } = primordials;
@@ -68,6 +68,8 @@
   });
   lazy(['structuredClone'], prelude.cloning);
 
-  /** Makes the error of a serializer that failed; for hosts that throw it themselves. */
-  hooks.dataCloneError = (message) => prelude.domException(`${message}`, 'DataCloneError');
-})(globalThis.__concave);
+  // Makes the error of a serializer that failed; for hosts that throw it themselves.
+  lazy(['dataCloneError'], () => ({
+    dataCloneError: (message) => prelude.domException(`${message}`, 'DataCloneError'),
+  }), hooks);
+});

@@ -6,7 +6,7 @@
 // a script's exports, evaluated when first asked for. Invariant: deterministic, as all of the
 // prelude: parts of blobs are bytes in the heap, nothing is told when garbage is collected. A
 // primordial that is not there throws at once, by name.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
   const { apply, section } = primordials;
@@ -245,4 +245,4 @@
       queueMicrotask: prelude.waits().queueMicrotask,
     };
   });
-})(globalThis.__concave);
+});

@@ -3,7 +3,7 @@
 // In: `__concave.webBootstrap()`. Out: the globals, and how the console shows them. Invariant: the
 // same scripts as in actions; a context that touches none of these names pays a slot for each, and
 // neither the scripts' text nor their code is in the snapshot before.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { primordials } = prelude;
   const { lazy, section } = primordials;
@@ -34,4 +34,4 @@
   from('ext:concave_web/request.js', ['Request']);
   from('ext:concave_web/response.js', ['Response']);
   from('ext:deno_web/01_urlpattern.js', ['URLPattern']);
-})(globalThis.__concave);
+});

@@ -8,15 +8,18 @@
 // changed once made: each `run` makes a new one that points to its parent.
 ((prelude) => {
   'use strict';
-  const { host, primordials } = prelude;
-  const { apply, lazy, section } = primordials;
-
   /**
    * `frame`: the innermost store of this context. `guard(run)`: runs `run` and puts the frame back,
    * for calls that may run other code; there only once a store can exist.
    */
   const context = { __proto__: null, frame: undefined, guard: undefined };
   prelude.asyncContext = context;
+})(globalThis.__concave);
+
+globalThis.__concave.later((prelude) => {
+  'use strict';
+  const { asyncContext: context, host, primordials } = prelude;
+  const { apply, lazy, section } = primordials;
 
   lazy(['AsyncLocalStorage', 'AsyncResource'], section(() => {
     const { SymbolToStringTag, TypeError } = primordials;
@@ -127,4 +130,4 @@
     }
     return { __proto__: null, AsyncLocalStorage, AsyncResource };
   }));
-})(globalThis.__concave);
+});

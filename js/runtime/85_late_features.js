@@ -4,10 +4,11 @@
 // their targets; the host switches them off by flag, and this file supplies them in JavaScript.
 // In: the built-ins they extend. Out: Promise.try, base64 and hex of Uint8Array, RegExp.escape,
 // Error.isError, Map and WeakMap getOrInsert, Iterator.concat, Math.sumPrecise. Left absent:
-// Float16Array, Math.f16round, DataView getFloat16 and setFloat16, Temporal, Atomics.pause.
+// Float16Array, Math.f16round, DataView getFloat16 and setFloat16, Temporal, Atomics.pause,
+// Intl.Locale.prototype.variants.
 // Invariant: names, lengths and attributes are those of the standard. Known difference:
 // Error.isError goes by the prototype chain for an error that carries Symbol.toStringTag.
-((prelude) => {
+globalThis.__concave.later((prelude) => {
   'use strict';
   const { primordials } = prelude;
   const { apply, isObject, lazy, section } = primordials;
@@ -29,13 +30,14 @@
     sumPrecise(items) { return parts().sum(items); },
     concat(...items) { return parts().concat(items); },
   }));
-  lazy(['try'], methods, Promise);
-  lazy(['fromBase64', 'fromHex'], methods, Uint8Array);
-  lazy(['toBase64', 'setFromBase64', 'toHex', 'setFromHex'], methods, Uint8Array.prototype);
-  lazy(['escape'], methods, RegExp);
-  lazy(['isError'], methods, Error);
-  lazy(['sumPrecise'], methods, Math);
-  lazy(['concat'], methods, Iterator);
+  lazy(['try'], methods, primordials.Promise);
+  lazy(['fromBase64', 'fromHex'], methods, primordials.Uint8Array);
+  lazy(['toBase64', 'setFromBase64', 'toHex', 'setFromHex'], methods,
+    primordials.Uint8Array.prototype);
+  lazy(['escape'], methods, primordials.RegExp);
+  lazy(['isError'], methods, primordials.Error);
+  lazy(['sumPrecise'], methods, primordials.Math);
+  lazy(['concat'], methods, primordials.Iterator);
 
   const upsert = ['getOrInsert', 'getOrInsertComputed'];
   lazy(upsert, section(() => ({
@@ -53,7 +55,7 @@
       apply(primordials.MapSet, this, [key, value]);
       return value;
     },
-  })), Map.prototype);
+  })), primordials.Map.prototype);
   lazy(upsert, section(() => ({
     __proto__: null,
     getOrInsert(key, value) {
@@ -72,7 +74,7 @@
       apply(primordials.WeakMapSet, this, [key, value]);
       return value;
     },
-  })), WeakMap.prototype);
+  })), primordials.WeakMap.prototype);
 
   const parts = section(() => {
     const canBeHeld = (key) => isObject(key)
@@ -335,4 +337,4 @@
     return { __proto__: null, needHeld, needFunction, binary: binary(),
       escape: makeEscape(), sum: makeSum(), concat: makeConcat() };
   });
-})(globalThis.__concave);
+});

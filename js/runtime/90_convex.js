@@ -6,17 +6,15 @@
 // one uninterrupted run; `formatError` never throws, whatever proxy or getter it is given.
 ((prelude) => {
   'use strict';
-  const { host, hooks, primordials } = prelude;
-  const { apply, freeze, install, lazy, section } = primordials;
+  const { host } = prelude;
+  const { Error, Proxy, TypeError, freeze, install, lazy } = prelude.primordials;
 
   const text = (value, what) => {
-    if (typeof value !== 'string') throw new primordials.TypeError(`Convex.${what} takes strings`);
+    if (typeof value !== 'string') throw new TypeError(`Convex.${what} takes strings`);
     return value;
   };
 
-  const refuse = (what) => {
-    throw new primordials.Error(`${what} is not supported by this host yet`);
-  };
+  const refuse = (what) => { throw new Error(`${what} is not supported by this host yet`); };
 
   const Convex = install({}, {
     syscall(op, json) { return host.syscall(text(op, 'syscall'), text(json, 'syscall')); },
@@ -39,15 +37,16 @@
 
   install(globalThis, { Convex: freeze(Convex), self: globalThis });
 
-  lazy(['process'], section(() => {
+  // Generated code reads `process.env` in every app: this must not open the rest.
+  lazy(['process'], () => {
     const readOnly = (_target, key) => {
-      const name = prelude.errors().asText(key);
-      throw new primordials.TypeError(`process.env.${name} cannot be changed by a function; `
+      const name = prelude.open().errors().asText(key);
+      throw new TypeError(`process.env.${name} cannot be changed by a function; `
         + 'set environment variables on the deployment');
     };
     const env = (key) => (typeof key === 'string' ? host.env(key) : undefined);
     // Not enumerable: a variable is seen only by naming it, which is a recorded read.
-    const variables = new primordials.Proxy({ __proto__: null }, {
+    const variables = new Proxy({ __proto__: null }, {
       __proto__: null,
       get(_target, key) { return env(key); },
       has(_target, key) { return env(key) !== undefined; },
@@ -56,12 +55,16 @@
       deleteProperty: readOnly,
       setPrototypeOf: readOnly,
       preventExtensions: readOnly,
-      ownKeys() { return []; },
-      getOwnPropertyDescriptor() { return undefined; },
     });
 
     return { __proto__: null, process: install({}, { env: variables }) };
-  }));
+  });
+})(globalThis.__concave);
+
+globalThis.__concave.later((prelude) => {
+  'use strict';
+  const { hooks, primordials } = prelude;
+  const { apply, lazy, section } = primordials;
 
   prelude.errors = section(() => {
     /** Whether `value` was made by an Error constructor, as well as JavaScript can tell. */
@@ -129,5 +132,5 @@
 
     return { __proto__: null, isError, asText, formatError };
   });
-  hooks.formatError = (error) => prelude.errors().formatError(error);
-})(globalThis.__concave);
+  lazy(['formatError'], prelude.errors, hooks);
+});

@@ -4,5 +4,6 @@
 // Rust host took its handle to `hooks` before, and the prelude's closures keep the rest.
 (() => {
   'use strict';
+  globalThis.__concave.pack();
   delete globalThis.__concave;
 })();

@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::compile::{Name, RequestKind};
 use crate::define::Production;
 use crate::emit::{shows_text, source_name};
+use crate::family::defer;
 use crate::graph::{Cache, ModuleId};
 use crate::inline::{constant, default_declaration};
 use crate::link::{Link, Origin, Place};
@@ -31,6 +32,7 @@ use crate::names::origin;
 use crate::project::Project;
 use crate::prune::prune;
 use crate::resolve::Location;
+use crate::same::merge;
 use crate::tables::export_name;
 
 /// An export, by the module that declares it and the name it has there.
@@ -428,6 +430,8 @@ impl Joiner<'_> {
             type_only: false,
             with: None,
         })));
+        merge(&mut module, SyntaxContext::empty().apply_mark(self.unresolved));
+        defer(&mut module);
         prune(&mut module);
         let names = names(&module);
         let mut program = Program::Module(module);
@@ -612,4 +616,37 @@ fn print(files: &Lrc<SourceMap>, module: &Module) -> Option<Chunk> {
     let mut map = vec![];
     files.build_source_map(&mappings, None, Plain).to_writer(&mut map).ok()?;
     Some(Chunk { source: String::from_utf8(text).ok()?, source_map: String::from_utf8(map).ok()? })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The text of files joined in one scope, after a change.
+    pub(crate) fn changed(
+        sources: &[&str],
+        change: impl FnOnce(&mut Module, SyntaxContext),
+    ) -> String {
+        let files: Lrc<SourceMap> = Lrc::default();
+        GLOBALS.set(&Globals::new(), || {
+            let unresolved = Mark::new();
+            let mut module = Module { span: DUMMY_SP, body: vec![], shebang: None };
+            for (number, source) in sources.iter().enumerate() {
+                let name = FileName::Custom(number.to_string());
+                let file = files.new_source_file(Lrc::new(name), (*source).to_owned());
+                let syntax = parser::Syntax::Es(parser::EsSyntax::default());
+                let version = EsVersion::latest();
+                let parsed =
+                    parser::parse_file_as_module(&file, syntax, version, None, &mut vec![]);
+                let mut program = Program::Module(parsed.expect("it parses"));
+                program.mutate(resolver(unresolved, Mark::new(), false));
+                module.body.extend(program.expect_module().body);
+            }
+            change(&mut module, SyntaxContext::empty().apply_mark(unresolved));
+            let mut program = Program::Module(module);
+            program.mutate(hygiene());
+            program.mutate(fixer(None));
+            print(&files, &program.expect_module()).expect("it prints").source
+        })
+    }
 }

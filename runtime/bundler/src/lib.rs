@@ -11,7 +11,9 @@
 //! link     what runs, what is used             (cached by content)
 //! check    what is wrong, with place and cure
 //! names    paths of output modules
-//! hoist    one module of all that packages without side effects declare and somebody uses (prune)
+//! hoist    one module of all that packages without side effects declare and somebody uses (prune),
+//!          what several of them declare alike once (same), families of classes on demand
+//!          (family)
 //! emit     ES modules, source maps             single   schema and definition: one module each
 //! ```
 
@@ -24,6 +26,7 @@ mod component;
 mod define;
 mod emit;
 mod error;
+mod family;
 mod graph;
 mod hoist;
 mod inline;
@@ -34,6 +37,7 @@ mod package;
 mod project;
 mod prune;
 mod resolve;
+mod same;
 mod single;
 mod tables;
 

@@ -102,11 +102,15 @@ fn is_silent(expr: &Expr) -> bool {
 
 /// Methods and constructors only: no field, no computed name, and a parent that is just named.
 fn is_silent_class(class: &Class) -> bool {
-    let plain = |name: &PropName| !matches!(name, PropName::Computed(_));
     // A parent that is undefined or no constructor would throw; one that the module declares as a
     // class is neither, and any other name stays a root through the pieces that mention it.
-    class.super_class.is_none()
-        && class.decorators.is_empty()
+    class.super_class.is_none() && has_silent_members(class)
+}
+
+/// Whether nothing but the parent can be seen when the class is made.
+pub(crate) fn has_silent_members(class: &Class) -> bool {
+    let plain = |name: &PropName| !matches!(name, PropName::Computed(_));
+    class.decorators.is_empty()
         && class.body.iter().all(|member| match member {
             ClassMember::Constructor(_) | ClassMember::Empty(_) => true,
             ClassMember::Method(method) => {

@@ -133,16 +133,27 @@ pub struct AnalyzedModule {
     pub reuse_context: bool,
 }
 
+/// A V8 startup snapshot of modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blob {
+    /// What V8 wrote.
+    pub bytes: Arc<[u8]>,
+    /// It has a context with all modules of the app, and one for each unit of its components;
+    /// these entries of the part at hand have one of their own beside it, by number, in which
+    /// nothing was evaluated but they (a few may share one) and what they import.
+    pub contexts: BTreeMap<Arc<str>, usize>,
+}
+
 /// How fresh contexts of a deployment are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tier {
     /// From a V8 startup snapshot that holds the evaluated bundle.
-    Snapshot(Arc<[u8]>),
+    Snapshot(Blob),
     /// From a snapshot that holds the modules that do not touch WebAssembly while they are
     /// imported. A context for a call of one of the others evaluates that one.
     Partial {
         /// The snapshot.
-        blob: Arc<[u8]>,
+        blob: Blob,
         /// The modules in it that the others may import, in the order of its data.
         kept: Arc<[Arc<str>]>,
         /// The entries that are not in it.

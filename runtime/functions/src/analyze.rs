@@ -76,16 +76,7 @@ pub(crate) fn analyze<'s>(
     hooks: Hooks<'s>,
     code: &Code,
 ) -> Result<Found, AnalysisFailure> {
-    let registry = get(scope, hooks, "registry")
-        .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
-        .unwrap_or_else(|| v8::Object::new(scope));
-    let mut found = Found::default();
-    for path in Code::entries(&code.bundle) {
-        let Some(namespace) = get(scope, registry, path) else { continue };
-        let Ok(namespace) = v8::Local::<v8::Object>::try_from(namespace) else { continue };
-        let module = guarded(scope, hooks, code, path, |scope| module(scope, path, namespace))?;
-        found.modules.insert(path.to_string(), module);
-    }
+    let mut found = Found { modules: entries(scope, hooks, code)?, ..Found::default() };
     let bundle = &code.bundle;
     found.schema = special(scope, hooks, code, bundle.schema.as_ref(), schema)?;
     found.definition = special(scope, hooks, code, bundle.definition.as_ref(), define::exported)?;
@@ -98,6 +89,28 @@ pub(crate) fn analyze<'s>(
     }
     found.auth = auth?;
     execution::restore_import_reads(before.into_iter().chain(read));
+    Ok(found)
+}
+
+/// What the entries export that are evaluated in the current context.
+///
+/// # Errors
+/// The first one that cannot be analysed.
+pub(crate) fn entries<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    hooks: Hooks<'s>,
+    code: &Code,
+) -> Result<BTreeMap<String, FoundModule>, AnalysisFailure> {
+    let registry = get(scope, hooks, "registry")
+        .and_then(|value| v8::Local::<v8::Object>::try_from(value).ok())
+        .unwrap_or_else(|| v8::Object::new(scope));
+    let mut found = BTreeMap::new();
+    for path in Code::entries(&code.bundle) {
+        let Some(namespace) = get(scope, registry, path) else { continue };
+        let Ok(namespace) = v8::Local::<v8::Object>::try_from(namespace) else { continue };
+        let module = guarded(scope, hooks, code, path, |scope| module(scope, path, namespace))?;
+        found.insert(path.to_string(), module);
+    }
     Ok(found)
 }
 

@@ -13,13 +13,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use database::components::{Bindings, Components, Unit};
-use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Module, Tier};
+use database::deployment::{Analysis, Blob, Bundle, CodeVersion, Environment, Module, Tier};
 use database::limits;
 use database::record::LogLine;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
-use crate::code::Code;
+use crate::code::{Code, Origin};
+use crate::context::Purpose;
 use crate::engine::Engine;
 use crate::execution::Imported;
 use crate::startup::{Content, Filled, Made, Part};
@@ -235,6 +236,8 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     for (at, (part, code)) in parts.iter().zip(code.parts()).enumerate() {
         let mut filled = filled.get(at).cloned().unwrap_or_default();
         let found = look_twice(&mut engine, code).map_err(|failure| named(failure, part))?;
+        let differs = differing(&mut engine, code, &found, &filled.contexts);
+        filled.contexts.retain(|_, number| !differs.contains(number));
         filled.read.append(&mut execution::take_import_reads());
         built.push(BuiltPart { found, filled });
     }
@@ -269,7 +272,7 @@ fn unanalyzed(parts: &[Part], tier: impl Fn(usize) -> Tier) -> Arc<Code> {
 
 /// The tier of a part that the blob holds.
 pub(crate) fn tier(blob: &Arc<[u8]>, filled: &Filled) -> Tier {
-    let blob = Arc::clone(blob);
+    let blob = Blob { bytes: Arc::clone(blob), contexts: filled.contexts.clone() };
     match filled.late.is_empty() {
         true => Tier::Snapshot(blob),
         false => {
@@ -290,6 +293,24 @@ fn look_twice(engine: &mut Engine, code: &Code) -> Result<Found, AnalysisFailure
     })
 }
 
+/// The contexts of entries in which they do not export what they export in their part's own.
+fn differing(
+    engine: &mut Engine,
+    code: &Code,
+    found: &Found,
+    contexts: &BTreeMap<Arc<str>, usize>,
+) -> BTreeSet<usize> {
+    let numbers: BTreeSet<usize> = contexts.values().copied().collect();
+    let is_other = |number: &usize| {
+        let origin = Origin { context: Some(*number), ..code.whole() };
+        let looked = engine.in_context(code, Purpose::Calls(&origin), analyze::entries);
+        let Ok(Ok(alone)) = looked else { return true };
+        let mut entries = contexts.iter().filter(|(_, other)| *other == number);
+        !entries.all(|(entry, _)| alone.get(&**entry) == found.modules.get(&**entry))
+    };
+    numbers.into_iter().filter(is_other).collect()
+}
+
 /// Calls `look` in a fresh context; what stopped it is its failure.
 pub(crate) fn look<R>(
     engine: &mut Engine,
@@ -301,7 +322,7 @@ pub(crate) fn look<R>(
     ) -> Result<R, AnalysisFailure>,
 ) -> Result<R, AnalysisFailure> {
     let stop = engine.stop_switch();
-    let looked = engine.in_context(code, look).unwrap_or_else(|error| {
+    let looked = engine.in_context(code, Purpose::Everything, look).unwrap_or_else(|error| {
         let module = error.message.strip_prefix("Failed to import ");
         let (module, message) =
             module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));

@@ -32,6 +32,17 @@ pub(crate) struct Code {
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
 }
 
+/// Where a context comes from: calls of modules with the same origin are served by equal contexts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Whose it is: [`Code::part`].
+    pub(crate) part: usize,
+    /// Number of the blob's context; `None`: the default one.
+    pub(crate) context: Option<usize>,
+    /// The entry that is evaluated in it, where the blob does not hold it.
+    pub(crate) late: Option<Arc<str>>,
+}
+
 impl Code {
     /// Wraps an analyzed bundle.
     pub(crate) fn new(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
@@ -68,20 +79,34 @@ impl Code {
         std::iter::once(self).chain(&self.units)
     }
 
-    /// The number of its context in the blob; `None`: the default one.
-    pub(crate) fn context(&self) -> Option<usize> {
-        match &self.analysis.tier {
+    /// The context with everything of this part that the blob holds evaluated.
+    pub(crate) fn whole(&self) -> Origin {
+        let context = match &self.analysis.tier {
+            // The blob's default context is the app's.
             Tier::Snapshot(_) | Tier::Partial { .. } => self.part.checked_sub(1),
             // There is the prelude's context only.
             Tier::Evaluate { .. } => None,
-        }
+        };
+        Origin { part: self.part, context, late: None }
     }
 
     /// The startup snapshot: with the bundle evaluated, or the prelude alone.
     pub(crate) fn blob(&self) -> &Arc<[u8]> {
         match &self.analysis.tier {
-            Tier::Snapshot(blob) | Tier::Partial { blob, .. } | Tier::Evaluate { blob, .. } => blob,
+            Tier::Snapshot(blob) | Tier::Partial { blob, .. } => &blob.bytes,
+            Tier::Evaluate { blob, .. } => blob,
         }
+    }
+
+    /// Where contexts for functions of `module` come from.
+    pub(crate) fn origin(&self, module: &Arc<str>) -> Origin {
+        let own = match &self.analysis.tier {
+            Tier::Snapshot(blob) | Tier::Partial { blob, .. } => blob.contexts.get(module).copied(),
+            Tier::Evaluate { .. } => None,
+        };
+        let late = self.is_late(module).then(|| Arc::clone(module));
+        let whole = self.whole();
+        Origin { context: own.or(whole.context), late, ..whole }
     }
 
     /// What an answer without an execution says it was given.
@@ -103,13 +128,15 @@ impl Code {
         Self::entries(&self.bundle).filter(|path| self.is_late(path)).collect()
     }
 
-    /// Those of them with functions that run in an isolate of this crate.
-    pub(crate) fn late_functions(&self) -> impl Iterator<Item = &Arc<str>> {
+    /// Entries with functions that run in an isolate of this crate; those outside the blob first.
+    pub(crate) fn with_functions(&self) -> Vec<&Arc<str>> {
         let runs_here = |path: &&Arc<str>| {
             let functions = self.analysis.modules.get(*path).map(|module| &module.functions);
             functions.into_iter().flatten().any(|f| f.kind != FunctionKind::Action)
         };
-        self.late().into_iter().filter(runs_here)
+        let mut found: Vec<_> = Self::entries(&self.bundle).filter(runs_here).collect();
+        found.sort_by_key(|path| !self.is_late(path));
+        found
     }
 
     /// Modules that a context of this code evaluates: everything but chunks, Node modules and the

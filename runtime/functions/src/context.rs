@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use database::record::FunctionError;
 
-use crate::code::Code;
+use crate::code::{Code, Origin};
 use crate::isolate::StopSwitch;
 use crate::linear_memory::Memory;
 use crate::natives::web_assembly;
@@ -15,25 +15,21 @@ use crate::startup::{self, HOOKS_INDEX, ImportFailure};
 
 /// A context waiting for its one call.
 pub(crate) struct Ready {
-    /// Whose it is: [`Code::part`].
-    pub(crate) part: usize,
     pub(crate) context: v8::Global<v8::Context>,
     pub(crate) hooks: v8::Global<v8::Object>,
-    /// The module that was evaluated in it, beyond what the snapshot holds.
-    pub(crate) entry: Option<Arc<str>>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
     /// The WebAssembly memories that it made.
     pub(crate) memories: Vec<Memory>,
 }
 
-/// What to evaluate in a context, of the entries that its snapshot does not hold.
+/// What a context is for.
 #[derive(Clone, Copy)]
-pub(crate) enum Late<'a> {
-    /// Nothing: the context is for functions of the snapshot.
-    Nothing,
-    /// The module of the function to call.
-    Entry(&'a Arc<str>),
-    /// Every one: the context is for analysis.
-    All,
+pub(crate) enum Purpose<'a> {
+    /// Functions of the modules that come from here.
+    Calls(&'a Origin),
+    /// Analysis: every entry is evaluated in it.
+    Everything,
 }
 
 impl Ready {
@@ -45,15 +41,19 @@ impl Ready {
         scope: &mut v8::PinScope<'_, '_, ()>,
         code: &Code,
         queue: *mut v8::MicrotaskQueue,
-        late: Late<'_>,
+        purpose: Purpose<'_>,
     ) -> Result<Self, FunctionError> {
         v8::scope!(let scope, scope);
         let options =
             v8::ContextOptions { microtask_queue: Some(queue), ..v8::ContextOptions::default() };
-        let context = match code.context() {
+        let (origin, late) = match purpose {
+            Purpose::Calls(origin) => (origin.clone(), origin.late.iter().collect()),
+            Purpose::Everything => (code.whole(), code.late()),
+        };
+        let context = match origin.context {
             None => v8::Context::new(scope, options),
             Some(number) => v8::Context::from_snapshot(scope, number, options)
-                .expect("a blob has a context for each part"),
+                .expect("a blob has the contexts that its builder counted"),
         };
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = scope
@@ -62,15 +62,10 @@ impl Ready {
         web_assembly::install(scope);
         let stop = scope.get_slot::<Arc<StopSwitch>>().cloned();
         let others = stop.as_ref().map_or(0, |stop| stop.memories.count());
-        let (entries, entry) = match late {
-            Late::Nothing => (Vec::new(), None),
-            Late::Entry(path) => (vec![path], Some(Arc::clone(path))),
-            Late::All => (code.late(), None),
-        };
-        if !entries.is_empty() {
+        if !late.is_empty() {
             // SAFETY: the caller's queue lives as long as its isolate.
             let queue = unsafe { &*queue };
-            let imported = startup::import_late(scope, hooks, code, entries, queue);
+            let imported = startup::import_late(scope, hooks, code, late, queue);
             if let Err(ImportFailure { module, error }) = imported {
                 let message = format!("Failed to import {module}: {}", error.message);
                 return Err(FunctionError { message, data: error.data });
@@ -78,6 +73,6 @@ impl Ready {
         }
         let memories = stop.map_or_else(Vec::new, |stop| stop.memories.take_after(others));
         let (context, hooks) = (v8::Global::new(scope, context), v8::Global::new(scope, hooks));
-        Ok(Self { part: code.part, context, hooks, entry, memories })
+        Ok(Self { context, hooks, origin, memories })
     }
 }

@@ -9,18 +9,21 @@ use std::sync::Arc;
 use database::limits;
 use database::record::{FunctionError, FunctionPath};
 
-use crate::code::Code;
-use crate::context::{Late, Ready};
+use crate::code::{Code, Origin};
+use crate::context::{Purpose, Ready};
 use crate::execution::{self, Execution};
 use crate::isolate::{LimitedIsolate, StopSwitch};
 use crate::run::{self, Target};
 use crate::{modules, rejections};
 
-/// Contexts kept ready while the thread is idle: one for the call, one for its retry.
+/// Contexts kept ready for the module called last: one for the call, one for its retry.
 const READY_CONTEXTS: usize = 2;
 
-/// Entries outside the snapshot that a context is kept ready for: the ones called last.
-const READY_ENTRIES: usize = 2;
+/// Origins that a context is kept ready of: those of the modules called last.
+const READY_ORIGINS: usize = 4;
+
+/// The same where modules are evaluated in their contexts: those may be large.
+const READY_LATE_ORIGINS: usize = 2;
 
 type Queue = v8::UniqueRef<v8::MicrotaskQueue>;
 
@@ -35,31 +38,13 @@ thread_local! {
 pub(crate) struct Engine {
     isolate: Option<LimitedIsolate>,
     code: Arc<Code>,
-    /// What contexts are made for beside those of the app, the one called last first.
-    recent: Vec<Wanted>,
+    /// Where contexts are made from ahead, for the module called last first.
+    recent: Vec<Origin>,
+    /// How many of them there are at most.
+    most_recent: usize,
     /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
     left: u64,
 }
-
-/// What a context is for: a part of the code, and its entry that the snapshot does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
-    part: usize,
-    entry: Option<Arc<str>>,
-}
-
-impl Wanted {
-    fn of(code: &Code, module: &Arc<str>) -> Self {
-        Self { part: code.part, entry: code.is_late(module).then(|| Arc::clone(module)) }
-    }
-
-    fn is(&self, ready: &Ready) -> bool {
-        ready.part == self.part && ready.entry == self.entry
-    }
-}
-
-/// The functions of the app that the snapshot holds.
-const APP: Wanted = Wanted { part: 0, entry: None };
 
 /// The prelude's hooks in one context.
 type Hooks<'s> = v8::Local<'s, v8::Object>;
@@ -74,11 +59,17 @@ impl Engine {
     /// Starts an isolate from the code's blob.
     pub(crate) fn new(code: Arc<Code>) -> Self {
         rejections::clear();
-        let isolate = LimitedIsolate::new(code.blob().to_vec());
+        let isolate = LimitedIsolate::new(Arc::clone(code.blob()));
         // Before the first call: what is called first, by and large, and warms what all share.
-        let late = code.late_functions().take(READY_ENTRIES);
-        let recent = late.map(|entry| Wanted { part: 0, entry: Some(Arc::clone(entry)) }).collect();
-        Self { isolate: Some(isolate), code, recent, left: 0 }
+        let is_late = code.parts().any(|part| !part.late().is_empty());
+        let most_recent = if is_late { READY_LATE_ORIGINS } else { READY_ORIGINS };
+        let mut recent: Vec<Origin> = Vec::new();
+        for origin in code.with_functions().into_iter().map(|module| code.origin(module)) {
+            if recent.len() < most_recent && !recent.contains(&origin) {
+                recent.push(origin);
+            }
+        }
+        Self { isolate: Some(isolate), code, recent, most_recent, left: 0 }
     }
 
     /// The code it serves.
@@ -100,9 +91,9 @@ impl Engine {
     /// so that it is not among the time in which another commit can conflict with it.
     pub(crate) fn ensure_ready(&mut self, path: &FunctionPath) {
         let Some(code) = self.code.of(&path.component) else { return };
-        let wanted = Wanted::of(code, &path.module);
-        if count_ready(&wanted) == 0 {
-            self.make_ready(&wanted);
+        let origin = code.origin(&path.module);
+        if count_ready(&origin) == 0 {
+            self.make_ready(&origin);
         }
     }
 
@@ -111,24 +102,25 @@ impl Engine {
         if self.is_spent() {
             return false;
         }
-        if count_ready(&APP) < READY_CONTEXTS {
-            return self.make_ready(&APP);
-        }
-        let missing = self.recent.iter().find(|wanted| count_ready(wanted) == 0).cloned();
-        missing.is_some_and(|wanted| self.make_ready(&wanted))
+        let wanted = |at: usize, origin: &Origin| {
+            if at == 0 && origin.late.is_none() { READY_CONTEXTS } else { 1 }
+        };
+        let mut recent = self.recent.iter().enumerate();
+        let missing = recent.find(|(at, origin)| count_ready(origin) < wanted(*at, origin));
+        missing.map(|(_, origin)| origin.clone()).is_some_and(|origin| self.make_ready(&origin))
     }
 
-    fn make_ready(&mut self, wanted: &Wanted) -> bool {
+    fn make_ready(&mut self, origin: &Origin) -> bool {
         // V8 does not know how far they grew, so it sees no reason to collect them.
         if self.left > limits::WASM_MEMORY_BYTES {
             self.collect_garbage();
         }
-        let Some(code) = self.code.parts().nth(wanted.part).cloned() else { return false };
+        let Some(code) = self.code.parts().nth(origin.part).cloned() else { return false };
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
         // A failure shows again in the call that needs the context, where it can be reported.
-        match Ready::make(scope, &code, queue, late(wanted.entry.as_ref())) {
+        match Ready::make(scope, &code, queue, Purpose::Calls(origin)) {
             Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
             Err(_) => return false,
         }
@@ -136,14 +128,14 @@ impl Engine {
     }
 
     /// Notes which module is called, for contexts made ahead.
-    fn note(&mut self, wanted: Wanted) {
-        if self.recent.first() == Some(&wanted) || wanted == APP {
+    fn note(&mut self, origin: Origin) {
+        if self.recent.first() == Some(&origin) {
             return;
         }
-        self.recent.retain(|other| *other != wanted);
-        self.recent.insert(0, wanted);
-        for old in self.recent.split_off(READY_ENTRIES.min(self.recent.len())) {
-            READY.with_borrow_mut(|list| list.retain(|ready| !old.is(ready)));
+        self.recent.retain(|other| *other != origin);
+        self.recent.insert(0, origin);
+        for origin in self.recent.split_off(self.most_recent.min(self.recent.len())) {
+            READY.with_borrow_mut(|list| list.retain(|ready| ready.origin != origin));
         }
     }
 
@@ -151,7 +143,7 @@ impl Engine {
     pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
         rejections::clear();
         let code = self.code.of(&target.path.component).expect("it was found to run").clone();
-        self.note(Wanted::of(&code, &target.path.module));
+        self.note(code.origin(&target.path.module));
         execution::begin(execution);
         let stop = self.stop_switch();
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
@@ -183,13 +175,14 @@ impl Engine {
     pub(crate) fn in_context<R>(
         &mut self,
         code: &Code,
+        purpose: Purpose<'_>,
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
         execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
-        let ready = Ready::make(scope, code, queue, Late::All)?;
+        let ready = Ready::make(scope, code, queue, purpose)?;
         let context = v8::Local::new(scope, &ready.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = v8::Local::new(scope, &ready.hooks);
@@ -219,13 +212,9 @@ impl Drop for Engine {
     }
 }
 
-/// How many contexts are ready in which exactly that was evaluated.
-fn count_ready(wanted: &Wanted) -> usize {
-    READY.with_borrow(|list| list.iter().filter(|ready| wanted.is(ready)).count())
-}
-
-fn late(entry: Option<&Arc<str>>) -> Late<'_> {
-    entry.map_or(Late::Nothing, Late::Entry)
+/// How many contexts of one origin are ready.
+fn count_ready(origin: &Origin) -> usize {
+    READY.with_borrow(|list| list.iter().filter(|ready| ready.origin == *origin).count())
 }
 
 /// A context for a call of a function of `module` at `depth`: a prepared one for a call from
@@ -239,11 +228,11 @@ pub(crate) fn take_ready(
     module: &Arc<str>,
     depth: usize,
 ) -> Result<Ready, FunctionError> {
-    let wanted = Wanted::of(code, module);
+    let origin = code.origin(module);
     // A nested call cannot take one: it would need another queue, and V8 does not change the queue
     // of a context while the old one runs.
     let take = |list: &mut Vec<Ready>| {
-        let at = list.iter().position(|ready| wanted.is(ready))?;
+        let at = list.iter().position(|ready| ready.origin == origin)?;
         Some(list.remove(at))
     };
     let ready = (depth == 0).then(|| READY.with_borrow_mut(take)).flatten();
@@ -251,7 +240,7 @@ pub(crate) fn take_ready(
         Some(ready) => Ok(ready),
         None => {
             let queue = queue_at(scope, depth);
-            Ready::make(scope, code, queue, late(wanted.entry.as_ref()))
+            Ready::make(scope, code, queue, Purpose::Calls(&origin))
         }
     }
 }

@@ -113,16 +113,20 @@ pub(crate) struct LimitedIsolate {
     // Dropped in this order: the isolate, then what its callbacks point at.
     isolate: v8::OwnedIsolate,
     stop: Arc<StopSwitch>,
+    /// Contexts are copied out of it.
+    _blob: Arc<[u8]>,
 }
 
 impl LimitedIsolate {
     /// Makes an isolate from a snapshot that [`crate::startup`] made with the same flags and
     /// external references.
-    pub(crate) fn new(blob: Vec<u8>) -> Self {
+    pub(crate) fn new(blob: Arc<[u8]>) -> Self {
         let stop = StopSwitch::new();
         let max = usize::try_from(limits::HEAP_BYTES).expect("64 MiB fits") + HEAP_SLACK_BYTES;
+        // SAFETY: the count that `Self` keeps is given back after the isolate (field order above).
+        let bytes: &'static [u8] = unsafe { std::slice::from_raw_parts(blob.as_ptr(), blob.len()) };
         let params = v8::CreateParams::default()
-            .snapshot_blob(v8::StartupData::from(blob))
+            .snapshot_blob(v8::StartupData::from(bytes))
             .external_references(natives::external_references().into())
             .allow_atomics_wait(false)
             .heap_limits(0, max)
@@ -135,7 +139,7 @@ impl LimitedIsolate {
         isolate.set_slot(Arc::clone(&stop));
         isolate.add_near_heap_limit_callback(near_heap_limit, data);
         configure(&mut isolate);
-        Self { isolate, stop }
+        Self { isolate, stop, _blob: blob }
     }
 
     /// V8's isolate.

@@ -21,6 +21,7 @@ pub const FLAGS: &[&str] = &[
     "--no-js-atomics-pause",
     "--no-js-sum-precise",
     "--no-js-float16array",
+    "--no-js-intl-locale-variants",
     // A second clock.
     "--no-harmony-temporal",
     // SharedArrayBuffer is absent unless a context asks for it; none does.

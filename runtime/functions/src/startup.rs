@@ -4,8 +4,9 @@
 //! Invariant: runs in the builder's child process only; user code that aborts V8 while a blob is
 //! made or first loaded never touches the host (`runtime.md` section 1.4).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use database::deployment::Bundle;
 use database::record::FunctionError;
@@ -15,7 +16,7 @@ use crate::code::Code;
 use crate::execution::{Imported, Importing};
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
-use crate::{exception, execution, isolate, modules, natives, platform};
+use crate::{exception, execution, isolate, modules, natives, platform, watchdog};
 
 /// The prelude, in the order of evaluation.
 const PRELUDE: &[(&str, &str)] = &[
@@ -42,9 +43,10 @@ const PRELUDE: &[(&str, &str)] = &[
 
 /// WebCrypto's script as a function of the `__bootstrap` that it expects: it runs on first use.
 const WEB_CRYPTO: &str = concat!(
-    "((prelude) => { prelude.webCrypto = (__bootstrap) => { const made = ",
+    "globalThis.__concave.later((prelude) => { ",
+    "prelude.webCrypto = (__bootstrap) => { const made = ",
     include_str!("../../../js/web/crypto.js"),
-    "return made; }; })(globalThis.__concave);"
+    "return made; }; });"
 );
 
 /// Heap of the isolate that a snapshot is made in. V8 aborts the child beyond it; the fallback
@@ -87,6 +89,8 @@ pub(crate) struct Filled {
     pub(crate) kept: Vec<Arc<str>>,
     /// Entries outside it.
     pub(crate) late: BTreeSet<Arc<str>>,
+    /// Entries with a context of their own, and its number.
+    pub(crate) contexts: BTreeMap<Arc<str>, usize>,
     /// What its modules saw of the environment.
     pub(crate) read: Imported,
 }
@@ -129,14 +133,13 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     Ok(Made::Blob { bytes, filled })
 }
 
-/// Fills one context for each part: the default one is the app's, the others have numbers.
 fn fill(
     creator: &mut v8::OwnedIsolate,
     content: &Content<'_>,
     touched: &mut Vec<BTreeSet<Arc<str>>>,
 ) -> Result<Vec<Filled>, ImportFailure> {
-    let parts = match content {
-        Content::Modules(parts) => parts,
+    match content {
+        Content::Modules(parts) => fill_parts(creator, parts, touched),
         Content::Prelude => {
             v8::scope!(let scope, creator);
             let context = v8::Context::new(scope, v8::ContextOptions::default());
@@ -144,31 +147,29 @@ fn fill(
             let hooks = install_prelude(scope);
             scope.set_default_context(context);
             add_data(scope, hooks);
-            return Ok(vec![Filled::default()]);
+            Ok(vec![Filled::default()])
         }
-    };
+    }
+}
+
+/// Fills a context for each part, and then, as far as they are worth it, those of their entries;
+/// the app's entries come first.
+fn fill_parts(
+    creator: &mut v8::OwnedIsolate,
+    parts: &[Part],
+    touched: &mut Vec<BTreeSet<Arc<str>>>,
+) -> Result<Vec<Filled>, ImportFailure> {
     let mut all = Vec::new();
+    let mut with_functions = Vec::new();
     let mut failed = None;
     for (at, part) in parts.iter().enumerate() {
-        v8::scope!(let scope, creator);
-        let context = v8::Context::new(scope, v8::ContextOptions::default());
-        let scope = &mut v8::ContextScope::new(scope, context);
-        let hooks = install_prelude(scope);
-        touch::arm(scope);
-        let filled = import_all(scope, hooks, part);
-        touch::disarm(scope);
+        let before = Cost::so_far(creator);
+        let filled = fill_whole(creator, at, part);
         touched.push(touch::take());
-        if at == 0 {
-            scope.set_default_context(context);
-        } else {
-            let number = scope.add_context(context);
-            assert_eq!(number + 1, at, "contexts are numbered in the order of their parts");
-        }
         match filled {
-            Ok(filled) => {
-                add_data(scope, hooks);
-                add_modules(scope, &filled);
+            Ok((filled, entries)) => {
                 all.push(filled);
+                with_functions.push((entries, Cost::so_far(creator).less(&before)));
             }
             Err(failure) if part.definition.is_empty() => failed = failed.or(Some(failure)),
             Err(failure) => {
@@ -176,9 +177,142 @@ fn fill(
                 failed = failed.or(Some(ImportFailure { module, ..failure }));
             }
         }
-        modules::end();
     }
-    failed.map_or(Ok(all), Err)
+    if let Some(failure) = failed {
+        return Err(failure);
+    }
+    // Else there will be no blob of it.
+    if touched.iter().all(BTreeSet::is_empty) {
+        let mut left = Left { contexts: MAX_CONTEXTS, cost: Cost::ALL };
+        for ((part, filled), entries) in parts.iter().zip(&mut all).zip(&with_functions) {
+            fill_entries(creator, (part, filled), entries, &mut left);
+        }
+    }
+    Ok(all)
+}
+
+/// Contexts of entries in one blob at most: each costs some 90 KB of it and 5 ms of the push.
+const MAX_CONTEXTS: usize = 32;
+
+/// What contexts cost a push.
+struct Cost {
+    heap_bytes: usize,
+    cpu: Duration,
+}
+
+impl Cost {
+    /// What all of them may cost: a library that is dear to import stays in the default one.
+    const ALL: Self = Self { heap_bytes: 32 << 20, cpu: Duration::from_millis(500) };
+
+    fn so_far(isolate: &mut v8::OwnedIsolate) -> Self {
+        let heap_bytes = isolate.get_heap_statistics().used_heap_size();
+        Self { heap_bytes, cpu: watchdog::cpu_time(libc::CLOCK_THREAD_CPUTIME_ID) }
+    }
+
+    fn less(&self, other: &Self) -> Self {
+        Self {
+            heap_bytes: self.heap_bytes.saturating_sub(other.heap_bytes),
+            cpu: self.cpu.saturating_sub(other.cpu),
+        }
+    }
+}
+
+/// What there may still be of contexts of entries, in all parts.
+struct Left {
+    contexts: usize,
+    cost: Cost,
+}
+
+impl Left {
+    /// How many contexts of this cost.
+    fn affordable(&self, one: &Cost) -> usize {
+        let by_heap = self.cost.heap_bytes / one.heap_bytes.max(1);
+        let by_time = self.cost.cpu.as_micros() / one.cpu.as_micros().max(1);
+        by_heap.min(usize::try_from(by_time).unwrap_or(MAX_CONTEXTS)).min(self.contexts)
+    }
+}
+
+/// Fills contexts of the entries of a part, whose own context has cost that much.
+fn fill_entries(
+    creator: &mut v8::OwnedIsolate,
+    (part, filled): (&Part, &mut Filled),
+    (entries, cost): &(Vec<Arc<str>>, Cost),
+    left: &mut Left,
+) {
+    let most = left.affordable(cost);
+    // One that holds all entries is there already.
+    if entries.len().min(most) < 2 {
+        return;
+    }
+    let before = Cost::so_far(creator);
+    // Neighbours share a context where there are too many.
+    for group in entries.chunks(entries.len().div_ceil(most)) {
+        left.contexts -= 1;
+        if let Some(number) = fill_own(creator, part, group) {
+            filled.contexts.extend(group.iter().map(|entry| (Arc::clone(entry), number)));
+        }
+    }
+    filled.read.append(&mut execution::take_import_reads());
+    left.cost = left.cost.less(&Cost::so_far(creator).less(&before));
+}
+
+/// Evaluates entries in a context of their own and puts it into the blob; gives its number. `None`:
+/// they fail without what others do at import, or touch WebAssembly then; calls of them are served
+/// by the context of their part.
+fn fill_own(creator: &mut v8::OwnedIsolate, part: &Part, entries: &[Arc<str>]) -> Option<usize> {
+    v8::scope!(let scope, creator);
+    let context = v8::Context::new(scope, v8::ContextOptions::default());
+    let scope = &mut v8::ContextScope::new(scope, context);
+    let hooks = install_prelude(scope);
+    touch::arm(scope);
+    let imported = {
+        let _importing = Importing::begin(Some(&part.environment));
+        begin_import(scope, hooks, &part.bundle);
+        modules::begin(Arc::clone(&part.bundle), None);
+        entries.iter().try_for_each(|entry| import(scope, hooks, None, entry))
+    };
+    scope.perform_microtask_checkpoint();
+    modules::end();
+    crate::rejections::clear();
+    let touched = touch::take();
+    touch::disarm(scope);
+    if !touched.is_empty() || imported.is_err() {
+        return None;
+    }
+    let number = scope.add_context(context);
+    add_data(scope, hooks);
+    Some(number)
+}
+
+/// Fills the context of a whole part: the default one is the app's, the others have numbers. Gives
+/// the entries in it that export functions too.
+fn fill_whole(
+    creator: &mut v8::OwnedIsolate,
+    at: usize,
+    part: &Part,
+) -> Result<(Filled, Vec<Arc<str>>), ImportFailure> {
+    v8::scope!(let scope, creator);
+    let context = v8::Context::new(scope, v8::ContextOptions::default());
+    let scope = &mut v8::ContextScope::new(scope, context);
+    let hooks = install_prelude(scope);
+    touch::arm(scope);
+    let filled = import_all(scope, hooks, part);
+    touch::disarm(scope);
+    if at == 0 {
+        scope.set_default_context(context);
+    } else {
+        let number = scope.add_context(context);
+        assert_eq!(number + 1, at, "contexts are numbered in the order of their parts");
+    }
+    let filled = filled.map(|filled| {
+        add_data(scope, hooks);
+        add_modules(scope, &filled);
+        let all = Code::entries(&part.bundle);
+        let entries = all.filter(|e| exports_functions(scope, hooks, e)).cloned().collect();
+        (filled, entries)
+    });
+    modules::end();
+    filled
 }
 
 /// Keeps the hooks for contexts made from the blob.
@@ -210,6 +344,7 @@ pub(crate) const FIRST_MODULE: usize = HOOKS_INDEX + 1;
 
 /// Evaluates the prelude in a bare context and returns its hooks.
 fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Object> {
+    drop_extras(scope);
     let global = scope.get_current_context().global(scope);
     let concave = v8::Object::new(scope);
     let host = host_object(scope);
@@ -225,6 +360,22 @@ fn install_prelude<'s>(scope: &mut v8::PinScope<'s, '_>) -> v8::Local<'s, v8::Ob
         run_script(scope, name, source);
     }
     hooks
+}
+
+/// Empties the object that V8 makes for its embedders: a console of its own, tracing. No function
+/// can reach it, but every context would carry it.
+fn drop_extras(scope: &mut v8::PinScope<'_, '_>) {
+    let extras = scope.get_current_context().get_extras_binding_object(scope);
+    let all = v8::GetPropertyNamesArgs {
+        property_filter: v8::PropertyFilter::ALL_PROPERTIES,
+        ..v8::GetPropertyNamesArgs::default()
+    };
+    let names = extras.get_own_property_names(scope, all);
+    for name in names.iter().flat_map(|names| 0..names.length()) {
+        if let Some(name) = names.and_then(|names| names.get_index(scope, name)) {
+            extras.delete(scope, name);
+        }
+    }
 }
 
 fn run_script(scope: &mut v8::PinScope<'_, '_>, name: &str, source: &str) {
@@ -277,6 +428,34 @@ fn import_all(
     filled.kept = modules::evaluated(scope).into_iter().map(|(path, _)| path).collect();
     filled.read = execution::take_import_reads();
     Ok(filled)
+}
+
+/// Whether an entry is evaluated and exports queries or mutations. Runs no code of its author.
+fn exports_functions(
+    scope: &mut v8::PinScope<'_, '_>,
+    hooks: v8::Local<'_, v8::Object>,
+    entry: &Arc<str>,
+) -> bool {
+    v8::tc_scope!(let scope, scope);
+    let key = string(scope, "registry");
+    let registry = hooks.get(scope, key.into()).map(v8::Local::<v8::Object>::try_from);
+    let Some(Ok(registry)) = registry else { return false };
+    let key = string(scope, entry);
+    let namespace = registry.get(scope, key.into()).map(v8::Local::<v8::Object>::try_from);
+    let Some(Ok(namespace)) = namespace else { return false };
+    let names = namespace.get_own_property_names(scope, v8::GetPropertyNamesArgs::default());
+    let Some(names) = names else { return false };
+    let flags = ["isQuery", "isMutation"].map(|flag| string(scope, flag));
+    (0..names.length()).any(|at| {
+        let name = names.get_index(scope, at);
+        let value = name.and_then(|name| namespace.get(scope, name));
+        let object = value.and_then(|value| v8::Local::<v8::Object>::try_from(value).ok());
+        object.is_some_and(|object| {
+            flags
+                .iter()
+                .any(|flag| object.has_real_named_property(scope, (*flag).into()) == Some(true))
+        })
+    })
 }
 
 /// Imports `entries` into a context of functions, whose snapshot does not hold them.

@@ -50,12 +50,7 @@ impl Watched {
     }
 
     fn cpu_time(&self) -> Duration {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: writes a timespec that lives here; the clock is a valid id while its thread
-        // lives, and an error leaves zero behind, which stops nothing.
-        unsafe { libc::clock_gettime(self.clock, &raw mut time) };
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+        cpu_time(self.clock)
     }
 
     fn check(&self) {
@@ -123,6 +118,16 @@ impl Drop for Watchdog {
 /// A poisoned lock holds nothing half-done here: one assignment each.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a clock of CPU time shows.
+pub(crate) fn cpu_time(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: writes a timespec that lives here; the clock is a valid id while its thread lives,
+    // and an error leaves zero behind, which stops nothing.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
