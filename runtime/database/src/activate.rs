@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
-use crate::commit::{Database, PUSH, Writer, next_timestamp};
+use crate::commit::{Database, PUSH, Writer};
 use crate::crons;
 use crate::deployment::Analysis;
 use crate::environment::{Change, check_imported};
@@ -77,7 +77,7 @@ impl Database {
         let turn = self.turn();
         let newest = turn.snapshot();
         let schema = deployment.schema().cloned();
-        let ts = next_timestamp(&newest, now);
+        let ts = turn.next_timestamp(now);
         let environment = newest.environment.after(changes, ts);
         check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];
@@ -106,12 +106,12 @@ impl Database {
     /// # Errors
     /// The first document that does not.
     pub fn check_schema(&self, schema: &Schema) -> Result<(), PushError> {
-        check_documents(&self.snapshot(), schema, None)
+        check_documents(&self.newest(), schema, None)
     }
 
     /// What a schema would change about the indexes there are; `None` is a project without one.
     pub fn index_diff(&self, schema: Option<&Schema>) -> IndexDiff {
-        index_diff(&self.snapshot().catalog, schema)
+        index_diff(&self.newest().catalog, schema)
     }
 }
 

@@ -3,18 +3,22 @@
 //! In: modules from the deploy protocol. Out: the tables of functions that a call is checked
 //! against.
 //! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it
-//! came from.
+//! came from. Every type has one serde form, in which the log store keeps deployments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::record::{FunctionKind, FunctionPath};
 use crate::schema::Schema;
 use crate::validate::Validator;
 
 /// SHA-256 over everything in a bundle that can change what a function does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct CodeVersion(pub [u8; 32]);
 
 impl fmt::Display for CodeVersion {
@@ -25,7 +29,7 @@ impl fmt::Display for CodeVersion {
 }
 
 /// Where a module runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Environment {
     /// The default runtime.
     Isolate,
@@ -34,7 +38,7 @@ pub enum Environment {
 }
 
 /// One ES module of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Canonical path: `dir/mod.js`, `_deps/HASH.js`, `schema.js`, …
     pub path: Arc<str>,
@@ -47,7 +51,7 @@ pub struct Module {
 }
 
 /// Everything one push sent for the root component.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
     /// Function modules, chunks, `http.js`, `crons.js`, `auth.config.js`, by path.
     pub modules: BTreeMap<Arc<str>, Module>,
@@ -66,7 +70,7 @@ pub struct Bundle {
 }
 
 /// A position in the author's source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// `../convex/file.ts`, as the source map names it.
     pub path: Arc<str>,
@@ -77,7 +81,7 @@ pub struct Position {
 }
 
 /// Who may call a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Visibility {
     /// Everybody.
     Public,
@@ -86,7 +90,7 @@ pub enum Visibility {
 }
 
 /// One registered function.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AnalyzedFunction {
     /// Export name.
     pub name: Arc<str>,
@@ -107,7 +111,7 @@ pub struct AnalyzedFunction {
 }
 
 /// One HTTP route of `http.js`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRoute {
     /// Path, prefixes written `prefix*`.
     pub path: String,
@@ -116,7 +120,7 @@ pub struct HttpRoute {
 }
 
 /// What analysis found in one module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AnalyzedModule {
     /// Its functions, in source order.
     pub functions: Vec<AnalyzedFunction>,
@@ -129,14 +133,15 @@ pub struct AnalyzedModule {
 }
 
 /// How fresh contexts of a deployment are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tier {
     /// From a V8 startup snapshot that holds the evaluated bundle.
-    Snapshot(Arc<[u8]>),
+    Snapshot(#[serde(with = "crate::stored::base64")] Arc<[u8]>),
     /// From a snapshot that holds the modules that do not touch WebAssembly while they are
     /// imported. A context for a call of one of the others evaluates that one.
     Partial {
         /// The snapshot.
+        #[serde(with = "crate::stored::base64")]
         blob: Arc<[u8]>,
         /// The modules in it that the others may import, in the order of its data.
         kept: Arc<[Arc<str>]>,
@@ -149,12 +154,13 @@ pub enum Tier {
         /// One sentence for the author, naming the module and the cure.
         reason: String,
         /// The base snapshot: the prelude alone.
+        #[serde(with = "crate::stored::base64")]
         blob: Arc<[u8]>,
     },
 }
 
 /// What analysis found in a bundle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Analysis {
     /// Hash of the bundle.
     pub version: CodeVersion,

@@ -227,7 +227,7 @@ fn by_id_interval(index: &Index, bounds: &Bounds<'_>) -> Result<Interval, UserEr
     let internal = |bound: &Bound<'_>| match &bound.value {
         Some(Value::String(id)) => {
             let id = DocumentId::decode(id).filter(|id| id.table == index.number);
-            Ok(id.map(|id| id.internal))
+            Ok::<_, UserError>(id.map(|id| id.internal))
         }
         _ => Ok(None),
     };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::durability::NotDurable;
 use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
@@ -126,11 +127,39 @@ impl Host {
         self.shared.keep(&code);
         let now = self.shared.world.now();
         let ts = self.shared.database.activate_with(deployment, changes, now)?;
+        self.shared.database.wait_durable(ts)?;
         self.shared.codes_mut().newest = Some(code);
         if let Some(deployment) = &self.shared.database.snapshot().deployment {
             self.actions.deployed(deployment);
         }
         Ok(ts)
+    }
+
+    /// A reply that waits until what a mutation read and wrote is durable. Queries need none: they
+    /// read at a durable snapshot.
+    fn when_durable(&self, reply: Reply) -> Reply {
+        let database = Arc::clone(&self.shared.database);
+        Box::new(move |answer| match answer {
+            Ok(outcome) => {
+                let (ts, told) = (outcome.ts, move |durable: Result<(), NotDurable>| {
+                    reply(durable.map(|()| outcome).map_err(Refusal::from));
+                });
+                database.when_durable(ts, Box::new(told));
+            }
+            // Nothing ran to its end.
+            refused => reply(refused),
+        })
+    }
+
+    /// Makes the deployment that a database was restored with the running one: its contexts are
+    /// made ahead, and whoever runs actions is told.
+    pub fn resume(&self) {
+        let snapshot = self.shared.database.snapshot();
+        let Some(code) = self.shared.code_of(&snapshot) else { return };
+        self.shared.codes_mut().newest = Some(code);
+        if let Some(deployment) = &snapshot.deployment {
+            self.actions.deployed(deployment);
+        }
     }
 
     fn submit(&self, job: Job) {
@@ -202,7 +231,11 @@ impl Functions for Host {
                 let analysis = push::analyze(&self.helper, &*self.actions, &bundle, &next)?;
                 self.activate_with(Deployment { bundle, analysis }, changes)
             }
-            _ => database.change_environment(changes, self.shared.world.now()),
+            _ => {
+                let ts = database.change_environment(changes, self.shared.world.now())?;
+                database.wait_durable(ts)?;
+                Ok(ts)
+            }
         }
     }
 
@@ -226,7 +259,10 @@ impl Functions for Host {
         };
         match function.kind {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
-            FunctionKind::Mutation => self.submit(Job { call, code, snapshot, reply }),
+            FunctionKind::Mutation => {
+                let reply = self.when_durable(reply);
+                self.submit(Job { call, code, snapshot, reply });
+            }
             FunctionKind::Action => {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }

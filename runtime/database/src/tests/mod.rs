@@ -6,6 +6,7 @@
 mod activation;
 mod caching;
 mod conflicts;
+mod durability;
 mod environment;
 mod files;
 mod limits;
@@ -16,6 +17,7 @@ mod requests;
 mod retention;
 mod scheduling;
 mod serializability;
+mod stored;
 mod subscriptions;
 mod values;
 
