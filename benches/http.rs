@@ -13,6 +13,7 @@
 )]
 
 mod accounts;
+mod load;
 mod wire;
 
 use std::collections::VecDeque;
@@ -20,6 +21,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use accounts::{ACCOUNTS, Random, Zipf};
+use load::storm;
 use wire::{answer, connect, post, start_host, wait_for};
 
 const HOST: u16 = 3399;
@@ -57,8 +59,8 @@ async fn cached_query() {
     for _ in 0..5 {
         let ours = storm(HOST, 16, &VecDeque::from(vec![query.clone(); 20_000])).await;
         let theirs = storm(BARE, 16, &VecDeque::from(vec![bare.clone(); 20_000])).await;
-        ratios.push(ours.rate / theirs.rate);
-        rates.push((ours.rate, theirs.rate));
+        ratios.push(ours / theirs);
+        rates.push((ours, theirs));
     }
     ratios.sort_by(f64::total_cmp);
     println!("cached query, 16 connections: (ours, bare axum) requests/s {}", rounded(&rates));
@@ -107,7 +109,7 @@ async fn transfers() {
                 let body = format!(r#"{{"path":"transfer:transfer","args":{args}}}"#);
                 post(HOST, "/api/mutation", &body)
             });
-            rates.push(storm(HOST, 16, &requests.collect()).await.rate);
+            rates.push(storm(HOST, 16, &requests.collect()).await);
         }
     }
     let pairs: Vec<(f64, f64)> = rates.chunks(2).map(|pair| (pair[0], pair[1])).collect();
@@ -150,40 +152,6 @@ async fn seed() {
         post(HOST, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
     });
     storm(HOST, 1, &calls.collect()).await;
-}
-
-/// What one round gave.
-struct Round {
-    rate: f64,
-}
-
-/// Sends `requests` over `connections` kept alive; every answer must be a 200.
-async fn storm(port: u16, connections: usize, requests: &VecDeque<Vec<u8>>) -> Round {
-    let queue = std::rc::Rc::new(std::cell::RefCell::new(requests.clone()));
-    let local = tokio::task::LocalSet::new();
-    let start = Instant::now();
-    local
-        .run_until(async {
-            let tasks: Vec<_> = (0..connections)
-                .map(|_| {
-                    let queue = std::rc::Rc::clone(&queue);
-                    tokio::task::spawn_local(async move {
-                        let mut socket = connect(port).await;
-                        loop {
-                            let Some(request) = queue.borrow_mut().pop_front() else { break };
-                            answer(&mut socket, &request).await;
-                        }
-                    })
-                })
-                .collect();
-            for task in tasks {
-                task.await.unwrap();
-            }
-        })
-        .await;
-    #[expect(clippy::cast_precision_loss, reason = "thousands of requests")]
-    let rate = requests.len() as f64 / start.elapsed().as_secs_f64();
-    Round { rate }
 }
 
 /// The peer: axum, one route, the bytes that the cached query answers with.

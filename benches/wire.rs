@@ -2,7 +2,7 @@
 //!
 //! In: an app of the repository. Out: a host with it pushed; requests and their answers. Invariant:
 //! an answer that is no success ends the bench.
-#![allow(clippy::unwrap_used, reason = "a bench dies when it fails")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each bench uses a part; it dies when it fails")]
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;

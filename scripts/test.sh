@@ -70,7 +70,7 @@ node_tests() {
   check "build of the Rust client" cargo build --quiet --locked --manifest-path "$client"
   count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
     node --test --test-timeout=600000 --test-reporter=spec tests/*.test.mjs
-  check "bundler example" cargo build --quiet -p bundler --example bundle
+  check "bundler example" cargo build --quiet --workspace --example bundle
   check "bundles run as esbuild's do" env \
     BUNDLE="${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/bundle" node tests/bundling/oracle.mjs
   local example

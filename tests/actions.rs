@@ -14,7 +14,7 @@ use actions::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
     Running, Syscall,
 };
-use actions::protocol::{End, Network};
+use actions::protocol::{End, Limits, Network};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -35,6 +35,7 @@ const HOSTILE: &str = r#"
 import { action, host, sleep } from "./abi.js";
 globalThis.runs = (globalThis.runs ?? 0) + 1;
 export const one = action(() => globalThis.runs);
+export const again = action(() => globalThis.again = (globalThis.again ?? 0) + 1);
 export const waits = action(async ({ ms }) => { await sleep(ms); return "waited"; });
 export const loops = action(() => { for (;;) {} });
 export const eats = action(() => { const all = []; for (;;) all.push(new Array(1000).fill(all)); });
@@ -68,6 +69,7 @@ export const leaks = action(() => {
     (globalThis.kept ??= []).push(new Array(250_000).fill(1), new Uint8Array(1 << 20));
     return globalThis.kept.length / 2;
 });
+export const lingers = action(() => { setTimeout(() => {}, 100_000); });
 export const random = action(() => Math.random());
 export const env = action(() => [process.env.NAME, process.env.NONE ?? null]);
 export const sees = action(() =>
@@ -155,6 +157,7 @@ impl Tested {
             export: export.into(),
             request_id: "0123456789abcdef".into(),
             timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+            reuse: false,
             input: Input::Action { arguments: format!("[{args}]") },
         }
     }
@@ -211,6 +214,74 @@ async fn actions_are_isolated_from_each_other_and_from_the_host() {
     let no = tested.error(tested.job("asks", r#"{"op":"fails"}"#)).await;
     assert_eq!(no, "Uncaught Error: the host says no");
     assert_ne!(tested.value("random", "{}").await, tested.value("random", "{}").await);
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_context_is_shared_by_runs_that_may_and_left_it_clean() {
+    let limits = Limits { context_runs: 4, ..config().limits };
+    let mut tested = Tested::hostile(Config { limits, ..config() });
+    let again = |tested: &Tested, export: &str| Job { reuse: true, ..tested.job(export, "{}") };
+    for wanted in ["1", "2", "3", "4", "1"] {
+        assert_eq!(tested.run(again(&tested, "again")).await.result, wanted);
+    }
+    assert_eq!(tested.value("again", "{}").await, "1", "who does not ask has one of its own");
+    for (how, wanted) in [("lingers", "null"), ("rejects", ""), ("timer", "")] {
+        assert_eq!(tested.run(again(&tested, how)).await.result, wanted, "{how}");
+        assert_eq!(tested.run(again(&tested, "again")).await.result, "1", "after {how}");
+    }
+    let two = || tested.run(again(&tested, "waits"));
+    let (one, other) = tokio::join!(two(), two());
+    assert_eq!((one.end, other.end), (End::Returned, End::Returned), "never two at once");
+    tested.environment = Arc::new(BTreeMap::from([("NAME".to_owned(), "new".to_owned())]));
+    assert_eq!(tested.run(again(&tested, "env")).await.result, r#"["new",null]"#);
+    assert_eq!(tested.run(again(&tested, "again")).await.result, "1", "it saw other variables");
+    tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_can_tell_that_a_module_was_imported_ahead() {
+    const QUIET: &str = r#"
+        import { action } from "./abi.js";
+        const name = process.env.NAME;
+        let runs = 0;
+        export const sees = action(() => [name, ++runs]);
+    "#;
+    const LOUD: &str = r#"
+        import { action } from "./abi.js";
+        console.log("imported");
+        export const sees = action(() => 1);
+    "#;
+    const BROKEN: &str = r#"
+        import { action } from "./abi.js";
+        export const sees = action(() => 1);
+        throw new Error("at import");
+    "#;
+    let modules = [("quiet.js", QUIET), ("loud.js", LOUD), ("broken.js", BROKEN)];
+    let mut tested = Tested::new(config(), &modules);
+    let job = |tested: &Tested, module: &str| Job {
+        module: module.to_owned(),
+        ..tested.job("sees", "{}")
+    };
+    for _ in 0..3 {
+        assert_eq!(tested.run(job(&tested, "quiet.js")).await.result, r#"["value",1]"#);
+    }
+    for _ in 0..3 {
+        let loud = tested.run(job(&tested, "loud.js")).await;
+        let lines: Vec<&[String]> = loud.lines.iter().map(|line| &line.messages[..]).collect();
+        assert_eq!(lines, [["imported".to_owned()]]);
+    }
+    for _ in 0..3 {
+        let broken = tested.error(job(&tested, "broken.js")).await;
+        assert_eq!(broken, "Uncaught Error: at import");
+    }
+    for value in ["one", "other"] {
+        tested.environment = Arc::new(BTreeMap::from([("NAME".to_owned(), value.to_owned())]));
+        for _ in 0..2 {
+            let seen = tested.run(job(&tested, "quiet.js")).await.result;
+            assert_eq!(seen, format!(r#"["{value}",1]"#));
+        }
+    }
     tested.pid();
 }
 
@@ -422,20 +493,10 @@ async fn processes_end_when_idle_and_when_their_code_is_old() {
 }
 
 const ROUTER: &str = r#"
-// As much of them as a router needs, where the worker has none.
-globalThis.Request ??= class {
-    constructor(url, options) { Object.assign(this, { url }, options); }
-};
-globalThis.Response ??= class {
-    constructor(body, { status = 200, headers = {} } = {}) {
-        Object.assign(this, { body, status, headers: Object.entries(headers) });
-    }
-};
 export default {
     isRouter: true,
     lookup: (path, method) => path === "/missing" ? null : [null, method, "/prefix/*"],
     async runRequest(text) {
-        const { headerPairs, streamId } = JSON.parse(text);
         const request = Convex.jsSyscall("requestFromConvexJson", { convexJson: JSON.parse(text) });
         const response = await handle(new URL(request.url).searchParams.get("do"), request);
         return JSON.stringify(Convex.jsSyscall("convexJsonFromResponse", { response }));
@@ -548,6 +609,8 @@ fn a_run_is_given_the_limits_of_the_table() {
     assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);
     assert_eq!(u64::from(given.fetch.whole_body_bytes), limits::FETCH_WHOLE_BODY_BYTES);
     assert_eq!(given.fetch.connect_ms, limits::FETCH_CONNECT_MS);
+    assert_eq!(u64::from(given.context_runs), limits::ACTION_CONTEXT_RUNS);
+    assert_eq!(u64::from(given.contexts_kept), limits::ACTION_CONTEXTS_KEPT);
     let calls = concave::outside::calls_of_a_run();
     assert_eq!(calls.bytes as u64, limits::ACTION_CALL_BYTES);
 }

@@ -56,6 +56,15 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   assert.equal(through, "through a handle");
 });
 
+test("values at module level are those of the push, later ones are live", async () => {
+  const [one, other] = [await client.action(acts.evaluatedInAction, {}),
+    await client.action(acts.evaluatedInAction, {})];
+  assert.deepEqual(one.evaluated, other.evaluated);
+  assert.deepEqual(one.evaluated, await client.query(acts.evaluatedInQuery, {}));
+  assert.ok(one.isLive && one.random !== other.random && one.random !== one.evaluated[0]);
+  assert.equal(one.date.slice(11, 15), String(new Date().getFullYear()));
+});
+
 test("over the WebSocket too, many at once", async () => {
   const socket = new ConvexClient(host.url, { logger: false });
   const calls = Array.from({ length: 50 }, (_, n) => socket.action(acts.oneEach, { key: `s${n}` }));
@@ -73,6 +82,14 @@ test("errors name the author's lines", async () => {
   assert.match(frames[0], new RegExp(inner));
   assert.match(frames[1], new RegExp(`acts.ts:${line("  inner();")}:\\d+\\)$`));
   assert.equal(frames.length, 2, thrown);
+});
+
+test("mistakes are told with their cure", async () => {
+  const { again, exits, stores } = { again: await error("again"), exits: await error("exits"),
+    stores: await error("stores") };
+  assert.match(again, /acts:again was called by an action .* 64 deep.* infinite loop in your app/);
+  assert.match(exits, /process\.exit is not a function\. .* begins with "use node"\./);
+  assert.match(stores, /storage\.store: the argument must be a Blob or a File/);
 });
 
 test("a ConvexError keeps its data, out of an action and between two", async () => {

@@ -6,11 +6,12 @@
 // anything is.
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
-import { request } from "node:http";
+import { createServer, request } from "node:http";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { KEY, ROOT, serve, start } from "./host.mjs";
@@ -294,4 +295,50 @@ test("dev prints a line for each request, with its route, logs and error", async
   await text("/none", {}, site);
   await dev.says(/http +GET \/none 404 /);
   await dev.stop();
+});
+
+test("runs of a module that asks for it share a context, until one throws", async () => {
+  const shared = await serve("--push", "tests/hello");
+  const site = shared.output.match(/HTTP actions (\S+)/)[1];
+  for (const wanted of ["1", "2", "3"]) assert.equal(await text("/count", {}, site), wanted);
+  assert.equal((await ask("/broken", {}, site)).status, 500);
+  assert.equal(await text("/count", {}, site), "1");
+  const many = await Promise.all(Array.from({ length: 20 }, () => text("/hello", {}, site)));
+  assert.deepEqual(new Set(many), new Set(["hello"]));
+  await shared.stop();
+});
+
+test("a Content-Length that the body does not keep", async () => {
+  const length = (how) => ask(`/length?${how}`);
+  const whole = await length("whole=1&body=abc&claimed=7");
+  assert.deepEqual([whole.headers.get("content-length"), await whole.text()], ["3", "abc"]);
+  const exact = await length("body=abc&claimed=3");
+  assert.deepEqual([exact.headers.get("content-length"), await exact.text()], ["3", "abc"]);
+  for (const body of ["abcdef", "a"]) {
+    const cut = await length(`body=${body}&claimed=3`).then((response) => response.text())
+      .catch((error) => error.message);
+    assert.match(cut, /terminated|fetch failed/, body);
+  }
+  const broken = await length("body=abc&claimed=abc");
+  assert.equal(broken.status, 500);
+  assert.match((await broken.json()).code, /header "content-length" cannot be sent/);
+});
+
+test("a fetched response can be answered with, also one that came compressed", async () => {
+  const origin = createServer((_, answer) => {
+    const body = gzipSync("decoded ".repeat(500));
+    answer.writeHead(200, { "content-encoding": "gzip", "content-length": body.length });
+    answer.end(body);
+  });
+  await new Promise((resolve) => origin.listen(0, "127.0.0.1", resolve));
+  const open = await serve("--allow-private-network", "--push", "tests/site");
+  const site = open.output.match(/HTTP actions (\S+)/)[1];
+  const url = `http://127.0.0.1:${origin.address().port}/`;
+  for (const copied of [0, 1]) {
+    const response = await ask(`/proxy?copied=${copied}&url=${url}`, {}, site);
+    assert.equal(response.headers.get("content-encoding"), null);
+    assert.equal(await response.text(), "decoded ".repeat(500));
+  }
+  await open.stop();
+  origin.close();
 });

@@ -78,6 +78,7 @@ impl Tested {
             export: export.to_owned(),
             request_id: "0123456789abcdef".to_owned(),
             timeout: Duration::from_millis(timeout_ms),
+            reuse: false,
             input,
         }
     }

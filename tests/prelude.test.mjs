@@ -419,8 +419,11 @@ test('the stream is ChaCha12 (published vector, all-zero key)', () => {
 
 test('importing neither observes nor may wait', () => {
   const { run, seen } = world({ kind: 'import' });
-  run('Date.now(); Math.random(); crypto.randomUUID()');
+  run('Date.now(); Math.random()');
   assert.deepEqual(seen, []);
+  const refused = /^Error: Cannot use cryptographic randomness at import time$/;
+  assert.throws(() => run('crypto.randomUUID()'), refused);
+  assert.throws(() => run('crypto.getRandomValues(new Uint8Array(1))'), refused);
   assert.throws(() => run('setTimeout(() => {}, 1)'), /^Error: setTimeout unsupported at import/);
   assert.throws(() => run('fetch("http://x")'), /^Error: fetch\(\) unsupported at import time$/);
 });

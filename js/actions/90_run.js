@@ -17,6 +17,7 @@
   const { contentOf, ResponsePrototype } = web('response');
   const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
   const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
+  const { BlobPrototype } = core.loadExtScript('ext:deno_web/09_file.js');
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
 
   const fail = (error) => {
@@ -39,10 +40,37 @@
     return undefined;
   };
 
-  /** Runs an action; `load` imports a module by its URL. */
+  const namespaces = { __proto__: null };
+  /** A module's exports; `load` imports it by its URL, once in a context. */
+  const imported = async (load, { module, import: phase }) => {
+    if (namespaces[module] === undefined) {
+      prelude.importPhase.begin(phase);
+      try {
+        namespaces[module] = await load(`convex:/${module}`);
+      } finally {
+        prelude.importPhase.end();
+      }
+    }
+    return namespaces[module];
+  };
+
+  /** Forgets what an earlier run in this context has left with the host. */
+  const begin = () => {
+    prelude.call.console = undefined;
+    core.setAsyncContext(undefined);
+  };
+
+  /** Imports a module before there is a run; that it fails is found again by its run. */
+  hooks.prepare = (load, target) => {
+    begin();
+    imported(load, target).catch(() => {});
+  };
+
+  /** Runs an action. */
   hooks.run = async (load, target, requestId, args) => {
+    begin();
     try {
-      const action = found(await load(`convex:/${target.module}`), target);
+      const action = found(await imported(load, target), target);
       if (action === undefined) return;
       const { path } = target;
       if (typeof action.invokeAction !== 'function') {
@@ -103,8 +131,8 @@
   /** A signal that aborts when nobody waits for the response any more. */
   const leaving = () => {
     const controller = new AbortController();
-    ops.op_action_gone().then(() => {
-      controller.abort(new DOMException('The client has left', 'AbortError'));
+    ops.op_action_gone().then((hasLeft) => {
+      if (hasLeft) controller.abort(new DOMException('The client has left', 'AbortError'));
     });
     return controller.signal;
   };
@@ -129,6 +157,10 @@
       return { status: response.status };
     },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
+      if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
+        throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '
+          + 'new Blob([data], { type }).');
+      }
       const stream = ops.op_action_body_open(false);
       const json = JSONStringify({ ...rest, contentType: blob.type, size: blob.size,
         sha256: options?.sha256 });
@@ -157,8 +189,9 @@
 
   /** Runs the router of `http.ts`. */
   hooks.runHttp = async (load, target, head) => {
+    begin();
     try {
-      const router = found(await load(`convex:/${target.module}`), target);
+      const router = found(await imported(load, target), target);
       if (router === undefined) return;
       if (router.isRouter !== true) {
         problem('The default export of `convex/http.ts` is not a Router. Did you forget to export '
@@ -208,6 +241,7 @@
     return {
       __proto__: null,
       run(...parts) { return apply(hooks.run, undefined, [load, ...parts]); },
+      prepare(target) { hooks.prepare(load, target); },
       runHttp(...parts) { return apply(hooks.runHttp, undefined, [load, ...parts]); },
     };
   };

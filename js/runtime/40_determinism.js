@@ -42,8 +42,8 @@
       call.randomnessSeen = true;
       host.observe(2);
     }
-    call.stream ??= chacha().start(call.seed);
-    return chacha().next(call.stream);
+    call.stream ??= prelude.chacha().start(call.seed);
+    return prelude.chacha().next(call.stream);
   };
   prelude.random = random;
 
@@ -96,59 +96,6 @@
   // Absent by V8's flags, or needing threads that functions do not have.
   delete globalThis.SharedArrayBuffer;
   delete globalThis.Atomics;
-
-  /** ChaCha12, so that results of `Math.random` do not give away the next `randomUUID`. */
-  const chacha = section(() => {
-    const { Uint32Array } = primordials;
-
-    const quarter = (s, a, b, c, d) => {
-      let mixed;
-      s[a] += s[b];
-      mixed = s[d] ^ s[a];
-      s[d] = (mixed << 16) | (mixed >>> 16);
-      s[c] += s[d];
-      mixed = s[b] ^ s[c];
-      s[b] = (mixed << 12) | (mixed >>> 20);
-      s[a] += s[b];
-      mixed = s[d] ^ s[a];
-      s[d] = (mixed << 8) | (mixed >>> 24);
-      s[c] += s[d];
-      mixed = s[b] ^ s[c];
-      s[b] = (mixed << 7) | (mixed >>> 25);
-    };
-
-    const refill = ({ input, block }) => {
-      for (let at = 0; at < 16; at++) block[at] = input[at];
-      for (let round = 0; round < 6; round++) {
-        for (let at = 0; at < 4; at++) quarter(block, at, at + 4, at + 8, at + 12);
-        for (let at = 0; at < 4; at++) {
-          quarter(block, at, 4 + ((at + 1) & 3), 8 + ((at + 2) & 3), 12 + ((at + 3) & 3));
-        }
-      }
-      for (let at = 0; at < 16; at++) block[at] += input[at];
-      input[12]++;
-      if (input[12] === 0) input[13]++;
-    };
-
-    const start = (seed) => {
-      const input = new Uint32Array(16);
-      input[0] = 0x61707865;
-      input[1] = 0x3320646e;
-      input[2] = 0x79622d32;
-      input[3] = 0x6b206574;
-      for (let at = 0; at < 8; at++) input[4 + at] = seed === undefined ? 0 : seed[at];
-      return { __proto__: null, input, block: new Uint32Array(16), at: 16 };
-    };
-
-    const next = (stream) => {
-      if (stream.at === 16) {
-        refill(stream);
-        stream.at = 0;
-      }
-      return stream.block[stream.at++];
-    };
-    return { __proto__: null, start, next };
-  });
 
   const rare = section(() => {
     function makeWeak() {

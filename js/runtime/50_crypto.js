@@ -20,6 +20,7 @@
         return bytes;
       },
       op_crypto_fill(bytes) {
+        if (prelude.call.kind === 'import') refuseRandomness();
         let word = 0;
         for (let at = 0; at < bytes.length; at++) {
           word = at % 4 === 0 ? prelude.random() : word >>> 8;

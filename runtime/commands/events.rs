@@ -103,7 +103,7 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     match call.caller {
         Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
         Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
-        Caller::HttpApi | Caller::SyncWorker | Caller::Function | Caller::Tester => {}
+        Caller::HttpApi | Caller::SyncWorker | Caller::Function { .. } | Caller::Tester => {}
     }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {

@@ -9,6 +9,7 @@ use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
 use database::deployment::Analysis;
 use database::error::UserError;
+use database::limits;
 use database::record::{
     Action, Arguments, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Identity, Job,
 };
@@ -29,6 +30,8 @@ pub(super) struct Calls {
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
     job: Option<Job>,
+    /// Actions above the run.
+    depth: u8,
 }
 
 #[derive(Deserialize)]
@@ -48,6 +51,10 @@ impl Calls {
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
             job: call.job,
+            depth: match call.caller {
+                Caller::Function { depth } => depth,
+                _ => 0,
+            },
         }
     }
 
@@ -64,6 +71,7 @@ impl Calls {
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
             job: None,
+            depth: 0,
         }
     }
 
@@ -90,6 +98,10 @@ impl Calls {
     fn prepare(&self, kind: FunctionKind, json: &str) -> Result<Call, UserError> {
         let path = parse::<Address<'_>>(json)?.path()?;
         let RunFunction { args } = parse(json)?;
+        let depth = self.depth.saturating_add(1);
+        if kind == FunctionKind::Action && u64::from(depth) >= limits::ACTION_DEPTH {
+            return Err(too_deep(&path));
+        }
         let args = Arguments::parse(&path, args.get())?;
         Ok(Call {
             path,
@@ -97,7 +109,7 @@ impl Calls {
             expect: Expect::Kind(kind),
             // A token that could not be verified makes nobody of its bearer.
             identity: self.identity.clone().unwrap_or(Identity::Anonymous),
-            caller: Caller::Function,
+            caller: Caller::Function { depth },
             request_id: Arc::clone(&self.request_id),
             at: None,
             journal: None,
@@ -217,6 +229,16 @@ pub(super) fn thrown(error: UserError) -> Reply {
     Reply { result: Err(thrown), body: None, lines: Vec::new() }
 }
 
+fn too_deep(path: &FunctionPath) -> UserError {
+    let limit = limits::ACTION_DEPTH;
+    let text = format!(
+        "{path} was called by an action that was called by an action, and so on: {limit} deep, and \
+         each of them waits. Do you have an infinite loop in your app? Call a plain TypeScript \
+         function instead, or schedule the next step with ctx.scheduler.runAfter."
+    );
+    UserError::new("ActionDepth", text)
+}
+
 fn shutting_down() -> UserError {
     UserError::new("ShuttingDown", "The host is shutting down.")
 }
@@ -248,4 +270,17 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, UserErro
             format!("Invalid arguments of an action's call: {e}"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_action_that_calls_itself_is_told_what_to_do_instead() {
+        let path = FunctionPath::parse("acts:again").unwrap();
+        let told = too_deep(&path).message;
+        let wanted = format!("on: {} deep, and each of them waits.", limits::ACTION_DEPTH);
+        assert!(told.starts_with("acts:again was called") && told.contains(&wanted), "{told}");
+    }
 }

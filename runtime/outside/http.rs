@@ -41,6 +41,7 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
             export: export.to_owned(),
             request_id: request.request_id.to_string(),
             timeout: outside.timeout,
+            reuse: version.reuses(module),
             input: Input::Http {
                 url: request.url,
                 routed_path: request.routed_path,

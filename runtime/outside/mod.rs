@@ -9,14 +9,14 @@ mod http;
 mod node;
 mod services;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
-use ::actions::protocol::{End, FetchLimits, Limits, Network};
+use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
 use database::deployment::{Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -67,6 +67,8 @@ struct Version {
     version: CodeVersion,
     code: Arc<Code>,
     traces: Traces,
+    /// Modules that export `experimental_reuseContext = true`.
+    reusing: BTreeSet<Arc<str>>,
 }
 
 impl Outside {
@@ -146,6 +148,7 @@ impl Outside {
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
             timeout: self.timeout,
+            reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
         let calls = Arc::new(Calls::of_action(&self, &action));
@@ -221,10 +224,18 @@ impl Version {
         let code = Code {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
-            import_time_ms: bundle.import_time_ms,
+            import: ImportPhase { now_ms: bundle.import_time_ms, seed: words(&bundle.import_seed) },
             ..Code::default()
         };
-        Self { version, code: Arc::new(code), traces: Traces::new(deployment) }
+        let modules = &deployment.analysis.modules;
+        let reusing = modules.iter().filter(|(_, module)| module.reuse_context);
+        let reusing = reusing.map(|(path, _)| Arc::clone(path)).collect();
+        Self { version, code: Arc::new(code), traces: Traces::new(deployment), reusing }
+    }
+
+    /// Whether runs of a module may share a context.
+    fn reuses(&self, module: &str) -> bool {
+        self.reusing.contains(module)
     }
 
     /// What a worker said of an action's end, for the action's caller.
@@ -287,6 +298,8 @@ pub fn limits_of_a_run() -> Limits {
         log_line_bytes: limits::LOG_LINE_BYTES,
         response_bytes: limits::HTTP_RESPONSE_BYTES,
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
+        context_runs: small(limits::ACTION_CONTEXT_RUNS),
+        contexts_kept: small(limits::ACTION_CONTEXTS_KEPT),
         fetch: FetchLimits {
             redirects: small(limits::FETCH_REDIRECTS),
             body_bytes: limits::FETCH_BODY_BYTES,
@@ -294,6 +307,11 @@ pub fn limits_of_a_run() -> Limits {
             connect_ms: limits::FETCH_CONNECT_MS,
         },
     }
+}
+
+fn words(seed: &[u8; 32]) -> [u32; 8] {
+    let (words, _) = seed.as_chunks::<4>();
+    std::array::from_fn(|at| u32::from_le_bytes(words[at]))
 }
 
 fn small(limit: u64) -> u32 {

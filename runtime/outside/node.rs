@@ -100,6 +100,7 @@ impl NodeActions {
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
             timeout: self.options.timeout,
+            reuse: false,
             input,
         };
         match pool.run(job, callbacks).await {
@@ -129,6 +130,7 @@ impl NodeActions {
             export: "default".to_owned(),
             request_id: String::new(),
             timeout: Duration::from_millis(limits::NODE_ANALYSIS_MS),
+            reuse: false,
             input: Input::Analysis { modules: entries(bundle) },
         };
         let ended = match pool.run(job, Arc::new(Silent)).await {

@@ -248,7 +248,13 @@ async fn op_fetch_response(
 fn answer_of(response: &Response<hyper::body::Incoming>) -> Answer {
     let text =
         |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
+    // What is read is decoded; its coding and length are not those of what was sent.
+    let coding = response.headers().get(header::CONTENT_ENCODING);
+    let coding = coding.and_then(|coding| coding.to_str().ok());
+    let is_coded = coding.is_some_and(|coding| !Decoding::of(coding).is_identity());
+    let of_the_coded = [header::CONTENT_ENCODING, header::CONTENT_LENGTH];
     let headers = response.headers().iter();
+    let headers = headers.filter(|(name, _)| !(is_coded && of_the_coded.contains(name)));
     let status = response.status();
     let reason = response.extensions().get::<hyper::ext::ReasonPhrase>();
     Answer {

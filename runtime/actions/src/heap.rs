@@ -143,6 +143,8 @@ mod tests {
             log_line_bytes: 0,
             response_bytes: 0,
             pbkdf2_iterations: 0,
+            context_runs: 1,
+            contexts_kept: 0,
             fetch: Default::default(),
         }
     }

@@ -12,13 +12,15 @@
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
 //!         runtime.rs    snapshot, context               run_state.rs  questions, streams, the end
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
-//!         loader.rs     modules                         console.rs    lines
+//!         ahead.rs      runtimes made ahead             console.rs    lines
+//!         loader.rs     modules
 //!         globals.rs    what an action finds            wire.rs       messages out
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
 //! ```
 
+mod ahead;
 mod bounds;
 mod console;
 mod crypto;

@@ -3,9 +3,11 @@
 //! In: a module's URL. Out: its JavaScript. Invariant: a module URL is `convex:/<path>`; nothing
 //! outside of the deployed code can be imported, statically or dynamically.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deno_core::{
@@ -15,15 +17,23 @@ use deno_core::{
 };
 use deno_error::JsErrorBox;
 
+use crate::protocol::ImportPhase;
+
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
+
+/// Runs of a process after which what V8 has compiled is kept: more functions were called by then.
+const KEPT_AFTER: [u64; 3] = [1, 8, 64];
 
 /// The deployed code, and what V8 has compiled of it.
 #[derive(Default)]
 pub(crate) struct Code {
     /// JavaScript by path.
     pub(crate) modules: BTreeMap<String, Arc<str>>,
+    /// What they see while they are evaluated.
+    pub(crate) import: ImportPhase,
     compiled: Mutex<HashMap<String, Arc<[u8]>>>,
+    runs: AtomicU64,
 }
 
 impl Code {
@@ -32,13 +42,41 @@ impl Code {
     }
 
     /// The code, with nothing compiled.
-    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>) -> Self {
-        Self { modules, compiled: Mutex::default() }
+    pub(crate) fn new(modules: BTreeMap<String, Arc<str>>, import: ImportPhase) -> Self {
+        Self { modules, import, compiled: Mutex::default(), runs: AtomicU64::new(0) }
+    }
+
+    /// Counts a run; says whether what V8 has compiled by its end is worth keeping.
+    pub(crate) fn count_run(&self) -> bool {
+        KEPT_AFTER.contains(&(self.runs.fetch_add(1, Ordering::Relaxed) + 1))
     }
 }
 
 /// One run's view of the code.
-pub(crate) struct Loader(pub(crate) Arc<Code>);
+pub(crate) struct Loader {
+    code: Arc<Code>,
+    loaded: RefCell<BTreeSet<String>>,
+}
+
+impl Loader {
+    pub(crate) fn new(code: Arc<Code>) -> Self {
+        Self { code, loaded: RefCell::default() }
+    }
+
+    /// Paths and sources of the modules that were imported.
+    pub(crate) fn loaded(&self) -> Vec<(String, Arc<str>)> {
+        let source = |path: &String| Some((path.clone(), self.code.modules.get(path)?.clone()));
+        self.loaded.borrow().iter().filter_map(source).collect()
+    }
+
+    /// Keeps what V8 has compiled of a module, if it is more than there was.
+    pub(crate) fn keep(&self, path: String, compiled: &[u8]) {
+        let mut kept = self.code.compiled();
+        if kept.get(&path).is_none_or(|known| known.len() < compiled.len()) {
+            kept.insert(path, compiled.into());
+        }
+    }
+}
 
 impl ModuleLoader for Loader {
     fn resolve(
@@ -62,12 +100,13 @@ impl ModuleLoader for Loader {
         _options: ModuleLoadOptions,
     ) -> ModuleLoadResponse {
         let path = specifier.path().trim_start_matches('/');
-        let Some(source) = self.0.modules.get(path) else {
+        let Some(source) = self.code.modules.get(path) else {
             return ModuleLoadResponse::Sync(Err(JsErrorBox::generic(format!(
                 "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
             ))));
         };
-        let data = self.0.compiled().get(path).map(|bytes| bytes.to_vec().into());
+        self.loaded.borrow_mut().insert(path.to_owned());
+        let data = self.code.compiled().get(path).map(|bytes| bytes.to_vec().into());
         // The code never changes while the process lives, so its path stands for its content.
         let cache = SourceCodeCacheInfo { hash: 0, data };
         let code = ModuleSourceCode::String(Arc::clone(source).into());
@@ -86,7 +125,7 @@ impl ModuleLoader for Loader {
         code_cache: &[u8],
     ) -> Pin<Box<dyn Future<Output = ()>>> {
         let path = specifier.path().trim_start_matches('/').to_owned();
-        self.0.compiled().insert(path, code_cache.into());
+        self.keep(path, code_cache);
         Box::pin(std::future::ready(()))
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, oneshot};
 use crate::node::Node;
 use crate::node_folder::Folder;
 use crate::process::{Process, Started};
-use crate::protocol::{End, Limits, Network, RunId, Thrown};
+use crate::protocol::{End, ImportPhase, Limits, Network, RunId, Thrown};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
 
@@ -74,8 +74,8 @@ pub struct Code {
     pub version: String,
     /// JavaScript by path.
     pub modules: BTreeMap<Arc<str>, Arc<str>>,
-    /// `Date.now()` of the push, milliseconds since the epoch.
-    pub import_time_ms: u64,
+    /// Clock and randomness while they are evaluated.
+    pub import: ImportPhase,
     /// Where Node finds its modules; they are not sent then.
     pub folder: Option<Arc<Folder>>,
     /// `process.env` that its processes start with, where that is known.
@@ -96,13 +96,19 @@ pub struct Job {
     pub request_id: String,
     /// After which it is stopped.
     pub timeout: Duration,
+    /// Whether it may share a context with other runs that may, one after another: faster, and what
+    /// one leaves on the global object or in a module's variables the next one finds.
+    pub reuse: bool,
     /// What it is given.
     pub input: Input,
 }
 
 impl Job {
-    /// `dir/mod:fn`
+    /// `dir/mod:fn`, or `GET /path` for an HTTP action.
     pub(crate) fn name(&self) -> String {
+        if let Input::Http { method, routed_path, .. } = &self.input {
+            return format!("{method} {routed_path}");
+        }
         let stem = self.module.strip_suffix(".js").unwrap_or(&self.module);
         if self.export == "default" { stem.to_owned() } else { format!("{stem}:{}", self.export) }
     }

@@ -51,6 +51,8 @@ pub(crate) struct Process {
 struct State {
     runs: HashMap<RunId, Entry>,
     started: u64,
+    /// Runs that got a context of their own.
+    made_contexts: u64,
     environment: Option<Arc<BTreeMap<String, String>>>,
     /// It takes no more jobs, and ends with its last.
     is_retired: bool,
@@ -141,7 +143,7 @@ impl Process {
         let deploy = ToWorker::Deploy {
             version: code.version.clone(),
             modules: u32::try_from(code.modules.len()).unwrap_or(u32::MAX),
-            import_time_ms: code.import_time_ms,
+            import: code.import,
             folder: code.folder.as_ref().map(|folder| folder.modules()),
             network: config.network.clone(),
             limits: config.limits,
@@ -178,7 +180,9 @@ impl Process {
         let job = waiting.take()?;
         state.started += 1;
         let run = state.started;
-        state.is_retired = run >= config.retire_after;
+        // Contexts that are used again are replaced inside of the process.
+        state.made_contexts += u64::from(!job.reuse);
+        state.is_retired = state.made_contexts >= config.retire_after;
         state.idle_since = None;
         let (head, head_receiver) = oneshot::channel();
         let (done, done_receiver) = oneshot::channel();
@@ -205,7 +209,7 @@ impl Process {
     }
 
     fn send_run(&self, run: RunId, job: Job) {
-        let Job { module, export, request_id, timeout, input, .. } = job;
+        let Job { module, export, request_id, timeout, reuse, input, .. } = job;
         let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         let (http, arguments) = match input {
             Input::Analysis { modules } => {
@@ -217,7 +221,7 @@ impl Process {
                 (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
             }
         };
-        let message = ToWorker::Run { run, module, export, request_id, timeout_ms, http };
+        let message = ToWorker::Run { run, module, export, request_id, timeout_ms, reuse, http };
         self.streams.send(&message, arguments.as_bytes());
     }
 

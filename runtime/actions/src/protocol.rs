@@ -59,8 +59,9 @@ pub enum ToWorker {
         version: String,
         /// How many messages with modules follow.
         modules: u32,
-        /// `Date.now()` while modules are evaluated for analysis, milliseconds since the epoch.
-        import_time_ms: u64,
+        /// What modules see of clock and randomness while they are evaluated.
+        #[serde(default)]
+        import: ImportPhase,
         /// A folder that holds the modules too, for Node; nothing else in it is read.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         folder: Option<String>,
@@ -94,6 +95,9 @@ pub enum ToWorker {
         request_id: String,
         /// Milliseconds after which the run is stopped.
         timeout_ms: u64,
+        /// Whether it may share a context with other runs that may, one after another.
+        #[serde(default)]
+        reuse: bool,
         /// The request, where the export is a router.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         http: Option<HttpHead>,
@@ -224,6 +228,17 @@ pub struct HttpHead {
     pub body: Option<StreamId>,
 }
 
+/// Clock and randomness while modules are evaluated, both fixed at the push, so that values at
+/// module level are the same in every run (`convex-compat.md` section 8.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ImportPhase {
+    /// `Date.now()`, milliseconds since the epoch.
+    pub now_ms: u64,
+    /// Seed of `Math.random()`.
+    pub seed: [u32; 8],
+}
+
 /// What a run may use; a worker enforces what it can see, the host the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -241,6 +256,12 @@ pub struct Limits {
     pub response_bytes: u64,
     /// PBKDF2 iterations of one derivation, times blocks of its output.
     pub pbkdf2_iterations: u64,
+    /// Runs after which a context that runs share is replaced.
+    #[serde(default)]
+    pub context_runs: u32,
+    /// Contexts of a process that wait for another run.
+    #[serde(default)]
+    pub contexts_kept: u32,
     /// What `fetch` may take.
     #[serde(default)]
     pub fetch: FetchLimits,

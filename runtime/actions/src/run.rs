@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::thread;
 
@@ -15,6 +15,7 @@ use deno_core::PollEventLoopOptions;
 use deno_core::error::CoreError;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use crate::ahead::{Ahead, Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
@@ -26,6 +27,9 @@ use crate::wire::Wire;
 /// Stack of a thread that runs JavaScript, in bytes; V8 is told to use an eighth of it.
 const STACK_BYTES: usize = 8 << 20;
 
+/// Turns of the event loop after a run: the first ends what waited for the run's end.
+const LAST_TURNS: u32 = 2;
+
 /// What every run of a process shares.
 pub(crate) struct Shared {
     pub(crate) snapshot: &'static [u8],
@@ -33,6 +37,42 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) network: Arc<Network>,
     pub(crate) wire: Arc<Wire>,
+    pub(crate) parked: Parked,
+    pub(crate) loud: Loud,
+}
+
+pub(crate) type Environment = Arc<BTreeMap<String, String>>;
+
+/// Threads whose context has had a run and may have another.
+#[derive(Default)]
+pub(crate) struct Parked(Mutex<Vec<(Environment, Spare)>>);
+
+impl Parked {
+    /// The newest one; those that saw other variables are given up.
+    pub(crate) fn take(&self, environment: &Environment) -> Option<Spare> {
+        let mut parked = self.lock();
+        while let Some((seen, spare)) = parked.pop() {
+            if Arc::ptr_eq(&seen, environment) {
+                return Some(spare);
+            }
+        }
+        None
+    }
+
+    /// Says whether there was room for it.
+    fn put(&self, environment: Environment, spare: Spare, most: u32) -> bool {
+        let mut parked = self.lock();
+        let room = parked.len() < most as usize;
+        if room {
+            parked.push((environment, spare));
+        }
+        room
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Environment, Spare)>> {
+        // Each holder does one push or pop.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One function to run.
@@ -42,10 +82,12 @@ pub(crate) struct Job {
     pub(crate) export: String,
     pub(crate) request_id: String,
     pub(crate) timeout_ms: u64,
+    /// Whether it may share a context with other runs that may.
+    pub(crate) reuse: bool,
     pub(crate) http: Option<HttpHead>,
     /// JSON text of an array.
     pub(crate) arguments: String,
-    pub(crate) environment: Arc<BTreeMap<String, String>>,
+    pub(crate) environment: Environment,
     pub(crate) events: UnboundedReceiver<Event>,
     /// Told the run's switch when it starts.
     pub(crate) started: Box<dyn FnOnce(Arc<StopSwitch>) + Send>,
@@ -53,7 +95,7 @@ pub(crate) struct Job {
     pub(crate) ended: Box<dyn FnOnce() + Send>,
 }
 
-/// A thread with a runtime, waiting for a job.
+/// A thread with a runtime that waits for a job.
 pub(crate) struct Spare {
     jobs: Sender<Job>,
 }
@@ -63,13 +105,13 @@ impl Spare {
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(crate) fn start(shared: &Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(shared: &Arc<Shared>, forecast: Option<Forecast>) -> std::io::Result<Self> {
         let (jobs, waiting) = channel();
         let shared = Arc::clone(shared);
         thread::Builder::new()
             .name("action".into())
             .stack_size(STACK_BYTES)
-            .spawn(move || wait_and_run(&shared, &waiting))?;
+            .spawn(move || wait_and_run(&shared, waiting, forecast))?;
         Ok(Self { jobs })
     }
 
@@ -80,48 +122,73 @@ impl Spare {
     }
 }
 
-fn wait_and_run(shared: &Shared, waiting: &Receiver<Job>) {
-    let timers = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let made = timers.map_err(|e| e.to_string()).and_then(|timers| {
-        let runtime = {
-            let _entered = timers.enter();
-            Runtime::new(shared.snapshot, Arc::clone(&shared.code), &shared.limits)?
-        };
-        Ok((timers, runtime))
-    });
-    let Ok(job) = waiting.recv() else { return };
-    let Job { run, environment, .. } = &job;
-    let wire = Arc::clone(&shared.wire);
-    let network = Arc::clone(&shared.network);
-    let state = RunState::new(*run, shared.limits, Arc::clone(environment), network, wire);
-    match made {
-        Ok((timers, mut runtime)) => {
-            let ended = timers.block_on(drive(&mut runtime, Rc::new(state), job));
-            // What V8 and deno_core free is freed inside of their event loop's runtime.
-            let _entered = timers.enter();
-            drop(runtime);
-            ended();
-        }
+fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Forecast>) {
+    let made = Ahead::make(shared, forecast);
+    let Ok(mut job) = waiting.recv() else { return };
+    let (timers, mut runtime) = match made.and_then(|made| made.for_job(shared, &job)) {
+        Ok(made) => made,
         Err(why) => {
+            let state = state_of(shared, &job);
             let message = format!("The worker could not start a JavaScript runtime: {why}");
             state.set_end(threw(message), String::new());
             state.finish();
-            (job.ended)();
+            return (job.ended)();
         }
+    };
+    let mut runs = 0;
+    let ended = loop {
+        runs += 1;
+        let state = Rc::new(state_of(shared, &job));
+        job.reuse &= runs < shared.limits.context_runs;
+        match timers.block_on(drive(shared, &mut runtime, &state, job)) {
+            Next::Over(ended) => break ended,
+            Next::Waits(more) => waiting = more,
+        }
+        match waiting.recv() {
+            Ok(next) => job = next,
+            // Nobody wants its context any more.
+            Err(_) => break Box::new(|| {}),
+        }
+    };
+    // What V8 and deno_core free is freed inside of their event loop's runtime.
+    let _entered = timers.enter();
+    if shared.code.count_run() && runtime.switch.reason().is_none() {
+        runtime.keep_compiled();
     }
+    drop(runtime);
+    ended();
 }
 
-/// Runs the job to its end, which is sent; what is left to do is told.
-async fn drive(runtime: &mut Runtime, state: Rc<RunState>, job: Job) -> Box<dyn FnOnce() + Send> {
+fn state_of(shared: &Shared, job: &Job) -> RunState {
+    let (wire, network) = (Arc::clone(&shared.wire), Arc::clone(&shared.network));
+    RunState::new(job.run, shared.limits, Arc::clone(&job.environment), network, wire)
+}
+
+/// What a thread does after a run.
+enum Next {
+    /// It ends; then there is something to tell.
+    Over(Box<dyn FnOnce() + Send>),
+    /// It waits for another job.
+    Waits(Receiver<Job>),
+}
+
+/// Runs the job to its end, which is sent.
+async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job: Job) -> Next {
     let Job { module, export, request_id, timeout_ms, http, arguments, .. } = job;
     let (mut events, started, ended) = (job.events, job.started, job.ended);
-    let path = identifier(&module, &export);
-    runtime.js.op_state().borrow_mut().put(Rc::clone(&state));
+    let path = match &http {
+        Some(head) => format!("{} {}", head.method, head.routed_path),
+        None => identifier(&module, &export),
+    };
+    runtime.js.op_state().borrow_mut().put(Rc::clone(state));
     started(Arc::clone(&runtime.switch));
     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
         state.expect(stream);
     }
-    let target = serde_json::json!({ "module": module, "export": export, "path": path });
+    let import = shared.code.import;
+    let target = serde_json::json!({
+        "module": module, "export": export, "path": path, "import": import,
+    });
     let target = target.to_string();
     match &http {
         None => runtime.call(
@@ -134,9 +201,34 @@ async fn drive(runtime: &mut Runtime, state: Rc<RunState>, job: Job) -> Box<dyn 
         }
     }
     let limits = Watch { path: &path, timeout_ms };
-    poll_fn(|context| step(runtime, &state, &mut events, (&limits, context))).await;
+    poll_fn(|context| step(runtime, state, &mut events, (&limits, context))).await;
+    if !(job.reuse
+        && state.ended_well()
+        && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await)
+    {
+        state.finish();
+        return Next::Over(ended);
+    }
+    // From here on nobody can stop this run; somebody may have done so before.
+    ended();
+    let (jobs, waiting) = channel();
+    let may_wait = runtime.switch.reason().is_none() && runtime.has_room(&shared.limits);
+    let waits =
+        may_wait && shared.parked.put(job.environment, Spare { jobs }, shared.limits.contexts_kept);
+    // Last: the host may send the next job as soon as it reads this.
     state.finish();
-    ended
+    if waits { Next::Waits(waiting) } else { Next::Over(Box::new(|| {})) }
+}
+
+/// Whether nothing is under way in a runtime after so many turns of its event loop.
+pub(crate) fn rests(runtime: &mut Runtime, turns: u32, context: &mut Context<'_>) -> Poll<bool> {
+    for _ in 0..turns {
+        let polled = runtime.js.poll_event_loop(context, PollEventLoopOptions::default());
+        if let Poll::Ready(ended) = polled {
+            return Poll::Ready(ended.is_ok());
+        }
+    }
+    Poll::Ready(false)
 }
 
 /// What the end of a run says of it.

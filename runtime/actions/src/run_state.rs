@@ -50,6 +50,8 @@ pub(crate) struct RunState {
     /// What `fetch` may reach.
     pub(crate) network: Arc<Network>,
     wire: Arc<Wire>,
+    /// A response that leaves together with the end.
+    response: RefCell<Option<(ToHost, Vec<u8>)>>,
     console: RefCell<Console>,
     next_call: Cell<CallId>,
     calls: RefCell<HashMap<CallId, oneshot::Sender<Answered>>>,
@@ -96,6 +98,7 @@ impl RunState {
             environment,
             network,
             wire,
+            response: RefCell::default(),
             console: RefCell::new(Console::new(run, limits)),
             next_call: Cell::new(0),
             calls: RefCell::default(),
@@ -187,6 +190,13 @@ impl RunState {
         }
     }
 
+    /// Sends a whole response, with the end of the run, which follows.
+    pub(crate) fn respond(&self, head: ToHost, body: &[u8]) {
+        if !self.has_ended() {
+            *self.response.borrow_mut() = Some((head, body.to_vec()));
+        }
+    }
+
     /// Sends a console line.
     pub(crate) fn log(&self, level: &str, messages: Vec<String>) {
         if let Some(line) = self.console.borrow_mut().line(level, messages) {
@@ -249,12 +259,13 @@ impl RunState {
         }
     }
 
-    /// Waits until nobody waits for its response.
-    pub(crate) async fn gone(&self) {
+    /// Waits until nobody waits for its response; false when the run ended before.
+    pub(crate) async fn gone(&self) -> bool {
         let told = self.when_gone.notified();
-        if !self.gone.get() {
+        if !self.gone.get() && !self.has_ended() {
             told.await;
         }
+        self.gone.get()
     }
 
     /// Lets it end when nothing of it is under way any more.
@@ -271,6 +282,12 @@ impl RunState {
     /// Sets how the run ended; the first one counts.
     pub(crate) fn set_end(&self, end: End, result: String) {
         self.end.borrow_mut().get_or_insert((end, result));
+        self.when_gone.notify_waiters();
+    }
+
+    /// Whether it ended, and not by an error.
+    pub(crate) fn ended_well(&self) -> bool {
+        matches!(&*self.end.borrow(), Some((End::Returned | End::NoRoute, _)))
     }
 
     /// Whether its end is known.
@@ -299,7 +316,13 @@ impl RunState {
                 self.wire.send(&ToHost::Stream(Stream::Stop { stream }), &[]);
             }
         }
-        self.wire.send(&ToHost::Done { run: self.run, end }, result.as_bytes());
+        let done = ToHost::Done { run: self.run, end };
+        match self.response.take() {
+            Some((head, body)) => {
+                self.wire.send_two((&head, &body), (&done, result.as_bytes()));
+            }
+            None => self.wire.send(&done, result.as_bytes()),
+        }
     }
 }
 

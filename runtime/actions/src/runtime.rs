@@ -9,7 +9,7 @@ use std::sync::Arc;
 use deno_core::{Extension, JsRuntime, JsRuntimeForSnapshot, RuntimeOptions, v8};
 
 use crate::heap::{StopSwitch, Stopped};
-use crate::loader::{Code, Loader};
+use crate::loader::{Code, Loader, SCHEME};
 use crate::protocol::Limits;
 use crate::{globals, syscalls};
 
@@ -18,6 +18,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/actions/00_host.js", include_str!("../../../js/actions/00_host.js")),
     ("concave:/00_primordials.js", include_str!("../../../js/runtime/00_primordials.js")),
     ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
+    ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
+    ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];
@@ -76,6 +78,8 @@ pub(crate) struct Runtime {
     pub(crate) js: JsRuntime,
     /// Stops it from any thread.
     pub(crate) switch: Arc<StopSwitch>,
+    loader: Rc<Loader>,
+    prepare: v8::Global<v8::Function>,
     run: v8::Global<v8::Function>,
     run_http: v8::Global<v8::Function>,
 }
@@ -91,8 +95,9 @@ impl Runtime {
         limits: &Limits,
     ) -> Result<Self, String> {
         let switch = StopSwitch::new(limits);
+        let loader = Rc::new(Loader::new(code));
         let mut js = JsRuntime::try_new(RuntimeOptions {
-            module_loader: Some(Rc::new(Loader(code))),
+            module_loader: Some(Rc::<Loader>::clone(&loader)),
             extensions: extensions(),
             startup_snapshot: Some(snapshot),
             create_params: Some(switch.parameters(limits)),
@@ -109,13 +114,55 @@ impl Runtime {
         let started = js
             .execute_script("concave:/actions/start.js", "__concaveStart((url) => import(url))")
             .map_err(|e| e.to_string())?;
-        let [run, run_http] = ["run", "runHttp"].map(|name| function(&mut js, &started, name));
-        Ok(Self { js, switch, run: run?, run_http: run_http? })
+        let names = ["prepare", "run", "runHttp"];
+        let [prepare, run, run_http] = names.map(|name| function(&mut js, &started, name));
+        Ok(Self { js, switch, loader, prepare: prepare?, run: run?, run_http: run_http? })
+    }
+
+    /// Begins to import a module; the event loop goes on with it.
+    pub(crate) fn prepare(&mut self, target: &str) {
+        let function = self.prepare.clone();
+        self.invoke(&function, &[Argument::Json(target)]);
+    }
+
+    /// Keeps what V8 has compiled of the modules that were imported, for later runs: functions are
+    /// compiled when they are first called, so there is more of it after a run than before.
+    pub(crate) fn keep_compiled(&mut self) {
+        let loader = Rc::clone(&self.loader);
+        deno_core::scope!(scope, self.js);
+        for (path, source) in loader.loaded() {
+            let url = format!("{SCHEME}{path}");
+            let (Some(name), Some(text)) =
+                (v8::String::new(scope, &url), v8::String::new(scope, &source))
+            else {
+                continue;
+            };
+            // V8 finds the script that it has by text and origin: deno_core's.
+            let name = name.into();
+            let origin =
+                v8::ScriptOrigin::new(scope, name, 0, 0, false, 0, None, false, false, true, None);
+            let mut source = v8::script_compiler::Source::new(text, Some(&origin));
+            let module = v8::script_compiler::compile_module(scope, &mut source);
+            let module = module.map(|module| module.get_unbound_module_script(scope));
+            if let Some(compiled) = module.and_then(|module| module.create_code_cache()) {
+                loader.keep(path, &compiled);
+            }
+        }
+    }
+
+    /// Whether the runs so far have left room on the heap for another.
+    pub(crate) fn has_room(&mut self, limits: &Limits) -> bool {
+        let used = self.js.v8_isolate().get_heap_statistics().used_heap_size();
+        (used as u64) < limits.heap_bytes / 2
     }
 
     /// Calls the function that starts the run: `runHttp` where there is a request, else `run`.
     pub(crate) fn call(&mut self, is_http: bool, arguments: &[Argument<'_>]) {
-        let function = if is_http { &self.run_http } else { &self.run };
+        let function = if is_http { self.run_http.clone() } else { self.run.clone() };
+        self.invoke(&function, arguments);
+    }
+
+    fn invoke(&mut self, function: &v8::Global<v8::Function>, arguments: &[Argument<'_>]) {
         deno_core::scope!(scope, self.js);
         let function = v8::Local::new(scope, function);
         let undefined = v8::undefined(scope).into();

@@ -259,14 +259,14 @@ fn respond(
         return Err(too_large(run));
     }
     let route = Some(route);
-    run.say(&ToHost::HttpHead { run: run.run, status, headers, body: None, route }, body);
+    run.respond(ToHost::HttpHead { run: run.run, status, headers, body: None, route }, body);
     Ok(())
 }
 
-/// Waits until nobody waits for the response.
+/// Waits until nobody waits for the response; false when the run has ended before.
 #[op2]
-async fn op_action_gone(state: Rc<RefCell<OpState>>) {
-    run(&state).gone().await;
+async fn op_action_gone(state: Rc<RefCell<OpState>>) -> bool {
+    run(&state).gone().await
 }
 
 /// Lets the run end when nothing of it is under way any more.

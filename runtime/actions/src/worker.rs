@@ -14,13 +14,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use crate::ahead::{Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
 use crate::protocol::{
-    self, End, Frame, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost, ToWorker,
+    self, End, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost,
+    ToWorker,
 };
-use crate::run::{Job, Shared, Spare};
+use crate::run::{Job, Parked, Shared, Spare};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
 use crate::wire::Wire;
@@ -57,12 +59,14 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {
         snapshot: deployed.snapshot.leak(),
-        code: Arc::new(Code::new(deployed.modules)),
+        code: Arc::new(Code::new(deployed.modules, deployed.import)),
         limits: deployed.limits,
         network: Arc::new(deployed.network),
         wire,
+        parked: Parked::default(),
+        loud: Loud::default(),
     });
-    let worker = Worker { spare: Some(Spare::start(&shared)?), shared, runs: Arc::default() };
+    let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
     worker.shared.wire.send(&ToHost::Ready, &[]);
     let served = worker.serve(&mut socket);
@@ -97,6 +101,7 @@ fn check_memory(limit: u64) {
 struct Deployed {
     snapshot: Vec<u8>,
     modules: BTreeMap<String, Arc<str>>,
+    import: ImportPhase,
     limits: Limits,
     network: Network,
 }
@@ -112,8 +117,8 @@ impl Deployed {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
                 ToWorker::Snapshot => snapshot = tail,
-                ToWorker::Deploy { modules, limits, network, .. } => {
-                    expected = Some((modules, limits, network));
+                ToWorker::Deploy { modules, limits, network, import, .. } => {
+                    expected = Some((modules, limits, network, import));
                 }
                 ToWorker::Module { path, part } => {
                     parts += 1;
@@ -124,8 +129,9 @@ impl Deployed {
                 }
                 other => return Err(unexpected(&other)),
             }
-            if let Some((_, limits, network)) = expected.take_if(|(count, ..)| parts >= *count) {
-                return Ok(Some(Self { snapshot, modules, limits, network }));
+            let complete = expected.take_if(|(count, ..)| parts >= *count);
+            if let Some((_, limits, network, import)) = complete {
+                return Ok(Some(Self { snapshot, modules, import, limits, network }));
             }
         }
     }
@@ -171,7 +177,7 @@ impl Worker {
         while let Some(Frame { head, tail }) = protocol::read::<ToWorker>(socket)? {
             match head {
                 ToWorker::Environment { variables } => environment = Arc::new(variables),
-                ToWorker::Run { run, module, export, request_id, timeout_ms, http } => {
+                ToWorker::Run { run, module, export, request_id, timeout_ms, reuse, http } => {
                     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
                         owners.insert(stream, run);
                     }
@@ -187,6 +193,7 @@ impl Worker {
                         export,
                         request_id,
                         timeout_ms,
+                        reuse,
                         http,
                         arguments,
                         environment: Arc::clone(&environment),
@@ -230,14 +237,21 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives a job to the thread that waits, and starts the next one.
+    /// Gives a job to a thread whose context it may share, else to the one that waits with a fresh
+    /// context, and starts the next one of those.
     fn start(&mut self, job: Job) {
         let run = job.run;
-        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared), Ok);
+        if job.reuse
+            && let Some(parked) = self.shared.parked.take(&job.environment)
+        {
+            return parked.take(job);
+        }
+        let forecast = Forecast::of(&job);
+        let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
         match spare {
             Ok(spare) => {
                 spare.take(job);
-                self.spare = Spare::start(&self.shared).ok();
+                self.spare = Spare::start(&self.shared, Some(forecast)).ok();
             }
             Err(why) => {
                 lock(&self.runs).remove(&run);

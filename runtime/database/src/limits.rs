@@ -275,10 +275,22 @@ limits! {
     ACTIONS_PER_PROCESS = 50, Count,
         "how many an action that crashes its process can take with it",
         "(never an error: another process is started)";
+    /// Actions that call each other in a chain.
+    ACTION_DEPTH = 64, Count,
+        "each waits for the next and holds a thread; a loop would take all that there are",
+        "… was called by an action that was called by an action, and so on";
     /// Actions after which a process is replaced.
     ACTIONS_OF_A_PROCESS = 1_000, Count,
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
+    /// Runs of actions in one context, where their module exports `experimental_reuseContext`.
+    ACTION_CONTEXT_RUNS = 10_000, Count,
+        "what the module has piled up by then is given back",
+        "(never an error: another context is made)";
+    /// Contexts of one process that wait for another run of such a module.
+    ACTION_CONTEXTS_KEPT = 16, Count,
+        "each keeps a few megabytes",
+        "(never an error: another context is made)";
     /// Memory of one process that runs actions.
     ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",

@@ -224,8 +224,11 @@ pub enum Caller {
     HttpApi,
     /// A WebSocket session.
     SyncWorker,
-    /// A query, mutation or action that called another function.
-    Function,
+    /// An action that called another function.
+    Function {
+        /// Actions above it, each called by the one before.
+        depth: u8,
+    },
     /// A scheduled call.
     Scheduler,
     /// A cron job.

@@ -23,7 +23,7 @@ pub(crate) fn find<'a>(
     call: &Call,
 ) -> Result<&'a AnalyzedFunction, UserError> {
     let path = &call.path;
-    let inside = matches!(call.caller, Caller::Function | Caller::Scheduler | Caller::Cron);
+    let inside = matches!(call.caller, Caller::Function { .. } | Caller::Scheduler | Caller::Cron);
     let function = analysis.function(path).filter(|function| {
         inside || call.identity.is_admin() || function.visibility == Some(Visibility::Public)
     });

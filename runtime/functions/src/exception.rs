@@ -40,6 +40,7 @@ pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> Strin
         }
         message.truncate(end);
     }
+    message.push_str(cure(&message));
     for frame in frames(code, stack) {
         message.push_str("\n    at ");
         message.push_str(&frame);
@@ -49,6 +50,20 @@ pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> Strin
         message.truncate(message.trim_end().len());
     }
     message
+}
+
+/// What V8's own text leaves out.
+fn cure(text: &str) -> &'static str {
+    let missing = text.strip_prefix("Uncaught TypeError: process.");
+    if missing.is_some_and(|rest| rest.ends_with(" is not a function")) {
+        return ". Of `process` there is only `process.env` in Convex's default runtime; what needs \
+                more of Node goes into a file that begins with \"use node\".";
+    }
+    if text == "Uncaught RangeError: Array buffer allocation failed" {
+        return ". What ArrayBuffers of one function may hold at once is bounded (`concave limits` \
+                says by how much): work in parts, or use file storage.";
+    }
+    ""
 }
 
 /// `[text, stack, data]` as the prelude gives them.
@@ -106,8 +121,8 @@ fn frames(code: Option<&Code>, stack: &str) -> Vec<String> {
 fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
     let (name, location) = split_frame(frame);
     let Some((path, line, column)) = split_location(location) else {
-        // `Promise.all (index 0)`, `Array.map (<anonymous>)`: worth keeping; `concave:` is ours.
-        let ours = location.starts_with("concave:") || frame.starts_with("concave:");
+        // `Promise.all (index 0)`, `Array.map (<anonymous>)`: worth keeping; these are ours.
+        let ours = ["concave:", "ext:"].iter().any(|scheme| location.starts_with(scheme));
         return (!ours && name.is_some()).then(|| frame.to_owned());
     };
     let at = match code.and_then(|code| code.position(path, line, column)) {
@@ -157,11 +172,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn texts_of_v8_are_completed_by_the_cure() {
+        let full = |text: &str| full_text(None, text.to_owned(), "");
+        let exit = full("Uncaught TypeError: process.exit is not a function");
+        assert!(exit.ends_with("into a file that begins with \"use node\"."), "{exit}");
+        assert!(full("Uncaught RangeError: Array buffer allocation failed").contains("in parts"));
+        let other = "Uncaught TypeError: processes is not a function";
+        assert_eq!(full(other), other);
+    }
+
+    #[test]
     fn frames_of_the_host_and_the_library_are_left_out() {
         let stack = [
             "Error: x",
             "    at handler (convex:/messages.js:3:9)",
             "    at invoke (concave:/10.js:1:1)",
+            "    at async ext:concave_web/fetch.js:101:46",
+            "    at Object.action (ext:deno_web/02_timers.js:58:13)",
             "    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)",
             "    at async Promise.all (index 0)",
         ];

@@ -23,6 +23,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("20_encoding.js", include_str!("../../../js/runtime/20_encoding.js")),
     ("25_events.js", include_str!("../../../js/runtime/25_events.js")),
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
+    ("38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
     ("45_typed_arrays.js", include_str!("../../../js/runtime/45_typed_arrays.js")),
     ("web/crypto.js", WEB_CRYPTO),

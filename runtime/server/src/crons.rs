@@ -186,18 +186,26 @@ fn check_function(analysis: &Analysis, name: &str, function: &str) -> Result<(),
     }
 }
 
+/// A hundred years.
+const LONGEST_INTERVAL_S: f64 = 100.0 * 365.25 * 86_400.0;
+
 fn interval(
     name: &str,
     seconds: Option<f64>,
     minutes: Option<f64>,
     hours: Option<f64>,
 ) -> Result<Schedule, String> {
-    let given = [(seconds, 1), (minutes, 60), (hours, 3600)];
+    let given = [(seconds, 1_u32), (minutes, 60), (hours, 3600)];
     let given: Vec<_> = given.iter().filter_map(|(n, unit)| Some(((*n)?, *unit))).collect();
-    let whole = |n: f64| n > 0.0 && n.fract() == 0.0 && n < f64::from(u32::MAX);
+    let whole = |n: f64| n > 0.0 && n.fract() == 0.0;
     match given[..] {
+        [(n, unit)] if whole(n) && n * f64::from(unit) > LONGEST_INTERVAL_S => {
+            Err(format!("The interval of the cron job {name:?} is longer than 100 years."))
+        }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
-        [(n, unit)] if whole(n) => Ok(Schedule::Interval(n as u64 * unit * NS_PER_SECOND)),
+        [(n, unit)] if whole(n) => {
+            Ok(Schedule::Interval(n as u64 * u64::from(unit) * NS_PER_SECOND))
+        }
         _ => Err(format!(
             "The cron job {name:?} needs one of seconds, minutes or hours, as an integer greater \
              than 0."

@@ -13,6 +13,15 @@ import { ConvexError, v } from "convex/values";
 const { acts } = anyApi;
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
+// What a module sees while it is evaluated is fixed by the push, in every function kind.
+const evaluated = [Math.random(), Date.now(), new Date().toISOString()];
+export const evaluatedInAction = action(async () => {
+  const now = [Date.now(), new Date().getTime()];
+  return { evaluated, isLive: now.every((time) => time > evaluated[1]), date: Date(),
+    random: Math.random() };
+});
+export const evaluatedInQuery = query(async () => evaluated);
+
 export const put = internalMutation({
   args: { key: v.string(), value: v.any() },
   handler: async (ctx, { key, value }) => {
@@ -137,3 +146,6 @@ export const handles = action(async (ctx) => {
   const handle = await createFunctionHandle(acts.echo);
   return [handle, await ctx.runAction(handle as any, { value: "through a handle" })];
 });
+export const again = action(async (ctx): Promise<any> => ctx.runAction(acts.again, {}));
+export const exits = action(async () => (process as any).exit(3));
+export const stores = action(async (ctx) => ctx.storage.store("text" as any));

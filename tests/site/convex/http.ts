@@ -34,6 +34,25 @@ for (const method of METHODS) {
   http.route({ path: "/method", method, handler });
 }
 
+// Lengths that a handler claims.
+const pieces = (...texts: string[]) => new ReadableStream({
+  start(controller) {
+    for (const text of texts) controller.enqueue(encoder.encode(text));
+    controller.close();
+  },
+});
+get("/length", async (_ctx, request) => {
+  const body = parameter(request, "body");
+  const headers = { "content-length": parameter(request, "claimed") };
+  const isWhole = parameter(request, "whole") === "1";
+  return new Response(isWhole ? body : pieces(...body), { headers });
+});
+get("/proxy", async (_ctx, request) => {
+  const response = await fetch(parameter(request, "url"));
+  const isCopied = parameter(request, "copied") === "1";
+  return isCopied ? new Response(await response.text(), response) : response;
+});
+
 // What a handler sees.
 get("/seen", async (ctx, request) => {
   const identity = await ctx.auth.getUserIdentity().catch((error: Error) => `threw ${error.message}`);

@@ -137,8 +137,14 @@ fn respond(response: HttpResponse, mut told: Told, here: Here, request_id: &str)
         Ok(mut answer) => {
             told.answered(answer.status());
             *answer.body_mut() = match body {
-                Content::Stream(chunks) => Body::from_stream(Answer::new(chunks, end, told, here)),
+                Content::Stream(chunks) => {
+                    let promised = answer.headers().get(header::CONTENT_LENGTH);
+                    let promised = promised.and_then(|length| length.to_str().ok()?.parse().ok());
+                    Body::from_stream(Answer::new(chunks, end, told, here).promised(promised))
+                }
                 Content::Whole(bytes) => {
+                    // What is there is what counts; a handler may have copied another's headers.
+                    answer.headers_mut().remove(header::CONTENT_LENGTH);
                     told.end_with(end);
                     Body::from(bytes)
                 }
@@ -163,6 +169,10 @@ fn head(status: u16, headers: &[(String, String)]) -> Result<Response, String> {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
         if HOP_BY_HOP.contains(&name) {
             continue;
+        }
+        let is_length = name == header::CONTENT_LENGTH;
+        if is_length && (value.parse::<u64>().is_err() || answer.headers().contains_key(&name)) {
+            return Err(broken());
         }
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());

@@ -376,9 +376,19 @@ async fn an_answer_before_the_upload_is_over_reaches_the_client() {
 #[tokio::test]
 async fn a_response_that_is_not_whole_is_cut() {
     let site = Site::with(false, |request| async move {
-        let (response, chunks, ended) = response(&[]);
+        let promise = [("content-length", "8")];
+        let is_promised = ["/longer", "/shorter"].contains(&&*request.routed_path);
+        let (response, chunks, ended) = response(&promise[usize::from(!is_promised)..]);
         tokio::spawn(async move {
             match &*request.routed_path {
+                "/longer" | "/shorter" => {
+                    let is_longer = &*request.routed_path == "/longer";
+                    for _ in 0..1 + 2 * usize::from(is_longer) {
+                        drop(chunks.send(Ok("four".into())).await);
+                    }
+                    drop(chunks);
+                    ended.send(whole()).unwrap();
+                }
                 "/large" => {
                     let chunk = Bytes::from_static(&[b'x'; 1 << 20]);
                     while chunks.send(Ok(chunk.clone())).await.is_ok() {}
@@ -405,6 +415,8 @@ async fn a_response_that_is_not_whole_is_cut() {
         ("/large", "HTTP actions support responses up to 20 MiB", 1),
         ("/throws", "the stream errored", 1),
         ("/late", "late", 1),
+        ("/longer", "body is longer than its Content-Length header says (8 bytes)", 1),
+        ("/shorter", "body is shorter than its Content-Length header says (8 bytes)", 1),
         ("/dies", "the handler's process ended", 0),
     ];
     for (at, (path, error, lines)) in cases.into_iter().enumerate() {

@@ -30,6 +30,10 @@ pub(super) struct Answer {
     /// Until it has come.
     end: Option<oneshot::Receiver<HttpEnd>>,
     sent: u64,
+    /// The handler's Content-Length.
+    promised: Option<u64>,
+    /// The last chunk of such a body, until it is known to be the last.
+    held: Option<Bytes>,
     told: Option<Told>,
     _here: Here,
 }
@@ -42,18 +46,41 @@ impl Answer {
         told: Told,
         here: Here,
     ) -> Self {
-        Self { chunks, end: Some(end), sent: 0, told: Some(told), _here: here }
+        let (promised, held) = (None, None);
+        Self { chunks, end: Some(end), sent: 0, promised, held, told: Some(told), _here: here }
+    }
+
+    /// Holds the handler to its Content-Length: the client was told it.
+    pub(super) fn promised(mut self, length: Option<u64>) -> Self {
+        self.promised = length;
+        self
     }
 
     /// The next chunk; `None` after the last one of a body that is whole.
     fn next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, String>> {
-        if let Some(chunk) = ready!(self.chunks.poll_recv(cx)) {
+        while let Some(chunk) = ready!(self.chunks.poll_recv(cx)) {
             let chunk = chunk?;
+            if chunk.is_empty() {
+                continue;
+            }
             self.sent += chunk.len() as u64;
             if self.sent > limits::HTTP_RESPONSE_BYTES {
                 return Poll::Ready(Err(too_large()));
             }
-            return Poll::Ready(Ok(Some(chunk)));
+            match self.promised {
+                Some(promised) if promised < self.sent => {
+                    return Poll::Ready(Err(another_length(promised, "longer")));
+                }
+                // A client would not read on, and never learn that there is more.
+                Some(promised) if promised == self.sent => self.held = Some(chunk),
+                _ => return Poll::Ready(Ok(Some(chunk))),
+            }
+        }
+        if let Some(promised) = self.promised.filter(|promised| *promised > self.sent) {
+            return Poll::Ready(Err(another_length(promised, "shorter")));
+        }
+        if let Some(last) = self.held.take() {
+            return Poll::Ready(Ok(Some(last)));
         }
         let Some(waiting) = &mut self.end else { return Poll::Ready(Ok(None)) };
         let end = ready!(Pin::new(waiting).poll(cx));
@@ -67,6 +94,13 @@ impl Answer {
         }
         Poll::Ready(error.map_or(Ok(None), Err))
     }
+}
+
+fn another_length(promised: u64, how: &str) -> String {
+    format!(
+        "The response's body is {how} than its Content-Length header says ({promised} bytes). \
+         Leave that header out: a streamed body needs none."
+    )
 }
 
 fn too_large() -> String {
