@@ -3,14 +3,14 @@
 // In: an app of counters, files, schedules. Out: what is there after a crash. Invariant: no test
 // asserts a time.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { cpSync, existsSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
-import { KEY, start } from "./host.mjs";
+import { folder, serve } from "./crash.mjs";
+import { CONCAVE, KEY, concave, start } from "./host.mjs";
 
 const APP = app("durable", {
   "schema.ts": `
@@ -49,28 +49,6 @@ const APP = app("durable", {
       await (await storage.get(id)).text() });`,
 });
 
-/** A folder that goes with the test process. */
-function folder() {
-  const path = mkdtempSync(join(tmpdir(), "concave-data-"));
-  process.on("exit", () => rmSync(path, { recursive: true, force: true }));
-  return join(path, "data");
-}
-
-/** A host that keeps its data in `data`. */
-async function serve(data, ...args) {
-  const ports = ["--port", "0", "--site-port", "0", "--admin-key", KEY];
-  const host = await start(["serve", "--data", data, ...ports, ...args]);
-  host.client = new ConvexHttpClient(host.url);
-  host.client.setAdminAuth(KEY);
-  /** As a power cut of the process alone. */
-  host.crash = () => {
-    host.child.ref();
-    host.child.kill("SIGKILL");
-    return host.ended;
-  };
-  return host;
-}
-
 async function setVariable(host, name, value) {
   const headers = { "Content-Type": "application/json", Authorization: `Convex ${KEY}` };
   const body = JSON.stringify({ changes: [{ name, value }] });
@@ -81,7 +59,7 @@ async function setVariable(host, name, value) {
 
 test("what was told is there after kill -9", async () => {
   const data = folder();
-  let host = await serve(data, "--push", APP);
+  let host = await serve(data, ["--push", APP]);
   const ids = [];
   for (let n = 0; n < 20; n++) {
     ids.push(await host.client.mutation(api.notes.add, { text: `note ${n}`, n: 20 - n }));
@@ -113,4 +91,90 @@ test("what was told is there after kill -9", async () => {
   host = await serve(data);
   assert.deepEqual(await host.client.query(api.notes.list), after);
   await host.crash();
+});
+
+const FREE_PORTS = ["--port", "0", "--site-port", "0"];
+
+test("a folder has one host, and a newer format is refused", async () => {
+  const data = folder();
+  const host = await serve(data);
+  const second = concave(["serve", "--data", data, ...FREE_PORTS]);
+  assert.equal(second.status, 1);
+  assert.match(second.stderr, /in use by another concave/);
+  assert.equal(await host.stop(), 0);
+  writeFileSync(join(data, "FORMAT"), "concave data, format 99\n");
+  const newer = concave(["serve", "--data", data, ...FREE_PORTS]);
+  assert.equal(newer.status, 1);
+  assert.match(newer.stderr, /newer concave \(format 99; this one knows 1\)/);
+});
+
+test("the made up admin key stays with the data", async () => {
+  const data = folder();
+  const keys = [];
+  for (let n = 0; n < 2; n++) {
+    const host = await start(["serve", "--data", data, ...FREE_PORTS]);
+    keys.push((await host.says(/admin key (concave\|[0-9a-f]{64})/))[1]);
+    assert.equal(await host.stop(), 0);
+  }
+  assert.equal(keys[0], keys[1]);
+});
+
+test("a log that lost its end is refused, and can be given up", async () => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  for (let n = 0; n < 5; n++) await host.client.mutation(api.notes.add, { text: "x", n });
+  await host.crash();
+  // As if the disk had lost the last bytes: SQLite alone would go on without them.
+  const wal = join(data, "db/log.sqlite-wal");
+  truncateSync(wal, readFileSync(wal).length - 1000);
+  const refused = concave(["serve", "--data", data, ...FREE_PORTS]);
+  assert.equal(refused.status, 1);
+  assert.match(refused.stderr, /is damaged.*were kept, and the log ends at/s);
+  const [, good] = refused.stderr.match(/--give-up-after (\d+)/);
+  host = await serve(data, ["--give-up-after", good]);
+  assert.deepEqual((await host.client.query(api.notes.list)).map(({ n }) => n), [0, 1, 2, 3]);
+  await host.client.mutation(api.notes.add, { text: "on it goes", n: 9 });
+  await host.crash();
+  host = await serve(data);
+  assert.equal((await host.client.query(api.notes.list)).length, 5);
+  await host.crash();
+});
+
+test("another build of concave evaluates the app again, and serves", async () => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  await host.client.mutation(api.notes.add, { text: "old build", n: 1 });
+  assert.equal(await host.stop(), 0);
+  // Another time of writing is another build: its startup snapshot is not trusted.
+  const other = join(folder(), "..", "concave");
+  cpSync(CONCAVE, other);
+  utimesSync(other, 1_000_000, 1_000_000);
+  for (let n = 0; n < 2; n++) {
+    host = await serve(data, [], { program: other });
+    assert.equal((await host.client.query(api.notes.list))[0].text, "old build");
+    assert.equal(await host.client.mutation(api.notes.later, { ms: 1 }).then((id) => !!id), true);
+    await host.crash();
+  }
+});
+
+test("dev keeps data beside the app; in memory only when asked", async () => {
+  const root = app("durable-dev", { "notes.ts": readFileSync(join(APP, "convex/notes.ts"), "utf8") });
+  const dev = async (...args) => {
+    const host = await start(["dev", root, ...FREE_PORTS, ...args]);
+    await host.says(/pushed|push /);
+    host.client = new ConvexHttpClient(host.url);
+    return host;
+  };
+  let host = await dev();
+  await host.says(/functions|push/);
+  await host.client.mutation(api.notes.elsewhere, { kept: true });
+  assert.equal(await host.stop(), 0);
+  assert.equal(readFileSync(join(root, ".concave/.gitignore"), "utf8"), "*\n");
+  host = await dev();
+  assert.equal((await host.client.query(api.notes.loose)).length, 1);
+  assert.equal(await host.stop(), 0);
+  host = await dev("--in-memory");
+  assert.deepEqual(await host.client.query(api.notes.loose), []);
+  assert.equal(await host.stop(), 0);
+  assert.ok(existsSync(join(root, ".concave/db/log.sqlite")));
 });
