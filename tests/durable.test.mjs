@@ -119,6 +119,37 @@ test("the made up admin key stays with the data", async () => {
   assert.equal(keys[0], keys[1]);
 });
 
+test("who wrote each version, and queries of the past, also after a crash", async () => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  const id = await host.client.mutation(api.notes.add, { text: "first", n: 1 });
+  await host.client.mutation(api.notes.rewrite, { id, text: "second" });
+  await host.client.mutation(api.notes.remove, { id });
+  await host.crash();
+  host = await serve(data);
+  const target = ["--url", host.url, "--admin-key", KEY];
+  const shown = concave(["history", "notes", id, "--json", ...target]);
+  assert.equal(shown.status, 0, shown.stderr);
+  const { versions } = JSON.parse(shown.stdout);
+  assert.deepEqual(versions.map(({ document }) => document?.text), [undefined, "second", "first"]);
+  assert.deepEqual(versions[1].writer.args, { id, text: "second" });
+  assert.equal(versions[1].writer.function, "notes:rewrite");
+  assert.equal(versions[0].writer.identity, "the operator");
+  for (const { at, document } of versions) {
+    const run = concave(["run", "notes:list", "--at", at, ...target]);
+    assert.equal(run.status, 0, run.stderr);
+    assert.deepEqual(JSON.parse(run.stdout).map(({ text }) => text), document ? [document.text] : []);
+  }
+  const text = concave(["history", "notes", id, ...target]).stdout;
+  assert.match(text, /notes:rewrite\(\{"id":.*by the operator/);
+  const early = concave(["run", "notes:list", "--at", "1000", ...target]);
+  assert.equal(early.status, 1);
+  assert.match(early.stderr, /no longer kept: the oldest one is at/);
+  const none = concave(["history", "notes", "x", ...target]);
+  assert.match(none.stderr, /"x" is no id of the table "notes"/);
+  await host.crash();
+});
+
 test("a log that lost its end is refused, and can be given up", async () => {
   const data = folder();
   let host = await serve(data, ["--push", APP]);

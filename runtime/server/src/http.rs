@@ -21,7 +21,7 @@ use crate::connections::Connections;
 use crate::convex::{admin, api, environment, push, site, storage};
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, scheduler, socket, why};
+use crate::{Server, history, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -198,6 +198,7 @@ fn operator() -> Router<Arc<Host>> {
         .route("/instance_name", get(admin::instance_name))
         .route("/instance_version", get(admin::version))
         .route("/api/concave/why", get(why::why))
+        .route("/api/concave/history", get(history::history))
         .route("/echo", post(admin::echo))
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))

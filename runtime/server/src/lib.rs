@@ -23,6 +23,7 @@
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push
 //! why.rs        why calls ran again, for the operator
+//! history.rs    who wrote each version of a document, for the operator
 //! convex/       everything that exists only because Convex's clients expect it
 //! ```
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ mod convex;
 mod crons;
 mod event;
 mod files;
+mod history;
 mod host;
 mod http;
 mod http_action;
