@@ -247,7 +247,7 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
   const [told, newest] = [new Told(), { at: 0n }];
   const load = new Load(told, seed, proxy);
   for (let round = 1; round <= rounds; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 30 + random.below(400)));
+    await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
     if (power) {
       power.set("c");
       await host.ended;

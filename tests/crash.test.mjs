@@ -38,10 +38,15 @@ for (const [mode, fault] of [
       const failed = await move(seq).then(() => assert.fail("it was acknowledged"), String);
       assert.match(failed, /NotDurable/);
       assert.match(failed, fault);
+      const ready = await fetch(`${host.url}/ready`);
+      assert.equal(ready.status, 503);
+      assert.match((await ready.json()).message, fault);
+      assert.equal((await fetch(`${host.url}/health`)).status, 200);
       // Reads go on, and show only what is kept.
       assert.equal((await host.client.query(api.bank.look)).moves, seq === 2 ? 1 : 2);
       set("0");
       await move(10 + seq);
+      assert.equal((await fetch(`${host.url}/ready`)).status, 200);
     }
     assert.match(host.output, /Data cannot be kept: .*Data can be kept again/s);
     const seqs = async () =>

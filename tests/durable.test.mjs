@@ -138,7 +138,8 @@ test("who wrote each version, and queries of the past, also after a crash", asyn
   for (const { at, document } of versions) {
     const run = concave(["run", "notes:list", "--at", at, ...target]);
     assert.equal(run.status, 0, run.stderr);
-    assert.deepEqual(JSON.parse(run.stdout).map(({ text }) => text), document ? [document.text] : []);
+    const texts = JSON.parse(run.stdout).map(({ text }) => text);
+    assert.deepEqual(texts, document ? [document.text] : []);
   }
   const text = concave(["history", "notes", id, ...target]).stdout;
   assert.match(text, /notes:rewrite\(\{"id":.*by the operator/);
@@ -189,7 +190,8 @@ test("another build of concave evaluates the app again, and serves", async () =>
 });
 
 test("dev keeps data beside the app; in memory only when asked", async () => {
-  const root = app("durable-dev", { "notes.ts": readFileSync(join(APP, "convex/notes.ts"), "utf8") });
+  const notes = readFileSync(join(APP, "convex/notes.ts"), "utf8");
+  const root = app("durable-dev", { "notes.ts": notes });
   const dev = async (...args) => {
     const host = await start(["dev", root, ...FREE_PORTS, ...args]);
     await host.says(/pushed|push /);

@@ -173,6 +173,15 @@ impl Database {
         self.durability.durable.load_full()
     }
 
+    /// Why the newest commit could not be made durable; `None` while commits are kept.
+    pub fn cannot_keep(&self) -> Option<NotDurable> {
+        let durability = &self.durability;
+        if durability.floor() <= durability.ts() {
+            return None;
+        }
+        durability.waiting().undone.last().map(|undone| undone.why.clone())
+    }
+
     /// From here on commits go to a journal. Once, before the first commit.
     pub fn keep_in(&self, journal: Arc<dyn Journal>) {
         let first = self.durability.journal.set(journal).is_ok();
@@ -250,7 +259,7 @@ impl Database {
             // A transaction that began before the history conflicts with that.
             waiting.undone.retain(|undone| undone.until >= oldest);
             match waiting.undone.last_mut().filter(|last| last.after == durable.ts) {
-                Some(last) => last.until = until,
+                Some(last) => (last.until, last.why) = (until, why.clone()),
                 None => {
                     let why = why.clone();
                     waiting.undone.push(Undone { after: durable.ts, until, why });

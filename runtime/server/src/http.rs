@@ -194,6 +194,8 @@ fn deploys() -> Router<Arc<Host>> {
 fn operator() -> Router<Arc<Host>> {
     Router::new()
         .route("/", get(admin::root))
+        .route("/health", get(admin::health))
+        .route("/ready", get(admin::ready))
         .route("/version", get(admin::version))
         .route("/instance_name", get(admin::instance_name))
         .route("/instance_version", get(admin::version))

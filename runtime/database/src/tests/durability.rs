@@ -118,6 +118,7 @@ fn what_cannot_be_kept_is_undone() {
     assert_eq!(rejected.conflict.index, "undone");
     assert!(rejected.conflict.to_string().contains("was undone back to"), "{rejected:?}");
     // Whoever asks late hears the same, also after newer commits are durable.
+    assert_eq!(&*database.cannot_keep().unwrap().why, "no space left");
     let next = insert(&database, 6);
     assert!(next.ts > also_lost.ts, "a timestamp is given once");
     journal.keep(&database, 1);
@@ -125,6 +126,7 @@ fn what_cannot_be_kept_is_undone() {
         database.wait_durable(lost.ts).is_err() && database.wait_durable(also_lost.ts).is_err()
     );
     database.wait_durable(next.ts).unwrap();
+    assert_eq!(database.cannot_keep(), None);
     assert_eq!(database.undo("nothing to undo"), 0);
 }
 
