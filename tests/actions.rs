@@ -49,6 +49,31 @@ export const buffers = action(() => {
         return [error.name, kept.length];
     }
 });
+const grower = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 1, 127, 1, 127, 3, 2, 1, 0,
+    5, 3, 1, 0, 1, 7, 5, 1, 1, 103, 0, 0, 10, 8, 1, 6, 0, 32, 0, 64, 0, 11]);
+const memory = (initial) => new WebAssembly.Memory({ initial });
+export const wasm = action(async ({ how }) => {
+    const kept = [];
+    const make = {
+        filled: () => kept.push(new Uint8Array(memory(160).buffer).fill(1)),
+        untouched: () => kept.push(memory(160)),
+        buffers: () => kept.push(memory(160).buffer),
+        empty: () => kept.push(memory(0)),
+        grown: () => kept.push(memory(1)) && kept.at(-1).grow(160),
+        again: () => kept.push(Reflect.construct(memory(0).constructor, [{ initial: 160 }])),
+        hidden: () => kept.push(new WebAssembly.Instance(new WebAssembly.Module(grower))),
+        inside: async () => {
+            const { instance } = await WebAssembly.instantiate(grower);
+            kept.push(instance.exports.g(160));
+            kept.push(instance);
+        },
+    }[how];
+    for (;;) await make();
+});
+export const frees = action(() => {
+    for (let n = 0; n < 60; n += 1) new Uint8Array(memory(160).buffer).fill(1);
+    return "freed";
+});
 export const asks = action(({ op }) => host(op, { a: [1] }));
 export const floods = action(({ count, length }) => Promise.race(
     Array.from({ length: count }, () =>
@@ -408,6 +433,45 @@ async fn lines_are_counted_and_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn wasm_memory_without_end_ends_its_own_run_only() {
+    let tested = Tested::hostile(config());
+    let innocent = tested.value("waits", r#"{"ms":8000}"#);
+    let guilty = async {
+        let megabytes = limits::ACTION_WASM_MEMORY_BYTES >> 20;
+        let ways =
+            ["filled", "untouched", "buffers", "empty", "grown", "again", "hidden", "inside"];
+        for how in ways {
+            let text = tested.error(tested.job("wasm", &format!(r#"{{"how":"{how}"}}"#))).await;
+            let expected = format!(
+                "WebAssembly memory of hostile:wasm is too large (maximum memory usage: \
+                 {megabytes} MB). "
+            );
+            assert!(text.starts_with(&expected), "{how}: {text}");
+        }
+        assert_eq!(
+            tested.value("frees", "{}").await,
+            r#""freed""#,
+            "what is dropped does not count"
+        );
+    };
+    let (innocent, ()) = tokio::join!(innocent, guilty);
+    assert_eq!(innocent, r#""waited""#);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_confined_before_it_runs_functions() {
+    let tested = Tested::hostile(config());
+    tested.value("one", "{}").await;
+    for (pid, _) in tested.pool.processes() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        for task in tasks {
+            let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+            assert!(status.contains("\nSeccomp:\t2\n"), "{status}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_actions_wait_at_once_in_few_processes() {
     let tested = Arc::new(Tested::hostile(config()));
     let meeting = Arc::new(Meeting(Arc::new(tokio::sync::Barrier::new(100))));
@@ -604,6 +668,7 @@ async fn responses_that_end_badly_say_so() {
 #[test]
 fn a_run_is_given_the_limits_of_the_table() {
     let given = concave::outside::limits_of_a_run();
+    assert_eq!(given.wasm_bytes, limits::ACTION_WASM_MEMORY_BYTES);
     assert_eq!(given.pbkdf2_iterations, limits::ACTION_PBKDF2_ITERATIONS);
     assert_eq!(u64::from(given.fetch.redirects), limits::FETCH_REDIRECTS);
     assert_eq!(given.fetch.body_bytes, limits::FETCH_BODY_BYTES);

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
-export const EXAMPLES = ["swaghaus", "transfer", "chat", "tasks-automerge"];
+export const EXAMPLES = ["swaghaus", "transfer", "chat", "tasks-automerge", "components"];
 export const KEY = `concave|${"ab".repeat(32)}`;
 
 const TARGET = process.env.CARGO_TARGET_DIR ?? join(ROOT, "target");

@@ -7,6 +7,7 @@
 
 mod actions;
 mod bundles;
+mod components;
 mod deployed;
 mod determinism;
 mod files;

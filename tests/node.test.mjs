@@ -8,12 +8,14 @@ import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
   symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
+import { createServer as createTcpServer } from "node:net";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
+import { isPublic } from "../js/node/addresses.mjs";
 import { KEY, ROOT, concave, pointedAt, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
 
@@ -143,6 +145,10 @@ test("errors name the author's lines, whatever ended the function", async () => 
   assert.match(exits[0], /^deep\/work:exits called process\.exit\(3\), .* throw an error, inst/);
   assert.match(exits[1], at("process.exit(3)"));
 
+  const aborts = (await error("aborts")).trimEnd().split("\n");
+  assert.match(aborts[0], /^deep\/work:aborts called process\.abort\(\), which ended its process/);
+  assert.match(aborts[1], at("process.abort()"));
+
   const rejects = (await error("rejects")).trimEnd().split("\n");
   assert.equal(rejects[0], "Uncaught TypeError: nobody caught it");
   assert.match(rejects[1], /deep\/work:rejects .* Await it, or give it a `catch`\.$/);
@@ -215,7 +221,7 @@ test("the environment is the deployment's, and no more", async () => {
   assert.deepEqual(await client.action(work.variables, {}), [...known, "SECRET"]);
 });
 
-test("the host's files and programs are out of reach, the network is not", async () => {
+test("the host's files and programs are out of reach", async () => {
   for (const what of ["write", "read", "spawn"]) {
     const [first, cure, frame] = (await error("forbidden", { what })).split("\n");
     assert.match(first, /^Uncaught Error: Access .* restricted$/);
@@ -225,13 +231,103 @@ test("the host's files and programs are out of reach, the network is not", async
   const missing = await error("forbidden", { what: "package" });
   assert.match(missing, /'not-installed' .*\nnot-installed is not part of the deployment: inst/);
   assert.ok(!missing.includes(tmpdir()), missing);
+});
+
+test("private addresses are out of reach, whatever client asks", async () => {
   const server = createServer((_request, response) => response.end("hello"));
-  server.listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const url = `http://127.0.0.1:${server.address().port}/`;
-  assert.equal(await client.action(work.fetches, { url }), "hello");
-  server.closeAllConnections();
-  server.close();
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const path = join(folder("node-socket"), "s");
+  const local = createServer();
+  await new Promise((resolve) => local.listen(path, resolve));
+  const { port } = server.address();
+  const CURE = /, which is not a public address\. Actions reach .*--allow-private-network\.$/;
+  for (const name of ["127.0.0.1", "localhost"]) {
+    const found = await client.action(work.reaches, { host: name, port, path });
+    for (const [how, text] of Object.entries(found)) {
+      if (how === "handle") assert.equal(text, -constants.errno.EACCES);
+      else assert.match(text, CURE, how);
+    }
+    assert.match(found.net, new RegExp(`^${name} is (127\\.0\\.0\\.1|::1), which`));
+    assert.match(found.lookup, /^example\.com is /);
+    const [first, frame] = (await error("fetches", { url: `http://${name}:${port}/?key` }))
+      .split("\n");
+    assert.match(first, CURE);
+    assert.match(first, new RegExp(`^Uncaught TypeError: Could not fetch http://${name}:${port}/`
+      + `\\?\\.\\.\\.: ${name} is `));
+    assert.match(frame, /work\.ts/);
+  }
+  // The host itself is its deployment's own.
+  assert.match(await client.action(work.fetches, { url: `${host.url}/version` }), /./);
+  const open = await serve("--push", "tests/node", "--allow-private-network");
+  const there = new ConvexHttpClient(open.url, { logger: false });
+  assert.equal(await there.action(work.fetches, { url: `http://127.0.0.1:${port}/` }), "hello");
+  assert.deepEqual(await there.action(work.reaches, { host: "localhost", port, path }), {
+    net: "connected", lookup: "connected", path: "connected", http: "answered", dgram: "sent",
+    handle: -constants.errno.EBADF, servers: "set",
+  });
+  await open.stop();
+  for (const listening of [server, local]) {
+    listening.closeAllConnections();
+    listening.close();
+  }
+});
+
+test("Node's rule of what is public is the default runtime's", () => {
+  const source = readFileSync(join(ROOT, "runtime/actions/src/network.rs"), "utf8");
+  const list = (name) => [...new RegExp(`let ${name} = \\[([^\\]]+)\\]`).exec(source)[1]
+    .matchAll(/"([^"]+)"/g)].map(([, address]) => address);
+  assert.ok(list("public").length > 5 && list("special").length > 20);
+  for (const address of list("public")) assert.equal(isPublic(address), true, address);
+  const strange = ["", "1.1.1", "1.1.1.1.", "01.1.1.1111", "1.1.1.256", "2001:4860::8888%1", "::g",
+    "2001:4860:::1", ":2001:4860::1", "2001:4860:1:1:1:1:1", "2001:4860::1:1:1:1:1:1:1",
+    "2001:4860::1:", "localhost", undefined, { toString: () => "1.1.1.1" }];
+  for (const address of [...list("special"), ...strange]) {
+    assert.equal(isPublic(address), false, String(address));
+  }
+  const odd = ["2001:4860:4860:0:0:0:0:8888", "2606:4700:1:2:3:4:5::", "::ffff:1.1.1.1"];
+  for (const address of odd) {
+    assert.equal(isPublic(address), true, address);
+  }
+});
+
+test("a request that fails says where, why and what to do", async () => {
+  const hangup = createServer((request) => request.socket.destroy());
+  const odd = createTcpServer((socket) => socket.end("SSH-2.0-x\r\n"));
+  for (const server of [hangup, odd]) {
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  }
+  const open = await serve("--push", "tests/node", "--allow-private-network");
+  const there = new ConvexHttpClient(open.url, { logger: false });
+  const says = async (url, wanted) => {
+    const answered = there.action(work.fetches, { url });
+    const caught = await answered.then(() => "nothing", ({ message }) => message);
+    assert.ok(caught.includes(`Could not fetch ${url}: `), caught);
+    assert.match(caught, wanted);
+  };
+  const at = (server) => `127.0.0.1:${server.address().port}`;
+  const closed = createTcpServer();
+  await new Promise((resolve) => closed.listen(0, "127.0.0.1", resolve));
+  const nobody = at(closed);
+  await new Promise((resolve) => closed.close(resolve));
+  await says(`http://${nobody}/`,
+    new RegExp(`: ${nobody}: connection refused\\. Nothing listens there: check the port, or`));
+  await says("http://nobody.invalid/", /nobody\.invalid could not be found: .* Check the name/);
+  await says(`http://${at(hangup)}/`, /the server closed the connection \(.*\)\. Try again later/);
+  await says(`http://${at(odd)}/`, /what came back is no HTTP \(.*Check that a web server/);
+  await says(`https://${at(hangup)}/`, /TLS failed: .*|the server closed the connection/);
+  await open.stop();
+  for (const server of [hangup, odd]) server.close();
+});
+
+test("other processes are out of reach: the host least of all", async () => {
+  for (const what of ["kill", "kill all", "priority"]) {
+    const [first, cure, frame] = (await error("forbidden", { what })).split("\n");
+    assert.match(first, /^Uncaught (System)?Error: .*EPERM/);
+    assert.match(cure, /own process \(process\.pid\) only: other processes .* out of its reach/);
+    assert.match(frame, /work\.ts/);
+  }
+  assert.equal(lives(host.child.pid), true);
+  assert.equal((await answer("pid")).status, "success");
 });
 
 test("pushes that cannot run are refused with the cure, and what ran goes on", async () => {

@@ -45,7 +45,8 @@ impl Shop {
     fn schedule(&self, path: &str, args: &str) -> DocumentId {
         let path = FunctionPath::parse(path).unwrap();
         let args = Arguments::parse(&path, args).unwrap();
-        let job = NewJob { path, args, at: self.world.now() as f64 / 1e9, by: None };
+        let job =
+            NewJob { from: "".into(), path, args, at: self.world.now() as f64 / 1e9, by: None };
         let writer = Writer::new("test", "1");
         scheduling::schedule(&self.deployed.database, &self.world, job, writer).unwrap()
     }
@@ -114,7 +115,7 @@ fn a_job_that_was_canceled_in_its_queue_does_not_run() {
     let busy = shop.deployed.start(shop.deployed.make("jobs:mark", r#"{"name":"busy"}"#));
     let queued = shop.start(row);
     let mut transaction = turn.begin(&Given { seed: [5; 32], ..Given::default() }, false);
-    transaction.cancel_job(&row.encode(), None).unwrap();
+    transaction.cancel_job("", &row.encode(), None).unwrap();
     turn.commit(transaction, 0, Writer::new("test", "1")).unwrap();
     drop(turn);
     committed(busy);

@@ -42,6 +42,10 @@
       if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
       throw error;
     },
+    // A worker's modules live as long as their run.
+    keepModule() {},
+    countMemory(memory) { ops.op_wasm_memory(memory); },
+    countHidden(module, exported, instance) { ops.op_wasm_hidden(instance, module, exported); },
     // `90_run.js` fills it in.
     jsSyscall: undefined,
     continuationGet() { return core.getAsyncContext(); },

@@ -234,6 +234,8 @@
 
   /** Takes the host off the global object and hands out what the worker calls. */
   globalThis.__concaveStart = (load) => {
+    // V8 adds it to each context.
+    hooks.webAssembly(WebAssembly);
     delete globalThis.__concaveStart;
     delete globalThis.__concave;
     delete globalThis.__bootstrap;

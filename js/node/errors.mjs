@@ -57,6 +57,10 @@ function cure(code, message) {
     return '\nA "use node" function may read its own modules and packages and use the network; '
       + 'it writes no files and starts no processes or threads. Use ctx.storage for files.';
   }
+  if (/^kill EPERM$|: uv_os_setpriority returned EPERM/.test(message)) {
+    return '\nA "use node" function may do this to its own process (process.pid) only: other '
+      + 'processes of this machine, such as the one that serves its calls, are out of its reach.';
+  }
   return '';
 }
 

@@ -10,6 +10,8 @@ import { pathToFileURL } from 'node:url';
 import { analyze } from './analyze.mjs';
 import { makeConsole } from './console.mjs';
 import { describe, place } from './errors.mjs';
+import { explainFetch } from './fetch.mjs';
+import { confine } from './network.mjs';
 import { Streams } from './streams.mjs';
 
 const SOCKET = 3;
@@ -288,6 +290,7 @@ function act(head, tail) {
   switch (head.type) {
     case 'deploy':
       ({ folder, limits } = head);
+      confine(head.network);
       send({ type: 'ready' });
       break;
     case 'environment':
@@ -349,13 +352,18 @@ socket.on('data', (bytes) => {
 socket.on('error', () => reallyExit.call(process, 0));
 socket.on('close', () => reallyExit.call(process, 0));
 
+/** What a function reads that ended its process. */
+function left(call, code) {
+  if (current === undefined) reallyExit.call(process, code);
+  const { stack } = new Error();
+  die(threw(`${current.path} called ${call}, which ended its process. Return from the function, or `
+    + 'throw an error, instead.', place(stack, folder)), code);
+}
 process.exit = (code) => {
   const given = code ?? process.exitCode ?? 0;
-  if (current === undefined) reallyExit.call(process, given);
-  const { stack } = new Error();
-  die(threw(`${current.path} called process.exit(${given}), which ended its process. Return from `
-    + 'the function, or throw an error, instead.', place(stack, folder)), given);
+  left(`process.exit(${given})`, given);
 };
+process.abort = () => left('process.abort()', 1);
 process.on('uncaughtException', (error) => {
   if (current === undefined) reallyExit.call(process, 1);
   die(failure(error, `Nothing caught this error: it was thrown outside of ${current.path}'s own `
@@ -374,6 +382,7 @@ process.on('beforeExit', () => {
     + 'whose resolve is never called.'));
 });
 
+explainFetch();
 Object.defineProperty(globalThis, 'Convex', { value: Convex });
 globalThis.console = makeConsole((level, messages, truncated) => {
   if (current !== undefined) {

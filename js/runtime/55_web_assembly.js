@@ -51,7 +51,7 @@
             memories++;
           }
         }
-        host.countHidden(module, memories);
+        host.countHidden(module, memories, instance);
       };
 
       install(object, {

@@ -187,8 +187,10 @@ mod tests {
         CallEvent {
             request_id: "0123456789abcdef".into(),
             path: "shop:addCart".into(),
+            component: "".into(),
             kind: Some(FunctionKind::Mutation),
             caller: Caller::HttpApi,
+            identity_type: "unknown",
             rerun: false,
             duration_ns: 1_250_000,
             cached: false,

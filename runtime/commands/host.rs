@@ -158,6 +158,7 @@ impl Running {
         let site = listen(options.site_port, "--site-port").await?;
         let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
+        warn_unless_confined();
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let (database, is_stale) = match &kept {
             Some(data) => (Arc::clone(&data.database), data.is_stale),
@@ -298,6 +299,17 @@ fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
             Ok(key)
         }
         Err(cause) => Err(failed(cause)),
+    }
+}
+
+/// Says what the operator does without on a system that cannot filter system calls.
+fn warn_unless_confined() {
+    if !::actions::confinement::is_available() {
+        super::terminal::warning(
+            "This system cannot confine processes (Linux's seccomp is missing or forbidden), so \
+             actions could send signals to this host and to other programs of its user. Serve \
+             only functions that you trust.",
+        );
     }
 }
 

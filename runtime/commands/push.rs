@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use bundler::{BundleError, BundleErrors, BundledModule, Bundler, Output, Project};
+use bundler::{
+    BundleError, BundleErrors, BundledModule, Bundler, Component, EntryModule, Folder, Output,
+    Project,
+};
 use clap::Args;
 use hyper::StatusCode;
 use serde_json::{Value, json};
@@ -65,6 +68,9 @@ pub enum PushError {
     /// Other pushes came in between, again and again.
     #[error("Other pushes to this host keep coming in between. Push again.")]
     Race,
+    /// The host's answer is not one to generate from.
+    #[error(transparent)]
+    Generate(#[from] codegen::Unusable),
     /// Generated files could not be written.
     #[error("Could not write {}: {cause}", folder.display())]
     Generated {
@@ -84,6 +90,8 @@ pub struct Pushed {
     pub functions: usize,
     /// Entry modules.
     pub modules: usize,
+    /// Instances of components, at any depth.
+    pub components: usize,
     /// Modules that the host had not seen.
     pub sent: usize,
     /// Whether this was running already.
@@ -159,10 +167,23 @@ impl Pusher {
     /// See [`PushError`]; what the host served before, it goes on serving.
     pub async fn push(&mut self, client: &Client) -> Result<Pushed, PushError> {
         let folder = &self.project.functions_dir;
-        codegen::write_missing(folder).map_err(|cause| unwritable(folder, cause))?;
+        let settings = codegen::Settings::read(&self.project.root);
+        let app = codegen::Part { has_schema: has_schema(folder), ..codegen::Part::default() };
+        codegen::write_missing(folder, &settings, &app)
+            .map_err(|cause| unwritable(folder, cause))?;
         let started = Instant::now();
+        let prepare = |component: &Folder| {
+            let Folder { path, dir, has_schema, is_published, .. } = component;
+            if *is_published {
+                return Ok(());
+            }
+            let part = codegen::Part { path, has_schema: *has_schema, modules: vec![] };
+            let written = codegen::write_missing(dir, &settings, &part);
+            written.map_err(|cause| unwritable(dir, cause).to_string())
+        };
         // Compiling takes a core for milliseconds: other tasks of this thread move elsewhere.
-        let output = tokio::task::block_in_place(|| self.bundler.bundle(&self.project));
+        let output =
+            tokio::task::block_in_place(|| self.bundler.bundle_prepared(&self.project, &prepare));
         let output = output.map_err(PushError::Bundle)?;
         let bundle = started.elapsed();
         for _ in 0..ATTEMPTS {
@@ -190,7 +211,7 @@ impl Pusher {
         let start: Value = client.post_compressed("/api/deploy2/start_push", &request).await?;
         let analyze = started.elapsed();
 
-        let generated = self.generate(output, &start["analysis"][""]["definition"])?;
+        let generated = self.generate(output, &start["analysis"])?;
         let activation = Instant::now();
         wait_for_schema(client, &start["schemaChange"]).await?;
         let finish = json!({
@@ -206,15 +227,39 @@ impl Pusher {
         Ok(pushed)
     }
 
-    fn generate(&self, output: &Output, definition: &Value) -> Result<Vec<PathBuf>, PushError> {
-        let app = codegen::App {
-            modules: output.entries.iter().map(|entry| entry.path.clone()).collect(),
-            has_schema: output.schema.is_some(),
-            variables: codegen::variables(definition),
-        };
-        let folder = &self.project.functions_dir;
-        codegen::write(folder, &codegen::files(&app)).map_err(|cause| unwritable(folder, cause))
+    /// Writes the generated files of the app and of those components that are its own.
+    fn generate(&self, output: &Output, analysis: &Value) -> Result<Vec<PathBuf>, PushError> {
+        let settings = codegen::Settings::read(&self.project.root);
+        let components = &output.components;
+        let specifier = |c: &Component| (c.folder.path.clone(), c.folder.specifier.clone());
+        let specifiers = components.iter().map(specifier).collect();
+        let push = codegen::Push { analysis, specifiers: &specifiers };
+        let app = (self.project.functions_dir.as_path(), "", output);
+        let own = components.iter().filter(|component| !component.folder.is_published);
+        let own = own.map(|c| (c.folder.dir.as_path(), c.folder.path.as_str(), &c.output));
+        let mut written = vec![];
+        for (dir, path, output) in std::iter::once(app).chain(own) {
+            let part =
+                codegen::Part { path, modules: modules(output), has_schema: has_schema(dir) };
+            let files = codegen::files(&settings, &part, push)?;
+            let wrote = codegen::write(dir, &files).and_then(|wrote| {
+                codegen::remove_stale(dir, &files)?;
+                Ok(wrote)
+            });
+            written.extend(wrote.map_err(|cause| unwritable(dir, cause))?);
+        }
+        Ok(written)
     }
+}
+
+/// Function files relative to their folder, with the extensions that they have there.
+fn modules(output: &Output) -> Vec<String> {
+    let path = |entry: &EntryModule| {
+        let stem = entry.path.strip_suffix(".js").unwrap_or(&entry.path);
+        let extension = entry.source.rsplit_once('.').map_or("js", |(_, extension)| extension);
+        format!("{stem}.{extension}")
+    };
+    output.entries.iter().map(path).collect()
 }
 
 impl Pushed {
@@ -227,9 +272,14 @@ impl Pushed {
             [] => String::new(),
             changes => format!(" ({})", changes.join(", ")),
         };
+        let components = match self.components {
+            0 => String::new(),
+            1 => " and 1 component".to_owned(),
+            several => format!(" and {several} components"),
+        };
         format!(
-            "{what} {} functions in {} modules as {}{changes} in {} ms: bundle {}, analyze {}, \
-             activate {}",
+            "{what} {} functions in {} modules{components} as {}{changes} in {} ms: bundle {}, \
+             analyze {}, activate {}",
             self.functions,
             self.modules,
             self.version,
@@ -243,6 +293,10 @@ impl Pushed {
 
 fn unwritable(functions_dir: &Path, cause: std::io::Error) -> PushError {
     PushError::Generated { folder: functions_dir.join(codegen::FOLDER), cause }
+}
+
+fn has_schema(dir: &Path) -> bool {
+    ["schema.ts", "schema.js"].iter().any(|name| dir.join(name).exists())
 }
 
 /// Whether package.json asks for packages that are not there.
@@ -289,22 +343,36 @@ fn start_push(
         .iter()
         .map(|(name, version)| json!({ "name": name, "version": version }))
         .collect();
+    let components: Vec<_> =
+        output.components.iter().map(|part| component(part, &output.convex_version)).collect();
     let request = json!({
         "adminKey": admin_key,
         "dryRun": false,
         "functions": "convex/",
         "appDefinition": {
             "definition": output.definition.as_ref().map(sent),
-            "dependencies": [],
+            "dependencies": output.dependencies,
             "schema": output.schema.as_ref().map(sent),
             "changedModules": changed,
             "unchangedModuleHashes": unchanged,
             "udfServerVersion": output.convex_version,
         },
-        "componentDefinitions": [],
+        "componentDefinitions": components,
         "nodeDependencies": packages,
     });
     (request, count)
+}
+
+/// Components are sent whole: the host tells hashes of the app's modules only.
+fn component(part: &Component, convex_version: &str) -> Value {
+    json!({
+        "definitionPath": part.folder.path,
+        "definition": sent(&part.definition),
+        "dependencies": part.dependencies,
+        "schema": part.output.schema.as_ref().map(sent),
+        "functions": part.output.modules.iter().map(sent).collect::<Vec<_>>(),
+        "udfServerVersion": convex_version,
+    })
 }
 
 fn sent(module: &BundledModule) -> Value {
@@ -368,10 +436,37 @@ fn summary(start: &Value, finished: &Value) -> Pushed {
         version: host["version"].as_str().unwrap_or_default().to_owned(),
         functions: functions.map(|module| module["functions"].as_array().map_or(0, Vec::len)).sum(),
         unchanged: host["unchanged"] == Value::Bool(true),
-        changes: changes(&finished["componentDiffs"][""]),
+        changes: all_changes(&finished["componentDiffs"]),
+        components: instances(&start["app"]),
         warnings,
         ..Pushed::default()
     }
+}
+
+/// The instances below one in the tree of `start_push`.
+fn instances(parent: &Value) -> usize {
+    let children = parent["childComponents"].as_object().into_iter().flatten();
+    children.map(|(_, child)| 1 + instances(child)).sum()
+}
+
+/// What changed in the app, and which components came and went.
+fn all_changes(differences: &Value) -> Vec<String> {
+    let mut all = changes(&differences[""]);
+    for (path, difference) in differences.as_object().into_iter().flatten() {
+        let sign = match difference["diffType"]["type"].as_str() {
+            _ if path.is_empty() => continue,
+            Some("create" | "remount") => "+ ",
+            Some("unmount") => "- ",
+            _ => "",
+        };
+        let inside = changes(difference);
+        match (sign, inside.as_slice()) {
+            ("", []) => {}
+            ("", inside) => all.push(format!("component {path}: {}", inside.join(", "))),
+            (sign, _) => all.push(format!("{sign}component {path}")),
+        }
+    }
+    all
 }
 
 /// Added and removed modules and indexes, and whether the schema is another.
@@ -429,6 +524,26 @@ mod tests {
         });
         assert_eq!(changes(&difference), ["+ a.js", "- b.js", "+ index users.by_name", "schema"]);
         assert!(changes(&Value::Null).is_empty());
+    }
+
+    #[test]
+    fn components_are_counted_and_told() {
+        let tree = json!({ "childComponents": {
+            "a": { "childComponents": { "b": { "childComponents": {} } } },
+            "c": { "childComponents": {} },
+        } });
+        assert_eq!(instances(&tree), 3);
+        let diff = |kind: &str, added: &[&str]| {
+            let modules = json!({ "added": added });
+            json!({ "diffType": { "type": kind }, "moduleDiff": modules })
+        };
+        let differences = json!({
+            "": diff("modify", &["a.js"]), "new": diff("create", &["lib.js"]),
+            "old": diff("unmount", &[]), "same": diff("modify", &[]),
+            "other": diff("modify", &["lib.js"]),
+        });
+        let told = ["+ a.js", "+ component new", "- component old", "component other: + lib.js"];
+        assert_eq!(all_changes(&differences), told);
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::sync::{Arc, Weak};
 
 use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
-use database::deployment::Analysis;
 use database::error::UserError;
 use database::limits;
 use database::record::{
@@ -25,7 +24,6 @@ use super::{Outside, line};
 /// The callbacks of one run.
 pub(super) struct Calls {
     outside: Weak<Outside>,
-    analysis: Arc<Analysis>,
     path: FunctionPath,
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
@@ -43,10 +41,9 @@ struct RunFunction<'a> {
 impl Calls {
     /// Those of an action.
     pub(super) fn of_action(outside: &Arc<Outside>, action: &Action) -> Self {
-        let Action { call, deployment, .. } = action;
+        let Action { call, .. } = action;
         Self {
             outside: Arc::downgrade(outside),
-            analysis: Arc::clone(&deployment.analysis),
             path: call.path.clone(),
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
@@ -66,7 +63,6 @@ impl Calls {
     ) -> Self {
         Self {
             outside: Arc::downgrade(outside),
-            analysis: Arc::clone(&request.deployment.analysis),
             path,
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
@@ -96,7 +92,9 @@ impl Calls {
     }
 
     fn prepare(&self, kind: FunctionKind, json: &str) -> Result<Call, UserError> {
-        let path = parse::<Address<'_>>(json)?.path()?;
+        let services = self.services().ok_or_else(shutting_down)?;
+        let snapshot = services.database.snapshot();
+        let path = parse::<Address<'_>>(json)?.path(&snapshot, &self.path.component)?;
         let RunFunction { args } = parse(json)?;
         let depth = self.depth.saturating_add(1);
         if kind == FunctionKind::Action && u64::from(depth) >= limits::ACTION_DEPTH {
@@ -164,7 +162,11 @@ impl Calls {
                 let attributes = identity.attributes();
                 Ok(attributes.map_or_else(|| "null".to_owned(), |text| text.to_string()))
             }
-            "1.0/createFunctionHandle" => parse::<Address<'_>>(json)?.handle(&self.analysis),
+            "1.0/createFunctionHandle" => {
+                let services = self.services().ok_or_else(shutting_down)?;
+                let snapshot = services.database.snapshot();
+                parse::<Address<'_>>(json)?.handle(&snapshot, &self.path.component)
+            }
             "1.0/getFunctionMetadata" => Ok(json!({
                 "name": self.path.identifier(),
                 "componentPath": &*self.path.component,

@@ -26,17 +26,21 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
             let message = "The host is shutting down.".to_owned();
             return Err(HttpFailure::Threw(FunctionError { message, data: None }, Vec::new()));
         };
-        let version = outside.version(&request.deployment);
+        let component = Arc::clone(&request.component);
+        let Some(version) = outside.version(&request.deployment, &component) else {
+            return Err(HttpFailure::NoRoute);
+        };
+        let environment = outside.environment(&request.deployment, &component);
         let (module, export) = ROUTER;
         let path = FunctionPath {
-            component: "".into(),
+            component,
             module: module.into(),
             export: format!("{} {}", request.method, request.routed_path).into(),
         };
         let calls = Arc::new(Calls::of_request(&outside, &request, path));
         let job = Job {
             code: Arc::clone(&version.code),
-            environment: outside.environment(),
+            environment,
             module: module.to_owned(),
             export: export.to_owned(),
             request_id: request.request_id.to_string(),

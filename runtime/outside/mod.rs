@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
-use database::deployment::{Bundle, CodeVersion, Environment};
+use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
 use database::record::{
@@ -34,7 +34,7 @@ pub use node::NodeOptions;
 pub use services::Services;
 
 /// Versions whose code is kept ready to be sent to a process.
-const VERSIONS_KEPT: usize = 4;
+const VERSIONS_KEPT: usize = 16;
 
 /// How workers are started.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ pub struct Outside {
     this: Weak<Self>,
 }
 
-/// A deployment as workers need it.
+/// The app of a deployment, or a unit of its components, as workers need it.
 struct Version {
     version: CodeVersion,
     code: Arc<Code>,
@@ -86,11 +86,11 @@ impl Outside {
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             node: None,
-            network: options.network,
+            network: options.network.clone(),
         });
         Arc::new_cyclic(|this| Self {
             pool,
-            node: NodeActions::new(options.node, runtime.clone()),
+            node: NodeActions::new(options.node, options.network, runtime.clone()),
             runtime,
             timeout: options.timeout,
             services: OnceLock::new(),
@@ -120,30 +120,48 @@ impl Outside {
         self.services.get().cloned()
     }
 
-    /// `process.env` of a run that begins now.
-    fn environment(&self) -> Arc<BTreeMap<String, String>> {
-        self.services.get().map(|services| services.environment()).unwrap_or_default()
+    /// `process.env` of a run of a component that begins now.
+    fn environment(
+        &self,
+        deployment: &Deployment,
+        component: &str,
+    ) -> Arc<BTreeMap<String, String>> {
+        let Some(services) = self.services.get() else { return Arc::default() };
+        let bindings = deployment.analysis.components.unit(component);
+        services.environment(bindings.map(|unit| &unit.environment))
     }
 
-    /// A deployment as workers need it.
-    fn version(&self, deployment: &Arc<Deployment>) -> Arc<Version> {
+    /// A component of a deployment as workers need it; `None`: there is no such component.
+    fn version(&self, deployment: &Deployment, component: &str) -> Option<Arc<Version>> {
+        let unit = deployment.analysis.components.unit(component);
+        let analysis = match unit {
+            Some(unit) => &unit.analysis,
+            None if component.is_empty() => &deployment.analysis,
+            None => return None,
+        };
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = deployment.analysis.version;
+        let wanted = analysis.version;
         if let Some(found) = versions.iter().find(|known| known.version == wanted) {
-            return Arc::clone(found);
+            return Some(Arc::clone(found));
         }
-        let version = Arc::new(Version::new(deployment));
+        let version = Arc::new(match unit {
+            Some(unit) => Version::new(&unit.bundle, analysis),
+            None => Version::of_app(deployment),
+        });
         versions.insert(0, Arc::clone(&version));
         versions.truncate(VERSIONS_KEPT);
-        version
+        Some(version)
     }
 
     async fn run_in_worker(self: Arc<Self>, action: Action) -> ActionEnd {
-        let version = self.version(&action.deployment);
         let call = &action.call;
+        let component = &call.path.component;
+        let Some(version) = self.version(&action.deployment, component) else {
+            return failed(format!("There is no component {component:?}."));
+        };
         let job = Job {
             code: Arc::clone(&version.code),
-            environment: self.environment(),
+            environment: self.environment(&action.deployment, component),
             module: call.path.module.to_string(),
             export: call.path.export.to_string(),
             request_id: call.request_id.to_string(),
@@ -160,9 +178,13 @@ impl Outside {
     }
 
     async fn run_in_node(self: Arc<Self>, action: Action) -> ActionEnd {
-        let version = self.version(&action.deployment);
+        // A component has no modules for Node.
+        let Some(version) = self.version(&action.deployment, "") else {
+            return failed("There is no app.".to_owned());
+        };
         let calls = Arc::new(Calls::of_action(&self, &action));
-        let (bundle, environment) = (&action.deployment.bundle, self.environment());
+        let environment = self.environment(&action.deployment, "");
+        let bundle = &action.deployment.bundle;
         version.end(self.node.run(bundle, environment, &action.call, calls).await)
     }
 }
@@ -197,13 +219,16 @@ impl Actions for Outside {
     }
 
     fn deployed(&self, deployment: &Arc<Deployment>) {
-        self.pool.deployed(Arc::clone(&self.version(deployment).code));
+        if let Some(version) = self.version(deployment, "") {
+            self.pool.deployed(Arc::clone(&version.code));
+        }
         if NodeActions::is_needed(&deployment.bundle)
             && let Some(this) = self.this.upgrade()
         {
             let deployment = Arc::clone(deployment);
             self.runtime.spawn(async move {
-                this.node.deployed(&deployment.bundle, &this.environment()).await;
+                let environment = this.environment(&deployment, "");
+                this.node.deployed(&deployment.bundle, &environment).await;
             });
         }
     }
@@ -216,21 +241,27 @@ impl HttpActions for Outside {
 }
 
 impl Version {
-    fn new(deployment: &Deployment) -> Self {
-        let bundle = &deployment.bundle;
+    fn new(bundle: &Arc<Bundle>, analysis: &Arc<Analysis>) -> Self {
         let here = bundle.modules.values().filter(|m| m.environment == Environment::Isolate);
         let modules = here.map(|m| (Arc::clone(&m.path), Arc::clone(&m.source))).collect();
-        let version = deployment.analysis.version;
+        let version = analysis.version;
         let code = Code {
             version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
             modules,
             import: ImportPhase { now_ms: bundle.import_time_ms, seed: words(&bundle.import_seed) },
             ..Code::default()
         };
+        let traces = Traces::new(bundle, analysis);
+        Self { version, code: Arc::new(code), traces, reusing: BTreeSet::new() }
+    }
+
+    /// That of the app, whose modules may ask for shared contexts. Instances of a component have
+    /// one code: what a run of one leaves in a context is not for the other to find.
+    fn of_app(deployment: &Deployment) -> Self {
         let modules = &deployment.analysis.modules;
         let reusing = modules.iter().filter(|(_, module)| module.reuse_context);
         let reusing = reusing.map(|(path, _)| Arc::clone(path)).collect();
-        Self { version, code: Arc::new(code), traces: Traces::new(deployment), reusing }
+        Self { reusing, ..Self::new(&deployment.bundle, &deployment.analysis) }
     }
 
     /// Whether runs of a module may share a context.
@@ -293,6 +324,7 @@ pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
         buffer_bytes: limits::ARRAY_BUFFER_BYTES,
+        wasm_bytes: limits::ACTION_WASM_MEMORY_BYTES,
         process_bytes: limits::ACTION_PROCESS_BYTES,
         log_lines: limits::LOG_LINES,
         log_line_bytes: limits::LOG_LINE_BYTES,

@@ -40,6 +40,7 @@ pub struct NodeOptions {
 /// Runs Node actions.
 pub(super) struct NodeActions {
     options: NodeOptions,
+    network: Network,
     runtime: Handle,
     packages: Packages,
     pool: tokio::sync::Mutex<Option<(Node, Arc<Pool>)>>,
@@ -67,11 +68,12 @@ impl Callbacks for Silent {
 }
 
 impl NodeActions {
-    pub(super) fn new(options: NodeOptions, runtime: Handle) -> Self {
+    pub(super) fn new(options: NodeOptions, network: Network, runtime: Handle) -> Self {
         let patience = Duration::from_millis(limits::NODE_INSTALL_MS);
         let packages = Packages::new(patience, Arc::clone(&options.tell));
         runtime.spawn_blocking(node_folder::sweep);
-        Self { options, runtime, packages, pool: Default::default(), codes: Mutex::default() }
+        let (pool, codes) = Default::default();
+        Self { options, network, runtime, packages, pool, codes }
     }
 
     /// Whether a bundle has anything for Node.
@@ -230,8 +232,7 @@ impl NodeActions {
             runs: count(limits::NODE_ACTIONS_AT_ONCE),
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
-            // Node's own fetch decides: its processes are bounded by the system, not by us.
-            network: Network::default(),
+            network: self.network.clone(),
             node: Some(node.clone()),
         });
         *pool = Some((node.clone(), Arc::clone(&started)));

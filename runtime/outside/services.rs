@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 
 use ::actions::pool::{Reply, Syscall};
 use database::commit::{Database, Writer};
+use database::components::{Binding, Bindings};
 use database::error::UserError;
 use database::record::{Arguments, FunctionPath, Functions, Job, World};
 use database::scheduling::{self, NewJob};
@@ -77,23 +78,35 @@ struct Store {
 }
 
 impl Services {
-    /// `process.env` of a run that begins now.
-    pub(super) fn environment(&self) -> Arc<BTreeMap<String, String>> {
-        Arc::new(super::by_name(self.database.snapshot().environment()))
+    /// `process.env` of a run that begins now: of a component's what its parent bound.
+    pub(super) fn environment(&self, bound: Option<&Bindings>) -> Arc<BTreeMap<String, String>> {
+        let snapshot = self.database.snapshot();
+        let variables = snapshot.environment();
+        let Some(bound) = bound else { return Arc::new(super::by_name(variables)) };
+        let values = bound.iter().filter_map(|(name, binding)| {
+            let value = match binding {
+                Binding::Value(value) => value,
+                Binding::Variable(of_app) => variables.get(of_app)?,
+            };
+            Some((name.clone(), value.to_string()))
+        });
+        Arc::new(values.collect())
     }
 
     /// Schedules or cancels; blocks while a commit is under way.
     pub(super) fn scheduler(&self, asking: &Asking<'_>, op: &str, json: &str) -> Answer {
         let (database, world) = (&*self.database, &*self.world);
+        let component = &asking.path.component;
         if op == "1.0/actions/cancel_job" {
             let Cancel { id } = parse(json)?;
-            scheduling::cancel(database, world, &id, asking.writer())?;
+            scheduling::cancel(database, world, (component, &id), asking.writer())?;
             return Ok("null".to_owned());
         }
-        let path = parse::<Address<'_>>(json)?.path()?;
+        let path = parse::<Address<'_>>(json)?.path(&database.snapshot(), component)?;
         let Schedule { ts, args } = parse(json)?;
         let args = Arguments::parse(&path, args.get())?;
-        let job = NewJob { path, args, at: ts.unwrap_or(f64::NAN), by: asking.job };
+        let (from, at) = (Arc::clone(component), ts.unwrap_or(f64::NAN));
+        let job = NewJob { from, path, args, at, by: asking.job };
         let id = scheduling::schedule(database, world, job, asking.writer())?;
         Ok(json!(id.encode()).to_string())
     }

@@ -67,6 +67,7 @@ mod tests {
             log_line_bytes,
             response_bytes: 0,
             pbkdf2_iterations: 0,
+            wasm_bytes: 0,
             context_runs: 1,
             contexts_kept: 0,
             fetch: Default::default(),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use deno_core::v8;
 
+use crate::linear_memory::Memories;
 use crate::protocol::Limits;
 
 /// Room above the heap of the run for what the runtime itself keeps there, in bytes.
@@ -19,6 +20,8 @@ const HEAP_SLACK_BYTES: usize = 16 << 20;
 pub(crate) enum Stopped {
     /// The heap limit.
     OutOfMemory,
+    /// The limit of WebAssembly's memories.
+    WasmMemory,
     /// The time limit.
     TimedOut,
     /// The host wants no result any more.
@@ -30,6 +33,9 @@ pub(crate) struct StopSwitch {
     reason: AtomicU8,
     buffer_bytes: AtomicUsize,
     buffer_limit: usize,
+    /// Memories of WebAssembly, and how many bytes they may have.
+    pub(crate) memories: Memories,
+    pub(crate) wasm_limit: u64,
     isolate: OnceLock<v8::IsolateHandle>,
 }
 
@@ -39,6 +45,8 @@ impl StopSwitch {
             reason: AtomicU8::new(0),
             buffer_bytes: AtomicUsize::new(0),
             buffer_limit: bytes(limits.buffer_bytes),
+            memories: Memories::default(),
+            wasm_limit: limits.wasm_bytes,
             isolate: OnceLock::new(),
         })
     }
@@ -49,6 +57,7 @@ impl StopSwitch {
             Stopped::OutOfMemory => 1,
             Stopped::TimedOut => 2,
             Stopped::Cancelled => 3,
+            Stopped::WasmMemory => 4,
         };
         // A lost race means that another reason came first, which is the one to report.
         let _ = self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
@@ -63,6 +72,7 @@ impl StopSwitch {
             1 => Some(Stopped::OutOfMemory),
             2 => Some(Stopped::TimedOut),
             3 => Some(Stopped::Cancelled),
+            4 => Some(Stopped::WasmMemory),
             _ => None,
         }
     }
@@ -72,6 +82,13 @@ impl StopSwitch {
         v8::CreateParams::default()
             .heap_limits(0, bytes(limits.heap_bytes) + HEAP_SLACK_BYTES)
             .array_buffer_allocator(counted_allocator(self))
+    }
+
+    /// Stops the run if what it grew inside of WebAssembly is too much.
+    pub(crate) fn check_memories(&self) {
+        if self.memories.bytes() > self.wasm_limit {
+            self.stop(Stopped::WasmMemory);
+        }
     }
 
     /// Connects the switch to the isolate made with [`Self::parameters`].
@@ -138,6 +155,7 @@ mod tests {
         Limits {
             heap_bytes: 1 << 20,
             buffer_bytes: 100,
+            wasm_bytes: 100,
             process_bytes: 0,
             log_lines: 0,
             log_line_bytes: 0,

@@ -12,16 +12,18 @@
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
 //!         runtime.rs    snapshot, context               run_state.rs  questions, streams, the end
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
-//!         ahead.rs      runtimes made ahead             console.rs    lines
-//!         loader.rs     modules
+//!         ahead.rs      runtimes made ahead             linear_memory.rs  memories of wasm
+//!         loader.rs     modules                         console.rs    lines
 //!         globals.rs    what an action finds            wire.rs       messages out
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
+//! both    confinement.rs  what a process may do to others
 //! ```
 
 mod ahead;
 mod bounds;
+pub mod confinement;
 mod console;
 mod crypto;
 mod decoding;
@@ -29,6 +31,7 @@ mod explanation;
 mod fetch;
 mod globals;
 mod heap;
+mod linear_memory;
 mod loader;
 mod network;
 pub mod node;

@@ -7,7 +7,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use deno_core::{
@@ -22,7 +21,7 @@ use crate::protocol::ImportPhase;
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
 
-/// Runs of a process after which what V8 has compiled is kept: more functions were called by then.
+/// Runs of a function after which what V8 has compiled is kept: more was called by then.
 const KEPT_AFTER: [u64; 3] = [1, 8, 64];
 
 /// The deployed code, and what V8 has compiled of it.
@@ -33,7 +32,8 @@ pub(crate) struct Code {
     /// What they see while they are evaluated.
     pub(crate) import: ImportPhase,
     compiled: Mutex<HashMap<String, Arc<[u8]>>>,
-    runs: AtomicU64,
+    /// Runs of each function.
+    runs: Mutex<HashMap<String, u64>>,
 }
 
 impl Code {
@@ -43,12 +43,15 @@ impl Code {
 
     /// The code, with nothing compiled.
     pub(crate) fn new(modules: BTreeMap<String, Arc<str>>, import: ImportPhase) -> Self {
-        Self { modules, import, compiled: Mutex::default(), runs: AtomicU64::new(0) }
+        Self { modules, import, compiled: Mutex::default(), runs: Mutex::default() }
     }
 
-    /// Counts a run; says whether what V8 has compiled by its end is worth keeping.
-    pub(crate) fn count_run(&self) -> bool {
-        KEPT_AFTER.contains(&(self.runs.fetch_add(1, Ordering::Relaxed) + 1))
+    /// Counts a run of `dir/mod:fn`; says whether what V8 has compiled by its end is worth keeping.
+    pub(crate) fn count_run(&self, function: &str) -> bool {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = runs.entry(function.to_owned()).or_default();
+        *count += 1;
+        KEPT_AFTER.contains(count)
     }
 }
 

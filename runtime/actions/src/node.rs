@@ -2,8 +2,9 @@
 //!
 //! In: a path that the operator gave, or `PATH`. Out: commands. Invariant: a process finds its own
 //! modules and packages and the network, and nothing else of the host: no environment, no other
-//! files, no processes of its own. Node's permissions are a seat belt, not a wall against code that
-//! means harm: native code of packages does what the host's user may do.
+//! files, no processes, neither its own nor others'. Node's permissions are a seat belt, not a wall
+//! against code that means harm: native code of packages may read and write what the host's user
+//! may, and only the filter of system calls (`confinement.rs`) holds it.
 
 use std::io::{self, PipeWriter};
 use std::os::fd::AsRawFd as _;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::process::Command;
 
+use crate::confinement::Filter;
 use crate::node_folder::Folder;
 
 /// The environment variable that names a Node for `"use node"`.
@@ -171,10 +173,13 @@ impl Node {
             .stdin(Stdio::null());
         let (lifeline, ours) = io::pipe()?;
         let memory = self.process_bytes;
+        let mut filter = Filter::new();
         let prepare = move || {
             let _held = (&socket, &lifeline);
             inherit(socket.as_raw_fd(), lifeline.as_raw_fd())?;
-            bound(memory)
+            bound(memory)?;
+            // Last: it could not be told who owns its descriptors any more.
+            filter.as_mut().map_or(Ok(()), Filter::enter)
         };
         // SAFETY: between fork and exec, `prepare` makes system calls and nothing else: it neither
         // allocates nor locks.

@@ -17,11 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::json;
 
 /// The process's own half.
-const EXECUTOR: [(&str, &str); 5] = [
+const EXECUTOR: [(&str, &str); 8] = [
     ("executor.mjs", include_str!("../../../js/node/executor.mjs")),
+    ("addresses.mjs", include_str!("../../../js/node/addresses.mjs")),
     ("analyze.mjs", include_str!("../../../js/node/analyze.mjs")),
     ("console.mjs", include_str!("../../../js/node/console.mjs")),
     ("errors.mjs", include_str!("../../../js/node/errors.mjs")),
+    ("fetch.mjs", include_str!("../../../js/node/fetch.mjs")),
+    ("network.mjs", include_str!("../../../js/node/network.mjs")),
     ("streams.mjs", include_str!("../../../js/node/streams.mjs")),
 ];
 

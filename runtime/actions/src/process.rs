@@ -500,6 +500,14 @@ async fn watch(process: Weak<Process>) {
     }
 }
 
+/// Whether a line belongs to one of the stacks that Node prints when it aborts: what is in them,
+/// like `1: 0xd3a3c0 [node]`, says nothing to the author of a function.
+fn is_of_a_stack(line: &str) -> bool {
+    let (number, rest) = line.split_once(": ").unwrap_or_default();
+    let is_frame = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    (is_frame && !rest.is_empty()) || line.starts_with("-----")
+}
+
 /// The line of a process's last words that says most.
 async fn last_words(words: Option<ChildStderr>) -> String {
     let Some(mut words) = words else { return String::new() };
@@ -512,7 +520,8 @@ async fn last_words(words: Option<ChildStderr>) -> String {
     }
     let text = String::from_utf8_lossy(&kept);
     // V8 frames its last words with lines of `#`.
-    let lines = text.lines().map(|line| line.trim_matches(['#', ' '])).filter(|l| !l.is_empty());
+    let lines = text.lines().map(|line| line.trim_matches(['#', ' ']));
+    let lines = lines.filter(|line| !line.is_empty() && !is_of_a_stack(line));
     let telling = ["out of memory", "atal", "memory allocation", "panicked", "heck failed"];
     let mut found = lines.clone().filter(|line| telling.iter().any(|word| line.contains(word)));
     found.next().or_else(|| lines.clone().next_back()).unwrap_or_default().to_owned()

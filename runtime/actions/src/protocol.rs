@@ -246,6 +246,9 @@ pub struct Limits {
     pub heap_bytes: u64,
     /// ArrayBuffers of one run, in bytes.
     pub buffer_bytes: u64,
+    /// Memories of WebAssembly of one run, in bytes.
+    #[serde(default)]
+    pub wasm_bytes: u64,
     /// Memory of a process with all its runs, in bytes.
     pub process_bytes: u64,
     /// Console lines of one run.

@@ -136,8 +136,10 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Fo
         }
     };
     let mut runs = 0;
+    let mut function;
     let ended = loop {
         runs += 1;
+        function = identifier(&job.module, &job.export);
         let state = Rc::new(state_of(shared, &job));
         job.reuse &= runs < shared.limits.context_runs;
         match timers.block_on(drive(shared, &mut runtime, &state, job)) {
@@ -152,7 +154,7 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Fo
     };
     // What V8 and deno_core free is freed inside of their event loop's runtime.
     let _entered = timers.enter();
-    if shared.code.count_run() && runtime.switch.reason().is_none() {
+    if shared.code.count_run(&function) && runtime.switch.reason().is_none() {
         runtime.keep_compiled();
     }
     drop(runtime);
@@ -282,6 +284,12 @@ fn stopped(why: Stopped, watch: &Watch<'_>, limits: &Limits) -> End {
         Stopped::OutOfMemory => format!(
             "JavaScript execution ran out of memory (maximum memory usage: {} MB)",
             limits.heap_bytes >> 20
+        ),
+        Stopped::WasmMemory => format!(
+            "WebAssembly memory of {} is too large (maximum memory usage: {} MB). Does it load \
+             more than it needs, or keep what it no longer uses? Free documents, or work in pages.",
+            watch.path,
+            limits.wasm_bytes >> 20
         ),
         Stopped::TimedOut => format!(
             "Function execution timed out (maximum duration: {}s)",

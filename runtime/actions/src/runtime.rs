@@ -20,6 +20,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
     ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
+    ("concave:/55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];
@@ -105,6 +106,7 @@ impl Runtime {
         })
         .map_err(|e| e.to_string())?;
         switch.connect(js.v8_isolate().thread_safe_handle());
+        js.op_state().borrow_mut().put(Arc::clone(&switch));
         let on_limit = Arc::clone(&switch);
         js.add_near_heap_limit_callback(move |current, _initial| {
             on_limit.stop(Stopped::OutOfMemory);
@@ -154,6 +156,7 @@ impl Runtime {
     pub(crate) fn has_room(&mut self, limits: &Limits) -> bool {
         let used = self.js.v8_isolate().get_heap_statistics().used_heap_size();
         (used as u64) < limits.heap_bytes / 2
+            && self.switch.memories.bytes() <= limits.wasm_bytes / 2
     }
 
     /// Calls the function that starts the run: `runHttp` where there is a request, else `run`.

@@ -10,6 +10,7 @@ use deno_core::{Extension, JsBuffer, OpState, ToJsBuffer, op2};
 use deno_error::JsErrorBox;
 use serde::{Deserialize, Serialize};
 
+use crate::linear_memory::{op_wasm_hidden, op_wasm_memory};
 use crate::protocol::{CHUNK_BYTES, End, Stream, StreamId, Thrown, ToHost};
 use crate::run_state::{Answered, RunState};
 
@@ -34,6 +35,8 @@ deno_core::extension!(
         op_action_linger,
         op_action_no_route,
         op_action_done,
+        op_wasm_memory,
+        op_wasm_hidden,
     ],
 );
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::ahead::{Forecast, Loud};
+use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
@@ -55,6 +56,8 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     let mut socket = io::BufReader::with_capacity(64 << 10, socket);
     let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
     leave_no_core();
+    // Before there are threads, which would not be confined.
+    Filter::new().map_or(Ok(()), |mut filter| filter.enter())?;
     runtime::initialize();
     deno_core::JsRuntime::init_platform(None);
     let shared = Arc::new(Shared {
@@ -299,7 +302,10 @@ fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
             check_memory(process_bytes);
             let now = Instant::now();
             for running in lock(&runs).values_mut() {
-                let why = running.switch.as_ref().and_then(|switch| switch.reason());
+                let why = running.switch.as_ref().and_then(|switch| {
+                    switch.check_memories();
+                    switch.reason()
+                });
                 if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
                     // Again and again: deno_core calls one off when it describes an error.
                     running.stop(why);

@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::check::check;
+use crate::component::{self, Component, Folder};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
 use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
 use crate::hoist::Hoisted;
 use crate::link::Link;
-use crate::names::{Names, origin};
+use crate::memo::Memo;
+use crate::names::Names;
 use crate::package::{Packages, in_node_modules, installed_version};
 use crate::project::{Entries, Project};
-use crate::resolve::{Location, Resolvers, Supplied, is_builtin, package_name};
+use crate::resolve::{Location, Resolvers, is_builtin, package_name};
 use crate::single::emit_single;
 
 /// The most text that a deployment may have, in bytes (Convex's limit).
@@ -76,8 +78,13 @@ pub struct Output {
     pub modules: Vec<BundledModule>,
     /// `schema.js`, without imports.
     pub schema: Option<BundledModule>,
-    /// `convex.config.js`, without imports; made up where the project has none.
+    /// `convex.config.js`, without imports but those of components; made up where the project has
+    /// none.
     pub definition: Option<BundledModule>,
+    /// Definition paths of the components that the definition imports, in its order.
+    pub dependencies: Vec<String>,
+    /// Every component that is reached, those that are imported before those that import them.
+    pub components: Vec<Component>,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
     /// Packages that `"use node"` files import at run time: name, installed version.
@@ -95,6 +102,7 @@ pub struct Output {
 pub struct Bundler {
     options: Options,
     cache: Cache,
+    memo: Memo,
 }
 
 impl Bundler {
@@ -105,7 +113,7 @@ impl Bundler {
 
     /// A bundler with settings.
     pub fn with_options(options: Options) -> Self {
-        Self { options, cache: Cache::default() }
+        Self { options, ..Self::default() }
     }
 
     /// Bundles a project.
@@ -113,28 +121,50 @@ impl Bundler {
     /// # Errors
     /// Everything that is wrong with the project, each with its place.
     pub fn bundle(&mut self, project: &Project) -> Result<Output, BundleErrors> {
+        self.bundle_prepared(project, &|_| Ok(()))
+    }
+
+    /// Bundles a project whose components need something done to their folders (generated files)
+    /// before their functions are read. `prepare` says why it could not be done.
+    ///
+    /// # Errors
+    /// As [`Bundler::bundle`], and what `prepare` gives.
+    pub fn bundle_prepared(
+        &mut self,
+        project: &Project,
+        prepare: &(dyn Fn(&Folder) -> Result<(), String> + Sync),
+    ) -> Result<Output, BundleErrors> {
         // Threads of its own: when they end, the memory that parsing took goes back with them.
         match rayon::ThreadPoolBuilder::new().build() {
-            Ok(pool) => pool.install(|| self.bundle_here(project)),
-            Err(_) => self.bundle_here(project),
+            Ok(pool) => pool.install(|| self.bundle_here(project, prepare)),
+            Err(_) => self.bundle_here(project, prepare),
         }
     }
 
-    fn bundle_here(&mut self, project: &Project) -> Result<Output, BundleErrors> {
-        let entries = project.entries().map_err(BundleErrors::collect)?;
+    fn bundle_here(
+        &mut self,
+        project: &Project,
+        prepare: &(dyn Fn(&Folder) -> Result<(), String> + Sync),
+    ) -> Result<Output, BundleErrors> {
+        let packages = Packages::default();
         let mut run = Run {
             project,
             resolvers: Resolvers::new(project, &self.options.conditions_extra),
-            packages: Packages::default(),
+            packages: &packages,
             cache: &self.cache,
             output: Output::default(),
             watched: BTreeSet::from([project.functions_dir.clone()]),
+            files: BTreeSet::new(),
             errors: vec![],
         };
-        run.functions(&entries, Environment::Isolate);
-        run.functions(&entries, Environment::Node);
-        run.configuration(&entries);
-        run.check_size();
+        let definitions = component::definitions(&mut run);
+        for folder in definitions.iter().map(|definition| &definition.folder) {
+            if let Err(message) = prepare(folder) {
+                run.errors.push(BundleError::new(message));
+            }
+        }
+        run.everything();
+        component::implementations(&mut run, &self.memo, definitions);
         let Run { mut output, watched, errors, .. } = run;
         output.compiled = self.cache.end_run();
         if !errors.is_empty() {
@@ -146,33 +176,69 @@ impl Bundler {
         output.watched.extend(watched);
         output.convex_version =
             installed_version(&project.functions_dir, "convex").unwrap_or_default();
-        output.modules.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(output)
     }
 }
 
-struct Run<'a> {
-    project: &'a Project,
-    resolvers: Resolvers,
-    packages: Packages,
-    cache: &'a Cache,
-    output: Output,
-    watched: BTreeSet<PathBuf>,
-    errors: Vec<BundleError>,
+/// One folder's way from entries to output: the app's, or a component's.
+pub(crate) struct Run<'a> {
+    pub(crate) project: &'a Project,
+    pub(crate) resolvers: Resolvers,
+    pub(crate) packages: &'a Packages,
+    pub(crate) cache: &'a Cache,
+    pub(crate) output: Output,
+    pub(crate) watched: BTreeSet<PathBuf>,
+    /// Every file that was read.
+    pub(crate) files: BTreeSet<PathBuf>,
+    pub(crate) errors: Vec<BundleError>,
+}
+
+/// What a graph is loaded for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Modules that import each other.
+    Functions(Environment),
+    /// Modules that stand alone.
+    Configuration,
+    /// The same, and imports of other components stay.
+    Definitions,
 }
 
 impl Run<'_> {
-    fn load(&mut self, entries: &[Location], environment: Environment, inline: bool) -> Graph {
+    /// Bundles all but the definition.
+    pub(crate) fn everything(&mut self) {
+        match self.project.entries() {
+            Ok(entries) => {
+                self.functions(&entries, Environment::Isolate);
+                self.functions(&entries, Environment::Node);
+                self.configuration(&entries);
+            }
+            Err(errors) => self.errors.extend(errors),
+        }
+        self.check_size();
+        self.output.modules.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    pub(crate) fn load(&mut self, entries: &[Location], purpose: Purpose) -> Graph {
+        let environment = match purpose {
+            Purpose::Functions(environment) => environment,
+            Purpose::Configuration | Purpose::Definitions => Environment::Isolate,
+        };
         let loader = Loader {
             resolvers: &self.resolvers,
-            packages: &self.packages,
+            packages: self.packages,
             cache: self.cache,
             environment,
-            inline,
+            inline: !matches!(purpose, Purpose::Functions(_)),
+            definitions: purpose == Purpose::Definitions,
         };
         let graph = loader.load(entries);
-        let files = graph.modules.iter().filter_map(|module| file_of(&module.location));
-        self.watched.extend(files.filter(|file| in_node_modules(file).is_none()).cloned());
+        for file in graph.modules.iter().filter_map(|module| file_of(&module.location)) {
+            self.files.insert(file.clone());
+            if in_node_modules(file).is_none() {
+                self.watched.insert(file.clone());
+            }
+        }
         graph
     }
 
@@ -184,9 +250,9 @@ impl Run<'_> {
             return;
         }
         let files: Vec<_> = chosen.iter().map(|(_, e)| Location::File(e.file.clone())).collect();
-        let mut graph = self.load(&files, environment, false);
+        let mut graph = self.load(&files, Purpose::Functions(environment));
         while node && self.leave_outside(&graph) {
-            graph = self.load(&files, environment, false);
+            graph = self.load(&files, Purpose::Functions(environment));
         }
         let link = Link::new(&graph, &graph.entries);
         let errors = check(self.project, &link);
@@ -265,55 +331,35 @@ impl Run<'_> {
         }
     }
 
-    /// Schema, definition and auth config: self-contained modules.
+    /// Schema and auth config: self-contained modules.
     fn configuration(&mut self, entries: &Entries) {
-        let file = |path: &Option<PathBuf>| path.clone().map(Location::File);
-        let definition =
-            file(&entries.definition).unwrap_or(Location::Supplied(Supplied::Definition));
-        let wanted = [
-            ("convex.config.js", Some(definition)),
-            ("schema.js", file(&entries.schema)),
-            ("auth.config.js", file(&entries.auth_config)),
-        ];
-        let wanted: Vec<_> = wanted.into_iter().filter_map(|(p, l)| Some((p, l?))).collect();
-        let locations: Vec<_> = wanted.iter().map(|(_, location)| location.clone()).collect();
-        let graph = self.load(&locations, Environment::Isolate, true);
+        let wanted = [("schema.js", &entries.schema), ("auth.config.js", &entries.auth_config)];
+        let wanted: Vec<_> =
+            wanted.into_iter().filter_map(|(p, l)| Some((p, l.clone()?))).collect();
+        let locations: Vec<_> =
+            wanted.iter().map(|(_, file)| Location::File(file.clone())).collect();
+        let graph = self.load(&locations, Purpose::Configuration);
         for ((path, _), &root) in wanted.iter().zip(&graph.entries) {
-            let link = Link::new(&graph, &[root]);
-            let mut errors = check(self.project, &link);
-            if *path == "convex.config.js" {
-                errors.extend(self.components(&graph, root));
+            let Some(module) = self.single(&graph, root, path) else { continue };
+            match *path {
+                "schema.js" => self.output.schema = Some(module),
+                _ => self.output.modules.push(module),
             }
-            if errors.is_empty() {
-                let module = emit_single(self.project, &link, root, path);
-                match *path {
-                    "convex.config.js" => self.output.definition = Some(module),
-                    "schema.js" => self.output.schema = Some(module),
-                    _ => self.output.modules.push(module),
-                }
-            }
-            self.errors.append(&mut errors);
         }
     }
 
-    /// Imports of other components, which this host does not run yet.
-    fn components(&self, graph: &Graph, root: ModuleId) -> Vec<BundleError> {
-        let module = &graph.modules[root];
-        let requests = module.compiled.tables.requests.iter();
-        let imports = requests.filter(|request| {
-            let last = request.specifier.rsplit('/').next().unwrap_or_default();
-            last.starts_with("convex.config")
-        });
-        let error = |request: &crate::compile::Request| {
-            let error = BundleError::in_file(
-                origin(self.project, graph, root),
-                format!("Cannot use the component \"{}\"", request.specifier),
-            );
-            error
-                .at(&module.text, request.offset.unwrap_or_default())
-                .help("Components are not supported yet: remove the import and its app.use(…).")
-        };
-        imports.map(error).collect()
+    /// One self-contained module, if nothing is wrong with it.
+    pub(crate) fn single(
+        &mut self,
+        graph: &Graph,
+        root: ModuleId,
+        path: &str,
+    ) -> Option<BundledModule> {
+        let link = Link::new(graph, &[root]);
+        let errors = check(self.project, &link);
+        let is_right = errors.is_empty();
+        self.errors.extend(errors);
+        is_right.then(|| emit_single(self.project, &link, root, path))
     }
 
     /// The limit on the size of a deployment, with a list of what fills it.

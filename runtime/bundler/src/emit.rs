@@ -120,7 +120,9 @@ impl Emitter<'_> {
                 Target::Module(target) => (self.link.includes(*target)
                     && self.link.graph.modules[*target].has_side_effects)
                     .then(|| relative(path, self.names.path(*target))),
-                Target::External(specifier) => Some(specifier.clone()),
+                Target::External(specifier) | Target::Component(_, specifier) => {
+                    Some(specifier.clone())
+                }
                 Target::Missing(_) => None,
             };
             if let Some(specifier) = bare
@@ -188,7 +190,7 @@ impl Emitter<'_> {
                      function $require_{i}() {{ return $toCommonJS_{i}($module_{i}); }}"
                 )
             }
-            Target::External(specifier) => {
+            Target::External(specifier) | Target::Component(_, specifier) => {
                 let specifier = quoted(specifier);
                 format!(
                     "import * as $module_{i} from {specifier}; \
@@ -214,7 +216,9 @@ impl Emitter<'_> {
                     _ => format!("import({specifier})"),
                 }
             }
-            Target::External(specifier) => format!("import({})", quoted(specifier)),
+            Target::External(specifier) | Target::Component(_, specifier) => {
+                format!("import({})", quoted(specifier))
+            }
             Target::Missing(missing) => {
                 return format!(
                     "import {{ missing as $missing_{i} }} from {commonjs}; \
@@ -268,8 +272,10 @@ impl Emitter<'_> {
     fn source_map(&self, module: ModuleId, lines_above: usize) -> Option<String> {
         let graph = self.link.graph;
         let (mappings, names) = graph.modules[module].compiled.map.as_ref()?;
-        let source = quoted(&source_name(&origin(self.project, graph, module)));
-        let content = quoted(&graph.modules[module].text);
+        let name = source_name(&origin(self.project, graph, module));
+        let shown = shows_text(&name).then(|| quoted(&graph.modules[module].text));
+        let content = shown.as_deref().unwrap_or("null");
+        let source = quoted(&name);
         let shift = ";".repeat(lines_above);
         Some(format!(
             "{{\"version\":3,\"sources\":[{source}],\"sourcesContent\":[{content}],\
@@ -281,6 +287,12 @@ impl Emitter<'_> {
 /// How source maps name a file: as seen from an output folder beside `convex/`.
 pub(crate) fn source_name(origin: &str) -> String {
     format!("../{origin}")
+}
+
+/// Whether a source map carries the text of this file: that of packages is half of a push, and
+/// nobody edits it.
+pub(crate) fn shows_text(source_name: &str) -> bool {
+    !source_name.split('/').any(|folder| folder == "node_modules")
 }
 
 /// The target of a request.

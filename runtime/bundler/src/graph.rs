@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::Environment;
-use crate::compile::{Compiled, Language, Settings, Source, base64_of, compile};
+use crate::compile::{Compiled, Language, RequestKind, Settings, Source, base64_of, compile};
 use crate::hoist::Chunk;
 use crate::package::{Package, Packages};
 use crate::resolve::{Location, Missing, Resolved, Resolvers};
@@ -46,6 +46,9 @@ pub(crate) struct Module {
 pub(crate) enum Target {
     Module(ModuleId),
     External(String),
+    /// Another component's definition, a bundle of its own; and the specifier that the host knows
+    /// it by.
+    Component(ModuleId, String),
     Missing(Missing),
 }
 
@@ -68,8 +71,8 @@ impl Graph {
 pub(crate) struct Cache {
     compiled: Mutex<BTreeMap<[u8; 32], Arc<Compiled>>>,
     used: Mutex<BTreeSet<[u8; 32]>>,
-    /// The last shared module, by the hash of everything that went into it.
-    chunk: Mutex<Option<([u8; 32], Arc<Chunk>)>>,
+    /// The shared modules, by the hash of everything that went into them.
+    chunks: Mutex<BTreeMap<[u8; 32], Option<Arc<Chunk>>>>,
     misses: Mutex<usize>,
 }
 
@@ -89,23 +92,26 @@ impl Cache {
         compiled
     }
 
-    /// The shared module with this hash, made if the last one was another.
+    /// The shared module with this hash, made if it is not there.
     pub(crate) fn chunk(
         &self,
         hash: [u8; 32],
         make: impl FnOnce() -> Option<Arc<Chunk>>,
     ) -> Option<Arc<Chunk>> {
-        let mut last = lock(&self.chunk);
-        if last.as_ref().is_none_or(|(known, _)| *known != hash) {
-            *last = make().map(|chunk| (hash, chunk));
+        lock(&self.used).insert(hash);
+        if let Some(known) = lock(&self.chunks).get(&hash) {
+            return known.clone();
         }
-        last.as_ref().map(|(_, chunk)| Arc::clone(chunk))
+        let made = make();
+        lock(&self.chunks).insert(hash, made.clone());
+        made
     }
 
     /// Forgets what the run that ends here did not use; gives how many files it had to compile.
     pub(crate) fn end_run(&self) -> usize {
         let used = std::mem::take(&mut *lock(&self.used));
         lock(&self.compiled).retain(|key, _| used.contains(key));
+        lock(&self.chunks).retain(|key, _| used.contains(key));
         std::mem::take(&mut *lock(&self.misses))
     }
 }
@@ -123,6 +129,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) environment: Environment,
     /// Whether to compile for self-contained output.
     pub(crate) inline: bool,
+    /// Whether these are definitions, which import other components.
+    pub(crate) definitions: bool,
 }
 
 impl Loader<'_> {
@@ -148,20 +156,23 @@ impl Loader<'_> {
             let first = graph.modules.len();
             wave = vec![];
             for (offset, (mut module, resolved)) in loaded.into_iter().enumerate() {
-                for target in resolved {
-                    module.targets.push(match target {
-                        Resolved::External(specifier) => Target::External(specifier),
-                        Resolved::Missing(missing) => Target::Missing(missing),
-                        Resolved::Module(location) => {
-                            let next = numbers.len();
-                            let number = *numbers.entry(location.clone()).or_insert(next);
-                            if number == next {
-                                wave.push((location, Some(first + offset)));
-                            }
-                            Target::Module(number)
-                        }
-                    });
-                }
+                let mut number = |location: Location| {
+                    let next = numbers.len();
+                    let number = *numbers.entry(location.clone()).or_insert(next);
+                    if number == next {
+                        wave.push((location, Some(first + offset)));
+                    }
+                    number
+                };
+                let targets = resolved.into_iter().map(|target| match target {
+                    Resolved::External(specifier) => Target::External(specifier),
+                    Resolved::Missing(missing) => Target::Missing(missing),
+                    Resolved::Module(location) => Target::Module(number(location)),
+                    Resolved::Component(file, specifier) => {
+                        Target::Component(number(Location::File(file)), specifier)
+                    }
+                });
+                module.targets = targets.collect();
                 graph.modules.push(module);
             }
         }
@@ -185,7 +196,12 @@ impl Loader<'_> {
         };
         let compiled = self.cache.compile(&source);
         let resolve = |r: &crate::compile::Request| {
-            self.resolvers.resolve(&location, &r.specifier, r.kind, self.environment)
+            let is_import = self.definitions && r.kind == RequestKind::Import;
+            let component =
+                is_import.then(|| self.resolvers.component(&location, &r.specifier)).flatten();
+            component.unwrap_or_else(|| {
+                self.resolvers.resolve(&location, &r.specifier, r.kind, self.environment)
+            })
         };
         let resolved = compiled.tables.requests.iter().map(resolve).collect();
         let extension = extension(&location);

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 use crate::compile::{Name, RequestKind};
 use crate::define::Production;
-use crate::emit::source_name;
+use crate::emit::{shows_text, source_name};
 use crate::graph::{Cache, ModuleId};
 use crate::inline::{constant, default_declaration};
 use crate::link::{Link, Origin, Place};
@@ -586,8 +586,8 @@ impl SourceMapGenConfig for Plain {
         }
     }
 
-    fn inline_sources_content(&self, _: &FileName) -> bool {
-        true
+    fn inline_sources_content(&self, file: &FileName) -> bool {
+        shows_text(&self.file_name_to_source(file))
     }
 }
 

@@ -5,6 +5,8 @@
 //!
 //! ```text
 //! project  what is an entry                    resolve  where a specifier leads
+//! component  which components there are; each is bundled as a project of its own
+//! memo     which of them need not be bundled again
 //! graph    every file that is reached    ---  compile  one file: strip types, take imports out
 //! link     what runs, what is used             (cached by content)
 //! check    what is wrong, with place and cure
@@ -18,6 +20,7 @@
 mod bundle;
 mod check;
 mod compile;
+mod component;
 mod define;
 mod emit;
 mod error;
@@ -25,6 +28,7 @@ mod graph;
 mod hoist;
 mod inline;
 mod link;
+mod memo;
 mod names;
 mod package;
 mod project;
@@ -34,5 +38,6 @@ mod single;
 mod tables;
 
 pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
+pub use component::{Component, Folder};
 pub use error::{BundleError, BundleErrors};
 pub use project::Project;

@@ -86,7 +86,7 @@ impl<'g> Link<'g> {
     pub(crate) fn target(&self, module: ModuleId, request: usize) -> Option<ModuleId> {
         match self.graph.modules[module].targets.get(request)? {
             Target::Module(target) => Some(*target),
-            Target::External(_) | Target::Missing(_) => None,
+            Target::External(_) | Target::Component(..) | Target::Missing(_) => None,
         }
     }
 
@@ -223,7 +223,7 @@ impl<'g> Link<'g> {
                 None => {
                     let external = matches!(
                         self.graph.modules[module].targets.get(star),
-                        Some(Target::External(_))
+                        Some(Target::External(_) | Target::Component(..))
                     );
                     if external {
                         uncertain = uncertain.or(Some(found));
@@ -302,7 +302,9 @@ impl<'g> Link<'g> {
     ) -> Place {
         let target = match &self.graph.modules[module].targets[request] {
             Target::Module(target) => *target,
-            Target::External(specifier) => return Place::External(specifier.clone(), name.clone()),
+            Target::External(specifier) | Target::Component(_, specifier) => {
+                return Place::External(specifier.clone(), name.clone());
+            }
             Target::Missing(_) => return Place::Missing,
         };
         if self.is_commonjs(target) {

@@ -91,7 +91,6 @@ impl Project {
         let mut entries = walk.entries;
         let mut errors = walk.errors;
         entries.schema = self.first_of(&["schema.ts", "schema.js"]);
-        entries.definition = self.first_of(&["convex.config.ts", "convex.config.js"]);
         entries.auth_config = self.first_of(&["auth.config.ts", "auth.config.js"]);
         if self.functions_dir.join("auth.config.ts").exists()
             && self.functions_dir.join("auth.config.js").exists()
@@ -132,7 +131,6 @@ pub(crate) struct Entries {
     /// Function files by module path (`dir/messages.js`).
     pub(crate) functions: BTreeMap<String, Entry>,
     pub(crate) schema: Option<PathBuf>,
-    pub(crate) definition: Option<PathBuf>,
     pub(crate) auth_config: Option<PathBuf>,
 }
 

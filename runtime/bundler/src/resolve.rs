@@ -7,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use oxc_resolver::{ResolveError, ResolveOptions, Resolver, TsConfig, TsconfigDiscovery};
 
 use crate::Environment;
@@ -14,7 +16,7 @@ use crate::compile::RequestKind;
 use crate::error::closest;
 use crate::graph::file_of;
 use crate::package::in_node_modules;
-use crate::project::Project;
+use crate::project::{Project, relative_path};
 
 /// Where the text of a module comes from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +72,9 @@ pub(crate) enum Resolved {
     Module(Location),
     /// Out of it: a Node built-in or an external package of a `"use node"` file.
     External(String),
+    /// To the definition of another component: the file, and the specifier that the host knows
+    /// it by.
+    Component(PathBuf, String),
     /// Nowhere.
     Missing(Missing),
 }
@@ -119,6 +124,42 @@ impl Resolvers {
     /// The settings that govern a TypeScript file, if they can be read.
     pub(crate) fn tsconfig(&self, file: &Path) -> Option<Arc<TsConfig>> {
         self.isolate[0].find_tsconfig(file).ok().flatten()
+    }
+
+    /// More resolvers with the same view of the file system.
+    pub(crate) fn share(&self) -> Self {
+        let again = |resolver: &Resolver| resolver.clone_with_options(resolver.options().clone());
+        Self {
+            isolate: [again(&self.isolate[0]), again(&self.isolate[1])],
+            web_assembly: again(&self.web_assembly),
+            node: [again(&self.node[0]), again(&self.node[1])],
+            external_packages: self.external_packages.clone(),
+            functions_dir: self.functions_dir.clone(),
+            definition: self.definition.clone(),
+        }
+    }
+
+    /// The component that an import in a definition names; `None` where it names something else.
+    /// Package exports may list the file with or without its extension, hence three attempts.
+    pub(crate) fn component(&self, from: &Location, specifier: &str) -> Option<Resolved> {
+        let last = specifier.rsplit('/').next().unwrap_or(specifier);
+        if !last.starts_with("convex.config") {
+            return None;
+        }
+        let mut candidates = vec![specifier.to_owned()];
+        match specifier.strip_suffix(".js") {
+            Some(stem) => candidates.push(format!("{stem}.ts")),
+            None if specifier.ends_with(".ts") => {}
+            None => candidates.extend([".js", ".ts"].map(|end| format!("{specifier}{end}"))),
+        }
+        let file = file_of(from).unwrap_or(&self.definition);
+        let found =
+            candidates.iter().find_map(|name| resolve_from(&self.isolate[0], file, name).ok());
+        let folder = found?.into_path_buf().parent()?.to_owned();
+        let definition = definition_in(&folder)?;
+        let path = definition_path(&self.functions_dir, &folder);
+        let name = URL_SAFE_NO_PAD.encode(path);
+        Some(Resolved::Component(definition, format!("./_componentDeps/{name}")))
     }
 
     /// Resolves one specifier.
@@ -220,6 +261,18 @@ impl Resolvers {
         };
         Missing { message: format!("Could not resolve \"{specifier}\""), help }
     }
+}
+
+/// The file that makes a folder a component.
+pub(crate) fn definition_in(folder: &Path) -> Option<PathBuf> {
+    let names = ["convex.config.ts", "convex.config.js"];
+    names.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+/// What the deploy protocol calls the component in `folder`: the way there from the app's functions
+/// folder, with `/`; empty for the app itself.
+pub(crate) fn definition_path(functions_dir: &Path, folder: &Path) -> String {
+    relative_path(functions_dir, folder).to_string_lossy().replace('\\', "/")
 }
 
 fn resolve_from(

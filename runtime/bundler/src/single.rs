@@ -1,6 +1,7 @@
 //! One self-contained module for a small graph: schema, definition and auth config travel alone.
 //!
-//! In: a [`Link`] of files compiled for inlining. Out: one [`BundledModule`] without imports.
+//! In: a [`Link`] of files compiled for inlining. Out: one [`BundledModule`] without imports, but
+//! for those of other components, which the host supplies.
 //! Invariant: modules run in the order, and see each other's bindings at the moments, that the ES
 //! module system prescribes, cycles included.
 //!
@@ -15,7 +16,7 @@
 //! })();
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use sourcemap::{SourceMap, SourceMapBuilder};
@@ -23,7 +24,7 @@ use sourcemap::{SourceMap, SourceMapBuilder};
 use crate::compile::{Name, RequestKind, quoted};
 use crate::emit::{
     commonjs_source, compiled_target, export_token, interface_value, missing_name,
-    require_function, source_name,
+    require_function, shows_text, source_name,
 };
 use crate::graph::{ModuleId, Target};
 use crate::link::{Link, Origin, Place};
@@ -51,9 +52,12 @@ pub(crate) fn emit_single(
     let mut writer = Writer {
         project,
         link,
-        text: commonjs_source().replace("export function", "function"),
+        text: String::new(),
         map: SourceMapBuilder::new(None),
+        outside: BTreeMap::new(),
     };
+    writer.outside(&order.order);
+    writer.text.push_str(&commonjs_source().replace("export function", "function"));
     writer.text.push_str("const $dynamicRequire = dynamicRequire;\n");
     writer.text.push_str(EXPORT);
     for &module in &order.order {
@@ -99,12 +103,53 @@ struct Writer<'a> {
     link: &'a Link<'a>,
     text: String,
     map: SourceMapBuilder,
+    /// What comes from other modules, by specifier and export (`None`: all as one object), with
+    /// the number of its binding.
+    outside: BTreeMap<(String, Option<String>), usize>,
 }
 
 impl Writer<'_> {
     fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
+    }
+
+    /// Imports what stays outside.
+    fn outside(&mut self, order: &[ModuleId]) {
+        for &module in order {
+            let tables = &self.link.graph.modules[module].compiled.tables;
+            let imports = tables.imports.iter().map(|i| (i.request, &i.name));
+            let wanted = imports.chain(tables.reexports.iter().map(|r| (r.request, &r.name)));
+            for (request, name) in wanted {
+                if let Place::External(specifier, name) = self.link.locate(module, request, name) {
+                    let next = self.outside.len();
+                    self.outside.entry((specifier, export_of(&name))).or_insert(next);
+                }
+            }
+        }
+        for ((specifier, name), number) in &self.outside {
+            let clause = match name.as_deref() {
+                None => format!("* as $outside_{number}"),
+                Some(name) => format!("{{ {} as $outside_{number} }}", export_token(name)),
+            };
+            // Writing to a string cannot fail.
+            let _ = writeln!(self.text, "import {clause} from {};", quoted(specifier));
+        }
+    }
+
+    /// How the code reads a place.
+    fn expression(&self, place: &Place) -> String {
+        match place {
+            Place::Export(module, name) => format!("$m_{module}[{}]", quoted(name)),
+            Place::Namespace(module) => format!("$m_{module}"),
+            Place::External(specifier, name) => {
+                match self.outside.get(&(specifier.clone(), export_of(name))) {
+                    Some(number) => format!("$outside_{number}"),
+                    None => "undefined".to_owned(),
+                }
+            }
+            Place::Missing => "undefined".to_owned(),
+        }
     }
 
     /// The object that holds a module's exports.
@@ -141,7 +186,7 @@ impl Writer<'_> {
                     Name::Export(name) => name.as_str(),
                     Name::Namespace(_) => tables::NAMESPACE,
                 };
-                let value = expression(&place);
+                let value = self.expression(&place);
                 getters.insert(format!("get {}() {{ return {value}; }}", quoted(key)));
             }
             if !getters.is_empty() {
@@ -163,7 +208,7 @@ impl Writer<'_> {
                 Some(Origin::From(request, from)) => {
                     match self.link.locate(module, request, &from) {
                         Place::Missing => None,
-                        place => Some(expression(&place)),
+                        place => Some(self.expression(&place)),
                     }
                 }
                 None => None,
@@ -182,7 +227,9 @@ impl Writer<'_> {
                     format!("return $require_{target}()")
                 }
                 Target::Module(target) => format!("return toCommonJS($m_{target})"),
-                Target::External(name) => format!("throw missing({})", quoted(name)),
+                Target::External(name) | Target::Component(_, name) => {
+                    format!("throw missing({})", quoted(name))
+                }
                 Target::Missing(missing) => {
                     format!("throw missing({})", quoted(missing_name(&missing.message)))
                 }
@@ -195,7 +242,7 @@ impl Writer<'_> {
                 RequestKind::Dynamic => {
                     let value = match self.link.locate(module, i, &Name::Namespace(None)) {
                         Place::Missing | Place::External(..) => value,
-                        place => format!("return {}", expression(&place)),
+                        place => format!("return {}", self.expression(&place)),
                     };
                     self.line(&format!("async function $import_{i}() {{ {value}; }}"));
                 }
@@ -264,18 +311,18 @@ impl Writer<'_> {
                 token.get_name(),
                 false,
             );
-            if added.src_id != u32::MAX && !self.map.has_source_contents(added.src_id) {
+            let is_new = added.src_id != u32::MAX && !self.map.has_source_contents(added.src_id);
+            if is_new && shows_text(&name) {
                 self.map.set_source_contents(added.src_id, Some(&graph.modules[module].text));
             }
         }
     }
 }
 
-/// How self-contained code reads a place.
-fn expression(place: &Place) -> String {
-    match place {
-        Place::Export(module, name) => format!("$m_{module}[{}]", quoted(name)),
-        Place::Namespace(module) => format!("$m_{module}"),
-        Place::External(..) | Place::Missing => "undefined".to_owned(),
+/// The export that is asked for; `None` for all of them.
+fn export_of(name: &Name) -> Option<String> {
+    match name {
+        Name::Export(name) => Some(name.clone()),
+        Name::Namespace(_) => None,
     }
 }

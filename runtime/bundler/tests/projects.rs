@@ -173,7 +173,7 @@ fn joined_modules_keep_their_places_in_the_source_map() {
     let expected = [("one.js", 2, 25), ("two.js", 3, 36)];
     let expected = expected.map(|(f, l, c)| (format!("../node_modules/lib/{f}"), l, c));
     assert_eq!(found.collect::<Vec<_>>(), expected);
-    assert!(map.get_source_contents(0).unwrap().starts_with("const local"));
+    assert_eq!(map.get_source_contents(0), None, "nobody edits a package");
 }
 
 #[test]
@@ -328,13 +328,6 @@ fn schema_definition_and_auth_config_stand_alone() {
         assert!(module.source.contains("as default }"), "{}", module.source);
         assert!(module.source_map.is_some());
     }
-    files.write(
-        "convex/convex.config.ts",
-        "import c from '@x/c/convex.config';\nexport default c;\n",
-    );
-    files.write("node_modules/@x/c/package.json", "{}");
-    files.write("node_modules/@x/c/convex.config.js", "export default 1;\n");
-    assert!(files.refusal().contains("Components are not supported yet"));
 }
 
 #[test]

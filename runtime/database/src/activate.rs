@@ -1,5 +1,6 @@
 //! A push becomes the running deployment: documents checked, tables created, indexes filled or
-//! dropped, cron jobs compared, and the catalog's deployment key written, in one commit.
+//! dropped, cron jobs compared, and the catalog's deployment key written, in one commit for the app
+//! and all of its components. A component that is not mounted any more keeps its tables.
 //!
 //! In: an analyzed bundle. Out: the timestamp from which it serves, or why it does not.
 //! Invariant: all or nothing. Everything is built aside and published at once, so a push that is
@@ -9,12 +10,15 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use crate::catalog::{Catalog, Index, Table, deployment_key, number_key, table_key};
+use crate::catalog::{
+    Catalog, Index, Table, components_key, deployment_key, number_key, table_key,
+};
 use crate::commit::{Database, PUSH, Writer};
 use crate::crons;
 use crate::deployment::Analysis;
 use crate::environment::{Change, check_imported};
 use crate::error::PushError;
+use crate::handles;
 use crate::id::TableNumber;
 use crate::key::{Interval, Key};
 use crate::log::{LogEntry, Write};
@@ -24,9 +28,6 @@ use crate::snapshot::{Deployment, IndexMap, Snapshot};
 use crate::transaction::Transaction;
 use crate::value::Value;
 use crate::writes::{check_table_count, create_table};
-
-/// The component that pushes deploy to.
-const ROOT: &str = "";
 
 /// One index in an [`IndexDiff`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,19 +77,22 @@ impl Database {
     ) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
-        let schema = deployment.schema().cloned();
         let ts = turn.next_timestamp(now);
         let environment = newest.environment.after(changes, ts);
         check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];
         written.extend(environment.changed_keys(&newest.environment));
         let mut next = Snapshot { ts, environment, ..Snapshot::clone(&newest) };
-        if let Some(schema) = &schema {
-            written.extend(create_tables(&mut next, schema)?);
-            check_documents(&next, schema, enforced(&newest))?;
+        for (component, analysis) in deployment.analysis.each() {
+            written.extend(add_component(&mut next, component));
+            if let Some(schema) = &analysis.schema {
+                written.extend(create_tables(&mut next, component, schema)?);
+                let before = enforced(&newest, component);
+                check_documents(&next, component, schema, before)?;
+            }
+            change_indexes(&mut next, component, analysis.schema.as_deref());
         }
-        change_indexes(&mut next, schema.as_deref());
-        let writes = change_crons(&mut next, &deployment.analysis, now)?;
+        let writes = change_rows(&mut next, &deployment.analysis, now)?;
         let version = deployment.analysis.version.to_string();
         next.deployment = Some(Arc::new(deployment));
         turn.publish(LogEntry {
@@ -101,22 +105,39 @@ impl Database {
         Ok(ts)
     }
 
-    /// Whether every document there is matches a schema.
+    /// Whether every document of a component matches a schema.
     ///
     /// # Errors
     /// The first document that does not.
-    pub fn check_schema(&self, schema: &Schema) -> Result<(), PushError> {
-        check_documents(&self.newest(), schema, None)
+    pub fn check_schema(&self, component: &str, schema: &Schema) -> Result<(), PushError> {
+        check_documents(&self.newest(), component, schema, None)
     }
 
-    /// What a schema would change about the indexes there are; `None` is a project without one.
-    pub fn index_diff(&self, schema: Option<&Schema>) -> IndexDiff {
-        index_diff(&self.newest().catalog, schema)
+    /// What a schema would change about a component's indexes; `None`: it has none any more.
+    pub fn index_diff(&self, component: &str, schema: Option<&Schema>) -> IndexDiff {
+        index_diff(&self.newest().catalog, component, schema)
     }
 }
 
-/// Makes the rows of cron jobs those of the bundle; gives what was written.
-fn change_crons(
+/// Gives a component that is new the host's tables; gives the catalog keys written.
+fn add_component(next: &mut Snapshot, component: &str) -> Vec<Key> {
+    let tables = Arc::make_mut(&mut next.catalog).add_component(component);
+    let mut written = Vec::new();
+    if !tables.is_empty() {
+        written.push(components_key());
+    }
+    for table in tables {
+        for index in table.all_indexes() {
+            next.maps.insert(index.id, IndexMap::new());
+        }
+        written.extend([table_key(component, &table.name), number_key(component, table.number)]);
+    }
+    written
+}
+
+/// Makes the rows of cron jobs and of functions' handles those of the bundle; gives what was
+/// written.
+fn change_rows(
     next: &mut Snapshot,
     analysis: &Analysis,
     now: u64,
@@ -127,49 +148,55 @@ fn change_crons(
     let given = Given { code: analysis.version, snapshot: next.ts, seed, now };
     let mut transaction = Transaction::begin(Arc::new(next.clone()), &given, false);
     crons::sync(&mut transaction, analysis)?;
+    handles::sync(&mut transaction, analysis);
     next.maps = transaction.state.maps;
     Ok(transaction.state.writes.values().cloned().collect())
 }
 
-/// The schema that every document in a snapshot matches.
-fn enforced(snapshot: &Snapshot) -> Option<&Schema> {
-    let schema = snapshot.deployment.as_ref()?.schema()?;
+/// The schema that every document of a component matches.
+fn enforced<'a>(snapshot: &'a Snapshot, component: &str) -> Option<&'a Schema> {
+    let schema = snapshot.deployment.as_ref()?.schema(component)?;
     Some(&**schema).filter(|schema| schema.validation)
 }
 
 /// Creates the tables that a schema names; gives the catalog keys written.
-fn create_tables(next: &mut Snapshot, schema: &Schema) -> Result<Vec<Key>, PushError> {
+fn create_tables(
+    next: &mut Snapshot,
+    component: &str,
+    schema: &Schema,
+) -> Result<Vec<Key>, PushError> {
     let mut written = Vec::new();
     for name in schema.tables.keys() {
-        if next.catalog.table(ROOT, name).is_some() {
+        if next.catalog.table(component, name).is_some() {
             continue;
         }
-        check_table_count(&next.catalog, ROOT)
+        check_table_count(&next.catalog, component)
             .map_err(|error| PushError::new(error.code, error.message))?;
         let catalog = Arc::make_mut(&mut next.catalog);
-        let table = create_table(catalog, &mut next.maps, ROOT, name);
-        written.extend([table_key(ROOT, name), number_key(ROOT, table.number)]);
+        let table = create_table(catalog, &mut next.maps, component, name);
+        written.extend([table_key(component, name), number_key(component, table.number)]);
     }
     Ok(written)
 }
 
-/// Checks every document of every table that the schema describes otherwise than `before` did,
-/// which every document matches.
+/// Checks every document of every table of a component that the schema describes otherwise than
+/// `before` did, which every document matches.
 fn check_documents(
     snapshot: &Snapshot,
+    component: &str,
     schema: &Schema,
     before: Option<&Schema>,
 ) -> Result<(), PushError> {
     if !schema.validation {
         return Ok(());
     }
-    let tables = |number: TableNumber| snapshot.table_name(ROOT, number);
+    let tables = |number: TableNumber| snapshot.table_name(component, number);
     for (name, described) in &schema.tables {
         let same = |table: &TableSchema| table.document.to_json() == described.document.to_json();
         if before.and_then(|schema| schema.tables.get(name)).is_some_and(same) {
             continue;
         }
-        let Some(table) = snapshot.table(ROOT, name) else { continue };
+        let Some(table) = snapshot.table(component, name) else { continue };
         for (_, document) in snapshot.range(table.by_id.id, &Interval::all()) {
             let mut value = document.value();
             if let Value::Object(fields) = &mut value {
@@ -190,9 +217,9 @@ fn check_documents(
 }
 
 /// Compares the declared indexes with those there are.
-fn index_diff(catalog: &Catalog, schema: Option<&Schema>) -> IndexDiff {
+fn index_diff(catalog: &Catalog, component: &str, schema: Option<&Schema>) -> IndexDiff {
     let mut diff = IndexDiff::default();
-    for table in catalog.tables(ROOT).filter(|table| !table.is_system()) {
+    for table in catalog.tables(component).filter(|table| !table.is_system()) {
         let described = schema.and_then(|schema| schema.tables.get(&table.name));
         for index in table.indexes.values() {
             let declared = described.and_then(|table| table.indexes.get(&index.name));
@@ -205,7 +232,7 @@ fn index_diff(catalog: &Catalog, schema: Option<&Schema>) -> IndexDiff {
         }
     }
     for (name, described) in schema.into_iter().flat_map(|schema| &schema.tables) {
-        let table = catalog.table(ROOT, name);
+        let table = catalog.table(component, name);
         for (index, declared) in &described.indexes {
             let exists = |table: &Arc<Table>| {
                 let found = table.indexes.get(index);
@@ -234,23 +261,23 @@ fn change(index: &Index, staged: bool) -> IndexChange {
 }
 
 /// Drops, fills, stages and enables indexes until they are those the schema declares.
-fn change_indexes(next: &mut Snapshot, schema: Option<&Schema>) {
-    let diff = index_diff(&next.catalog, schema);
+fn change_indexes(next: &mut Snapshot, component: &str, schema: Option<&Schema>) {
+    let diff = index_diff(&next.catalog, component, schema);
     if diff == IndexDiff::default() {
         return;
     }
     let catalog = Arc::make_mut(&mut next.catalog);
     for removed in &diff.removed {
-        let (table, index) = find(catalog, removed);
+        let (table, index) = find(catalog, component, removed);
         catalog.drop_index(&table, &index);
         next.maps.remove(&index.id);
     }
     for changed in diff.enabled.iter().chain(&diff.disabled) {
-        let (table, index) = find(catalog, changed);
+        let (table, index) = find(catalog, component, changed);
         catalog.stage_index(&table, &index, changed.staged);
     }
     for added in &diff.added {
-        let table = catalog.table(ROOT, &added.table).expect("the schema's tables exist");
+        let table = catalog.table(component, &added.table).expect("the schema's tables exist");
         let table = Arc::clone(table);
         let index = catalog.declare_index(&table, &added.name, &added.fields, added.staged);
         let documents = next.maps.get(&table.by_id.id).expect("every index has a map").values();
@@ -263,8 +290,8 @@ fn change_indexes(next: &mut Snapshot, schema: Option<&Schema>) {
     }
 }
 
-fn find(catalog: &Catalog, change: &IndexChange) -> (Arc<Table>, Arc<Index>) {
-    let table = catalog.table(ROOT, &change.table).expect("the diff names tables that exist");
+fn find(catalog: &Catalog, component: &str, change: &IndexChange) -> (Arc<Table>, Arc<Index>) {
+    let table = catalog.table(component, &change.table).expect("the diff names tables that exist");
     let index = table.indexes.get(&change.name).expect("the diff names indexes that exist");
     (Arc::clone(table), Arc::clone(index))
 }

@@ -2,9 +2,9 @@
 //!
 //! In: tables that transactions create, indexes that a push declares. Out: the definitions that
 //! reads and writes go by, and the catalog keys under which their existence is read and written.
-//! Invariant: a table never loses its number; an [`IndexId`] never names two indexes. Both follow
-//! from one rule: whoever makes either reads every table number or the deployment, so two makers
-//! that run side by side conflict.
+//! Invariant: a table never loses its number until its whole component is deleted; an [`IndexId`]
+//! never names two indexes. Both follow from one rule: whoever makes either reads every table
+//! number or the deployment, so two makers that run side by side conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const FIRST_USER_TABLE: u32 = 10_001;
 /// Tables below this number belong to the host.
 const FIRST_FREE_SYSTEM_NUMBER: u32 = 10_000;
 
-/// One of the host's own tables, in the root component.
+/// One of the host's own tables.
 struct SystemTable {
     name: &'static str,
     number: u32,
@@ -30,25 +30,50 @@ struct SystemTable {
     order: &'static [&'static str],
     /// Whether functions see it through `db.system` (`convex-compat.md` section 2.7).
     shown: bool,
+    /// Whether each component has its own.
+    everywhere: bool,
 }
 
 /// The table of scheduled functions.
 pub(crate) const SCHEDULED_FUNCTIONS: &str = "_scheduled_functions";
 
+/// The table of handles of functions.
+pub(crate) const FUNCTION_HANDLES: &str = "_function_handles";
+
 /// The table of cron jobs.
 pub(crate) const CRON_JOBS: &str = "_cron_jobs";
 
 /// The host's tables.
-const SYSTEM_TABLES: [SystemTable; 4] = [
-    SystemTable { name: CRON_JOBS, number: 531, order: &["nextRun"], shown: false },
+const SYSTEM_TABLES: [SystemTable; 5] = [
+    SystemTable {
+        name: CRON_JOBS,
+        number: 531,
+        order: &["nextRun"],
+        shown: false,
+        everywhere: true,
+    },
     SystemTable {
         name: SCHEDULED_FUNCTIONS,
         number: 539,
         order: &["state.kind", "completedTime", "scheduledTime"],
         shown: true,
+        everywhere: true,
     },
-    SystemTable { name: "_storage", number: 540, order: &[], shown: true },
-    SystemTable { name: crate::files::BLOBS, number: 600, order: &["blob"], shown: false },
+    SystemTable { name: "_storage", number: 540, order: &[], shown: true, everywhere: true },
+    SystemTable {
+        name: crate::files::BLOBS,
+        number: 600,
+        order: &["blob"],
+        shown: false,
+        everywhere: true,
+    },
+    SystemTable {
+        name: FUNCTION_HANDLES,
+        number: 601,
+        order: &["component", "function"],
+        shown: false,
+        everywhere: false,
+    },
 ];
 
 /// The index that only the host reads, of tables that it works through in an order of its own.
@@ -184,14 +209,39 @@ impl Catalog {
     pub(crate) fn new() -> Self {
         let mut catalog =
             Self { components: BTreeMap::new(), indexes: BTreeMap::new(), next_index: 1 };
-        for system in SYSTEM_TABLES {
-            let table = catalog.add_table("", system.name, TableNumber(system.number));
+        catalog.add_component("");
+        catalog
+    }
+
+    /// Gives a component the host's tables. Gives them, if it had none.
+    pub(crate) fn add_component(&mut self, component: &str) -> Vec<Arc<Table>> {
+        if self.components.contains_key(component) {
+            return Vec::new();
+        }
+        let systems = SYSTEM_TABLES.iter().filter(|s| s.everywhere || component.is_empty());
+        let made = systems.map(|system| {
+            let table = self.add_table(component, system.name, TableNumber(system.number));
             if !system.order.is_empty() {
                 let fields: Vec<Arc<str>> = system.order.iter().map(|f| (*f).into()).collect();
-                catalog.declare_index(&table, &HIDDEN_INDEX.into(), &fields, false);
+                self.declare_index(&table, &HIDDEN_INDEX.into(), &fields, false);
+            }
+            Arc::clone(self.table(component, system.name).expect("it was made just now"))
+        });
+        made.collect()
+    }
+
+    /// Takes a component's tables away; their indexes' identities are not used again.
+    pub(crate) fn remove_component(&mut self, component: &str) {
+        for table in self.components.remove(component).into_iter().flat_map(|c| c.tables) {
+            for index in table.1.all_indexes() {
+                self.indexes.remove(&index.id);
             }
         }
-        catalog
+    }
+
+    /// The components that have tables, mounted or not.
+    pub(crate) fn components(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.components.keys()
     }
 
     /// One table.
@@ -215,8 +265,9 @@ impl Catalog {
     }
 
     /// The tables of that name, in whatever component.
-    pub(crate) fn tables_named(&self, name: &str) -> impl Iterator<Item = &Arc<Table>> {
-        self.components.values().filter_map(move |found| found.tables.get(name))
+    pub(crate) fn tables_named(&self, name: &str) -> impl Iterator<Item = &Arc<Table>> + use<'_> {
+        let name: Arc<str> = name.into();
+        self.components.values().filter_map(move |found| found.tables.get(&name))
     }
 
     /// One index by identity.
@@ -338,7 +389,7 @@ impl Catalog {
     ) {
         let component =
             self.components.get_mut(&table.component).expect("a table's component exists");
-        let found = component.tables.get_mut(&table.name).expect("tables are never removed");
+        let found = component.tables.get_mut(&table.name).expect("it is in its component");
         change(&mut Arc::make_mut(found).indexes);
     }
 }
@@ -346,6 +397,11 @@ impl Catalog {
 /// The key whose reading means "which code and schema serve".
 pub(crate) fn deployment_key() -> Key {
     catalog_key(&["deployment"])
+}
+
+/// The key whose reading means "which components have tables".
+pub(crate) fn components_key() -> Key {
+    catalog_key(&["components"])
 }
 
 /// The key whose reading means "does this table exist".

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::catalog::CRON_JOBS;
+use crate::catalog::{CRON_JOBS, Table, components_key};
 use crate::commit::Database;
 use crate::deployment::Analysis;
 use crate::document::Document;
@@ -20,8 +20,8 @@ use crate::key::Interval;
 use crate::read_set::ReadSet;
 use crate::record::{Arguments, CronRun, FunctionPath, World};
 use crate::scheduling::{JobState, TRANSIENT, alone, arguments, scheduler};
-use crate::snapshot::Snapshot;
-use crate::system_rows::{Fields, hidden_index, milliseconds, row, time};
+use crate::snapshot::{CATALOG, Snapshot};
+use crate::system_rows::{Fields, hidden_indexes, merged, milliseconds, row, table_with, time};
 use crate::transaction::Transaction;
 use crate::value::Value;
 
@@ -46,19 +46,34 @@ pub struct CronJob {
     pub in_progress: bool,
 }
 
-/// Makes the rows those of `analysis`, within the transaction of its activation.
+/// Makes the rows those of `analysis` and of its components, within the transaction of its
+/// activation. What is not mounted any more has no cron jobs.
 ///
 /// # Errors
 /// Specs that are not what `cronJobs()` exports.
 pub(crate) fn sync(transaction: &mut Transaction, analysis: &Analysis) -> Result<(), PushError> {
-    let mut specs = specs(analysis)?;
-    let table = transaction.system_table(CRON_JOBS);
+    let tables: Vec<_> = transaction.snapshot.catalog.tables_named(CRON_JOBS).cloned().collect();
+    for table in tables {
+        let specs = match analysis.of(&table.component) {
+            Some(analysis) => specs(analysis)?,
+            None => BTreeMap::new(),
+        };
+        sync_table(transaction, &table, specs);
+    }
+    Ok(())
+}
+
+fn sync_table(
+    transaction: &mut Transaction,
+    table: &Arc<Table>,
+    mut specs: BTreeMap<String, Fields>,
+) {
     let snapshot = Arc::clone(&transaction.snapshot);
     let rows = snapshot.range(table.by_id.id, &Interval::all()).map(|(_, row)| row.id);
     for id in rows {
-        let row = transaction.row(&table, id).expect("it is in the snapshot");
+        let row = transaction.row(table, id).expect("it is in the snapshot");
         let Some(mut spec) = row.text("name").and_then(|name| specs.remove(name)) else {
-            transaction.remove_row(&table, &row);
+            transaction.remove_row(table, &row);
             continue;
         };
         if spec.iter().all(|(name, value)| row.field(name) == Some(value)) {
@@ -69,14 +84,13 @@ pub(crate) fn sync(transaction: &mut Transaction, analysis: &Analysis) -> Result
             fields.remove("nextRun");
         }
         fields.append(&mut spec);
-        transaction.replace_row(&table, &row, fields);
+        transaction.replace_row(table, &row, fields);
     }
     for (name, mut spec) in specs {
         spec.insert("name".into(), Value::String(name));
         spec.insert("state".into(), state("idle"));
-        transaction.insert_row(&table, spec);
+        transaction.insert_row(table, spec);
     }
-    Ok(())
 }
 
 /// `function`, `args` and `schedule` of each cron job of a bundle, by its identifier.
@@ -119,28 +133,35 @@ fn state(kind: &str) -> Value {
 /// # Errors
 /// None for rows that [`sync`] made.
 pub fn jobs(snapshot: &Snapshot) -> impl Iterator<Item = Result<CronJob, UserError>> {
-    let index = hidden_index(snapshot, CRON_JOBS);
-    snapshot.range(index.id, &Interval::all()).map(|(_, document)| read(document))
+    let tables = hidden_indexes(snapshot, CRON_JOBS).map(|(table, index)| {
+        let rows = snapshot.range(index.id, &Interval::all());
+        rows.map(move |(key, document)| (key, (table, document)))
+    });
+    merged(tables).map(|(_, (table, document))| read(&table.component, document))
 }
 
 /// One cron job; `None` where it was deleted.
 pub fn job(snapshot: &Snapshot, id: DocumentId) -> Option<CronJob> {
-    let table = snapshot.table("", CRON_JOBS).expect("it exists from the start");
+    let table = table_with(snapshot, CRON_JOBS, id)?;
     let found = snapshot.range(table.by_id.id, &Interval::point(&id.internal)).next();
-    found.and_then(|(_, document)| read(document).ok())
+    found.and_then(|(_, document)| read(&table.component, document).ok())
 }
 
 /// What a look at [`jobs`] depended on.
 pub fn looked_at(snapshot: &Snapshot, reads: &mut ReadSet) {
-    reads.insert(hidden_index(snapshot, CRON_JOBS).id, Interval::all());
+    for (_, index) in hidden_indexes(snapshot, CRON_JOBS) {
+        reads.insert(index.id, Interval::all());
+    }
+    // A push may bring components.
+    reads.insert(CATALOG, Interval::point(&components_key()));
 }
 
-fn read(document: &Arc<Document>) -> Result<CronJob, UserError> {
+fn read(component: &Arc<str>, document: &Arc<Document>) -> Result<CronJob, UserError> {
     let row = row(document);
     Ok(CronJob {
         id: row.id(),
         name: row.text("name").unwrap_or_default().to_owned(),
-        path: FunctionPath::parse(row.text("function").unwrap_or_default())?,
+        path: FunctionPath::parse(row.text("function").unwrap_or_default())?.within(component),
         args: arguments(&row)?,
         schedule: row.field("schedule").map(json::encode).unwrap_or_default(),
         next: time(row.field("nextRun")),
@@ -153,7 +174,7 @@ impl Transaction {
     /// Takes an occurrence: the row moves on to the one after it. Says whether it was there to be
     /// taken.
     pub(crate) fn begin_cron(&mut self, run: CronRun) -> bool {
-        let table = self.system_table(CRON_JOBS);
+        let table = self.system_table_with(CRON_JOBS, run.id);
         let Some(row) = self.row(&table, run.id) else { return false };
         if time(row.field("nextRun")) != Some(run.due)
             || row.text("state.kind") == Some("inProgress")
@@ -170,7 +191,7 @@ impl Transaction {
 
     /// Notes how the last occurrence ended.
     pub(crate) fn end_cron(&mut self, id: DocumentId, ended: &JobState) {
-        let table = self.system_table(CRON_JOBS);
+        let table = self.system_table_with(CRON_JOBS, id);
         let Some(row) = self.row(&table, id) else { return };
         let mut fields = row.fields.clone();
         fields.insert("state".into(), state("idle"));
@@ -181,7 +202,7 @@ impl Transaction {
     }
 
     fn move_cron(&mut self, id: DocumentId, from: Option<u64>, to: u64) {
-        let table = self.system_table(CRON_JOBS);
+        let table = self.system_table_with(CRON_JOBS, id);
         let Some(row) = self.row(&table, id) else { return };
         if time(row.field("nextRun")) == from {
             let mut fields = row.fields.clone();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::components::Components;
 use crate::record::{FunctionKind, FunctionPath};
 use crate::schema::Schema;
 use crate::validate::Validator;
@@ -50,7 +51,7 @@ pub struct Module {
     pub environment: Environment,
 }
 
-/// Everything one push sent for the root component.
+/// Everything one push sent: for the app, or for the definition of a component.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
     /// Function modules, chunks, `http.js`, `crons.js`, `auth.config.js`, by path.
@@ -59,6 +60,10 @@ pub struct Bundle {
     pub schema: Option<Module>,
     /// `convex.config.js`.
     pub definition: Option<Module>,
+    /// The definitions of components, by their paths; of a definition itself there are none.
+    pub components: BTreeMap<Arc<str>, Arc<Self>>,
+    /// Whether only code generation asks: a component by itself, without an environment.
+    pub for_codegen: bool,
     /// Packages that Node modules import and the bundle does not have: name and exact version.
     pub node_packages: BTreeMap<String, String>,
     /// Version of the `convex` package that bundled it.
@@ -178,14 +183,32 @@ pub struct Analysis {
     pub imported_environment: BTreeMap<String, Option<String>>,
     /// How contexts are made.
     pub tier: Tier,
+    /// What is mounted below; of a component's own analysis nothing.
+    pub components: Components,
     /// Things the author should know that did not fail the push.
     pub warnings: Vec<String>,
 }
 
 impl Analysis {
-    /// The function at `path`, if the bundle has it.
+    /// The function at `path`, if its component has it.
     pub fn function(&self, path: &FunctionPath) -> Option<&AnalyzedFunction> {
-        let module = self.modules.get(&path.module)?;
+        let module = self.of(&path.component)?.modules.get(&path.module)?;
         module.functions.iter().find(|function| function.name == path.export)
+    }
+
+    /// The part that belongs to a mounted component; the empty path is the app.
+    pub fn of(&self, component: &str) -> Option<&Self> {
+        if component.is_empty() {
+            return Some(self);
+        }
+        self.components.unit(component).map(|unit| &*unit.analysis)
+    }
+
+    /// The app, then everything mounted, by component path.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &Self)> {
+        let mounted = self.components.instances.iter();
+        let mounted =
+            mounted.map(|(path, found)| (&**path, &*self.components.units[found.unit].analysis));
+        std::iter::once(("", self)).chain(mounted)
     }
 }

@@ -56,6 +56,15 @@ pub struct NewFile<'a> {
     pub content_type: Option<&'a str>,
 }
 
+/// What the URL of a file ends with, that says of which component it is.
+pub fn url_suffix(component: &str) -> String {
+    match component {
+        "" => String::new(),
+        // A path is letters, digits, underscores and slashes: none needs an escape in a query.
+        component => format!("?component={component}"),
+    }
+}
+
 impl StoredFile {
     fn read(document: &Document, blob: &Document) -> Self {
         let value = document.value();

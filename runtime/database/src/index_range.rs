@@ -5,6 +5,8 @@
 //! Invariant: equalities on a prefix of the fields, then at most one lower and one upper bound on
 //! the next field; anything else is an error in Convex's words (`convex-compat.md` section 1.11).
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use crate::catalog::{Index, IndexKind};
@@ -59,9 +61,20 @@ pub(crate) fn index_interval(index: &Index, bounds: &[Bound<'_>]) -> Result<Inte
         sorted.add(bound)?;
     }
     let prefix = sorted.prefix(index, bounds)?;
+    match bounds.iter().any(|bound| bound.field == ID) {
+        true => id_interval(index, &prefix, &sorted),
+        false => Ok(encoded_interval(&prefix, &sorted)),
+    }
+}
+
+/// What every key ends with, as the bytes of the id.
+const ID: &str = "_id";
+
+/// The fields before the id.
+fn encoded_fields(index: &Index) -> &[Arc<str>] {
     match index.kind {
-        IndexKind::ById => by_id_interval(index, &sorted),
-        IndexKind::ByCreationTime | IndexKind::Declared => Ok(encoded_interval(&prefix, &sorted)),
+        IndexKind::ById => &[],
+        IndexKind::ByCreationTime | IndexKind::Declared => &index.fields,
     }
 }
 
@@ -114,7 +127,8 @@ impl<'a> Bounds<'a> {
     fn prefix(&self, index: &Index, bounds: &[Bound<'_>]) -> Result<Prefix, UserError> {
         let mut prefix = Prefix::default();
         let mut fixed = 0;
-        for field in &index.fields {
+        let fields = encoded_fields(index);
+        for field in fields {
             let Some(equal) = self.equal.iter().find(|bound| bound.field == &**field) else {
                 break;
             };
@@ -122,11 +136,13 @@ impl<'a> Bounds<'a> {
             prefix.end = behind(prefix.bytes.clone(), equal.value.as_ref());
             fixed += 1;
         }
-        let in_prefix = |field: &str| index.fields[..fixed].iter().any(|own| &**own == field);
+        let next = fields.get(fixed).map_or(ID, |field| &**field);
+        let in_prefix = |field: &str| {
+            fields[..fixed].iter().any(|own| &**own == field) || (field == ID && next == ID)
+        };
         let ranged = self.lower.or(self.upper).map(|bound| bound.field);
-        let next = index.fields.get(fixed).map(|field| &**field);
         let skipped = self.equal.iter().map(|bound| bound.field).find(|field| !in_prefix(field));
-        match skipped.or(ranged.filter(|field| Some(*field) != next)) {
+        match skipped.or(ranged.filter(|field| *field != next)) {
             Some(field) => Err(out_of_order(index, bounds, field)),
             None => Ok(prefix),
         }
@@ -140,7 +156,7 @@ fn invalid(text: String) -> UserError {
 }
 
 fn check_field(index: &Index, bound: &Bound<'_>) -> Result<(), UserError> {
-    if index.fields.iter().any(|field| &**field == bound.field) {
+    if bound.field == ID || index.fields.iter().any(|field| &**field == bound.field) {
         return Ok(());
     }
     Err(invalid(format!(
@@ -222,37 +238,37 @@ fn behind(mut key: Vec<u8>, value: Option<&Value>) -> Option<Vec<u8>> {
     }
 }
 
-/// Keys of `by_id` are the ids' own bytes, which sort as the ids' texts do.
-fn by_id_interval(index: &Index, bounds: &Bounds<'_>) -> Result<Interval, UserError> {
-    let internal = |bound: &Bound<'_>| match &bound.value {
+/// Keys end with the ids' own bytes, which sort as the ids' texts do.
+fn id_interval(index: &Index, prefix: &Prefix, bounds: &Bounds<'_>) -> Result<Interval, UserError> {
+    let key = |bound: &Bound<'_>| match &bound.value {
         Some(Value::String(id)) => {
-            let id = DocumentId::decode(id).filter(|id| id.table == index.number);
-            Ok::<_, UserError>(id.map(|id| id.internal))
+            let id = DocumentId::decode(id).filter(|id| id.table == index.number)?;
+            Some([&prefix.bytes[..], &id.internal[..]].concat())
         }
-        _ => Ok(None),
+        _ => None,
     };
     let needs_id = |bound: &Bound<'_>| {
-        internal(bound)?.ok_or_else(|| {
+        key(bound).ok_or_else(|| {
             let value = text(bound.value.as_ref());
             let table = &index.table;
             invalid(format!("Can't compare _id with {value}: it is not an ID of table {table:?}."))
         })
     };
-    if let Some(equal) = bounds.equal.first() {
+    if let Some(equal) = bounds.equal.iter().find(|bound| bound.field == ID) {
         let nothing = Interval { start: [][..].into(), end: Some([][..].into()) };
-        return Ok(internal(equal)?.map_or(nothing, |id| Interval::point(&id)));
+        return Ok(key(equal).map_or(nothing, |key| Interval::point(&key)));
     }
-    let mut interval = Interval::all();
+    let mut interval =
+        Interval { start: prefix.bytes[..].into(), end: prefix.end.clone().map(Key::from) };
     if let Some(lower) = bounds.lower {
-        let id = needs_id(lower)?;
+        let key = needs_id(lower)?;
         let strict = lower.comparison == Comparison::Gt;
-        interval.start = if strict { crate::query::next_key(&id) } else { id[..].into() };
+        interval.start = if strict { crate::query::next_key(&key) } else { key.into() };
     }
     if let Some(upper) = bounds.upper {
-        let id = needs_id(upper)?;
+        let key = needs_id(upper)?;
         let inclusive = upper.comparison == Comparison::Lte;
-        let end = if inclusive { crate::query::next_key(&id) } else { id[..].into() };
-        interval.end = Some(end);
+        interval.end = Some(if inclusive { crate::query::next_key(&key) } else { key.into() });
     }
     Ok(interval)
 }

@@ -191,6 +191,10 @@ limits! {
     SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
         "as Convex; the pauses begin at half a second and double",
         "(never an error: the job waits)";
+    /// Components of a deployment, those inside of others included.
+    COMPONENTS = 256, Count,
+        "each evaluated definition is a context in the startup snapshot",
+        "Too many components";
     /// Nested calls.
     CALL_DEPTH = 8, Count,
         "as Convex; each level holds a context",
@@ -203,6 +207,18 @@ limits! {
     LOG_LINE_BYTES = 32_768, Bytes,
         "as Convex",
         "(truncated due to length)";
+    /// Executions that `convex logs` can look back at.
+    LOG_ENTRIES = 1_000, Count,
+        "enough history to start a tail with; who needs more keeps a tail running",
+        "(never an error: the oldest go)";
+    /// Memory of those executions, with their console lines.
+    LOG_ENTRY_BYTES = 8 << 20, Bytes,
+        "a share of the host's memory budget, whatever functions log",
+        "(never an error: the oldest go)";
+    /// How long a request for new log entries waits for some.
+    LOGS_WAIT_MS = 60_000, Milliseconds,
+        "as Convex; shorter than what proxies allow a request",
+        "(never an error: the answer has no entries)";
     /// CPU time of a push's analysis.
     ANALYSIS_TIME_MS = 4_000, Milliseconds,
         "as Convex; a module that loops at import must not hang a push",
@@ -291,6 +307,10 @@ limits! {
     ACTION_CONTEXTS_KEPT = 16, Count,
         "each keeps a few megabytes",
         "(never an error: another context is made)";
+    /// Memories of WebAssembly of one action.
+    ACTION_WASM_MEMORY_BYTES = 256 << 20, Bytes,
+        "many share a process: none may take so much that the others die of it",
+        "WebAssembly memory of … is too large";
     /// Memory of one process that runs actions.
     ACTION_PROCESS_BYTES = 2 << 30, Bytes,
         "the wall behind the limits of heaps and buffers: its process alone dies of it",

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Conflict;
-use crate::deployment::{Analysis, Bundle, CodeVersion, Environment};
+use crate::deployment::{Analysis, Bundle, CodeVersion, Environment, Module};
 use crate::environment::{Change, Variables};
 use crate::error::{PushError, Refusal, UserError};
 use crate::id::DocumentId;
@@ -66,6 +66,9 @@ impl FunctionKind {
     }
 }
 
+/// The folder of modules that are the host's own: no author's module can be in it.
+pub const HOST_MODULES: &str = "_system/";
+
 /// The address of one function: component, module and export.
 ///
 /// Grammar (`convex-compat.md` section 1.2): `dir/mod[.js][:export]`, split on the last `:`; a
@@ -111,6 +114,19 @@ impl FunctionPath {
             None => format!("{module}.js"),
         };
         Ok(Self { component: "".into(), module: module.into(), export: export.into() })
+    }
+
+    /// The same function of a component.
+    pub fn within(self, component: &Arc<str>) -> Self {
+        Self { component: Arc::clone(component), ..self }
+    }
+
+    /// ` in component "a/b"`, or nothing for the app: the end of messages.
+    pub fn whereabouts(&self) -> String {
+        match &*self.component {
+            "" => String::new(),
+            component => format!(" in component {component:?}"),
+        }
     }
 
     /// `dir/mod:fn`, without `.js` and without `:default`: the form in logs and messages.
@@ -636,6 +652,18 @@ pub trait Functions: Send + Sync + 'static {
 
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);
+
+    /// Runs a query of `modules`, which are not deployed, at the newest snapshot; they may import
+    /// and call what is. Nothing is written and nothing is cached. Blocks for as long as the
+    /// modules take to be evaluated and the query to run.
+    ///
+    /// # Errors
+    /// A module that cannot be evaluated, in its author's terms, or a host that cannot run it.
+    fn inline(&self, modules: Vec<Module>, call: &Call) -> Result<Outcome, Refusal> {
+        let _ = (modules, call);
+        let text = "Inline queries are not run by this host.";
+        Err(Refusal::Bad(UserError::new("NotSupported", text)))
+    }
 
     /// Runs a call again with what was decided for it then, without cache and without commit, and
     /// finds the author's line at which `probe` first held. `None`: no line of his did it, as when

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::catalog::SCHEDULED_FUNCTIONS;
+use crate::catalog::{SCHEDULED_FUNCTIONS, Table, components_key};
 use crate::commit::{Committed, Database, Writer};
 use crate::crons;
 use crate::document::Document;
@@ -25,13 +25,18 @@ use crate::limits;
 use crate::query::next_key;
 use crate::read_set::ReadSet;
 use crate::record::{Arguments, FunctionPath, Given, Job, Timestamp, World};
-use crate::snapshot::Snapshot;
-use crate::system_rows::{Fields, Row, hidden_index, milliseconds, nanoseconds, row, time};
+use crate::snapshot::{CATALOG, Snapshot};
+use crate::system_rows::{
+    Fields, Row, hidden_indexes, merged, milliseconds, nanoseconds, row, table_with, time,
+};
 use crate::transaction::Transaction;
 use crate::value::Value;
 
 /// What an action is said to have died of when its end is unknown.
 pub const TRANSIENT: &str = "Transient error while executing action";
+
+/// The field of a row whose function is of another component than the one that scheduled it.
+const COMPONENT: &str = "component";
 
 /// Rows that one commit recovers or removes.
 const BATCH: usize = 1_000;
@@ -39,6 +44,8 @@ const BATCH: usize = 1_000;
 /// What is to run, and when.
 #[derive(Clone, Debug)]
 pub struct NewJob {
+    /// The component that schedules it: its table has the row.
+    pub from: Arc<str>,
     /// The function.
     pub path: FunctionPath,
     /// Its argument.
@@ -112,6 +119,7 @@ pub struct Pending<'a> {
     /// When it is due, nanoseconds since the Unix epoch.
     pub due: u64,
     key: &'a Key,
+    component: &'a Arc<str>,
     document: &'a Arc<Document>,
 }
 
@@ -128,6 +136,8 @@ impl Pending<'_> {
     pub fn job(&self) -> Result<ScheduledJob, UserError> {
         let row = row(self.document);
         let path = FunctionPath::parse(row.text("name").unwrap_or_default())?;
+        let component = row.text(COMPONENT).map_or_else(|| Arc::clone(self.component), Arc::from);
+        let path = path.within(&component);
         Ok(ScheduledJob { id: row.id(), path, args: arguments(&row)? })
     }
 }
@@ -147,7 +157,7 @@ impl Transaction {
     /// A function that does not exist, a time that is none, a limit, a query that schedules.
     pub fn schedule(&mut self, job: NewJob) -> Result<DocumentId, UserError> {
         self.check_writable("scheduler.runAfter")?;
-        let NewJob { path, args, at, by } = job;
+        let NewJob { from, path, args, at, by } = job;
         check_function(&self.snapshot, &path)?;
         let due = due_time(at, self.given.now)?;
         args.value.check_limits()?;
@@ -162,10 +172,13 @@ impl Transaction {
             ("scheduledTime".into(), milliseconds(due)),
             ("state".into(), JobState::Pending.value()),
         ]);
+        if path.component != from {
+            fields.insert(COMPONENT.into(), Value::String(path.component.to_string()));
+        }
         if born_canceled {
             self.end_fields(&mut fields, &JobState::Canceled);
         }
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
+        let table = self.system_table_of(&from, SCHEDULED_FUNCTIONS)?;
         Ok(self.insert_row(&table, fields))
     }
 
@@ -174,24 +187,29 @@ impl Transaction {
     ///
     /// # Errors
     /// An id that is none of `_scheduled_functions`; the job that asks; a query that cancels.
-    pub fn cancel_job(&mut self, id: &str, own: Option<Job>) -> Result<(), UserError> {
+    pub fn cancel_job(
+        &mut self,
+        component: &str,
+        id: &str,
+        own: Option<Job>,
+    ) -> Result<(), UserError> {
         self.check_writable("scheduler.cancel")?;
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
-        let id = job_id(self, id)?;
+        let table = self.system_table_of(component, SCHEDULED_FUNCTIONS)?;
+        let id = job_id(self, component, id)?;
         if own == Some(Job::Scheduled(id)) {
             let text = "A mutation cannot cancel itself";
             return Err(UserError::new("ScheduledFunctionCancelingItself", text));
         }
         let Some(row) = self.row(&table, id) else { return Ok(()) };
         if matches!(JobState::of(&row), JobState::Pending | JobState::InProgress) {
-            self.end_row(&row, &JobState::Canceled);
+            self.end_row(&table, &row, &JobState::Canceled);
         }
         Ok(())
     }
 
     /// Where a job stands; a read.
     pub fn job_state(&mut self, id: DocumentId) -> Option<JobState> {
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
+        let table = self.system_table_with(SCHEDULED_FUNCTIONS, id);
         self.row(&table, id).as_ref().map(JobState::of)
     }
 
@@ -214,7 +232,7 @@ impl Transaction {
 
     /// Makes a pending job one in progress. Says whether it was pending.
     fn begin_job(&mut self, id: DocumentId) -> bool {
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
+        let table = self.system_table_with(SCHEDULED_FUNCTIONS, id);
         let Some(row) = self.row(&table, id) else { return false };
         if JobState::of(&row) != JobState::Pending {
             return false;
@@ -227,20 +245,19 @@ impl Transaction {
 
     /// Ends a job that has not ended, and was not canceled. Says whether it did.
     fn end_job(&mut self, id: DocumentId, state: &JobState) -> bool {
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
+        let table = self.system_table_with(SCHEDULED_FUNCTIONS, id);
         let Some(row) = self.row(&table, id) else { return false };
         let open = matches!(JobState::of(&row), JobState::Pending | JobState::InProgress);
         if open {
-            self.end_row(&row, state);
+            self.end_row(&table, &row, state);
         }
         open
     }
 
-    fn end_row(&mut self, row: &Row, state: &JobState) {
-        let table = self.system_table(SCHEDULED_FUNCTIONS);
+    fn end_row(&mut self, table: &Arc<Table>, row: &Row, state: &JobState) {
         let mut fields = row.fields.clone();
         self.end_fields(&mut fields, state);
-        self.replace_row(&table, row, fields);
+        self.replace_row(table, row, fields);
     }
 
     fn end_fields(&self, fields: &mut Fields, state: &JobState) {
@@ -271,9 +288,13 @@ impl Transaction {
 /// The function must exist; its kind is looked at when it runs.
 fn check_function(snapshot: &Snapshot, path: &FunctionPath) -> Result<(), UserError> {
     let analysis = snapshot.deployment.as_ref().map(|deployment| &deployment.analysis);
-    let module = analysis.and_then(|analysis| analysis.modules.get(&path.module));
+    let component = analysis.and_then(|analysis| analysis.of(&path.component));
+    let module = component.and_then(|found| found.modules.get(&path.module));
     let Some(module) = module else {
-        let text = format!("Attempted to schedule function at nonexistent path: {path}");
+        let text = format!(
+            "Attempted to schedule function at nonexistent path: {path}{}",
+            path.whereabouts()
+        );
         return Err(UserError::new("InvalidFunctionPath", text));
     };
     if module.functions.iter().any(|function| function.name == path.export) {
@@ -311,7 +332,11 @@ fn due_time(seconds: f64, now: u64) -> Result<u64, UserError> {
 }
 
 /// Parses the id of a scheduled function.
-fn job_id(transaction: &mut Transaction, text: &str) -> Result<DocumentId, UserError> {
+fn job_id(
+    transaction: &mut Transaction,
+    component: &str,
+    text: &str,
+) -> Result<DocumentId, UserError> {
     let invalid = |why: String| {
         UserError::new(
             "InvalidArgument",
@@ -324,7 +349,8 @@ fn job_id(transaction: &mut Transaction, text: &str) -> Result<DocumentId, UserE
     if id.table == transaction.system_table(SCHEDULED_FUNCTIONS).number {
         return Ok(id);
     }
-    let table = transaction.table_of("", id).map_or_else(|| "?".into(), |t| Arc::clone(&t.name));
+    let table =
+        transaction.table_of(component, id).map_or_else(|| "?".into(), |t| Arc::clone(&t.name));
     Err(invalid(format!("expected to be an Id<\"_scheduled_functions\">, got Id<\"{table}\">.")))
 }
 
@@ -352,10 +378,11 @@ pub fn schedule(
 pub fn cancel(
     database: &Database,
     world: &dyn World,
-    id: &str,
+    (component, id): (&str, &str),
     writer: Writer,
 ) -> Result<(), UserError> {
-    told(database, alone(database, world, writer, |transaction| transaction.cancel_job(id, None)))
+    let canceled = |now: &mut Transaction| now.cancel_job(component, id, None);
+    told(database, alone(database, world, writer, canceled))
 }
 
 /// The scheduler is about to run an action. Gives the timestamp that must be durable first: else a
@@ -385,7 +412,7 @@ pub fn end(database: &Database, world: &dyn World, job: Job, state: &JobState) -
 pub fn is_ready(snapshot: &Snapshot, job: Job) -> bool {
     match job {
         Job::Scheduled(id) => {
-            let table = snapshot.table("", SCHEDULED_FUNCTIONS).expect("it exists from the start");
+            let Some(table) = table_with(snapshot, SCHEDULED_FUNCTIONS, id) else { return false };
             let mut found = snapshot.range(table.by_id.id, &Interval::point(&id.internal));
             let state = found.next().map(|(_, document)| JobState::of(&row(document)));
             state == Some(JobState::Pending)
@@ -424,8 +451,8 @@ pub fn collect_garbage(database: &Database, world: &dyn World) -> usize {
         return 0;
     }
     alone(database, world, scheduler(database), |transaction| {
-        let table = transaction.system_table(SCHEDULED_FUNCTIONS);
         for id in &old {
+            let table = transaction.system_table_with(SCHEDULED_FUNCTIONS, *id);
             if let Some(row) = transaction.row(&table, *id) {
                 transaction.remove_row(&table, &row);
             }
@@ -436,23 +463,30 @@ pub fn collect_garbage(database: &Database, world: &dyn World) -> usize {
 
 /// Rows that wait for their time, in the order in which they are due.
 pub fn pending(snapshot: &Snapshot) -> impl Iterator<Item = Pending<'_>> {
-    let index = hidden_index(snapshot, SCHEDULED_FUNCTIONS);
     let waiting = Interval::prefix(&state_key(&JobState::Pending));
-    snapshot.range(index.id, &waiting).map(|(key, document)| {
+    let tables = hidden_indexes(snapshot, SCHEDULED_FUNCTIONS).map(|(table, index)| {
+        let rows = snapshot.range(index.id, &waiting);
+        rows.map(move |(key, document)| (key, (&table.component, document)))
+    });
+    let tables: Vec<_> = tables.collect();
+    merged(tables.into_iter()).map(|(key, (component, document))| {
         // Kind, completed (undefined), scheduled.
         let due = decode_key(key).get(2).and_then(|due| time(due.as_ref())).unwrap_or(0);
-        Pending { due, key, document }
+        Pending { due, key, component, document }
     })
 }
 
 /// What a look at [`pending`] depended on that ended with the row `last`; `None`: it saw them all.
 pub fn looked_at(snapshot: &Snapshot, last: Option<&Pending<'_>>, reads: &mut ReadSet) {
-    let index = hidden_index(snapshot, SCHEDULED_FUNCTIONS);
     let mut waiting = Interval::prefix(&state_key(&JobState::Pending));
     if let Some(last) = last {
         waiting.end = Some(next_key(last.key));
     }
-    reads.insert(index.id, waiting);
+    for (_, index) in hidden_indexes(snapshot, SCHEDULED_FUNCTIONS) {
+        reads.insert(index.id, waiting.clone());
+    }
+    // A push may bring components.
+    reads.insert(CATALOG, Interval::point(&components_key()));
 }
 
 /// At most a batch of the rows in a state, oldest end first; those that ended before a moment.
@@ -467,8 +501,9 @@ fn ids(
         encode_value(Some(&milliseconds(before)), &mut end);
         range.end = Some(end.into());
     }
-    let index = hidden_index(snapshot, SCHEDULED_FUNCTIONS);
-    let found = snapshot.range(index.id, &range).take(BATCH);
+    let found = hidden_indexes(snapshot, SCHEDULED_FUNCTIONS)
+        .flat_map(|(_, index)| snapshot.range(index.id, &range))
+        .take(BATCH);
     found.map(|(_, document)| document.id).collect::<Vec<_>>().into_iter()
 }
 

@@ -158,6 +158,8 @@ struct WireTable<'a> {
     staged_vector_indexes: Vec<WireVector>,
     #[serde(borrow)]
     document_type: &'a RawValue,
+    #[serde(borrow)]
+    staged_document_type: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -197,12 +199,9 @@ impl WireTable<'_> {
     fn check(&self) -> Result<TableSchema, UserError> {
         let table = &self.table_name;
         let document = Validator::from_json(self.document_type.get())?;
-        if !is_document_type(&document) {
-            let text = format!(
-                "The document type of table \"{table}\" must be an object, a union of objects, or \
-                 v.any(), not {document}."
-            );
-            return Err(problem("InvalidDocumentType", text));
+        self.check_type("document type", &document)?;
+        if let Some(staged) = self.staged_document_type {
+            self.check_type("staged document type", &Validator::from_json(staged.get())?)?;
         }
         let mut checked = Checked { table, document: &document, names: BTreeSet::new() };
         let mut indexes = BTreeMap::new();
@@ -238,6 +237,18 @@ impl WireTable<'_> {
             return Err(problem("TooManyIndexes", text));
         }
         Ok(TableSchema { document, indexes, search_indexes, vector_indexes })
+    }
+
+    fn check_type(&self, what: &str, document: &Validator) -> Result<(), UserError> {
+        if is_document_type(document) {
+            return Ok(());
+        }
+        let text = format!(
+            "The {what} of table \"{}\" must be an object, a union of objects, or v.any(), not \
+             {document}.",
+            self.table_name
+        );
+        Err(problem("InvalidDocumentType", text))
     }
 }
 

@@ -43,9 +43,17 @@ pub struct Deployment {
 }
 
 impl Deployment {
-    /// The schema, if the project has one.
-    pub fn schema(&self) -> Option<&Arc<Schema>> {
-        self.analysis.schema.as_ref()
+    /// The schema of a mounted component, if it has one; the empty path is the app.
+    pub fn schema(&self, component: &str) -> Option<&Arc<Schema>> {
+        self.analysis.of(component)?.schema.as_ref()
+    }
+
+    /// The modules of a mounted component; the empty path is the app.
+    pub fn bundle(&self, component: &str) -> Option<&Arc<Bundle>> {
+        if component.is_empty() {
+            return Some(&self.bundle);
+        }
+        self.analysis.components.unit(component).map(|unit| &unit.bundle)
     }
 }
 
@@ -113,6 +121,16 @@ impl Snapshot {
                 documents: self.count(table),
             })
             .collect()
+    }
+
+    /// Whether a component has tables, mounted or not.
+    pub fn has_component(&self, component: &str) -> bool {
+        self.catalog.components().any(|known| **known == *component)
+    }
+
+    /// The components that have tables, mounted or not; the app's path is empty.
+    pub fn components(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.catalog.components()
     }
 
     /// One table.

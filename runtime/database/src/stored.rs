@@ -33,16 +33,18 @@ pub use restore::{Restored, Restoring};
 /// The layout of everything below. A store of a higher one is not opened.
 pub const FORMAT: u32 = 1;
 
-/// A table, and how its pairs begin: in this order they are read back.
-const TABLE: u8 = 1;
+/// A component, and how its pair begins: in this order pairs are read back.
+const COMPONENT: u8 = 1;
+/// A table.
+const TABLE: u8 = 2;
 /// A document.
-const DOCUMENT: u8 = 2;
+const DOCUMENT: u8 = 3;
 /// An environment variable.
-const VARIABLE: u8 = 3;
+const VARIABLE: u8 = 4;
 /// The code that serves.
-const DEPLOYMENT: u8 = 4;
+const DEPLOYMENT: u8 = 5;
 /// The answer of a request that may come again.
-const REQUEST: u8 = 5;
+const REQUEST: u8 = 6;
 
 /// Bytes that no version of this program wrote.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -129,8 +131,8 @@ pub fn encode(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<u8> {
 /// The pairs of a whole snapshot, in no order that matters.
 pub fn pairs(snapshot: &Snapshot, build: &str) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
     let nothing = Snapshot::empty(Timestamp(0));
-    let catalog = table_changes(&nothing.catalog, &snapshot.catalog);
-    let mut all = catalog;
+    let mut all = component_changes(&nothing.catalog, &snapshot.catalog).0;
+    all.extend(table_changes(&nothing.catalog, &snapshot.catalog));
     all.extend(variable_changes(&nothing, snapshot));
     all.extend(snapshot.deployment.is_some().then(|| deployment_change(snapshot, build)));
     all.extend(snapshot.requests.all().map(|(ts, key, answer)| request_change(ts, key, answer)));
@@ -152,8 +154,12 @@ pub fn forgotten_requests(snapshot: &Snapshot) -> (Vec<u8>, Vec<u8>) {
 fn changes(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<Change> {
     let after = &entry.snapshot;
     let mut changes = Vec::with_capacity(entry.writes.len() + 1);
+    let mut unmounted = Vec::new();
     if !Arc::ptr_eq(&before.catalog, &after.catalog) {
+        let (added, gone) = component_changes(&before.catalog, &after.catalog);
+        changes.extend(added);
         changes.extend(table_changes(&before.catalog, &after.catalog));
+        unmounted = gone;
     }
     for write in &entry.writes {
         let document = write.after.as_deref();
@@ -171,7 +177,20 @@ fn changes(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<Change> {
     }
     let request = after.requests.at(entry.ts);
     changes.extend(request.map(|(key, answer)| request_change(entry.ts, key, answer)));
+    // After their documents.
+    changes.extend(unmounted);
     changes
+}
+
+/// The components that are new, and those that are gone; the app is there from the start.
+fn component_changes(before: &Catalog, after: &Catalog) -> (Vec<Change>, Vec<Change>) {
+    let missing = |from: &Catalog, to: &Catalog, value: Option<Vec<u8>>| -> Vec<Change> {
+        let known = |path: &&Arc<str>| to.components().any(|known| known == *path);
+        let missing = from.components().filter(|path| !known(path));
+        let key = |path: &Arc<str>| [&[COMPONENT], path.as_bytes()].concat();
+        missing.map(|path| Change { key: key(path), value: value.clone() }).collect()
+    };
+    (missing(after, before, Some(Vec::new())), missing(before, after, None))
 }
 
 /// The tables that differ; the host's own are there from the start.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use crate::catalog::{HIDDEN_INDEX, Index, Table};
 use crate::document::Document;
+use crate::error::UserError;
 use crate::id::DocumentId;
+use crate::key::{Interval, Key};
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -46,10 +48,28 @@ impl Row {
 }
 
 impl Transaction {
-    /// One of the host's tables.
+    /// One of the host's tables of the app.
     pub(crate) fn system_table(&self, name: &str) -> Arc<Table> {
         let table = self.state.catalog.table("", name);
         Arc::clone(table.expect("every catalog begins with the host's tables"))
+    }
+
+    /// One of the host's tables of a component that was mounted once.
+    pub(crate) fn system_table_of(
+        &self,
+        component: &str,
+        name: &str,
+    ) -> Result<Arc<Table>, UserError> {
+        self.state.catalog.table(component, name).cloned().ok_or_else(|| {
+            let text = format!("There is no component {component:?} with a table {name}.");
+            UserError::new("ComponentPathNotFound", text)
+        })
+    }
+
+    /// The table that holds a row: of that name, in whatever component. A row's id is drawn from
+    /// 112 random bits, so no two rows share one.
+    pub(crate) fn system_table_with(&self, name: &str, id: DocumentId) -> Arc<Table> {
+        table_with(&self.snapshot, name, id).unwrap_or_else(|| self.system_table(name))
     }
 
     /// Inserts a row.
@@ -96,10 +116,38 @@ pub(crate) fn row(document: &Arc<Document>) -> Row {
     Row { document: Arc::clone(document), fields }
 }
 
-/// The index in whose order the host works through one of its tables.
-pub(crate) fn hidden_index(snapshot: &Snapshot, table: &str) -> Arc<Index> {
-    let index = snapshot.table("", table).and_then(|table| table.index(HIDDEN_INDEX));
-    Arc::clone(index.expect("the host's tables have their indexes from the start"))
+/// The table of that name, in whatever component, that holds a row.
+pub(crate) fn table_with(snapshot: &Snapshot, name: &str, id: DocumentId) -> Option<Arc<Table>> {
+    let holds = |table: &&Arc<Table>| {
+        snapshot.range(table.by_id.id, &Interval::point(&id.internal)).next().is_some()
+    };
+    snapshot.catalog.tables_named(name).find(holds).cloned()
+}
+
+/// The tables of that name with the index in whose order the host works through each, the app's
+/// first.
+pub(crate) fn hidden_indexes<'a>(
+    snapshot: &'a Snapshot,
+    name: &str,
+) -> impl Iterator<Item = (&'a Arc<Table>, &'a Arc<Index>)> {
+    let indexed = |table: &'a Arc<Table>| Some((table, table.index(HIDDEN_INDEX)?));
+    snapshot.catalog.tables_named(name).filter_map(indexed)
+}
+
+/// The entries of several indexes as if they were one: in the order of their keys.
+pub(crate) fn merged<'a, T, I>(
+    indexes: impl Iterator<Item = I>,
+) -> impl Iterator<Item = (&'a Key, T)>
+where
+    I: Iterator<Item = (&'a Key, T)>,
+{
+    let mut indexes: Vec<_> = indexes.map(Iterator::peekable).collect();
+    std::iter::from_fn(move || {
+        let heads = indexes.iter_mut().enumerate();
+        let heads = heads.filter_map(|(at, index)| index.peek().map(|(key, _)| (*key, at)));
+        let (_, at) = heads.min()?;
+        indexes[at].next()
+    })
 }
 
 const NS_PER_MS: u64 = 1_000_000;

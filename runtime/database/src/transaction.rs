@@ -56,7 +56,7 @@ pub struct Transaction {
     /// To be remembered with the commit.
     pub(crate) once: Option<Once>,
     /// Whether the operator looks, who sees the host's hidden tables too.
-    sees_hidden: bool,
+    pub(crate) sees_hidden: bool,
 }
 
 /// What a rollback brings back: everything that writing changes.

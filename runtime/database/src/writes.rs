@@ -205,8 +205,8 @@ impl Transaction {
             );
             return Err(UserError::new("InvalidDocumentError", text));
         }
-        let deployment = self.snapshot.deployment.clone().filter(|_| component.is_empty());
-        let schema = deployment.as_ref().and_then(|found| found.schema());
+        let deployment = self.snapshot.deployment.clone();
+        let schema = deployment.as_ref().and_then(|found| found.schema(component));
         let Some(schema) = schema.filter(|schema| schema.validation) else { return Ok(()) };
         // The schema speaks of tables by name: that a number has none is a read.
         let unknown: RefCell<Vec<TableNumber>> = RefCell::default();

@@ -67,7 +67,8 @@ fn ended(shared: Arc<Shared>, action: Action, reply: Reply) -> ActionReply {
     })
 }
 
-fn environment(code: &Code, call: &Call) -> Environment {
-    let module = code.bundle.modules.get(&call.path.module);
+fn environment(code: &Arc<Code>, call: &Call) -> Environment {
+    let code = code.of(&call.path.component);
+    let module = code.and_then(|code| code.bundle.modules.get(&call.path.module));
     module.map_or(Environment::Isolate, |module| module.environment)
 }

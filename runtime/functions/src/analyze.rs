@@ -14,7 +14,7 @@ use crate::code::Code;
 use crate::execution::{self, Imported};
 use crate::natives::string;
 use crate::startup::ImportFailure;
-use crate::{exception, modules, startup};
+use crate::{define, exception, modules, startup};
 
 /// What analysis found, in the shape that crosses the process boundary.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,8 +23,6 @@ pub(crate) struct Found {
     pub(crate) schema: Option<String>,
     pub(crate) definition: Option<String>,
     pub(crate) auth: Option<String>,
-    /// What modules saw of the environment.
-    pub(crate) environment: Imported,
 }
 
 /// One module.
@@ -67,7 +65,7 @@ impl From<ImportFailure> for AnalysisFailure {
     }
 }
 
-type Hooks<'s> = v8::Local<'s, v8::Object>;
+pub(crate) type Hooks<'s> = v8::Local<'s, v8::Object>;
 
 /// Analyses the bundle in the current context, whose entries are evaluated.
 ///
@@ -90,7 +88,7 @@ pub(crate) fn analyze<'s>(
     }
     let bundle = &code.bundle;
     found.schema = special(scope, hooks, code, bundle.schema.as_ref(), schema)?;
-    found.definition = special(scope, hooks, code, bundle.definition.as_ref(), definition)?;
+    found.definition = special(scope, hooks, code, bundle.definition.as_ref(), define::exported)?;
     let auth_module = bundle.modules.get("auth.config.js");
     let before = execution::take_import_reads();
     let auth = special(scope, hooks, code, auth_module, stringify_default);
@@ -118,7 +116,7 @@ fn missing_in_auth(read: &Imported) -> Option<AnalysisFailure> {
 }
 
 /// Runs `read`, turning an exception into a failure of `path`.
-fn guarded<'s, R>(
+pub(crate) fn guarded<'s, R>(
     scope: &mut v8::PinScope<'s, '_>,
     hooks: Hooks<'s>,
     code: &Code,
@@ -147,7 +145,7 @@ fn guarded<'s, R>(
 }
 
 /// Why reading a module failed: it threw, or it has the wrong shape.
-enum Problem {
+pub(crate) enum Problem {
     Threw,
     Says(&'static str, String),
 }
@@ -309,21 +307,6 @@ fn schema<'s>(
     })
 }
 
-fn definition<'s>(
-    scope: &mut v8::PinScope<'s, '_>,
-    namespace: v8::Local<'s, v8::Object>,
-) -> Result<String, Problem> {
-    let says = || {
-        Problem::Says(
-            "InvalidDefinition",
-            "convex.config.ts must export one default: `export default defineApp();`".into(),
-        )
-    };
-    let app = default_object(scope, namespace).ok_or_else(says)?;
-    let exported = call(scope, app, "export")?.ok_or_else(says)?;
-    stringify(scope, exported)
-}
-
 fn stringify_default<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     namespace: v8::Local<'s, v8::Object>,
@@ -337,7 +320,7 @@ fn stringify_default<'s>(
     stringify(scope, default)
 }
 
-fn stringify<'s>(
+pub(crate) fn stringify<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     value: v8::Local<'s, v8::Value>,
 ) -> Result<String, Problem> {
@@ -345,7 +328,7 @@ fn stringify<'s>(
     Ok(text.to_rust_string_lossy(scope))
 }
 
-fn default_object<'s>(
+pub(crate) fn default_object<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     namespace: v8::Local<'s, v8::Object>,
 ) -> Option<v8::Local<'s, v8::Object>> {
@@ -353,7 +336,7 @@ fn default_object<'s>(
 }
 
 /// A property that is neither undefined nor unreadable.
-fn get<'s>(
+pub(crate) fn get<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
     key: &str,
@@ -363,7 +346,7 @@ fn get<'s>(
 }
 
 /// Calls a method without arguments; `Ok(None)` where there is no such method.
-fn call<'s>(
+pub(crate) fn call<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     object: v8::Local<'s, v8::Object>,
     name: &str,

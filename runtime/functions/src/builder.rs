@@ -12,8 +12,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use database::components::{Bindings, Components, Unit};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Module, Tier};
-use database::environment::Variables;
 use database::limits;
 use database::record::LogLine;
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ use crate::analyze::{self, AnalysisFailure, Found};
 use crate::code::Code;
 use crate::engine::Engine;
 use crate::execution::Imported;
-use crate::startup::{Content, Made};
-use crate::{execution, platform, startup};
+use crate::startup::{Content, Filled, Made, Part};
+use crate::{define, execution, platform, startup};
 
 /// How to start the builder: the program (usually this one) and the arguments that make it build.
 #[derive(Clone, Debug)]
@@ -37,20 +37,37 @@ pub struct Helper {
 /// In which tier to build.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Mode {
-    /// The evaluated bundle inside the snapshot, except these modules and what imports them.
-    Snapshot(BTreeSet<Arc<str>>),
+    /// The evaluated bundles inside the snapshot, except these modules of each part and what
+    /// imports them.
+    Snapshot(Vec<BTreeSet<Arc<str>>>),
     /// The prelude's snapshot, the bundle evaluated in each context.
     Evaluate,
+    /// Only the definitions, `convex.config.js`.
+    Definitions,
+}
+
+/// What is evaluated together: the app, or one unit of its components.
+pub(crate) struct Source<'a> {
+    /// Path of its definition; empty for the app.
+    pub(crate) definition: &'a str,
+    /// Its modules.
+    pub(crate) bundle: &'a Bundle,
+    /// What `process.env` shows them.
+    pub(crate) environment: Imported,
 }
 
 /// What a build gave.
 pub(crate) struct Built {
-    pub(crate) found: Found,
+    /// By part.
+    pub(crate) parts: Vec<BuiltPart>,
     pub(crate) blob: Arc<[u8]>,
-    /// Modules in the blob that those outside it may import, in the order of its data.
-    pub(crate) kept: Vec<Arc<str>>,
-    /// Entries outside it.
-    pub(crate) late: BTreeSet<Arc<str>>,
+}
+
+/// What it gave of one part.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct BuiltPart {
+    pub(crate) found: Found,
+    pub(crate) filled: Filled,
 }
 
 /// Why there is no build.
@@ -58,8 +75,8 @@ pub(crate) struct Built {
 pub(crate) enum BuildFailure {
     /// The bundle is at fault, and says where.
     Bundle(AnalysisFailure),
-    /// These modules touch WebAssembly at import: they cannot be in the snapshot.
-    Touched(BTreeSet<Arc<str>>),
+    /// These modules of each part touch WebAssembly at import: they cannot be in the snapshot.
+    Touched(Vec<BTreeSet<Arc<str>>>),
     /// The child died; its last words.
     Died(String),
     /// The child used up its CPU time: so it would in the other tier.
@@ -74,14 +91,44 @@ pub(crate) enum BuildFailure {
 /// See [`BuildFailure`].
 pub(crate) fn build(
     helper: &Helper,
-    (bundle, environment): (&Bundle, &Variables),
+    sources: &[Source<'_>],
     mode: Mode,
 ) -> Result<Built, BuildFailure> {
-    let variables = environment.iter();
-    let environment =
-        variables.map(|(name, found)| (name.to_string(), Some(found.value.to_string()))).collect();
-    let request = Request { mode, environment, bundle: WireBundle::from(bundle) };
-    let request = serde_json::to_vec(&request).expect("plain text and numbers serialise");
+    let parts = sources.iter().map(WirePart::from).collect();
+    let (answer, blob) = ask(helper, &Request { mode, parts })?;
+    match answer {
+        Answer::Found(parts) => Ok(Built { parts, blob: blob.into() }),
+        Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
+        Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
+        Answer::Defined { .. } => Err(BuildFailure::NoChild("it was not asked for that".into())),
+    }
+}
+
+/// What the definitions say.
+pub(crate) struct Defined {
+    /// JSON text of each, by path.
+    pub(crate) texts: BTreeMap<Arc<str>, Arc<str>>,
+    /// What the app's saw of the environment.
+    pub(crate) read: Imported,
+}
+
+/// Evaluates the definitions alone in a child process; the app's comes first.
+///
+/// # Errors
+/// See [`BuildFailure`].
+pub(crate) fn define(helper: &Helper, sources: &[Source<'_>]) -> Result<Defined, BuildFailure> {
+    let parts = sources.iter().map(WirePart::definition).collect();
+    match ask(helper, &Request { mode: Mode::Definitions, parts })?.0 {
+        Answer::Defined { texts, read } => Ok(Defined { texts, read }),
+        Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
+        Answer::Found(_) | Answer::Touched(_) => {
+            Err(BuildFailure::NoChild("it was not asked for that".into()))
+        }
+    }
+}
+
+fn ask(helper: &Helper, request: &Request) -> Result<(Answer, Vec<u8>), BuildFailure> {
+    let request = serde_json::to_vec(request).expect("plain text and numbers serialise");
     let no_child = |e: std::io::Error| {
         BuildFailure::NoChild(format!("cannot start {}: {e}", helper.program.display()))
     };
@@ -110,11 +157,8 @@ pub(crate) fn build(
         BuildFailure::Died(format!("{}: {why}", output.status))
     };
     let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
-    match serde_json::from_slice::<Answer>(header).map_err(|_| died())? {
-        Answer::Found { found, kept, late } => Ok(Built { found, blob: blob.into(), kept, late }),
-        Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
-        Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
-    }
+    let answer = serde_json::from_slice(header).map_err(|_| died())?;
+    Ok((answer, blob.to_vec()))
 }
 
 fn split_answer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -165,56 +209,99 @@ fn limit_cpu_time() {
 
 fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     platform::initialize();
-    let bundle = Arc::new(request.bundle.to_bundle());
-    execution::set_import_environment(&request.environment);
+    let parts = request.to_parts();
     let made = startup::make_blob(&match &request.mode {
-        Mode::Snapshot(absent) => Content::Modules(&bundle, absent),
-        Mode::Evaluate => Content::Prelude,
+        Mode::Snapshot(_) => Content::Modules(&parts),
+        Mode::Evaluate | Mode::Definitions => Content::Prelude,
     })?;
-    let (bytes, kept, late) = match made {
-        Made::Blob { bytes, kept, late } => (bytes, kept, late),
+    let (bytes, filled) = match made {
+        Made::Blob { bytes, filled } => (bytes, filled),
         Made::Touched(modules) => return Ok((Answer::Touched(modules), Vec::new())),
     };
-    let blob = bytes.as_slice().into();
-    let tier = match request.mode {
-        Mode::Snapshot(_) => tier(blob, kept.clone(), late.clone()),
-        Mode::Evaluate => Tier::Evaluate { reason: String::new(), blob },
+    let blob: Arc<[u8]> = bytes.as_slice().into();
+    let tier_of = |at: usize| match request.mode {
+        Mode::Snapshot(_) => tier(&blob, &filled[at]),
+        Mode::Evaluate | Mode::Definitions => {
+            Tier::Evaluate { reason: String::new(), blob: Arc::clone(&blob) }
+        }
     };
-    let analysis = Analysis {
+    let code = unanalyzed(&parts, tier_of);
+    let mut engine = Engine::new(Arc::clone(&code));
+    if request.mode == Mode::Definitions {
+        let Defined { texts, read } = define::all(&mut engine, &code, &parts)?;
+        return Ok((Answer::Defined { texts, read }, Vec::new()));
+    }
+    let mut built = Vec::new();
+    for (at, (part, code)) in parts.iter().zip(code.parts()).enumerate() {
+        let mut filled = filled.get(at).cloned().unwrap_or_default();
+        let found = look_twice(&mut engine, code).map_err(|failure| named(failure, part))?;
+        filled.read.append(&mut execution::take_import_reads());
+        built.push(BuiltPart { found, filled });
+    }
+    Ok((Answer::Found(built), bytes))
+}
+
+/// The code of parts that nobody has looked at yet.
+fn unanalyzed(parts: &[Part], tier: impl Fn(usize) -> Tier) -> Arc<Code> {
+    let analysis = |at: usize, part: &Part| Analysis {
         version: CodeVersion::default(),
         modules: BTreeMap::new(),
         schema: None,
         definition_json: None,
         auth_json: None,
-        imported_environment: request.environment.clone(),
-        tier,
+        imported_environment: part.environment.clone(),
+        tier: tier(at),
+        components: Components::default(),
         warnings: Vec::new(),
     };
-    let code = Arc::new(Code::new(bundle, Arc::new(analysis)));
-    let mut engine = Engine::new(code);
-    let mut first = look(&mut engine)?;
-    if look(&mut engine)? != first {
-        return Err(AnalysisFailure {
-            module: "convex".to_owned(),
-            message: "two evaluations of the same modules export different things".to_owned(),
-            code: "NondeterministicAnalysis".to_owned(),
-        });
-    }
-    first.environment = execution::take_import_reads();
-    Ok((Answer::Found { found: first, kept, late }, bytes))
+    let unit = |(at, part): (usize, &Part)| Unit {
+        definition: part.definition.as_str().into(),
+        environment: Bindings::new(),
+        bundle: Arc::clone(&part.bundle),
+        analysis: Arc::new(analysis(at, part)),
+    };
+    let app = &parts[0];
+    let units = parts.iter().enumerate().skip(1).map(unit).collect();
+    let components = Components { units, ..Components::default() };
+    let analysis = Analysis { components, ..analysis(0, app) };
+    Arc::new(Code::new(Arc::clone(&app.bundle), Arc::new(analysis)))
 }
 
-/// The tier of a blob that holds modules.
-pub(crate) fn tier(blob: Arc<[u8]>, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>>) -> Tier {
-    match late.is_empty() {
+/// The tier of a part that the blob holds.
+pub(crate) fn tier(blob: &Arc<[u8]>, filled: &Filled) -> Tier {
+    let blob = Arc::clone(blob);
+    match filled.late.is_empty() {
         true => Tier::Snapshot(blob),
-        false => Tier::Partial { blob, kept: kept.into(), late },
+        false => {
+            Tier::Partial { blob, kept: filled.kept.clone().into(), late: filled.late.clone() }
+        }
     }
 }
 
-fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
+fn look_twice(engine: &mut Engine, code: &Code) -> Result<Found, AnalysisFailure> {
+    let first = look(engine, code, analyze::analyze)?;
+    if look(engine, code, analyze::analyze)? == first {
+        return Ok(first);
+    }
+    Err(AnalysisFailure {
+        module: "convex".to_owned(),
+        message: "two evaluations of the same modules export different things".to_owned(),
+        code: "NondeterministicAnalysis".to_owned(),
+    })
+}
+
+/// Calls `look` in a fresh context; what stopped it is its failure.
+pub(crate) fn look<R>(
+    engine: &mut Engine,
+    code: &Code,
+    look: impl for<'s, 'i> FnOnce(
+        &mut v8::PinScope<'s, 'i>,
+        v8::Local<'s, v8::Object>,
+        &Code,
+    ) -> Result<R, AnalysisFailure>,
+) -> Result<R, AnalysisFailure> {
     let stop = engine.stop_switch();
-    let looked = engine.in_context(analyze::analyze).unwrap_or_else(|error| {
+    let looked = engine.in_context(code, look).unwrap_or_else(|error| {
         let module = error.message.strip_prefix("Failed to import ");
         let (module, message) =
             module.and_then(|m| m.split_once(": ")).unwrap_or(("convex", &error.message));
@@ -232,19 +319,78 @@ fn look(engine: &mut Engine) -> Result<Found, AnalysisFailure> {
     }
 }
 
+/// A failure of a module of a component says of which.
+pub(crate) fn named(failure: AnalysisFailure, part: &Part) -> AnalysisFailure {
+    match part.definition.as_str() {
+        "" => failure,
+        definition => {
+            AnalysisFailure { module: format!("{definition}/{}", failure.module), ..failure }
+        }
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Request {
     mode: Mode,
+    /// The app, then the units of its components.
+    parts: Vec<WirePart>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Found(Vec<BuiltPart>),
+    Touched(Vec<BTreeSet<Arc<str>>>),
+    Defined { texts: BTreeMap<Arc<str>, Arc<str>>, read: Imported },
+    Failed(AnalysisFailure),
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePart {
+    definition: String,
     /// Every variable that modules may look at.
     environment: Imported,
     bundle: WireBundle,
 }
 
-#[derive(Serialize, Deserialize)]
-enum Answer {
-    Found { found: Found, kept: Vec<Arc<str>>, late: BTreeSet<Arc<str>> },
-    Touched(BTreeSet<Arc<str>>),
-    Failed(AnalysisFailure),
+impl Request {
+    fn to_parts(&self) -> Vec<Part> {
+        let absent = match &self.mode {
+            Mode::Snapshot(absent) => &absent[..],
+            Mode::Evaluate | Mode::Definitions => &[],
+        };
+        let parts = self.parts.iter().enumerate();
+        let part = |(at, part): (usize, &WirePart)| Part {
+            definition: part.definition.clone(),
+            bundle: Arc::new(part.bundle.to_bundle()),
+            environment: part.environment.clone(),
+            absent: absent.get(at).cloned().unwrap_or_default(),
+        };
+        parts.map(part).collect()
+    }
+}
+
+impl WirePart {
+    /// Only what a definition is evaluated from.
+    fn definition(source: &Source<'_>) -> Self {
+        let Source { definition, bundle, environment } = source;
+        let bundle = WireBundle {
+            modules: Vec::new(),
+            schema: None,
+            definition: bundle.definition.as_ref().map(WireModule::from),
+            udf_server_version: bundle.udf_server_version.clone(),
+            import_time_ms: bundle.import_time_ms,
+            import_seed: bundle.import_seed,
+        };
+        Self { definition: (*definition).to_owned(), environment: environment.clone(), bundle }
+    }
+}
+
+impl From<&Source<'_>> for WirePart {
+    fn from(source: &Source<'_>) -> Self {
+        let Source { definition, bundle, environment } = source;
+        let bundle = WireBundle::from(*bundle);
+        Self { definition: (*definition).to_owned(), environment: environment.clone(), bundle }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -288,7 +434,9 @@ impl WireBundle {
             udf_server_version: self.udf_server_version.clone(),
             import_time_ms: self.import_time_ms,
             import_seed: self.import_seed,
-            // The builder evaluates what runs in V8.
+            // Each component is a part of its own, and the builder evaluates what runs in V8.
+            components: BTreeMap::new(),
+            for_codegen: false,
             node_packages: BTreeMap::new(),
         }
     }

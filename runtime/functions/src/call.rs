@@ -186,7 +186,7 @@ impl Attempts<'_> {
     fn mutation(&self, engine: &mut Engine, call: Call) -> Ran {
         let mut conflicts: Vec<Conflict> = Vec::new();
         loop {
-            engine.ensure_ready(&call.path.module);
+            engine.ensure_ready(&call.path);
             let patient = conflicts.len() >= OPTIMISTIC_ATTEMPTS;
             let turn = patient.then(|| self.shared.database.turn());
             let snapshot = self.shared.database.newest();

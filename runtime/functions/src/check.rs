@@ -25,7 +25,8 @@ pub(crate) fn find<'a>(
     let path = &call.path;
     let inside = matches!(call.caller, Caller::Function { .. } | Caller::Scheduler | Caller::Cron);
     let function = analysis.function(path).filter(|function| {
-        inside || call.identity.is_admin() || function.visibility == Some(Visibility::Public)
+        let is_shown = path.component.is_empty() && function.visibility == Some(Visibility::Public);
+        inside || call.identity.is_admin() || is_shown
     });
     match (function, call.expect) {
         (Some(function), Expect::Any) => Ok(function),
@@ -34,7 +35,11 @@ pub(crate) fn find<'a>(
         (None, Expect::Kind(_)) if inside => Err(missing(path)),
         (None, Expect::Kind(_)) => Err(UserError::new(
             "FunctionNotFound",
-            format!("Could not find public function for '{path}'.{}", suggestion(analysis, path)),
+            format!(
+                "Could not find public function for '{path}'{}.{}",
+                path.whereabouts(),
+                suggestion(analysis, path)
+            ),
         )),
     }
 }
@@ -55,14 +60,18 @@ pub(crate) fn find_nested<'a>(
 pub(crate) fn missing(path: &FunctionPath) -> UserError {
     UserError::new(
         "FunctionNotFound",
-        format!("Could not find function for '{path}'. Did you forget to run `npx convex dev`?"),
+        format!(
+            "Could not find function for '{path}'{}. Did you forget to run `npx convex dev`?",
+            path.whereabouts()
+        ),
     )
 }
 
 /// ` Did you mean …?` where a public function's name is one or two edits away.
 fn suggestion(analysis: &Analysis, path: &FunctionPath) -> String {
     let wanted = path.identifier();
-    let names = analysis.modules.iter().flat_map(|(module, analyzed)| {
+    let modules = analysis.of(&path.component).map(|found| &found.modules);
+    let names = modules.into_iter().flatten().flat_map(|(module, analyzed)| {
         let public = |f: &&AnalyzedFunction| f.visibility == Some(Visibility::Public);
         analyzed.functions.iter().filter(public).map(move |function| {
             let (component, export) = ("".into(), Arc::clone(&function.name));

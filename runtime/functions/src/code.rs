@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use database::components::{Binding, Unit};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment, Position, Tier};
 use database::record::{FunctionKind, Given};
 use database::snapshot::Snapshot;
@@ -14,7 +15,7 @@ use sha2::Digest as _;
 use crate::execution::Imported;
 use crate::startup::FIRST_MODULE;
 
-/// A deployment version.
+/// A deployment version, or one of the units that its components run.
 pub(crate) struct Code {
     /// What was pushed.
     pub(crate) bundle: Arc<Bundle>,
@@ -24,12 +25,25 @@ pub(crate) struct Code {
     pub(crate) kept: Arc<BTreeMap<Arc<str>, usize>>,
     /// Compiled code of the modules that it does not hold.
     pub(crate) caches: Arc<Caches>,
+    /// Which part of its version it is: 0 is the app, then come the units.
+    pub(crate) part: usize,
+    /// Of a version: its units, in the order of the analysis.
+    pub(crate) units: Vec<Arc<Self>>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
 }
 
 impl Code {
     /// Wraps an analyzed bundle.
     pub(crate) fn new(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
+        let units = analysis.components.units.iter().enumerate().map(|(at, unit)| {
+            let (bundle, analysis) = (Arc::clone(&unit.bundle), Arc::clone(&unit.analysis));
+            Arc::new(Self { part: at + 1, ..Self::alone(bundle, analysis) })
+        });
+        let units = units.collect();
+        Self { units, ..Self::alone(bundle, analysis) }
+    }
+
+    fn alone(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
         let extra = bundle.schema.iter().chain(&bundle.definition);
         let paths = bundle.modules.values().chain(extra).map(|module| Arc::clone(&module.path));
         let maps = paths.map(|path| (path, OnceLock::new())).collect();
@@ -37,7 +51,30 @@ impl Code {
             Tier::Partial { kept, .. } => kept.iter().cloned().zip(FIRST_MODULE..).collect(),
             Tier::Snapshot(_) | Tier::Evaluate { .. } => BTreeMap::new(),
         };
-        Self { bundle, analysis, kept: Arc::new(kept), caches: Arc::default(), maps }
+        let (kept, caches) = (Arc::new(kept), Arc::default());
+        Self { bundle, analysis, kept, caches, part: 0, units: Vec::new(), maps }
+    }
+
+    /// The code that a mounted component runs; the empty path is the app.
+    pub(crate) fn of<'a>(self: &'a Arc<Self>, component: &str) -> Option<&'a Arc<Self>> {
+        if component.is_empty() {
+            return Some(self);
+        }
+        self.units.get(self.analysis.components.instances.get(component)?.unit)
+    }
+
+    /// The parts of a version, by their numbers.
+    pub(crate) fn parts(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        std::iter::once(self).chain(&self.units)
+    }
+
+    /// The number of its context in the blob; `None`: the default one.
+    pub(crate) fn context(&self) -> Option<usize> {
+        match &self.analysis.tier {
+            Tier::Snapshot(_) | Tier::Partial { .. } => self.part.checked_sub(1),
+            // There is the prelude's context only.
+            Tier::Evaluate { .. } => None,
+        }
     }
 
     /// The startup snapshot: with the bundle evaluated, or the prelude alone.
@@ -159,8 +196,8 @@ impl Caches {
 const EVALUATIONS_BEFORE_CODE: u32 = 4;
 
 /// Hash of everything that can change what a bundle's functions do: the bundle, and the environment
-/// variables that its modules saw when they were evaluated.
-pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
+/// variables that its modules saw when they were evaluated; of the components below, the same.
+pub(crate) fn version(bundle: &Bundle, imported: &Imported, units: &[Unit]) -> CodeVersion {
     let mut hash = sha2::Sha256::new();
     let mut feed = |text: &[u8]| {
         hash.update((text.len() as u64).to_le_bytes());
@@ -183,6 +220,19 @@ pub(crate) fn version(bundle: &Bundle, imported: &Imported) -> CodeVersion {
         feed(name.as_bytes());
         feed(if value.is_some() { b"is" } else { b"is not set" });
         feed(value.as_deref().unwrap_or_default().as_bytes());
+    }
+    for unit in units {
+        feed(unit.definition.as_bytes());
+        feed(&unit.analysis.version.0);
+        for (name, binding) in &unit.environment {
+            let (kind, text): (&[u8], _) = match binding {
+                Binding::Value(value) => (b"value", value),
+                Binding::Variable(name) => (b"variable", name),
+            };
+            feed(name.as_bytes());
+            feed(kind);
+            feed(text.as_bytes());
+        }
     }
     feed(bundle.udf_server_version.as_bytes());
     feed(&bundle.import_time_ms.to_le_bytes());

@@ -15,6 +15,8 @@ use crate::startup::{self, HOOKS_INDEX, ImportFailure};
 
 /// A context waiting for its one call.
 pub(crate) struct Ready {
+    /// Whose it is: [`Code::part`].
+    pub(crate) part: usize,
     pub(crate) context: v8::Global<v8::Context>,
     pub(crate) hooks: v8::Global<v8::Object>,
     /// The module that was evaluated in it, beyond what the snapshot holds.
@@ -48,7 +50,11 @@ impl Ready {
         v8::scope!(let scope, scope);
         let options =
             v8::ContextOptions { microtask_queue: Some(queue), ..v8::ContextOptions::default() };
-        let context = v8::Context::new(scope, options);
+        let context = match code.context() {
+            None => v8::Context::new(scope, options),
+            Some(number) => v8::Context::from_snapshot(scope, number, options)
+                .expect("a blob has a context for each part"),
+        };
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = scope
             .get_context_data_from_snapshot_once::<v8::Object>(HOOKS_INDEX)
@@ -72,6 +78,6 @@ impl Ready {
         }
         let memories = stop.map_or_else(Vec::new, |stop| stop.memories.take_after(others));
         let (context, hooks) = (v8::Global::new(scope, context), v8::Global::new(scope, hooks));
-        Ok(Self { context, hooks, entry, memories })
+        Ok(Self { part: code.part, context, hooks, entry, memories })
     }
 }

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use database::limits;
-use database::record::FunctionError;
+use database::record::{FunctionError, FunctionPath};
 
 use crate::code::Code;
 use crate::context::{Late, Ready};
@@ -35,11 +35,31 @@ thread_local! {
 pub(crate) struct Engine {
     isolate: Option<LimitedIsolate>,
     code: Arc<Code>,
-    /// What contexts with an evaluated entry are made for, the one called last first.
-    recent: Vec<Arc<str>>,
+    /// What contexts are made for beside those of the app, the one called last first.
+    recent: Vec<Wanted>,
     /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
     left: u64,
 }
+
+/// What a context is for: a part of the code, and its entry that the snapshot does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    part: usize,
+    entry: Option<Arc<str>>,
+}
+
+impl Wanted {
+    fn of(code: &Code, module: &Arc<str>) -> Self {
+        Self { part: code.part, entry: code.is_late(module).then(|| Arc::clone(module)) }
+    }
+
+    fn is(&self, ready: &Ready) -> bool {
+        ready.part == self.part && ready.entry == self.entry
+    }
+}
+
+/// The functions of the app that the snapshot holds.
+const APP: Wanted = Wanted { part: 0, entry: None };
 
 /// The prelude's hooks in one context.
 type Hooks<'s> = v8::Local<'s, v8::Object>;
@@ -56,7 +76,8 @@ impl Engine {
         rejections::clear();
         let isolate = LimitedIsolate::new(code.blob().to_vec());
         // Before the first call: what is called first, by and large, and warms what all share.
-        let recent = code.late_functions().take(READY_ENTRIES).cloned().collect();
+        let late = code.late_functions().take(READY_ENTRIES);
+        let recent = late.map(|entry| Wanted { part: 0, entry: Some(Arc::clone(entry)) }).collect();
         Self { isolate: Some(isolate), code, recent, left: 0 }
     }
 
@@ -77,10 +98,11 @@ impl Engine {
 
     /// Makes a context for a function of `module` if none is ready: before a transaction begins,
     /// so that it is not among the time in which another commit can conflict with it.
-    pub(crate) fn ensure_ready(&mut self, module: &Arc<str>) {
-        let entry = self.code.is_late(module).then_some(module);
-        if count_ready(entry) == 0 {
-            self.make_ready(entry.cloned().as_ref());
+    pub(crate) fn ensure_ready(&mut self, path: &FunctionPath) {
+        let Some(code) = self.code.of(&path.component) else { return };
+        let wanted = Wanted::of(code, &path.module);
+        if count_ready(&wanted) == 0 {
+            self.make_ready(&wanted);
         }
     }
 
@@ -89,24 +111,24 @@ impl Engine {
         if self.is_spent() {
             return false;
         }
-        if count_ready(None) < READY_CONTEXTS {
-            return self.make_ready(None);
+        if count_ready(&APP) < READY_CONTEXTS {
+            return self.make_ready(&APP);
         }
-        let missing = self.recent.iter().find(|entry| count_ready(Some(entry)) == 0).cloned();
-        missing.is_some_and(|entry| self.make_ready(Some(&entry)))
+        let missing = self.recent.iter().find(|wanted| count_ready(wanted) == 0).cloned();
+        missing.is_some_and(|wanted| self.make_ready(&wanted))
     }
 
-    fn make_ready(&mut self, entry: Option<&Arc<str>>) -> bool {
+    fn make_ready(&mut self, wanted: &Wanted) -> bool {
         // V8 does not know how far they grew, so it sees no reason to collect them.
         if self.left > limits::WASM_MEMORY_BYTES {
             self.collect_garbage();
         }
-        let code = Arc::clone(&self.code);
+        let Some(code) = self.code.parts().nth(wanted.part).cloned() else { return false };
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
         // A failure shows again in the call that needs the context, where it can be reported.
-        match Ready::make(scope, &code, queue, entry.map_or(Late::Nothing, Late::Entry)) {
+        match Ready::make(scope, &code, queue, late(wanted.entry.as_ref())) {
             Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
             Err(_) => return false,
         }
@@ -114,27 +136,28 @@ impl Engine {
     }
 
     /// Notes which module is called, for contexts made ahead.
-    fn note(&mut self, module: &Arc<str>) {
-        if self.recent.first() == Some(module) || !self.code.is_late(module) {
+    fn note(&mut self, wanted: Wanted) {
+        if self.recent.first() == Some(&wanted) || wanted == APP {
             return;
         }
-        self.recent.retain(|other| other != module);
-        self.recent.insert(0, Arc::clone(module));
-        for entry in self.recent.split_off(READY_ENTRIES.min(self.recent.len())) {
-            READY.with_borrow_mut(|list| list.retain(|r| r.entry.as_ref() != Some(&entry)));
+        self.recent.retain(|other| *other != wanted);
+        self.recent.insert(0, wanted);
+        for old in self.recent.split_off(READY_ENTRIES.min(self.recent.len())) {
+            READY.with_borrow_mut(|list| list.retain(|ready| !old.is(ready)));
         }
     }
 
     /// Runs one call to its end in a fresh context.
     pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
         rejections::clear();
-        self.note(&target.path.module);
+        let code = self.code.of(&target.path.component).expect("it was found to run").clone();
+        self.note(Wanted::of(&code, &target.path.module));
         execution::begin(execution);
         let stop = self.stop_switch();
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         let result = {
             v8::scope!(let scope, isolate.v8());
-            run::invoke(scope, &self.code, target, 0)
+            run::invoke(scope, &code, target, 0)
         };
         // A memory may have grown past its limit since the watchdog looked.
         stop.check_memories();
@@ -156,21 +179,21 @@ impl Engine {
         Ran { result, execution }
     }
 
-    /// Calls `look` with the engine's code in a fresh context, outside any call: analysis.
+    /// Calls `look` with a part of the engine's code in a fresh context, outside any call.
     pub(crate) fn in_context<R>(
         &mut self,
+        code: &Code,
         look: impl for<'s, 'i> FnOnce(&mut v8::PinScope<'s, 'i>, Hooks<'s>, &Code) -> R,
     ) -> Result<R, FunctionError> {
-        let code = Arc::clone(&self.code);
         execution::set_import_environment(&code.analysis.imported_environment);
         let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
         v8::scope!(let scope, isolate.v8());
         let queue = queue_at(scope, 0);
-        let ready = Ready::make(scope, &code, queue, Late::All)?;
+        let ready = Ready::make(scope, code, queue, Late::All)?;
         let context = v8::Local::new(scope, &ready.context);
         let scope = &mut v8::ContextScope::new(scope, context);
         let hooks = v8::Local::new(scope, &ready.hooks);
-        Ok(look(scope, hooks, &code))
+        Ok(look(scope, hooks, code))
     }
 
     /// Gives the memory of finished contexts back; only worth it while idle.
@@ -196,9 +219,13 @@ impl Drop for Engine {
     }
 }
 
-/// How many contexts are ready in which exactly `entry` was evaluated.
-fn count_ready(entry: Option<&Arc<str>>) -> usize {
-    READY.with_borrow(|list| list.iter().filter(|ready| ready.entry.as_ref() == entry).count())
+/// How many contexts are ready in which exactly that was evaluated.
+fn count_ready(wanted: &Wanted) -> usize {
+    READY.with_borrow(|list| list.iter().filter(|ready| wanted.is(ready)).count())
+}
+
+fn late(entry: Option<&Arc<str>>) -> Late<'_> {
+    entry.map_or(Late::Nothing, Late::Entry)
 }
 
 /// A context for a call of a function of `module` at `depth`: a prepared one for a call from
@@ -212,11 +239,11 @@ pub(crate) fn take_ready(
     module: &Arc<str>,
     depth: usize,
 ) -> Result<Ready, FunctionError> {
-    let entry = code.is_late(module).then_some(module);
+    let wanted = Wanted::of(code, module);
     // A nested call cannot take one: it would need another queue, and V8 does not change the queue
     // of a context while the old one runs.
     let take = |list: &mut Vec<Ready>| {
-        let at = list.iter().position(|ready| ready.entry.as_ref() == entry)?;
+        let at = list.iter().position(|ready| wanted.is(ready))?;
         Some(list.remove(at))
     };
     let ready = (depth == 0).then(|| READY.with_borrow_mut(take)).flatten();
@@ -224,7 +251,7 @@ pub(crate) fn take_ready(
         Some(ready) => Ok(ready),
         None => {
             let queue = queue_at(scope, depth);
-            Ready::make(scope, code, queue, entry.map_or(Late::Nothing, Late::Entry))
+            Ready::make(scope, code, queue, late(wanted.entry.as_ref()))
         }
     }
 }

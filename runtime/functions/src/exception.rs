@@ -3,7 +3,7 @@
 //! In: a JavaScript exception. Out: a [`FunctionError`]. Invariant: never throws and never loops,
 //! whatever hostile object was thrown; the prelude's `formatError` guards every property access.
 
-use database::record::FunctionError;
+use database::record::{FunctionError, HOST_MODULES};
 
 use crate::code::Code;
 use crate::modules::SCHEME;
@@ -138,9 +138,10 @@ fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
     })
 }
 
-/// Frames inside `convex/server` say nothing about the author's code.
+/// Frames inside `convex/server`, or what stands in its place, say nothing about the author's code.
 fn is_library(path: &str) -> bool {
-    path.contains("convex/src/server/impl/")
+    path.starts_with(HOST_MODULES)
+        || path.contains("convex/src/server/impl/")
         || (path.contains("convex") && path.contains("/server/impl/"))
 }
 
@@ -189,6 +190,7 @@ mod tests {
             "    at invoke (concave:/10.js:1:1)",
             "    at async ext:concave_web/fetch.js:101:46",
             "    at Object.action (ext:deno_web/02_timers.js:58:13)",
+            &format!("    at made.invokeQuery (convex:/{HOST_MODULES}wrappers.js:251:28)"),
             "    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)",
             "    at async Promise.all (index 0)",
         ];

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use database::components::Binding;
 use database::error::UserError;
 use database::limits;
 use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
@@ -88,6 +89,18 @@ impl Execution {
     /// Component of the innermost function.
     pub(crate) fn component(&self) -> Arc<str> {
         Arc::clone(&self.path().component)
+    }
+
+    /// `process.env.<name>` of the innermost function: in a component what its parent bound.
+    fn environment_variable(&mut self, name: &str) -> Option<Arc<str>> {
+        if self.path().component.is_empty() {
+            return self.transaction.environment_variable(name);
+        }
+        let unit = self.code.analysis.components.unit(&self.path().component);
+        match unit.and_then(|unit| unit.environment.get(name))? {
+            Binding::Value(value) => Some(Arc::clone(value)),
+            Binding::Variable(of_app) => self.transaction.environment_variable(of_app),
+        }
     }
 
     /// Enters a function.
@@ -268,7 +281,7 @@ pub(crate) fn restore_import_reads(taken: impl Iterator<Item = (String, Option<S
 pub(crate) fn environment_variable(name: &str) -> Option<Arc<str>> {
     let of_call = match IMPORTING.get() {
         true => None,
-        false => with(|execution| execution.transaction.environment_variable(name)),
+        false => with(|execution| execution.environment_variable(name)),
     };
     of_call.unwrap_or_else(|| {
         let value = IMPORT_ENVIRONMENT.with_borrow(|now| now.get(name).cloned().flatten());

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
-use database::deployment::{Analysis, Bundle, CodeVersion};
+use database::deployment::{Analysis, Bundle, CodeVersion, Module};
 use database::durability::NotDurable;
-use database::environment::Change;
+use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
@@ -25,8 +25,9 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
+use crate::inline;
 use crate::pool::{Job, Pool};
-use crate::push;
+use crate::push::{self, Circumstances};
 
 /// What a host is made with.
 pub struct Config {
@@ -162,6 +163,21 @@ impl Host {
         }
     }
 
+    fn analyze_with(
+        &self,
+        bundle: &Arc<Bundle>,
+        environment: &Variables,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<Analysis>, PushError> {
+        let given = Circumstances {
+            helper: &self.helper,
+            actions: &*self.actions,
+            environment,
+            running: snapshot.deployment.as_deref(),
+        };
+        push::analyze(&given, bundle)
+    }
+
     fn submit(&self, job: Job) {
         match self.pool.try_read() {
             Ok(pool) => pool.submit(job),
@@ -210,7 +226,7 @@ impl Host {
 impl Functions for Host {
     fn analyze(&self, bundle: Arc<Bundle>) -> Result<Arc<Analysis>, PushError> {
         let snapshot = self.shared.database.snapshot();
-        push::analyze(&self.helper, &*self.actions, &bundle, snapshot.environment())
+        self.analyze_with(&bundle, snapshot.environment(), &snapshot)
     }
 
     fn activate(
@@ -228,7 +244,7 @@ impl Functions for Host {
         match &snapshot.deployment {
             Some(now) if !next.agrees(&now.analysis.imported_environment) => {
                 let bundle = Arc::clone(&now.bundle);
-                let analysis = push::analyze(&self.helper, &*self.actions, &bundle, &next)?;
+                let analysis = self.analyze_with(&bundle, &next, &snapshot)?;
                 self.activate_with(Deployment { bundle, analysis }, changes)
             }
             _ => {
@@ -267,6 +283,18 @@ impl Functions for Host {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }
         }
+    }
+
+    fn inline(&self, modules: Vec<Module>, call: &Call) -> Result<Outcome, Refusal> {
+        let snapshot = self.shared.database.snapshot();
+        let running = snapshot.deployment.as_deref();
+        let bundle = Arc::new(inline::bundle(running, &call.path.component, modules));
+        let analysis = self
+            .analyze_with(&bundle, snapshot.environment(), &snapshot)
+            .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;
+        let code = Arc::new(Code::new(bundle, analysis));
+        let given = self.shared.given(&code, &snapshot);
+        call::rerun(&self.shared, &code, call, &given, snapshot)
     }
 
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {

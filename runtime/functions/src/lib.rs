@@ -10,6 +10,7 @@
 //! | 4 function | `run.rs`: one function in one fresh context |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
+//! | inline queries | `inline.rs`: a module that is not deployed |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
 //! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
@@ -23,11 +24,13 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod define;
 mod engine;
 mod exception;
 mod execution;
 mod files;
 mod host;
+mod inline;
 mod isolate;
 mod late;
 mod linear_memory;

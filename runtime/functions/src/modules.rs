@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::ffi::c_char;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use database::deployment::{Bundle, Module};
 
 use crate::code::{Caches, Code};
@@ -24,11 +26,19 @@ struct Graph {
     extra: Option<Module>,
     /// Modules that the context's snapshot holds, by their place in its data.
     kept: Arc<BTreeMap<Arc<str>, usize>>,
+    /// Definitions of components that a `convex.config.js` may import.
+    definitions: Arc<Definitions>,
     /// Compiled code, where this thread loads for a context of functions.
     caches: Option<Arc<Caches>>,
     loaded: BTreeMap<Arc<str>, v8::Global<v8::Module>>,
     paths: Vec<(v8::Global<v8::Module>, Arc<str>)>,
 }
+
+/// Definitions of components: path and default name, by the path that imports them.
+pub(crate) type Definitions = BTreeMap<String, (Arc<str>, String)>;
+
+/// The folder of the modules that stand for definitions.
+const DEFINITIONS: &str = "_componentDeps/";
 
 /// A source as the isolate has it; the text is held, so that no other can have its address.
 type SharedString = (Arc<str>, v8::Global<v8::String>);
@@ -44,6 +54,24 @@ thread_local! {
 /// (`schema.js`, `convex.config.js`).
 pub(crate) fn begin(bundle: Arc<Bundle>, extra: Option<Module>) {
     GRAPH.set(Graph { bundle: Some(bundle), extra, ..Graph::default() });
+}
+
+/// Starts loading the `convex.config.js` of `bundle`, which may import `definitions`.
+pub(crate) fn begin_definition(bundle: Arc<Bundle>, definitions: Arc<Definitions>) {
+    let extra = bundle.definition.clone();
+    GRAPH.set(Graph { bundle: Some(bundle), extra, definitions, ..Graph::default() });
+}
+
+/// The path of the component's definition that an import of a `convex.config.js` means.
+pub(crate) fn definition_of(path: &str) -> Option<Arc<str>> {
+    let name = path.strip_prefix(DEFINITIONS)?;
+    let name = URL_SAFE_NO_PAD.decode(name.strip_suffix(".js").unwrap_or(name)).ok()?;
+    String::from_utf8(name).ok().map(Arc::from)
+}
+
+/// The path by which a `convex.config.js` imports a component's definition.
+pub(crate) fn definition_import(definition: &str) -> String {
+    format!("{DEFINITIONS}{}.js", URL_SAFE_NO_PAD.encode(definition))
 }
 
 /// Starts loading what `code`'s snapshot does not hold.
@@ -155,15 +183,27 @@ fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local
     {
         return Some(remember(scope, path, module));
     }
+    if GRAPH.with_borrow(|graph| graph.definitions.contains_key(path)) {
+        let name = string(scope, path);
+        let default = string(scope, "default");
+        let module =
+            v8::Module::create_synthetic_module(scope, name, &[default], evaluate_definition);
+        return Some(remember(scope, path, module));
+    }
     let source = GRAPH.with_borrow(|graph| {
         let extra = graph.extra.as_ref().filter(|module| &*module.path == path);
         let bundled = || graph.bundle.as_ref().and_then(|bundle| bundle.modules.get(path));
         extra.or_else(bundled).map(|module| Arc::clone(&module.source))
     });
     let Some(source) = source else {
-        let text = format!(
-            "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
-        );
+        let text = match definition_of(path) {
+            Some(component) => {
+                format!("Couldn't find the component {component:?}: it was not pushed. Push again.")
+            }
+            None => format!(
+                "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
+            ),
+        };
         let text = string(scope, &text);
         let error = v8::Exception::error(scope, text);
         scope.throw_exception(error);
@@ -254,6 +294,29 @@ fn external_string<'s>(
     let text = Arc::into_raw(Arc::clone(source)).cast_mut().cast::<c_char>();
     // SAFETY: the bytes are ASCII, hence Latin-1; the count taken here keeps them until `release`.
     unsafe { v8::String::new_external_onebyte_raw(scope, text, length, release) }
+}
+
+/// Evaluation of a module that stands for a component's definition: its default export is what
+/// `app.use` takes.
+fn evaluate_definition<'s>(
+    context: v8::Local<'s, v8::Context>,
+    module: v8::Local<'s, v8::Module>,
+) -> Option<v8::Local<'s, v8::Value>> {
+    v8::callback_scope!(unsafe scope, context);
+    let path = path_of(scope, module)?;
+    let found = GRAPH.with_borrow(|graph| graph.definitions.get(&*path).cloned());
+    let (definition, default_name) = found?;
+    let value = v8::Object::new(scope);
+    for (key, text) in [("componentDefinitionPath", &*definition), ("defaultName", &default_name)] {
+        let (key, text) = (string(scope, key), string(scope, text));
+        value.create_data_property(scope, key.into(), text.into())?;
+    }
+    let name = string(scope, "default");
+    module.set_synthetic_module_export(scope, name, value.into())?;
+    let done = v8::PromiseResolver::new(scope)?;
+    let undefined = v8::undefined(scope);
+    done.resolve(scope, undefined.into());
+    Some(done.get_promise(scope).into())
 }
 
 /// Evaluation of a `.wasm` file: its default export is a module of this context.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use database::components::{self, Binding, Bindings, Components, Unit};
 use database::deployment::{
     Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Module, Tier,
     Visibility,
@@ -14,72 +15,219 @@ use database::environment::Variables;
 use database::error::PushError;
 use database::record::{Actions, FunctionKind};
 use database::schema::Schema;
+use database::snapshot::Deployment;
 use database::validate::Validator;
 
 use crate::analyze::{AnalysisFailure, Found, FoundFunction, FoundModule};
-use crate::builder::{self, BuildFailure, Built, Helper, Mode};
+use crate::builder::{self, BuildFailure, Built, BuiltPart, Defined, Helper, Mode, Source};
 use crate::code::{self, Code};
+use crate::execution::Imported;
 use crate::{exception, wasm};
 
 /// The official CLI recognises this code, and tells how to set the variable.
 const MISSING_VARIABLE: &str = "AuthConfigMissingEnvironmentVariable";
+
+/// What an analysis is made with, beside the bundle.
+pub(crate) struct Circumstances<'a> {
+    /// How to start the builder.
+    pub(crate) helper: &'a Helper,
+    /// What looks at Node modules.
+    pub(crate) actions: &'a dyn Actions,
+    /// The variables that modules may look at.
+    pub(crate) environment: &'a Variables,
+    /// What was deployed last.
+    pub(crate) running: Option<&'a Deployment>,
+}
 
 /// Analyses a bundle in child processes.
 ///
 /// # Errors
 /// What is wrong with it, in its author's terms.
 pub(crate) fn analyze(
-    helper: &Helper,
-    actions: &dyn Actions,
+    given: &Circumstances<'_>,
     bundle: &Arc<Bundle>,
-    environment: &Variables,
 ) -> Result<Arc<Analysis>, PushError> {
-    let given = (&**bundle, environment);
-    let (built, tier) = match build(helper, given) {
-        Ok(Built { found, blob, kept, late }) => (found, builder::tier(blob, kept, late)),
-        Err(BuildFailure::TimedOut) => return Err(refused(BuildFailure::TimedOut)),
-        Err(first) => {
-            let Built { found, blob, .. } =
-                builder::build(helper, given, Mode::Evaluate).map_err(refused)?;
-            (found, Tier::Evaluate { reason: reason(&first), blob })
+    if bundle.components.is_empty() {
+        let source = Source { environment: whole(given.environment), definition: "", bundle };
+        let mut parts = built(given.helper, &[source])?;
+        let part = parts.pop().expect("the builder answers for each part");
+        let mut mounted = Components::default();
+        if let Some(text) = &part.1.found.definition {
+            // There is nothing mounted; what the app declares is checked all the same.
+            let definitions = BTreeMap::from([("".into(), text.as_str().into())]);
+            let tree = components::tree(&definitions, values(given, bundle))?;
+            mounted.app_prefix = tree.app_prefix;
         }
+        return analyzed(given, bundle, part, mounted).map(Arc::new);
+    }
+    let Defined { texts, mut read } = definitions(given, bundle)?;
+    let tree = components::tree(&texts, values(given, bundle))?;
+    let bundles: Vec<_> = tree.units.iter().map(|(path, _)| of_unit(bundle, path)).collect();
+    let app = Bundle { definition: None, ..Bundle::clone(bundle) };
+    let mut sources =
+        vec![Source { environment: whole(given.environment), definition: "", bundle: &app }];
+    for ((definition, bindings), bundle) in tree.units.iter().zip(&bundles) {
+        let environment = bound(bindings, given.environment);
+        sources.push(Source { definition, bundle, environment });
+    }
+    let mut parts = built(given.helper, &sources)?.into_iter();
+    let mut app = parts.next().expect("the builder answers for each part");
+    app.1.found.definition = texts.get("").map(ToString::to_string);
+    let mut units = Vec::new();
+    for ((mut part, (definition, environment)), bundle) in parts.zip(tree.units).zip(bundles) {
+        part.1.found.definition = texts.get(&definition).map(ToString::to_string);
+        read.extend(of_app(&environment, &part.1.filled.read));
+        let analysis = analyzed(given, &bundle, part, Components::default());
+        let analysis = analysis.map_err(|error| within(&definition, error))?;
+        units.push(Unit { definition, environment, bundle, analysis: Arc::new(analysis) });
+    }
+    app.1.filled.read.extend(read);
+    let (instances, mounts, app_prefix) = (tree.instances, tree.mounts, tree.app_prefix);
+    let mounted = Components { units, instances, mounts, app_prefix, definitions: texts };
+    analyzed(given, bundle, app, mounted).map(Arc::new)
+}
+
+/// The values that must fit what is declared.
+fn values<'a>(given: &Circumstances<'a>, bundle: &Bundle) -> Option<&'a Variables> {
+    (!bundle.for_codegen).then_some(given.environment)
+}
+
+/// What the definitions export: evaluated, unless those that serve are the same.
+fn definitions(given: &Circumstances<'_>, bundle: &Bundle) -> Result<Defined, PushError> {
+    let same = |running: &&Deployment| {
+        let (old, new) = (&running.bundle, bundle);
+        let of = |bundle: &Bundle| {
+            let parts = bundle.components.iter();
+            parts.map(|(path, part)| (path.clone(), part.definition.clone())).collect::<Vec<_>>()
+        };
+        old.definition == new.definition
+            && of(old) == of(new)
+            && given.environment.agrees(&running.analysis.imported_environment)
     };
+    if let Some(running) = given.running.filter(same) {
+        let texts = running.analysis.components.definitions.clone();
+        return Ok(Defined { texts, read: running.analysis.imported_environment.clone() });
+    }
+    let app = Source { definition: "", bundle, environment: whole(given.environment) };
+    let parts = bundle.components.iter().map(|(definition, bundle)| Source {
+        definition,
+        bundle,
+        environment: Imported::new(),
+    });
+    let sources: Vec<_> = std::iter::once(app).chain(parts).collect();
+    builder::define(given.helper, &sources).map_err(refused)
+}
+
+/// A component's bundle with what the whole push was given.
+fn of_unit(bundle: &Bundle, definition: &str) -> Arc<Bundle> {
+    let part = bundle.components.get(definition).expect("a tree has only what was pushed");
+    let (import_time_ms, import_seed) = (bundle.import_time_ms, bundle.import_seed);
+    // Its definition was evaluated already, and cannot be where its imports are missing.
+    Arc::new(Bundle { import_time_ms, import_seed, definition: None, ..Bundle::clone(part) })
+}
+
+/// Every variable, as the app's modules see them.
+fn whole(environment: &Variables) -> Imported {
+    let variables = environment.iter();
+    variables.map(|(name, found)| (name.to_string(), Some(found.value.to_string()))).collect()
+}
+
+/// What a component's modules see.
+fn bound(bindings: &Bindings, environment: &Variables) -> Imported {
+    let value = |binding: &Binding| match binding {
+        Binding::Value(value) => Some(value.to_string()),
+        Binding::Variable(name) => environment.get(name).map(ToString::to_string),
+    };
+    bindings.iter().map(|(name, binding)| (name.clone(), value(binding))).collect()
+}
+
+/// What a component's modules saw, in terms of the app's variables.
+fn of_app<'a>(
+    bindings: &'a Bindings,
+    read: &'a Imported,
+) -> impl Iterator<Item = (String, Option<String>)> + 'a {
+    read.iter().filter_map(|(name, seen)| match bindings.get(name)? {
+        Binding::Variable(of_app) => Some((of_app.to_string(), seen.clone())),
+        Binding::Value(_) => None,
+    })
+}
+
+/// A mistake in a component says in which.
+fn within(definition: &str, error: PushError) -> PushError {
+    let PushError { code, message } = error;
+    PushError { code, message: format!("{message}\nIn the component at {definition}.") }
+}
+
+/// Builds every part: in the snapshot if they can be, else evaluated anew for each call.
+fn built(helper: &Helper, sources: &[Source<'_>]) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
+    match in_snapshot(helper, sources) {
+        Ok(Built { parts, blob }) => {
+            let tier = |part: BuiltPart| (builder::tier(&blob, &part.filled), part);
+            Ok(parts.into_iter().map(tier).collect())
+        }
+        Err(BuildFailure::TimedOut) => Err(refused(BuildFailure::TimedOut)),
+        Err(first) => {
+            let built = builder::build(helper, sources, Mode::Evaluate).map_err(refused)?;
+            let Built { parts, blob } = built;
+            let reason = reason(&first);
+            let tier = |part: BuiltPart| {
+                (Tier::Evaluate { reason: reason.clone(), blob: Arc::clone(&blob) }, part)
+            };
+            Ok(parts.into_iter().map(tier).collect())
+        }
+    }
+}
+
+/// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
+fn in_snapshot(helper: &Helper, sources: &[Source<'_>]) -> Result<Built, BuildFailure> {
+    let files = |source: &Source<'_>| {
+        let is_wasm = |module: &&Module| wasm::is_file(&module.source);
+        let files = source.bundle.modules.values().filter(is_wasm);
+        files.map(|module| Arc::clone(&module.path)).collect()
+    };
+    let mut absent: Vec<BTreeSet<Arc<str>>> = sources.iter().map(files).collect();
+    loop {
+        match builder::build(helper, sources, Mode::Snapshot(absent.clone())) {
+            // What is absent is not evaluated, so nothing of it is found again: this ends.
+            Err(BuildFailure::Touched(more))
+                if more.iter().zip(&absent).any(|(more, absent)| !more.is_subset(absent)) =>
+            {
+                absent.iter_mut().zip(more).for_each(|(absent, more)| absent.extend(more));
+            }
+            built => return built,
+        }
+    }
+}
+
+/// What was found in one part, checked.
+fn analyzed(
+    given: &Circumstances<'_>,
+    bundle: &Arc<Bundle>,
+    (tier, BuiltPart { found, filled }): (Tier, BuiltPart),
+    components: Components,
+) -> Result<Analysis, PushError> {
     let warnings = match &tier {
         Tier::Evaluate { reason, .. } => vec![reason.clone()],
         Tier::Snapshot(_) | Tier::Partial { .. } => Vec::new(),
     };
     let mut analysis = Analysis {
-        version: code::version(bundle, &built.environment),
+        version: code::version(bundle, &filled.read, &components.units),
         modules: BTreeMap::new(),
-        schema: None,
-        definition_json: built.definition.clone(),
-        auth_json: built.auth.clone(),
-        imported_environment: built.environment.clone(),
+        schema: schema(&found)?,
+        definition_json: found.definition,
+        auth_json: found.auth,
+        imported_environment: filled.read,
         tier,
+        components,
         warnings,
     };
     let positions = Code::new(Arc::clone(bundle), Arc::new(analysis.clone()));
-    analysis.schema = schema(&built)?;
-    let in_node = node_modules(&positions, actions, environment)?;
-    for (path, module) in built.modules.into_iter().chain(in_node) {
+    let in_node = node_modules(&positions, given.actions, given.environment)?;
+    for (path, module) in found.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
         analysis.modules.insert(path.into(), module);
     }
-    Ok(Arc::new(analysis))
-}
-
-/// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
-fn build(helper: &Helper, given: (&Bundle, &Variables)) -> Result<Built, BuildFailure> {
-    let is_wasm = |module: &&Module| wasm::is_file(&module.source);
-    let files = given.0.modules.values().filter(is_wasm);
-    let mut absent: BTreeSet<Arc<str>> = files.map(|module| Arc::clone(&module.path)).collect();
-    loop {
-        match builder::build(helper, given, Mode::Snapshot(absent.clone())) {
-            // What is absent is not evaluated, so nothing of it is found again: this ends.
-            Err(BuildFailure::Touched(more)) if !more.is_subset(&absent) => absent.extend(more),
-            built => return built,
-        }
-    }
+    Ok(analysis)
 }
 
 /// What the Node modules export, which Node itself finds out.

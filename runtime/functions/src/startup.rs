@@ -9,9 +9,10 @@ use std::sync::Arc;
 
 use database::deployment::Bundle;
 use database::record::FunctionError;
+use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
-use crate::execution::Importing;
+use crate::execution::{Imported, Importing};
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
 use crate::{exception, execution, isolate, modules, natives, platform};
@@ -63,8 +64,31 @@ pub(crate) struct ImportFailure {
 pub(crate) enum Content<'a> {
     /// The prelude alone.
     Prelude,
-    /// The modules too, but those named here and all that import them.
-    Modules(&'a Arc<Bundle>, &'a BTreeSet<Arc<str>>),
+    /// The modules too, each part in a context of its own.
+    Modules(&'a [Part]),
+}
+
+/// Modules that are evaluated together: the app, or one unit of its components.
+pub(crate) struct Part {
+    /// Path of its definition; empty for the app.
+    pub(crate) definition: String,
+    /// Its modules.
+    pub(crate) bundle: Arc<Bundle>,
+    /// What `process.env` shows them while they are imported.
+    pub(crate) environment: Imported,
+    /// Those that stay outside, and so does all that imports them.
+    pub(crate) absent: BTreeSet<Arc<str>>,
+}
+
+/// What a blob has of one part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Filled {
+    /// Modules that those outside it may import, in the order of its data.
+    pub(crate) kept: Vec<Arc<str>>,
+    /// Entries outside it.
+    pub(crate) late: BTreeSet<Arc<str>>,
+    /// What its modules saw of the environment.
+    pub(crate) read: Imported,
 }
 
 /// A blob, or why there is none.
@@ -73,13 +97,11 @@ pub(crate) enum Made {
     Blob {
         /// For [`isolate::LimitedIsolate`].
         bytes: Vec<u8>,
-        /// Modules that those outside it may import, in the order of its data.
-        kept: Vec<Arc<str>>,
-        /// Entries outside it.
-        late: BTreeSet<Arc<str>>,
+        /// By part.
+        filled: Vec<Filled>,
     },
-    /// These modules touched WebAssembly, which does not exist here.
-    Touched(BTreeSet<Arc<str>>),
+    /// These modules of each part touched WebAssembly, which does not exist here.
+    Touched(Vec<BTreeSet<Arc<str>>>),
 }
 
 /// Makes a blob.
@@ -92,56 +114,92 @@ pub(crate) fn make_blob(content: &Content<'_>) -> Result<Made, ImportFailure> {
     let params = v8::CreateParams::default().heap_limits(0, CREATOR_HEAP_BYTES);
     let mut creator = v8::Isolate::snapshot_creator(Some(references.into()), Some(params));
     isolate::configure(&mut creator);
-    let filled = fill(&mut creator, content);
+    let mut touched = Vec::new();
+    let filled = fill(&mut creator, content, &mut touched);
     natives::web::forget(&mut creator);
     // No handle of ours may be alive now: V8 checks, and aborts.
     modules::end();
     crate::rejections::clear();
     let blob = creator.create_blob(v8::FunctionCodeHandling::Keep);
-    let touched = touch::take();
-    if !touched.is_empty() {
+    if touched.iter().any(|modules| !modules.is_empty()) {
         return Ok(Made::Touched(touched));
     }
-    let Filled { kept, late } = filled?;
+    let filled = filled?;
     let bytes = blob.expect("V8 makes a blob once its default context is set").to_vec();
-    Ok(Made::Blob { bytes, kept, late })
+    Ok(Made::Blob { bytes, filled })
 }
 
-/// What was put into the default context.
-#[derive(Default)]
-struct Filled {
-    kept: Vec<Arc<str>>,
-    late: BTreeSet<Arc<str>>,
-}
-
-fn fill(creator: &mut v8::OwnedIsolate, content: &Content<'_>) -> Result<Filled, ImportFailure> {
-    v8::scope!(let scope, creator);
-    let context = v8::Context::new(scope, v8::ContextOptions::default());
-    let scope = &mut v8::ContextScope::new(scope, context);
-    let hooks = install_prelude(scope);
-    let filled = match content {
-        Content::Modules(bundle, absent) => {
-            touch::arm(scope);
-            let filled = import_all(scope, hooks, bundle, absent);
-            touch::disarm(scope);
-            filled
+/// Fills one context for each part: the default one is the app's, the others have numbers.
+fn fill(
+    creator: &mut v8::OwnedIsolate,
+    content: &Content<'_>,
+    touched: &mut Vec<BTreeSet<Arc<str>>>,
+) -> Result<Vec<Filled>, ImportFailure> {
+    let parts = match content {
+        Content::Modules(parts) => parts,
+        Content::Prelude => {
+            v8::scope!(let scope, creator);
+            let context = v8::Context::new(scope, v8::ContextOptions::default());
+            let scope = &mut v8::ContextScope::new(scope, context);
+            let hooks = install_prelude(scope);
+            scope.set_default_context(context);
+            add_data(scope, hooks);
+            return Ok(vec![Filled::default()]);
         }
-        Content::Prelude => Ok(Filled::default()),
     };
-    scope.set_default_context(context);
+    let mut all = Vec::new();
+    let mut failed = None;
+    for (at, part) in parts.iter().enumerate() {
+        v8::scope!(let scope, creator);
+        let context = v8::Context::new(scope, v8::ContextOptions::default());
+        let scope = &mut v8::ContextScope::new(scope, context);
+        let hooks = install_prelude(scope);
+        touch::arm(scope);
+        let filled = import_all(scope, hooks, part);
+        touch::disarm(scope);
+        touched.push(touch::take());
+        if at == 0 {
+            scope.set_default_context(context);
+        } else {
+            let number = scope.add_context(context);
+            assert_eq!(number + 1, at, "contexts are numbered in the order of their parts");
+        }
+        match filled {
+            Ok(filled) => {
+                add_data(scope, hooks);
+                add_modules(scope, &filled);
+                all.push(filled);
+            }
+            Err(failure) if part.definition.is_empty() => failed = failed.or(Some(failure)),
+            Err(failure) => {
+                let module = format!("{}/{}", part.definition, failure.module).into();
+                failed = failed.or(Some(ImportFailure { module, ..failure }));
+            }
+        }
+        modules::end();
+    }
+    failed.map_or(Ok(all), Err)
+}
+
+/// Keeps the hooks for contexts made from the blob.
+fn add_data(scope: &mut v8::PinScope<'_, '_>, hooks: v8::Local<'_, v8::Object>) {
+    let context = scope.get_current_context();
     let index = scope.add_context_data(context, hooks);
     assert_eq!(index, HOOKS_INDEX, "the hooks are the context's first datum");
-    if let Ok(Filled { kept, late }) = &filled
-        && !late.is_empty()
-    {
-        let modules = modules::evaluated(scope);
-        assert!(modules.iter().map(|(path, _)| path).eq(kept), "nothing was evaluated since");
-        for (at, (_, module)) in modules.into_iter().enumerate() {
-            let index = scope.add_context_data(context, module);
-            assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
-        }
+}
+
+/// Keeps the modules that others may import, where there are others.
+fn add_modules(scope: &mut v8::PinScope<'_, '_>, filled: &Filled) {
+    if filled.late.is_empty() {
+        return;
     }
-    filled
+    let context = scope.get_current_context();
+    let modules = modules::evaluated(scope);
+    assert!(modules.iter().map(|(path, _)| path).eq(&filled.kept), "nothing was evaluated since");
+    for (at, (_, module)) in modules.into_iter().enumerate() {
+        let index = scope.add_context_data(context, module);
+        assert_eq!(index, FIRST_MODULE + at, "modules follow the hooks");
+    }
 }
 
 /// Where a context made from a blob finds the prelude's hooks.
@@ -183,15 +241,16 @@ fn run_script(scope: &mut v8::PinScope<'_, '_>, name: &str, source: &str) {
     }
 }
 
-/// Imports the entries of `bundle` into a creator's context, except those that import a module of
-/// `absent`; of these, what comes before the first such module.
+/// Imports the entries of `part` into a creator's context, except those that import an absent
+/// module; of these, what comes before the first such module.
 fn import_all(
     scope: &mut v8::PinScope<'_, '_>,
     hooks: v8::Local<'_, v8::Object>,
-    bundle: &Arc<Bundle>,
-    absent: &BTreeSet<Arc<str>>,
+    part: &Part,
 ) -> Result<Filled, ImportFailure> {
-    let _importing = Importing::begin(None);
+    let Part { bundle, absent, environment, .. } = part;
+    let _importing = Importing::begin(Some(environment));
+    execution::take_import_reads();
     begin_import(scope, hooks, bundle);
     modules::begin(Arc::clone(bundle), None);
     let mut filled = Filled::default();
@@ -216,6 +275,7 @@ fn import_all(
     }
     scope.perform_microtask_checkpoint();
     filled.kept = modules::evaluated(scope).into_iter().map(|(path, _)| path).collect();
+    filled.read = execution::take_import_reads();
     Ok(filled)
 }
 

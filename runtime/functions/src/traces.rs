@@ -5,21 +5,20 @@
 
 use std::sync::Arc;
 
-use database::snapshot::Deployment;
+use database::deployment::{Analysis, Bundle};
 
 use crate::code::Code;
 use crate::exception;
 
-/// The source maps of a deployment, each parsed when it is first needed.
+/// The source maps of a bundle, each parsed when it is first needed.
 pub struct Traces {
     code: Code,
 }
 
 impl Traces {
-    /// Those of `deployment`.
-    pub fn new(deployment: &Deployment) -> Self {
-        let (bundle, analysis) = (Arc::clone(&deployment.bundle), Arc::clone(&deployment.analysis));
-        Self { code: Code::new(bundle, analysis) }
+    /// Those of a bundle of a deployment: the app's, or a unit's of its components.
+    pub fn new(bundle: &Arc<Bundle>, analysis: &Arc<Analysis>) -> Self {
+        Self { code: Code::new(Arc::clone(bundle), Arc::clone(analysis)) }
     }
 
     /// `text`, then a line for each frame of `stack` that stands in the author's code:

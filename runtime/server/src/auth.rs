@@ -136,12 +136,16 @@ impl Auth {
 }
 
 /// The operator's secret, hashed.
-pub(crate) struct AdminKey([u8; 32]);
+pub(crate) struct AdminKey {
+    hash: [u8; 32],
+    /// Named to whoever has another key.
+    deployment: String,
+}
 
 impl AdminKey {
-    /// Hashes the configured key.
-    pub(crate) fn new(key: &str) -> Self {
-        Self(Sha256::digest(bare(key)).into())
+    /// Hashes the configured key of a deployment.
+    pub(crate) fn new(key: &str, deployment: &str) -> Self {
+        Self { hash: Sha256::digest(bare(key)).into(), deployment: deployment.to_owned() }
     }
 
     /// Demands the operator. `in_body` is the `adminKey` of a deploy request.
@@ -175,13 +179,14 @@ impl AdminKey {
             None => (token, None),
         };
         let digest: [u8; 32] = Sha256::digest(key).into();
-        if digest != self.0 {
-            return Err(Failure::new(
-                StatusCode::FORBIDDEN,
-                "BadDeployKey",
-                "The admin key is not this deployment's. Take the one that the server printed or \
-                 was started with.",
-            ));
+        if digest != self.hash {
+            let name = &self.deployment;
+            let message = format!(
+                "The provided deploy key was invalid for deployment '{name}'. Double check that \
+                 the environment this key was generated for matches the desired deployment. \
+                 Take the admin key that the server printed or was started with."
+            );
+            return Err(Failure::new(StatusCode::FORBIDDEN, "BadDeployKey", message));
         }
         let Some(encoded) = acting_as else {
             return Ok(Identity::Admin);

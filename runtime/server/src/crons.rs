@@ -136,6 +136,18 @@ impl Schedule {
 /// # Errors
 /// The first that is wrong.
 pub(crate) fn check(analysis: &Analysis) -> Result<(), PushError> {
+    analysis.each().try_for_each(|(component, found)| {
+        check_module(found).map_err(|error| match component {
+            "" => error,
+            component => {
+                let message = format!("{}\nIn the component {component:?}.", error.message);
+                PushError::new(error.code, message)
+            }
+        })
+    })
+}
+
+fn check_module(analysis: &Analysis) -> Result<(), PushError> {
     let module = analysis.modules.get("crons.js");
     let Some(text) = module.and_then(|module| module.crons_json.as_ref()) else { return Ok(()) };
     #[derive(Deserialize)]

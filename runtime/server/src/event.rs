@@ -1,13 +1,15 @@
 //! What a terminal is told: one event per finished call, HTTP action and push.
 //!
-//! In: outcomes and refusals. Out: plain data for whoever set the hook.
-//! Invariant: without a hook nothing is measured, cloned or allocated for it.
+//! In: outcomes and refusals. Out: plain data for the log and for whoever set the hook.
+//! Invariant: an event holds no more than a path's text and what the outcome shares already.
 
 use std::sync::Arc;
 
 use database::commit::Conflict;
 use database::error::Refusal;
-use database::record::{CallRecord, Caller, FunctionKind, LogLine, Outcome, Timestamp, Usage};
+use database::record::{
+    CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
+};
 
 use crate::host::Host;
 use crate::subscriber::Live;
@@ -54,10 +56,14 @@ pub struct CallEvent {
     pub request_id: Arc<str>,
     /// `dir/mod:fn`.
     pub path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub component: Arc<str>,
     /// What it turned out to be; `None` when it never ran.
     pub kind: Option<FunctionKind>,
     /// Through which door it came.
     pub caller: Caller,
+    /// Who called, as Convex's logs spell it.
+    pub identity_type: &'static str,
     /// Whether a commit made a followed query run again.
     pub rerun: bool,
     /// From the parsed request to the answer, nanoseconds.
@@ -82,14 +88,20 @@ pub(crate) struct Told {
     pub(crate) request_id: Arc<str>,
     /// Through which door it came.
     pub(crate) caller: Caller,
+    /// Who called.
+    pub(crate) identity_type: &'static str,
     /// Whether it ran before for the same follower.
     pub(crate) rerun: bool,
     /// The answer that a commit ended, where that made it run again.
     pub(crate) cause: Option<Arc<Live>>,
     /// What it takes to run a followed query again.
     pub(crate) record: Option<Box<CallRecord>>,
-    /// When it began and its path; only where somebody will be told.
-    pub(crate) begun: Option<(u64, String)>,
+    /// When it began, nanoseconds since the Unix epoch.
+    pub(crate) begun: u64,
+    /// `dir/mod:fn`.
+    pub(crate) path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub(crate) component: Arc<str>,
 }
 
 impl Told {
@@ -102,30 +114,38 @@ impl Told {
         if let Some((why, reader)) = cause {
             host.why.invalidated(reader.clone(), why);
         }
-        let Some((started, path)) = self.begun else {
-            return;
-        };
         let ran = outcome.as_ref().ok();
         let error = match outcome {
             Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
             Err(refusal) => Some(refusal.to_string()),
         };
-        host.tell(|| {
-            Event::Call(CallEvent {
-                request_id: self.request_id,
-                path,
-                kind: ran.map(|outcome| outcome.kind),
-                caller: self.caller,
-                rerun: self.rerun,
-                duration_ns: host.elapsed(started),
-                cached: ran.is_some_and(|outcome| outcome.cached),
-                error,
-                cause: cause.map(|(why, reader)| why.cause(&reader.function)),
-                conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
-                log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
-                usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
-            })
-        });
+        host.tell(Event::Call(CallEvent {
+            request_id: self.request_id,
+            path: self.path,
+            component: self.component,
+            kind: ran.map(|outcome| outcome.kind),
+            caller: self.caller,
+            identity_type: self.identity_type,
+            rerun: self.rerun,
+            duration_ns: host.elapsed(self.begun),
+            cached: ran.is_some_and(|outcome| outcome.cached),
+            error,
+            cause: cause.map(|(why, reader)| why.cause(&reader.function)),
+            conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
+            log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
+            usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
+        }));
+    }
+}
+
+/// Who calls, in the words of Convex's logs.
+pub(crate) fn identity_type(identity: &Identity) -> &'static str {
+    match identity {
+        Identity::Anonymous => "unknown",
+        Identity::User(_) => "user",
+        Identity::Admin => "instance_admin",
+        Identity::ActingAs(_) => "member_acting_user",
+        Identity::System => "system",
     }
 }
 

@@ -14,7 +14,7 @@ use database::commit::{Database, Writer};
 use database::durability::NotDurable;
 use database::environment::CLOUD_URL;
 use database::error::UserError;
-use database::files::{NewFile, StoredFile};
+use database::files::{NewFile, StoredFile, url_suffix};
 use database::limits;
 use database::record::{Given, Timestamp, World};
 use database::transaction::Transaction;
@@ -165,7 +165,8 @@ impl Files {
     /// An id that is none.
     pub fn url(&self, component: &str, id: &str) -> Result<Option<String>, UserError> {
         let file = self.look(|now| now.file(component, id, "storage.getUrl"))?;
-        Ok(file.map(|file| format!("{}/api/storage/{}", self.origin(), file.blob)))
+        let component = url_suffix(component);
+        Ok(file.map(|file| format!("{}/api/storage/{}{component}", self.origin(), file.blob)))
     }
 
     /// `ctx.storage.getMetadata` of actions, and its `_storage` row. `None`: no such file.

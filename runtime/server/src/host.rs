@@ -13,6 +13,7 @@ use database::record::{Functions, World};
 use crate::auth::{AdminKey, Auth};
 use crate::convex::push::Pushes;
 use crate::event::Event;
+use crate::logs::Logs;
 use crate::socket::Sockets;
 use crate::why::Why;
 use crate::{Files, HttpActions, Server, ServerConfig};
@@ -39,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) sockets: Sockets,
     /// Why calls ran again.
     pub(crate) why: Why,
+    /// What functions did lately.
+    pub(crate) logs: Logs,
     request_ids: RequestIds,
 }
 
@@ -48,12 +51,13 @@ impl Host {
         let Server { database, functions, http_actions, files, config } = server;
         set_origins(&*functions, &config);
         Self {
-            admin_key: AdminKey::new(&config.admin_key),
+            admin_key: AdminKey::new(&config.admin_key, &config.instance_name),
             auth: Auth::new(config.world.clone()),
             request_ids: RequestIds::new(&*config.world),
             pushes: Pushes::default(),
             sockets: Sockets::new(&database),
             why: Why::default(),
+            logs: Logs::new(),
             database,
             functions,
             http_actions,
@@ -67,9 +71,9 @@ impl Host {
         self.request_ids.next()
     }
 
-    /// The time now, if anybody will be told how long it took.
-    pub(crate) fn stopwatch(&self) -> Option<u64> {
-        self.config.events.as_ref().map(|_| self.config.world.now())
+    /// The time now, nanoseconds since the Unix epoch.
+    pub(crate) fn stopwatch(&self) -> u64 {
+        self.config.world.now()
     }
 
     /// Nanoseconds since `started`.
@@ -77,11 +81,12 @@ impl Host {
         self.config.world.now().saturating_sub(started)
     }
 
-    /// Tells the hook; the event is built only if there is one.
-    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+    /// Tells the hook, and keeps what belongs into the log.
+    pub(crate) fn tell(&self, event: Event) {
         if let Some(events) = &self.config.events {
-            events(event());
+            events(event.clone());
         }
+        self.logs.add(event, self.config.world.now());
     }
 }
 

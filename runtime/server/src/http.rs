@@ -11,6 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
@@ -18,7 +19,9 @@ use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
-use crate::convex::{admin, api, environment, push, site, storage};
+use crate::convex::{
+    admin, api, client, components, environment, inline, logs, push, site, storage,
+};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{Server, history, scheduler, socket, why};
@@ -92,6 +95,7 @@ pub async fn serve(
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
+        host.logs.stop();
         host.sockets.stop().await;
         scheduler.stop().await;
         let mut finished = Ok(());
@@ -148,6 +152,7 @@ impl Routes {
             .merge(operator())
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn(client::supported))
             .layer(cors())
             .merge(actions)
             .with_state(host.clone());
@@ -166,6 +171,7 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/mutation", post(api::mutation))
         .route("/api/action", post(api::action))
         .route("/api/function", post(api::function))
+        .route("/api/run_test_function", post(inline::run))
         .route("/api/run/{*id}", post(api::run))
         .route("/api/{version}/sync", any(socket::upgrade))
         .route("/api/sync", any(socket::upgrade))
@@ -201,6 +207,8 @@ fn operator() -> Router<Arc<Host>> {
         .route("/instance_version", get(admin::version))
         .route("/api/concave/why", get(why::why))
         .route("/api/concave/history", get(history::history))
+        .route("/api/stream_function_logs", get(logs::stream))
+        .route("/api/stream_udf_execution", get(logs::stream))
         .route("/echo", post(admin::echo))
         .route("/api/check_admin_key", get(admin::check_admin_key))
         .route("/api/v1/get_canonical_urls", get(admin::get_canonical_urls))
@@ -209,6 +217,7 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/list_environment_variables", get(environment::list))
         .route("/api/v1/update_environment_variables", post(environment::update))
         .route("/api/update_environment_variables", post(environment::update))
+        .route("/api/delete_component", post(components::delete))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

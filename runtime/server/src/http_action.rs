@@ -25,7 +25,9 @@ pub type Gone = oneshot::Receiver<Infallible>;
 pub struct HttpRequest {
     /// The whole URL in its normal form, without `/http` where that names the app.
     pub url: String,
-    /// Its path, as in the URL: percent-encoded.
+    /// The component whose router gets it; empty for the app's.
+    pub component: Arc<str>,
+    /// Its path for that router, as in the URL: percent-encoded.
     pub routed_path: String,
     /// `GET`, `POST`, …
     pub method: String,

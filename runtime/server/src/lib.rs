@@ -22,6 +22,7 @@
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push
+//! logs.rs       what functions did lately, for whoever tails
 //! why.rs        why calls ran again, for the operator
 //! history.rs    who wrote each version of a document, for the operator
 //! convex/       everything that exists only because Convex's clients expect it
@@ -38,6 +39,7 @@ mod history;
 mod host;
 mod http;
 mod http_action;
+mod logs;
 mod refusal;
 mod request;
 mod round;
@@ -91,7 +93,7 @@ pub struct ServerConfig {
     pub redact: bool,
     /// Where time and randomness come from.
     pub world: Arc<dyn World>,
-    /// Told about every finished call and push. `None` costs nothing.
+    /// Told about every finished call and push.
     pub events: Option<Events>,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain: Duration,

@@ -20,8 +20,9 @@ use database::record::{
 use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::convex::api::named_component;
 use crate::convex::system;
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 use crate::session::{Answered, Ask, Asked, Job, Kind, QueryId, Round, Target};
 use crate::subscriber::{Live, Mail, Mailbox, QueryAnswer, Watch, answer};
@@ -150,27 +151,30 @@ fn call(
 ) {
     let Order { kind, identity, at, journal, again, cause, once } = order;
     let request_id = host.request_id();
-    let told = |path: String| Told {
+    let identity_type = identity_type(&identity);
+    let told = |path: String, component: &Arc<str>| Told {
         request_id: Arc::clone(&request_id),
         caller: Caller::SyncWorker,
         rerun: again,
         cause,
         record: None,
-        begun: host.stopwatch().map(|now| (now, path)),
+        identity_type,
+        begun: host.stopwatch(),
+        path,
+        component: Arc::clone(component),
     };
     let asked = asked.and_then(|target| {
-        if target.in_component && !identity.is_admin() {
-            let text = "Naming a component needs the admin key.";
-            return Err(UserError::new("Forbidden", text));
-        }
+        named_component(host, &target.path.component, &identity)?;
         Ok(target)
     });
     let target = match asked {
         Ok(target) => target,
-        Err(error) => return reply(Ok(wrong(kind, error)), told("(no call)".to_owned())),
+        Err(error) => {
+            return reply(Ok(wrong(kind, error)), told("(no call)".to_owned(), &"".into()));
+        }
     };
     let Target { path, args, .. } = &*target;
-    let mut told = told(path.identifier());
+    let mut told = told(path.identifier(), &path.component);
     if path.module.starts_with("_system/") {
         let result = system::run(host, &identity, path, &args.value);
         return reply(Ok(by_the_host(kind, result, host.database.snapshot().ts)), told);
@@ -193,9 +197,17 @@ fn call(
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }
 
-/// What a function of ours came to. It is computed again when the catalog changes, so at a push.
-fn by_the_host(kind: FunctionKind, result: Result<String, UserError>, ts: Timestamp) -> Outcome {
-    let mut reads = ReadSet::default();
+/// What a function of ours came to. It is computed again when what it read changes, or the catalog
+/// does, as at a push.
+fn by_the_host(
+    kind: FunctionKind,
+    result: Result<system::Answered, UserError>,
+    ts: Timestamp,
+) -> Outcome {
+    let (result, mut reads) = match result {
+        Ok(system::Answered { value, reads }) => (Ok(value), reads),
+        Err(error) => (Err(error), ReadSet::default()),
+    };
     reads.insert(CATALOG, Interval::all());
     let result = result
         .map(Arc::from)

@@ -34,7 +34,7 @@ use database::snapshot::Snapshot;
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
 
 use crate::crons::Schedule;
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -320,12 +320,10 @@ impl Scheduler {
             return Room::Full;
         }
         let host = &self.host;
-        let mut begun = None;
-        if kind == FunctionKind::Action {
-            begun = scheduling::begin(&host.database, &*host.config.world, job);
-            if begun.is_none() {
-                return Room::Left;
-            }
+        let begin = || scheduling::begin(&host.database, &*host.config.world, job);
+        let begun = (kind == FunctionKind::Action).then(begin);
+        if begun == Some(None) {
+            return Room::Left;
         }
         let (row, caller) = (row_of(job), caller_of(job));
         let request_id = host.request_id();
@@ -335,7 +333,10 @@ impl Scheduler {
             rerun: false,
             cause: None,
             record: None,
-            begun: host.stopwatch().map(|started| (started, path.identifier())),
+            identity_type: identity_type(&Identity::System),
+            begun: host.stopwatch(),
+            path: path.identifier(),
+            component: Arc::clone(&path.component),
         };
         self.actions += u64::from(kind == FunctionKind::Action);
         self.running.insert(row, Running { job, path: path.clone(), kind });
@@ -356,7 +357,7 @@ impl Scheduler {
             // A scheduler that was abandoned needs no news.
             let _ = outbox.send(Mail::Ended(Box::new(Ended { row, outcome, told })));
         };
-        let Some(begun) = begun else {
+        let Some(begun) = begun.flatten() else {
             host.functions.call(call, Box::new(reply));
             return Room::Left;
         };

@@ -51,8 +51,6 @@ pub(crate) struct Target {
     pub(crate) path: FunctionPath,
     /// Its argument.
     pub(crate) args: Arguments,
-    /// Whether a component was named, which only the operator may do.
-    pub(crate) in_component: bool,
 }
 
 /// What a client says.

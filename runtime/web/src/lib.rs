@@ -9,5 +9,6 @@
 pub mod crypto;
 mod scripts;
 pub mod url_pattern;
+pub mod wasm_memories;
 
 pub use scripts::script;

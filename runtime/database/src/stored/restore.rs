@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use super::bytes::Reader;
 use super::{
-    Change, Commit, DEPLOYMENT, DOCUMENT, Damaged, REQUEST, StoredDeployment, StoredRequest,
-    StoredTable, TABLE, VARIABLE,
+    COMPONENT, Change, Commit, DEPLOYMENT, DOCUMENT, Damaged, REQUEST, StoredDeployment,
+    StoredRequest, StoredTable, TABLE, VARIABLE,
 };
-use crate::catalog::{Index, Table, deployment_key, environment_key, number_key, table_key};
+use crate::catalog::{
+    Index, Table, components_key, deployment_key, environment_key, number_key, table_key,
+};
 use crate::commit::{Database, Options};
 use crate::document::Document;
 use crate::environment::Variable;
@@ -174,13 +176,38 @@ impl Replaying<'_> {
     fn apply(&mut self, ts: Timestamp, change: &Change) -> Result<(), Damaged> {
         let Change { key, value } = change;
         match (key.first(), value) {
+            (Some(&COMPONENT), value) => self.component(&key[1..], value.is_some()),
             (Some(&TABLE), Some(value)) => self.table(key, value),
+            // It goes with its component.
+            (Some(&TABLE), None) => Ok(()),
             (Some(&DOCUMENT), value) => self.document(key, value.as_deref()),
             (Some(&VARIABLE), value) => self.variable(&key[1..], value.as_deref()),
             (Some(&DEPLOYMENT), Some(value)) => self.deployment(value),
             (Some(&REQUEST), Some(value)) => self.request(ts, key, value),
             _ => Err(Damaged::new("a pair", "its kind is unknown")),
         }
+    }
+
+    fn component(&mut self, path: &[u8], is_there: bool) -> Result<(), Damaged> {
+        let path = str::from_utf8(path).map_err(|error| Damaged::new("a component", error))?;
+        let Snapshot { catalog, maps, .. } = &mut *self.snapshot;
+        let catalog = Arc::make_mut(catalog);
+        if is_there {
+            for table in catalog.add_component(path) {
+                for index in table.all_indexes() {
+                    maps.insert(index.id, IndexMap::new());
+                }
+            }
+        } else {
+            for table in catalog.tables(path) {
+                for index in table.all_indexes() {
+                    maps.remove(&index.id);
+                }
+            }
+            catalog.remove_component(path);
+        }
+        self.catalog.push(components_key());
+        Ok(())
     }
 
     fn table(&mut self, key: &[u8], value: &[u8]) -> Result<(), Damaged> {

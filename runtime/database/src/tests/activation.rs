@@ -57,7 +57,7 @@ fn documents_that_do_not_match_leave_everything_as_it_was() {
     assert!(database.snapshot().table("", "fresh").is_none());
     assert_eq!(by_x(&database).unwrap().len(), 4, "the old indexes still serve");
     let strict = Schema::from_json(&strict).unwrap();
-    assert_eq!(database.check_schema(&strict).unwrap_err().message, refused);
+    assert_eq!(database.check_schema("", &strict).unwrap_err().message, refused);
 
     let text = |error: UserError| error.message;
     mutate(&database, 3, |tx| {
@@ -110,7 +110,7 @@ fn the_diff_says_what_a_push_would_do() {
     let database = filled();
     let diff = |json: Option<String>| {
         let schema = json.map(|json| Schema::from_json(&json).unwrap());
-        database.index_diff(schema.as_ref())
+        database.index_diff("", schema.as_ref())
     };
     let change = |field: &str, staged: bool| {
         vec![IndexChange {

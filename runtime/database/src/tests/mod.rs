@@ -5,6 +5,7 @@
 
 mod activation;
 mod caching;
+mod components;
 mod conflicts;
 mod durability;
 mod environment;
@@ -71,6 +72,7 @@ fn deployment(schema: Option<&str>) -> Deployment {
         definition_json: None,
         auth_json: None,
         imported_environment: Default::default(),
+        components: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 here".into(), blob: [].into() },
         warnings: Vec::new(),
     };

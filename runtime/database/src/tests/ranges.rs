@@ -133,6 +133,31 @@ fn a_filter_sees_every_document_and_a_limit_stops_the_scan() {
 }
 
 #[test]
+fn the_id_is_the_last_field_of_every_index() {
+    let database = deployed();
+    let (ids, _) = mutate(&database, 1, |tx| {
+        let insert = |x: u8| Ok(tx.insert("", "a", value(&format!(r#"{{"x":{x}}}"#)))?.encode());
+        [1, 2, 3].into_iter().map(insert).collect::<Result<Vec<_>, _>>()
+    });
+    let mut transaction = begin(&database, 2);
+    let second =
+        collect(&mut transaction, &index_query("a.by_x", &bound("Eq", "x", "2"), "asc", ""));
+    let time = bound("Eq", "_creationTime", &field(&second.unwrap()[0], "_creationTime"));
+    let id = |kind: &str, at: usize| bound(kind, "_id", &format!("\"{}\"", ids[at]));
+    let mut found = |index: &str, range: &[String]| xs(&mut transaction, index, range);
+    for (kind, expected) in [("Eq", 1), ("Gte", 1), ("Lte", 1), ("Gt", 0), ("Lt", 0)] {
+        let by_time = found("a.by_creation_time", &[time.clone(), id(kind, 1)]);
+        assert_eq!(by_time.len(), expected, "{kind}");
+        let by_x = found("a.by_x", &[bound("Eq", "x", "2"), time.clone(), id(kind, 1)]);
+        assert_eq!(by_x.len(), expected, "{kind}");
+    }
+    assert!(found("a.by_creation_time", &[time.clone(), id("Eq", 0)]).is_empty());
+    let skipped = [bound("Eq", "x", "2"), id("Gt", 1)].join(",");
+    let text = refused(&index_query("a.by_x", &skipped, "asc", ""));
+    assert!(text.contains("First incorrect field: \"_id\""), "{text}");
+}
+
+#[test]
 fn by_id_ranges_follow_the_order_of_ids() {
     let database = deployed();
     let (mut ids, _) = mutate(&database, 1, |tx| {

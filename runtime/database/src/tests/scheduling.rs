@@ -15,7 +15,7 @@ use crate::scheduling::{self, JobState, NewJob};
 use crate::transaction::GetArgs;
 use crate::validate::Validator;
 
-struct Clock(AtomicU64);
+pub(super) struct Clock(pub(super) AtomicU64);
 
 impl World for Clock {
     fn now(&self) -> u64 {
@@ -33,7 +33,7 @@ fn clock() -> Clock {
 }
 
 /// A deployment with the mutation `jobs:run`, and these cron jobs.
-fn with_jobs(crons: &str) -> Deployment {
+pub(super) fn with_jobs(crons: &str) -> Deployment {
     let mut deployment = deployment(None);
     let any = r#"{"type":"any"}"#;
     let run = AnalyzedFunction {
@@ -62,7 +62,8 @@ fn ready() -> Database {
 fn job(milliseconds_from_epoch: f64) -> NewJob {
     let path = FunctionPath::parse("jobs:run").unwrap();
     let args = Arguments::parse(&path, r#"{"n":1}"#).unwrap();
-    NewJob { path, args, at: EPOCH as f64 / 1e9 + milliseconds_from_epoch / 1e3, by: None }
+    let from = "".into();
+    NewJob { from, path, args, at: EPOCH as f64 / 1e9 + milliseconds_from_epoch / 1e3, by: None }
 }
 
 fn schedule(database: &Database, milliseconds: f64) -> DocumentId {
@@ -149,7 +150,7 @@ fn a_cancel_and_a_run_exclude_each_other() {
     let id = schedule(&database, 0.0);
     let mut running = begin(&database, 1);
     assert!(running.begin_run(Job::Scheduled(id)));
-    scheduling::cancel(&database, &world, &id.encode(), writer("cancel")).unwrap();
+    scheduling::cancel(&database, &world, ("", &id.encode()), writer("cancel")).unwrap();
     running.end_run(Job::Scheduled(id));
     assert!(database.commit(running, EPOCH, writer("run")).is_err());
     assert_eq!(state(&database, id), Some(JobState::Canceled));
@@ -158,7 +159,7 @@ fn a_cancel_and_a_run_exclude_each_other() {
     assert_eq!(state(&database, id), Some(JobState::Canceled));
     assert!(scheduling::begin(&database, &world, Job::Scheduled(id)).is_none());
     let before = database.snapshot().ts;
-    scheduling::cancel(&database, &world, &id.encode(), writer("cancel")).unwrap();
+    scheduling::cancel(&database, &world, ("", &id.encode()), writer("cancel")).unwrap();
     assert_eq!(database.snapshot().ts, before, "nothing was written");
 }
 
@@ -169,7 +170,7 @@ fn a_canceled_action_goes_on_but_what_it_schedules_does_not() {
     assert!(scheduling::begin(&database, &world, Job::Scheduled(parent)).is_some());
     let child = || NewJob { by: Some(Job::Scheduled(parent)), ..job(0.0) };
     let before = scheduling::schedule(&database, &world, child(), writer("action")).unwrap();
-    scheduling::cancel(&database, &world, &parent.encode(), writer("cancel")).unwrap();
+    scheduling::cancel(&database, &world, ("", &parent.encode()), writer("cancel")).unwrap();
     let after = scheduling::schedule(&database, &world, child(), writer("action")).unwrap();
     assert_eq!(state(&database, before), Some(JobState::Pending));
     assert_eq!(state(&database, after), Some(JobState::Canceled));
@@ -194,7 +195,7 @@ fn bad_requests_are_refused_with_their_reason() {
     assert!(text(job(-years)).contains("more than five years from now"));
     let ours = transaction.schedule(job(0.0)).unwrap();
     let other = transaction.insert("", "a", value("{}")).unwrap().encode();
-    let mut text = |id: &str, own| transaction.cancel_job(id, own).unwrap_err().message;
+    let mut text = |id: &str, own| transaction.cancel_job("", id, own).unwrap_err().message;
     let own = Some(Job::Scheduled(ours));
     assert_eq!(text(&ours.encode(), own), "A mutation cannot cancel itself");
     assert!(text("x", None).contains("not a document ID"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::components::mounted;
 use super::{EPOCH, SCHEMA, begin, database, dump, given, push, value, writer};
 use crate::commit::{Database, Options};
 use crate::environment::Change as Variable;
@@ -46,6 +47,15 @@ fn lived() -> Database {
         }
         if call == 30 {
             push(&database, Some(SCHEMA)).unwrap();
+            let both = [("x", Some(SCHEMA), "{}"), ("x/y", None, "{}")];
+            database.activate(mounted(&both), EPOCH).unwrap();
+            for component in ["x", "x/y"] {
+                super::mutate(&database, 1, |now| now.insert(component, "a", value("{}")));
+            }
+        }
+        if call == 35 {
+            database.activate(mounted(&[("x", None, "{}")]), EPOCH).unwrap();
+            database.delete_component("x/y", EPOCH).unwrap();
         }
     }
     database
@@ -158,5 +168,5 @@ fn gaps_and_nonsense_are_refused() {
     assert!(Commit::decode(Timestamp(1), &longer).is_err());
     let mut restoring = Restoring::new(BUILD);
     assert!(restoring.put(&[99], b"").is_err());
-    assert!(restoring.put(b"\x02\0\0\0\x27\x110123456789abcdef", b"").is_err(), "no such table");
+    assert!(restoring.put(b"\x03\0\0\0\x27\x110123456789abcdef", b"").is_err(), "no such table");
 }

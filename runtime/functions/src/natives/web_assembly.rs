@@ -10,7 +10,7 @@ use database::limits;
 
 use super::{lazy, string};
 use crate::isolate::StopSwitch;
-use crate::linear_memory::{self, Memory};
+use crate::linear_memory::Memory;
 use crate::wasm;
 
 /// Puts the lazy property in place of V8's.
@@ -82,7 +82,7 @@ pub(super) fn count_hidden(
     // Half of the limit each: one such instance and a memory that is seen fit side by side.
     let most = usize::try_from(limits::WASM_MEMORY_BYTES / 2).expect("64 MiB fits");
     for bytes in
-        linear_memory::declared(compiled.get_wire_bytes_ref(), most).into_iter().skip(exported)
+        web::wasm_memories::declared(compiled.get_wire_bytes_ref(), most).into_iter().skip(exported)
     {
         count(scope, Memory::Hidden(bytes));
     }

@@ -114,7 +114,8 @@ pub(super) fn run(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result<S
 
 fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserError> {
     let args: RunUdf<'_> = parse("runQuery/runMutation", arguments)?;
-    let path = parse::<Address<'_>>("runQuery/runMutation", arguments)?.path()?;
+    let address: Address<'_> = parse("runQuery/runMutation", arguments)?;
+    let path = address.path(execution.transaction.snapshot(), &execution.component())?;
     let kind = match &*args.udf_type {
         "query" | "snapshotQuery" => FunctionKind::Query,
         "mutation" => FunctionKind::Mutation,
@@ -131,8 +132,9 @@ fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserErro
             format!("Cannot call a {kind} function from a {caller} function"),
         ));
     }
-    let code = Arc::clone(&execution.code);
-    let function = check::find_nested(&code.analysis, &path, kind)?;
+    let function = check::find_nested(&execution.code.analysis, &path, kind)?;
+    let code = execution.code.of(&path.component).expect("it has a function");
+    let code = Arc::clone(code);
     let arguments = Arguments::parse(&path, args.args.get())?;
     check::arguments(execution.transaction.snapshot(), function, &path, &arguments)?;
     execution.enter(path.clone(), kind)?;
@@ -163,7 +165,7 @@ fn leave(
             Err(UserError { code: "NestedCallFailed", message: error.message, data: error.data })
         }
         Ok(text) => {
-            let function = entered.code.analysis.function(path).expect("it was found to run");
+            let function = execution.code.analysis.function(path).expect("it was found to run");
             check::result(execution.transaction.snapshot(), function, path, &text)
         }
     };
@@ -177,5 +179,5 @@ fn leave(
 
 pub(super) fn create_handle(execution: &mut Execution, arguments: &str) -> Answer {
     let address: Address<'_> = parse("createFunctionHandle", arguments)?;
-    address.handle(&execution.code.analysis)
+    address.handle(execution.transaction.snapshot(), &execution.component())
 }

@@ -108,17 +108,18 @@ fn query_id(json: &str) -> Option<u32> {
 fn site(scope: &mut v8::PinScope<'_, '_>) -> Option<Site> {
     let running =
         |execution: &mut Execution| (Arc::clone(&execution.code), execution.path().clone());
-    let (code, path) = execution::with(running)?;
+    let (version, path) = execution::with(running)?;
+    let code = version.of(&path.component)?;
     let here = frames(scope);
-    let here = here.iter().find_map(|frame| authored(&code, frame));
+    let here = here.iter().find_map(|frame| authored(code, frame));
     here.or_else(|| {
         let text = awaiting(scope)?;
-        exception::stack_frames(&text).find_map(|frame| authored(&code, &frame))
+        exception::stack_frames(&text).find_map(|frame| authored(code, &frame))
     })
     .or_else(|| {
         // V8 loses the thread where a function returns a promise that it does not await.
         let Position { path: file, line, column } =
-            code.analysis.function(&path)?.position.clone()?;
+            version.analysis.function(&path)?.position.clone()?;
         let function = Some(path.export.to_string());
         Some(Site { file: from_project(&file), line, column, function, exact: false })
     })

@@ -23,10 +23,12 @@ struct Schedule<'a> {
 pub(super) fn schedule(execution: &mut Execution, arguments: &str) -> Answer {
     may_schedule(execution, "scheduler.runAfter")?;
     let Schedule { ts, args } = parse("scheduler.runAfter", arguments)?;
-    let path = parse::<Address<'_>>("scheduler.runAfter", arguments)?.path()?;
+    let from = execution.component();
+    let address: Address<'_> = parse("scheduler.runAfter", arguments)?;
+    let path = address.path(execution.transaction.snapshot(), &from)?;
     let args = Arguments::parse(&path, args.get())?;
     let (at, by) = (ts.unwrap_or(f64::NAN), execution.call.job);
-    let id = execution.transaction.schedule(NewJob { path, args, at, by })?;
+    let id = execution.transaction.schedule(NewJob { from, path, args, at, by })?;
     Ok(format!("\"{}\"", id.encode()))
 }
 
@@ -40,7 +42,8 @@ pub(super) fn cancel(execution: &mut Execution, arguments: &str) -> Answer {
     may_schedule(execution, "scheduler.cancel")?;
     let Cancel { id } = parse("scheduler.cancel", arguments)?;
     let own = execution.call.own_job();
-    execution.transaction.cancel_job(&id, own)?;
+    let component = execution.component();
+    execution.transaction.cancel_job(&component, &id, own)?;
     Ok("null".to_owned())
 }
 

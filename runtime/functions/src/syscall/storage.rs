@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use database::environment::CLOUD_URL;
 use database::error::UserError;
-use database::files::{NewFile, StoredFile};
+use database::files::{NewFile, StoredFile, url_suffix};
 use database::limits;
 use serde::Deserialize;
 use serde_json::json;
@@ -32,7 +32,8 @@ struct OfFile<'a> {
 pub(super) fn url(execution: &mut Execution, arguments: &str) -> Answer {
     let Some(file) = file(execution, "storage.getUrl", arguments)? else { return null() };
     let origin = origin(execution);
-    Ok(json!(format!("{origin}/api/storage/{}", file.blob)).to_string())
+    let component = url_suffix(&execution.component());
+    Ok(json!(format!("{origin}/api/storage/{}{component}", file.blob)).to_string())
 }
 
 /// The older form of the `_storage` document.

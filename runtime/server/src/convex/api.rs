@@ -14,7 +14,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use database::error::Refusal;
+use database::error::{Refusal, UserError};
 use database::json::Format;
 use database::limits;
 use database::record::{
@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Style;
 use super::{client, json, system};
-use crate::event::Told;
+use crate::event::{Told, identity_type};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
@@ -246,8 +246,15 @@ impl Asker {
             Some(Text(name)) => Format::parse(name)?,
             None => self.format,
         };
-        root_component(asked.component_path.as_ref().map(|path| &*path.0))?;
-        let path = FunctionPath::parse(&asked.path)?;
+        let component = asked.component_path.as_ref().map_or("", |path| &*path.0);
+        let component = named_component(host, component, &self.identity).map_err(|error| {
+            let status = match error.code {
+                "Forbidden" => StatusCode::FORBIDDEN,
+                _ => StatusCode::BAD_REQUEST,
+            };
+            Failure::new(status, error.code, error.message)
+        })?;
+        let path = FunctionPath::parse(&asked.path)?.within(&component);
         let request_id = self.request_id.clone().unwrap_or_else(|| host.request_id());
         let redact = host.config.redact;
         let style = Style { format, request_id: &request_id, redact };
@@ -257,7 +264,10 @@ impl Asker {
             rerun: false,
             cause: None,
             record: None,
-            begun: host.stopwatch().map(|now| (now, path.identifier())),
+            identity_type: identity_type(&self.identity),
+            begun: host.stopwatch(),
+            path: path.identifier(),
+            component: Arc::clone(&path.component),
         };
         let args = match Arguments::parse(&path, asked.args.map_or("{}", RawValue::get)) {
             Ok(args) => args,
@@ -269,7 +279,7 @@ impl Asker {
         if path.module.starts_with("_system/") {
             let result = system::run(host, &self.identity, &path, &args.value);
             return Ok(Started::Answered(match result {
-                Ok(value) => style.result(&value)?,
+                Ok(answered) => style.result(&answered.value)?,
                 Err(error) => style.wrong(error),
             }));
         }
@@ -327,12 +337,29 @@ fn no_answer() -> Failure {
     Failure::new(StatusCode::GATEWAY_TIMEOUT, "NoAnswer", message)
 }
 
-pub(crate) fn root_component(path: Option<&str>) -> Result<(), Failure> {
-    match path {
-        None | Some("") => Ok(()),
-        Some(path) => Err(Failure::bad(
+/// The component that a request names, for the operator alone.
+///
+/// # Errors
+/// 403 for others; 400: it is not mounted.
+pub(crate) fn named_component(
+    host: &Host,
+    path: &str,
+    identity: &Identity,
+) -> Result<Arc<str>, UserError> {
+    if path.is_empty() {
+        return Ok("".into());
+    }
+    if !identity.is_admin() {
+        let text = "Naming a component needs the admin key.";
+        return Err(UserError::new("Forbidden", text));
+    }
+    let deployment = host.database.snapshot().deployment.clone();
+    let components = deployment.as_ref().map(|now| &now.analysis.components.instances);
+    match components.and_then(|components| components.get_key_value(path)) {
+        Some((path, _)) => Ok(Arc::clone(path)),
+        None => Err(UserError::new(
             "ComponentPathNotFound",
-            format!("There is no component {path:?}: components are not supported by concave yet."),
+            format!("There is no component {path:?}. Its path is the names joined by \"/\"."),
         )),
     }
 }

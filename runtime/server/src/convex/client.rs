@@ -1,12 +1,22 @@
 //! Which client asks, from the `Convex-Client` header (`convex-compat.md` sections 2.2, 4.3).
 //!
-//! In: `<name>-<semver>`. Out: the format of values that this client expects when it names none.
+//! In: `<name>-<semver>`. Out: the format of values that this client expects when it names none;
+//! for a command line that is too old, the answer that makes it say so.
 //! Invariant: no header is fine; a header that cannot be read is an error, never a guess.
 
-use axum::http::HeaderMap;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use database::json::Format;
 
 use crate::refusal::Failure;
+
+/// Command lines before this one send a push in another shape.
+const OLDEST_CLI: (u64, u64, u64) = (1, 30, 0);
+
+/// The command line prints what is in it and stops.
+const MESSAGE: HeaderName = HeaderName::from_static("x-convex-deprecation-message");
 
 /// The format for a client that names none. Very old clients understood only the encoded form.
 ///
@@ -40,6 +50,30 @@ pub(crate) fn takes_chunks(path_version: Option<&str>, headers: &HeaderMap) -> b
     let other = named.is_some_and(|name| !name.starts_with("npm"));
     let version = path_version.and_then(|version| parse(&format!("npm-{version}"))?.1.into());
     !other && version.is_some_and(|version: (u64, u64, u64)| version >= (1, 28, 0))
+}
+
+/// Turns away a command line whose deploy requests have another shape.
+pub(crate) async fn supported(request: Request, next: Next) -> Response {
+    let client = request.headers().get("convex-client").and_then(|value| value.to_str().ok());
+    match client.and_then(parse) {
+        Some(("npm-cli", version)) if version < OLDEST_CLI => outdated(version),
+        _ => next.run(request).await,
+    }
+}
+
+fn outdated((major, minor, patch): (u64, u64, u64)) -> Response {
+    let message = format!(
+        "The Convex CLI at version {major}.{minor}.{patch} is no longer supported. This \
+         deployment needs version {}.{}.{} or newer: run `npm install convex@latest` and try \
+         again.",
+        OLDEST_CLI.0, OLDEST_CLI.1, OLDEST_CLI.2
+    );
+    let header = HeaderValue::from_str(&message);
+    let mut response = Failure::bad("UpgradeRequired", message).into_response();
+    let headers = response.headers_mut();
+    headers.insert("x-convex-deprecation-state", HeaderValue::from_static("Deprecated"));
+    headers.extend(header.map(|text| (MESSAGE, text)));
+    response
 }
 
 /// Splits before the first digit that follows a `-`; a pre-release or build suffix is ignored.

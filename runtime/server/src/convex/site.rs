@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! address.rs  the URL that the handler sees
+//! route.rs    the component whose router it is for
 //! upload.rs   the request's body on its way in
 //! waiting.rs  the time until the handler answers, with its client or without
 //! answer.rs   the response's body on its way out, and the event at its end
@@ -15,6 +16,7 @@
 
 mod address;
 mod answer;
+mod route;
 mod upload;
 mod waiting;
 
@@ -77,11 +79,16 @@ async fn serve(host: Arc<Host>, request: Request, mount: &str) -> Response {
         Err(failure) => return failure.into_response(),
     };
     let request_id = host.request_id();
+    let Some((component, routed_path)) = route::find(&deployment, &head.method, &address.path)
+    else {
+        return (StatusCode::NOT_FOUND, NO_ROUTE).into_response();
+    };
     let told = Told::new(&host, &request_id, &head.method, &address.path);
     let (here, gone) = oneshot::channel();
     let request = HttpRequest {
         url: address.url,
-        routed_path: address.path,
+        component,
+        routed_path,
         method: head.method.as_str().to_owned(),
         headers: headers(&head.headers),
         body: bodied(&head.method).then(|| upload::receive(body)).flatten(),
@@ -98,11 +105,11 @@ async fn serve(host: Arc<Host>, request: Request, mount: &str) -> Response {
     }
 }
 
-/// What is running, if it has an `http.ts`.
+/// What is running, if it has an `http.ts`, or a component under a prefix.
 fn routed(host: &Host) -> Option<Arc<Deployment>> {
     let deployment = host.database.snapshot().deployment.clone()?;
-    let mut modules = deployment.analysis.modules.values();
-    modules.any(|module| module.http_routes.is_some()).then_some(deployment)
+    let has_mounts = deployment.analysis.components.mounts.contains_key("");
+    (has_mounts || route::has_router(&deployment.analysis)).then_some(deployment)
 }
 
 /// Whether a request of this method has a body for the handler.

@@ -100,3 +100,54 @@ async fn documents_that_do_not_fit_fail_the_push() {
     let events = bench.events.lock().unwrap();
     assert!(matches!(events.last(), Some(Event::Push(push)) if push.result.is_err()));
 }
+
+/// What `evaluate_schema` says of the table `numbers`, and what it says is discarded.
+async fn staging(bench: &Bench, schema: Value) -> (Value, Value) {
+    let sent = with_schema(push(&[("a.js", "staging")]), schema);
+    let cost = bench.admin("/api/deploy2/evaluate_schema", sent).await.json();
+    let found = &cost["componentSchemaEvaluations"][""];
+    (found["tables"][0].clone(), found["discardedStagedValidators"].clone())
+}
+
+fn numbers_of(kind: &str, staged: Option<&str>) -> Value {
+    let object = |kind: &str| {
+        json!({ "type": "object", "value": {
+            "n": { "fieldType": { "type": kind }, "optional": false },
+        } })
+    };
+    let mut tables = numbers();
+    tables[0]["documentType"] = object(kind);
+    if let Some(kind) = staged {
+        tables[0]["stagedDocumentType"] = object(kind);
+    }
+    tables
+}
+
+#[tokio::test]
+async fn a_staged_validator_is_checked_applied_and_discarded() {
+    let bench = echo();
+    insert(&bench, "numbers", json!({ "n": 3 }));
+    let any = |staged| numbers_of("any", staged);
+    let (table, _) = staging(&bench, any(Some("string"))).await;
+    assert_eq!(table["staged"]["state"], "failed", "{table}");
+    assert!(table["staged"]["error"].as_str().unwrap().contains("in table \"numbers\""));
+    assert!(table["sizeBytes"].as_u64().unwrap() > 20, "a walk is weighed: {table}");
+
+    let sent = with_schema(push(&[("a.js", "staging")]), any(Some("number")));
+    let started = start(&bench, sent).await;
+    assert_eq!(finish(&bench, &started, false).await.status, 200);
+    let (table, gone) = staging(&bench, any(Some("number"))).await;
+    assert_eq!((&table["staged"]["state"], gone), (&json!("valid"), json!([])));
+    let (table, gone) = staging(&bench, numbers_of("number", None)).await;
+    assert_eq!((&table["outcome"], gone), (&json!("supersetOfStagedValidated"), json!([])));
+    let (_, gone) = staging(&bench, any(None)).await;
+    assert_eq!((&gone[0]["tableName"], &gone[0]["replaced"]), (&json!("numbers"), &json!(false)));
+    let (table, gone) = staging(&bench, any(Some("string"))).await;
+    assert_eq!((&table["staged"]["state"], &gone[0]["replaced"]), (&json!("failed"), &json!(true)));
+
+    let mut wrong = any(None);
+    wrong[0]["stagedDocumentType"] = json!({ "type": "string" });
+    let sent = with_schema(push(&[("a.js", "wrong")]), wrong);
+    let got = bench.admin("/api/deploy2/start_push", sent).await;
+    assert_eq!(got.failure(), (400, "InvalidDocumentType".into()));
+}

@@ -8,6 +8,7 @@ mod calls;
 mod data;
 mod files;
 mod http_actions;
+mod logs;
 mod operator;
 mod push;
 mod scheduler;
@@ -111,6 +112,7 @@ impl Functions for Fake {
             definition_json: None,
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
+            components: Default::default(),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
         }))

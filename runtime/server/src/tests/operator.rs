@@ -157,3 +157,22 @@ async fn system_functions_exist_only_for_the_operator() {
     assert_eq!(got.json()["status"], "error");
     assert!(got.body.contains("'_system/frontend/nothing:here' is not supported by concave yet"));
 }
+
+#[tokio::test]
+async fn a_command_line_that_is_too_old_is_told_to_upgrade() {
+    let bench = echo();
+    let ask = async |client: &str, path: &str| {
+        let request = Request::post(path).header("convex-client", client);
+        bench.send(request.body(Body::empty()).unwrap()).await
+    };
+    for path in ["/api/get_config_hashes", "/api/push_config", "/api/deploy2/start_push"] {
+        let got = ask("npm-cli-1.29.9", path).await;
+        assert_eq!(got.failure(), (400, "UpgradeRequired".into()), "{path}");
+        assert_eq!(got.headers["x-convex-deprecation-state"], "Deprecated");
+        let message = got.headers["x-convex-deprecation-message"].to_str().unwrap();
+        assert!(message.contains("1.29.9") && message.contains("npm install convex@latest"));
+        let got = ask("npm-cli-1.30.0", path).await;
+        assert_ne!(got.failure().1, "UpgradeRequired", "{path}");
+    }
+    assert_ne!(ask("npm-1.20.0", "/api/query").await.failure().1, "UpgradeRequired");
+}

@@ -233,11 +233,28 @@ async fn only_the_newest_few_pushes_are_held() {
 #[tokio::test]
 async fn what_cannot_run_yet_is_refused_at_once() {
     let bench = echo();
-    let mut component = push(&[]);
-    component["componentDefinitions"] = json!([{ "definitionPath": "../node_modules/x" }]);
-    let got = bench.admin("/api/deploy2/start_push", component).await;
-    assert_eq!(got.status, 400);
-    assert!(got.body.contains("components are not supported by concave yet"), "{}", got.body);
+    let module =
+        |path: &str, place: &str| json!({ "path": path, "source": "", "environment": place });
+    let component = |path: &str, place: &str| {
+        json!({
+            "definitionPath": path,
+            "definition": module("convex.config.js", "isolate"),
+            "dependencies": [],
+            "schema": null,
+            "functions": [module("a.js", place)],
+            "udfServerVersion": "1.48.0",
+        })
+    };
+    for (components, code) in [
+        (json!([component("x", "node")]), "UseNodeInComponent"),
+        (json!([component("x", "isolate"), component("x", "isolate")]), "DuplicateComponent"),
+        (json!([component("", "isolate")]), "DuplicateComponent"),
+    ] {
+        let mut pushed = push(&[]);
+        pushed["componentDefinitions"] = components;
+        let got = bench.admin("/api/deploy2/start_push", pushed).await;
+        assert_eq!(got.failure(), (400, code.into()));
+    }
     for (name, version) in [("--global", "1.0.0"), ("a", "file:../x"), ("../a", "1"), ("a", "")] {
         let mut external = push(&[]);
         external["nodeDependencies"] = json!([{ "name": name, "version": version }]);

@@ -74,7 +74,7 @@ impl Desk {
         let path = FunctionPath::parse(function).unwrap();
         let args = Arguments::parse(&path, &format!("{{\"n\":{n}}}")).unwrap();
         let at = self.fake.world.now() as f64 / 1e9 + seconds;
-        let job = NewJob { path, args, at, by: None };
+        let job = NewJob { from: "".into(), path, args, at, by: None };
         let writer = database::commit::Writer::new("test", "1");
         scheduling::schedule(&self.host.database, &*self.fake.world, job, writer).unwrap()
     }
@@ -231,7 +231,8 @@ fn a_canceled_action_stays_canceled_when_it_ends() {
     desk.advance(SECOND);
     desk.scheduler.step();
     let writer = database::commit::Writer::new("test", "2");
-    scheduling::cancel(&desk.host.database, &*desk.fake.world, &row.encode(), writer).unwrap();
+    scheduling::cancel(&desk.host.database, &*desk.fake.world, ("", &row.encode()), writer)
+        .unwrap();
     desk.finish(1);
     assert_eq!(desk.state(row), JobState::Canceled);
 }

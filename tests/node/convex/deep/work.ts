@@ -6,8 +6,12 @@ import { ConvexError, v } from "convex/values";
 import isOdd from "is-odd";
 import ms from "ms";
 import { createHash } from "node:crypto";
+import { createSocket as createDatagrams } from "node:dgram";
+import { setServers } from "node:dns";
 import { readFileSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { get } from "node:http";
+import { Socket, connect } from "node:net";
+import { setPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shared } from "../shared_node";
@@ -109,6 +113,10 @@ export const exits = action(async () => {
   process.exit(3);
 });
 
+export const aborts = action(async () => {
+  process.abort();
+});
+
 export const rejects = action(async () => {
   void Promise.reject(new TypeError("nobody caught it"));
   await sleep(1_000);
@@ -149,6 +157,9 @@ export const forbidden = action({
     if (what === "write") writeFileSync(join(tmpdir(), "concave-node-test"), "x");
     if (what === "read") readFileSync("/etc/hostname");
     if (what === "spawn") (await import("node:child_process")).execFileSync("true");
+    if (what === "kill") process.kill(process.ppid, "SIGTERM");
+    if (what === "kill all") process.kill(0, "SIGTERM");
+    if (what === "priority") setPriority(process.ppid, 19);
     if (what === "package") await import(["not", "installed"].join("-"));
   },
 });
@@ -156,6 +167,49 @@ export const forbidden = action({
 export const fetches = action({
   args: { url: v.string() },
   handler: async (_ctx, { url }) => (await fetch(url)).text(),
+});
+
+/** What each kind of client gets to hear. */
+export const reaches = action({
+  args: { host: v.string(), port: v.number(), path: v.string() },
+  handler: async (_ctx, { host, port, path }) => {
+    const socketOf = (make: () => Socket) => new Promise<string>((resolve) => {
+      const socket = make();
+      socket.on("connect", () => resolve("connected")).on("error", (e: any) => resolve(e.message));
+    });
+    const datagram = createDatagrams("udp4");
+    const sent = new Promise<string>((resolve) => {
+      datagram.send("x", port, host, (error) => resolve(error ? error.message : "sent"));
+    });
+    const lookup: any = (_: string, options: any, done: any) =>
+      options.all ? done(null, [{ address: "::ffff:127.0.0.1", family: 6 },
+        { address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);
+    const asked = new Promise<string>((resolve) => {
+      get({ host, port }, () => resolve("answered")).on("error", (e) => resolve(e.message));
+    });
+    // The handle under a socket, and another address than the one that was looked up.
+    const below = new Socket();
+    below.connect({ host: "1.1.1.1", port: 1 });
+    const handle = (below as any)._handle;
+    below.on("error", () => {}).destroy();
+    let servers = "set";
+    try {
+      setServers([`${host === "localhost" ? "127.0.0.1" : host}:${port}`]);
+    } catch (error: any) {
+      servers = error.message;
+    }
+    const found = {
+      net: await socketOf(() => connect(port, host)),
+      lookup: await socketOf(() => connect({ host: "example.com", port, lookup })),
+      path: await socketOf(() => connect(path)),
+      http: await asked,
+      dgram: await sent,
+      handle: handle.connect({}, "127.0.0.1", port),
+      servers,
+    };
+    datagram.close();
+    return found;
+  },
 });
 
 export const loops = action(async (ctx) => {

@@ -29,6 +29,8 @@ pub(super) struct StartPush {
     component_definitions: Vec<ComponentDefinition>,
     #[serde(default)]
     node_dependencies: Vec<NodeDependency>,
+    #[serde(default)]
+    for_codegen: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,8 @@ pub(super) struct StartPush {
 struct AppDefinition {
     definition: Option<SentModule>,
     schema: Option<SentModule>,
+    /// `functions` in the words of the CLI before 1.32, which sends everything.
+    #[serde(alias = "functions")]
     changed_modules: Vec<SentModule>,
     #[serde(default)]
     unchanged_module_hashes: Vec<KeptModule>,
@@ -70,6 +74,10 @@ enum Place {
 #[serde(rename_all = "camelCase")]
 struct ComponentDefinition {
     definition_path: String,
+    definition: SentModule,
+    schema: Option<SentModule>,
+    functions: Vec<SentModule>,
+    udf_server_version: String,
 }
 
 #[derive(Deserialize)]
@@ -114,17 +122,8 @@ pub(super) fn bundle(
     asked: StartPush,
     running: Option<&Bundle>,
 ) -> Result<Bundle, Failure> {
+    let for_codegen = asked.for_codegen;
     let StartPush { app_definition: app, component_definitions, node_dependencies, .. } = asked;
-    if let Some(component) = component_definitions.first() {
-        let path = &component.definition_path;
-        return Err(Failure::bad(
-            "NotSupported",
-            format!(
-                "components are not supported by concave yet: remove {path:?} from \
-                 convex.config.ts."
-            ),
-        ));
-    }
     let mut modules = BTreeMap::new();
     let kept = app.unchanged_module_hashes.iter().map(|module| kept(module, running));
     for module in app.changed_modules.into_iter().map(sent).chain(kept) {
@@ -134,12 +133,16 @@ pub(super) fn bundle(
             return Err(Failure::bad("DuplicateModule", format!("Module {path} came twice.")));
         }
     }
-    within_limit(modules.values())?;
+    let components = components(component_definitions)?;
+    let of_components = components.values().flat_map(|part| part.modules.values());
+    within_limit(modules.values().chain(of_components))?;
     let world = &host.config.world;
     let mut bundle = Bundle {
         modules,
         schema: app.schema.map(sent).transpose()?,
         definition: app.definition.map(sent).transpose()?,
+        components,
+        for_codegen,
         node_packages: node_packages(node_dependencies)?,
         udf_server_version: app.udf_server_version,
         import_time_ms: world.now() / 1_000_000,
@@ -149,6 +152,45 @@ pub(super) fn bundle(
         adopt(&mut bundle, running);
     }
     Ok(bundle)
+}
+
+/// The definitions of components, by their paths. Import time and seed are the push's.
+fn components(
+    sent_definitions: Vec<ComponentDefinition>,
+) -> Result<BTreeMap<Arc<str>, Arc<Bundle>>, Failure> {
+    let mut components = BTreeMap::new();
+    for found in sent_definitions {
+        let ComponentDefinition { definition_path: path, definition, schema, functions, .. } =
+            found;
+        let mut modules = BTreeMap::new();
+        for module in functions.into_iter().map(sent) {
+            let module = module?;
+            if module.environment == Environment::Node {
+                return Err(Failure::bad(
+                    "UseNodeInComponent",
+                    format!(
+                        "\"use node\" directive is not supported in components. Remove it from the \
+                         component at: {path} ({}).",
+                        module.path
+                    ),
+                ));
+            }
+            modules.insert(Arc::clone(&module.path), module);
+        }
+        let part = Bundle {
+            modules,
+            schema: schema.map(sent).transpose()?,
+            definition: Some(sent(definition)?),
+            udf_server_version: found.udf_server_version,
+            ..Bundle::default()
+        };
+        if path.is_empty() || components.insert(Arc::from(path.as_str()), Arc::new(part)).is_some()
+        {
+            let text = format!("The component at {path:?} came twice, or has no path. Push again.");
+            return Err(Failure::bad("DuplicateComponent", text));
+        }
+    }
+    Ok(components)
 }
 
 /// npm is asked for these: a name is a name and a version a version, not another of its options.
@@ -191,6 +233,8 @@ pub(super) fn adopt(bundle: &mut Bundle, other: &Bundle) -> bool {
     let same = bundle.modules == other.modules
         && bundle.schema == other.schema
         && bundle.definition == other.definition
+        && bundle.components == other.components
+        && bundle.for_codegen == other.for_codegen
         && bundle.node_packages == other.node_packages
         && bundle.udf_server_version == other.udf_server_version;
     if same {

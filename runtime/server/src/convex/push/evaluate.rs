@@ -4,13 +4,13 @@
 //! for each index what happens and over how many documents.
 //! Invariant: a prediction changes nothing; what it cannot prove unnecessary it calls necessary.
 
-use std::collections::BTreeMap;
-
+use database::snapshot::Snapshot;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::indexes::{self, Change};
 use super::pending::Push;
+use super::staged::{self, Found, Staging, State};
 use super::started;
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -20,29 +20,42 @@ use crate::refusal::Failure;
 /// # Errors
 /// Only a broken rule of ours.
 pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
-    let counts: BTreeMap<String, u64> = {
-        let tables = host.database.snapshot().tables("");
-        tables.iter().map(|table| (table.name.to_string(), table.documents)).collect()
+    let mut components = Map::new();
+    for (component, _) in push.analysis.each() {
+        components.insert(component.to_owned(), of_component(host, push, component)?);
+    }
+    let known = push.base.as_ref().map(|base| &base.analysis.components.definitions);
+    let new =
+        push.analysis.components.definitions.keys().filter(|path| {
+            !path.is_empty() && !known.is_some_and(|known| known.contains_key(*path))
+        });
+    Ok(json!({
+        "componentSchemaEvaluations": components,
+        "newComponentDefinitions": new.collect::<Vec<_>>(),
+    }))
+}
+
+fn of_component(host: &Host, push: &Push, component: &str) -> Result<Value, Failure> {
+    let snapshot = host.database.snapshot();
+    let count = |table: &str| -> u64 {
+        snapshot.table(component, table).map_or(0, |table| snapshot.count(table))
     };
-    let count = |table: &str| counts.get(table).copied().unwrap_or(0);
-    let before = push.base.as_ref().and_then(|base| base.analysis.schema.as_deref());
+    let before = push.base.as_ref().and_then(|base| base.schema(component));
     let before = exported(before.map(|schema| &*schema.json))?;
-    let after = exported(push.analysis.schema.as_deref().map(|schema| &*schema.json))?;
-    let tables: Vec<Value> = after
-        .tables
-        .iter()
-        .map(|table| {
-            let documents = count(&table.table_name);
-            json!({
-                "name": table.table_name,
-                "outcome": outcome(&before, &after, table, documents),
-                "numDocs": documents,
-                // Sizes are not kept per table; documents are in memory, so a check costs little.
-                "sizeBytes": 0,
-            })
-        })
-        .collect();
-    let (old, new) = started::index_sets(push)?;
+    let after = push.analysis.of(component).and_then(|found| found.schema.as_ref());
+    let after = exported(after.map(|schema| &*schema.json))?;
+    let (mut tables, mut discarded) = (Vec::new(), Vec::new());
+    for table in &after.tables {
+        let name = &table.table_name;
+        let old = before.table(name).map_or(NOTHING, Table::staging);
+        let staged = staged::look(&snapshot, (component, name), old, table.staging())?;
+        if let Some(replaced) = staged.discarded {
+            let state = State::Valid.json();
+            discarded.push(json!({ "tableName": name, "state": state, "replaced": replaced }));
+        }
+        tables.push(prediction(&snapshot, (component, table), (&before, &after), &staged));
+    }
+    let (old, new) = started::index_sets(push, component)?;
     let indexes: Vec<Value> = indexes::changes(&old, &new)
         .into_iter()
         .map(|(name, index, change)| {
@@ -54,17 +67,49 @@ pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
             prediction
         })
         .collect();
+    let instances = &push.analysis.components.instances;
     Ok(json!({
-        "componentSchemaEvaluations": { "": {
-            "definitionPath": "",
-            "schemaValidation": after.schema_validation,
-            "tables": tables,
-            "indexes": indexes,
-            "discardedStagedValidators": [],
-        } },
-        "newComponentDefinitions": [],
+        "definitionPath": instances.get(component).map_or("", |found| &*found.definition),
+        "schemaValidation": after.schema_validation,
+        "tables": tables,
+        "indexes": indexes,
+        "discardedStagedValidators": discarded,
     }))
 }
+
+/// One table's line.
+fn prediction(
+    snapshot: &Snapshot,
+    (component, table): (&str, &Table),
+    (before, after): (&Exported, &Exported),
+    staged: &Found,
+) -> Value {
+    let name = &table.table_name;
+    let documents = snapshot.table(component, name).map_or(0, |table| snapshot.count(table));
+    let outcome = match outcome(before, after, table, documents) {
+        "mustWalk" if staged.applied && staged.state == Some(State::Valid) => {
+            "supersetOfStagedValidated"
+        }
+        outcome => outcome,
+    };
+    let walk = outcome == "mustWalk";
+    let mut shown = json!({
+        "name": name,
+        "outcome": outcome,
+        "numDocs": documents,
+        // Adding them up takes as long as the walk, so only a walk is weighed.
+        "sizeBytes": if walk { staged::size(snapshot, component, name) } else { 0 },
+    });
+    if let Some(state) = &staged.state {
+        shown["staged"] = state.json();
+    }
+    if walk {
+        shown["canSkipAfterStagedValidation"] = staged.applied.into();
+    }
+    shown
+}
+
+const NOTHING: Staging<'_> = Staging { document: None, staged: None };
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -78,6 +123,19 @@ struct Exported {
 struct Table {
     table_name: String,
     document_type: Value,
+    staged_document_type: Option<Value>,
+}
+
+impl Exported {
+    fn table(&self, name: &str) -> Option<&Table> {
+        self.tables.iter().find(|table| table.table_name == name)
+    }
+}
+
+impl Table {
+    fn staging(&self) -> Staging<'_> {
+        Staging { document: Some(&self.document_type), staged: self.staged_document_type.as_ref() }
+    }
 }
 
 fn exported(json: Option<&str>) -> Result<Exported, Failure> {
@@ -94,9 +152,9 @@ fn outcome(before: &Exported, after: &Exported, table: &Table, documents: u64) -
         return "notValidated";
     }
     let enforced = before.schema_validation
-        && before.tables.iter().any(|old| {
-            old.table_name == table.table_name && old.document_type == table.document_type
-        });
+        && before
+            .table(&table.table_name)
+            .is_some_and(|old| old.document_type == table.document_type);
     match (enforced, documents) {
         (true, _) => "supersetOfEnforced",
         // Any validator holds for the documents of an empty table.
@@ -110,7 +168,8 @@ mod tests {
     use super::*;
 
     fn one_table(validation: bool, document: Value) -> Exported {
-        let table = Table { table_name: "t".into(), document_type: document };
+        let table =
+            Table { table_name: "t".into(), document_type: document, staged_document_type: None };
         Exported { tables: vec![table], schema_validation: validation }
     }
 

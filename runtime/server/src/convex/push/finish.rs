@@ -11,7 +11,7 @@ use std::sync::Arc;
 use database::deployment::{Analysis, Bundle};
 use database::record::Timestamp;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::pending::{self, Push, SchemaChange};
 use super::{Keyed, definition, started};
@@ -47,19 +47,21 @@ pub(super) fn schema_status(host: &Host, change: &SchemaChange) -> Value {
     let Some(push) = host.pushes.find(change) else {
         return json!({ "type": "raceDetected" });
     };
-    let checked = match &push.analysis.schema {
-        Some(schema) => host.database.check_schema(schema),
-        None => Ok(()),
-    };
-    match checked {
-        Ok(()) => json!({ "type": "complete" }),
-        Err(error) => json!({
-            "type": "failed",
-            "error": error.message,
-            "componentPath": "",
-            "tableName": table_of(&error.message),
-        }),
+    for (component, analysis) in push.analysis.each() {
+        let checked = match &analysis.schema {
+            Some(schema) => host.database.check_schema(component, schema),
+            None => Ok(()),
+        };
+        if let Err(error) = checked {
+            return json!({
+                "type": "failed",
+                "error": error.message,
+                "componentPath": component,
+                "tableName": table_of(&error.message),
+            });
+        }
     }
+    json!({ "type": "complete" })
 }
 
 /// The answer of `finish_push`.
@@ -73,6 +75,10 @@ pub(super) fn response(host: &Host, asked: &FinishPush) -> Result<Value, Failure
               Push again.",
         )
     })?;
+    if push.bundle.for_codegen {
+        let text = "This push was for code generation only. Push without `forCodegen`.";
+        return Err(Failure::bad("OnlyForCodegen", text));
+    }
     let watch = host.stopwatch();
     let _turn = host.pushes.turn();
     let running = pending::running(&host.database);
@@ -81,7 +87,7 @@ pub(super) fn response(host: &Host, asked: &FinishPush) -> Result<Value, Failure
         host.pushes.remove(&push);
         return Err(race("Another push was finished while this one was under way. Push again."));
     }
-    let mut diff = difference(&push)?;
+    let mut diff = difference(host, &push)?;
     diff["concave"] = json!({ "version": push.analysis.version.to_string() });
     if asked.dry_run {
         return Ok(diff);
@@ -101,34 +107,34 @@ pub(super) fn response(host: &Host, asked: &FinishPush) -> Result<Value, Failure
 fn tell(
     host: &Host,
     push: &Arc<Push>,
-    watch: Option<u64>,
+    watch: u64,
     (unchanged, result): (bool, &Result<Timestamp, Failure>),
 ) {
-    host.tell(|| {
-        let analysis = &push.analysis;
-        Event::Push(PushEvent {
-            version: analysis.version.to_string(),
-            functions: analysis.modules.values().map(|module| module.functions.len()).sum(),
-            duration_ns: watch.map_or(0, |started| host.elapsed(started)),
-            result: result.as_ref().copied().map_err(|failure| failure.message.clone()),
-            unchanged,
-            warnings: analysis.warnings.clone(),
-        })
-    });
+    let analysis = &push.analysis;
+    host.tell(Event::Push(PushEvent {
+        version: analysis.version.to_string(),
+        functions: analysis.each().map(functions).sum(),
+        duration_ns: host.elapsed(watch),
+        result: result.as_ref().copied().map_err(|failure| failure.message.clone()),
+        unchanged,
+        warnings: analysis.warnings.clone(),
+    }));
+}
+
+fn functions((_, analysis): (&str, &Analysis)) -> usize {
+    analysis.modules.values().map(|module| module.functions.len()).sum()
 }
 
 /// Tells that a push ended before there was anything to activate.
-pub(super) fn tell_failure(host: &Host, watch: Option<u64>, failure: &Failure) {
-    host.tell(|| {
-        Event::Push(PushEvent {
-            version: String::new(),
-            functions: 0,
-            duration_ns: watch.map_or(0, |started| host.elapsed(started)),
-            result: Err(failure.message.clone()),
-            unchanged: false,
-            warnings: Vec::new(),
-        })
-    });
+pub(super) fn tell_failure(host: &Host, watch: u64, failure: &Failure) {
+    host.tell(Event::Push(PushEvent {
+        version: String::new(),
+        functions: 0,
+        duration_ns: host.elapsed(watch),
+        result: Err(failure.message.clone()),
+        unchanged: false,
+        warnings: Vec::new(),
+    }));
 }
 
 fn race(message: &str) -> Failure {
@@ -136,39 +142,67 @@ fn race(message: &str) -> Failure {
 }
 
 /// `FinishPushDiff`: what the push changed, against what it was started on.
-fn difference(push: &Push) -> Result<Value, Failure> {
-    let base = push.base.as_deref();
-    let (before, after) = (base.map(|base| &*base.analysis), &*push.analysis);
+fn difference(host: &Host, push: &Push) -> Result<Value, Failure> {
+    let before = push.base.as_deref().map(|base| &*base.analysis);
     let texts = |analysis: &Analysis| -> Result<BTreeSet<String>, Failure> {
         Ok(definition::providers(analysis)?.iter().map(Value::to_string).collect())
     };
-    let auth =
-        added_and_removed(&before.map(texts).transpose()?.unwrap_or_default(), &texts(after)?);
-    let paths = |bundle: &Bundle| -> BTreeSet<String> {
-        bundle.modules.keys().map(ToString::to_string).collect()
+    let auth = added_and_removed(
+        &before.map(texts).transpose()?.unwrap_or_default(),
+        &texts(&push.analysis)?,
+    );
+    let mut diffs = Map::new();
+    for (component, _) in push.analysis.each() {
+        diffs.insert(component.to_owned(), component_diff(host, push, component)?);
+    }
+    for (component, _) in before.into_iter().flat_map(Analysis::each) {
+        if push.analysis.of(component).is_none() {
+            diffs.insert(component.to_owned(), component_diff(host, push, component)?);
+        }
+    }
+    Ok(json!({ "authDiff": auth, "definitionDiffs": {}, "componentDiffs": diffs }))
+}
+
+/// What happens to one component; the empty path is the app.
+fn component_diff(host: &Host, push: &Push, component: &str) -> Result<Value, Failure> {
+    let base = push.base.as_deref();
+    let before =
+        base.and_then(|base| Some((base.bundle(component)?, base.analysis.of(component)?)));
+    let after = push.analysis.of(component).map(|analysis| {
+        let unit = push.analysis.components.unit(component);
+        (unit.map_or(&push.bundle, |unit| &unit.bundle), analysis)
+    });
+    let kind = match (before, after) {
+        (Some(_), None) => "unmount",
+        (Some(_), Some(_)) => "modify",
+        // Its tables are still there.
+        (None, _) if !component.is_empty() && host.database.snapshot().has_component(component) => {
+            "remount"
+        }
+        (None, _) => "create",
     };
-    let modules = base.map(|base| paths(&base.bundle)).unwrap_or_default();
-    let schema = |analysis: &Analysis| analysis.schema.as_ref().map(|schema| schema.json.clone());
-    let (old_schema, new_schema) = (before.and_then(schema), schema(after));
+    type Part<'a> = Option<(&'a Arc<Bundle>, &'a Analysis)>;
+    let paths = |part: Part<'_>| -> BTreeSet<String> {
+        part.into_iter()
+            .flat_map(|(bundle, _)| bundle.modules.keys())
+            .map(|p| p.to_string())
+            .collect()
+    };
+    let schema = |part: Part<'_>| Some(part?.1.schema.as_ref()?.json.clone());
+    let (old_schema, new_schema) = (schema(before), schema(after));
     let schema_diff = (old_schema != new_schema)
         .then(|| json!({ "previous_schema": old_schema, "next_schema": new_schema }));
-    let versions = base
-        .map(|base| &base.bundle.udf_server_version)
-        .filter(|old| **old != push.bundle.udf_server_version);
-    let version_diff = versions.map(
-        |old| json!({ "previous_version": old, "next_version": push.bundle.udf_server_version }),
-    );
+    let version = |part: Part<'_>| Some(part?.0.udf_server_version.clone());
+    let version_diff = version(before).zip(version(after)).filter(|(old, new)| old != new);
+    let version_diff =
+        version_diff.map(|(old, new)| json!({ "previous_version": old, "next_version": new }));
     Ok(json!({
-        "authDiff": auth,
-        "definitionDiffs": {},
-        "componentDiffs": { "": {
-            "diffType": { "type": if base.is_some() { "modify" } else { "create" } },
-            "moduleDiff": added_and_removed(&modules, &paths(&push.bundle)),
-            "udfConfigDiff": version_diff,
-            "cronDiff": cron_diff(before, after),
-            "indexDiff": started::index_diff(push)?,
-            "schemaDiff": schema_diff,
-        } },
+        "diffType": { "type": kind },
+        "moduleDiff": added_and_removed(&paths(before), &paths(after)),
+        "udfConfigDiff": version_diff,
+        "cronDiff": cron_diff(before.map(|part| part.1), after.map(|part| part.1)),
+        "indexDiff": started::index_diff(push, component)?,
+        "schemaDiff": schema_diff,
     }))
 }
 
@@ -179,9 +213,9 @@ fn added_and_removed(before: &BTreeSet<String>, after: &BTreeSet<String>) -> Val
     })
 }
 
-fn cron_diff(before: Option<&Analysis>, after: &Analysis) -> Value {
+fn cron_diff(before: Option<&Analysis>, after: Option<&Analysis>) -> Value {
     let before = before.map(definition::crons).unwrap_or_default();
-    let after = definition::crons(after);
+    let after = after.map(definition::crons).unwrap_or_default();
     let changed = |name: &&String| before.get(*name).is_some_and(|old| *old != after[*name]);
     json!({
         "added": after.keys().filter(|name| !before.contains_key(*name)).collect::<Vec<_>>(),

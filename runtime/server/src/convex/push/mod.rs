@@ -21,6 +21,7 @@ mod evaluate;
 mod finish;
 mod indexes;
 mod pending;
+mod staged;
 mod started;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@
 //! inside `schemaChange` finds it again; nothing secret is in it.
 
 use database::deployment::Tier;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::pending::Push;
 use super::{definition, indexes};
@@ -18,15 +18,14 @@ use crate::refusal::Failure;
 /// An auth configuration that is not one.
 pub(super) fn response(host: &Host, push: &Push) -> Result<Value, Failure> {
     let analysis = &push.analysis;
-    let evaluated = definition::evaluated(&push.bundle, analysis)?;
     Ok(json!({
         // The server keeps the values and checks for races itself; nothing is echoed.
         "environmentVariables": {},
         "externalDepsId": null,
         "componentDefinitionPackages": {},
         "appAuth": definition::providers(analysis)?,
-        "analysis": { "": evaluated },
-        "app": definition::root_component(analysis),
+        "analysis": definition::analysis(&push.bundle, analysis)?,
+        "app": definition::tree(analysis, ""),
         "schemaChange": schema_change(push)?,
         "concave": concave(host, push),
     }))
@@ -40,35 +39,44 @@ pub(super) fn evaluation(push: &Push) -> Result<Value, Failure> {
     Ok(json!({ "schemaChange": schema_change(push)? }))
 }
 
-/// Added, removed, enabled and disabled indexes of the root component.
+/// Added, removed, enabled and disabled indexes of a component.
 ///
 /// # Errors
 /// Only a broken rule of ours.
-pub(super) fn index_diff(push: &Push) -> Result<Value, Failure> {
-    let (old, new) = index_sets(push)?;
+pub(super) fn index_diff(push: &Push, component: &str) -> Result<Value, Failure> {
+    let (old, new) = index_sets(push, component)?;
     Ok(indexes::difference(&old, &new))
 }
 
-/// The indexes before and after a push.
+/// The indexes of a component before and after a push.
 ///
 /// # Errors
 /// Only a broken rule of ours.
-pub(super) fn index_sets(push: &Push) -> Result<(indexes::Indexes, indexes::Indexes), Failure> {
-    let before = push.base.as_ref().and_then(|base| base.analysis.schema.as_deref());
+pub(super) fn index_sets(
+    push: &Push,
+    component: &str,
+) -> Result<(indexes::Indexes, indexes::Indexes), Failure> {
+    let before = push.base.as_ref().and_then(|base| base.schema(component).map(|s| &**s));
     let of = |schema| {
         indexes::of(schema).map_err(|error| {
             Failure::broken(format!("A schema was kept in a wrong shape: {error}"))
         })
     };
-    Ok((of(before)?, of(push.analysis.schema.as_deref())?))
+    let after = push.analysis.of(component).and_then(|found| found.schema.as_deref());
+    Ok((of(before)?, of(after)?))
 }
 
 fn schema_change(push: &Push) -> Result<Value, Failure> {
-    let schema = push.analysis.schema.as_ref().map(|_| &push.id);
+    let mut schemas = Map::new();
+    let mut indexes = Map::new();
+    for (component, analysis) in push.analysis.each() {
+        schemas.insert(component.to_owned(), json!(analysis.schema.as_ref().map(|_| &push.id)));
+        indexes.insert(component.to_owned(), index_diff(push, component)?);
+    }
     Ok(json!({
         "allocatedComponentIds": {},
-        "schemaIds": { "": schema },
-        "indexDiffs": { "": index_diff(push)? },
+        "schemaIds": schemas,
+        "indexDiffs": indexes,
         "pushId": push.id,
     }))
 }

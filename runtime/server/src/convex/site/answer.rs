@@ -127,7 +127,7 @@ impl Drop for Answer {
     /// Nobody wants more: the client has gone or has all it asked for, or the rest is lost. The
     /// handler ends by itself, and says then what there is to say.
     fn drop(&mut self) {
-        let Some(told) = self.told.take().filter(|told| told.begun.is_some()) else {
+        let Some(told) = self.told.take() else {
             return;
         };
         let Some(end) = self.end.take() else {
@@ -142,7 +142,7 @@ impl Drop for Answer {
 /// client left before there was an answer.
 pub(super) struct Told {
     host: Arc<Host>,
-    /// When it began; only where somebody will be told.
+    /// When it began; `None` once it was told.
     begun: Option<u64>,
     request_id: Arc<str>,
     method: Method,
@@ -153,20 +153,19 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// Starts the clock, if anybody will be told.
+    /// Starts the clock.
     pub(super) fn new(
         host: &Arc<Host>,
         request_id: &Arc<str>,
         method: &Method,
         path: &str,
     ) -> Self {
-        let begun = host.stopwatch();
         Self {
-            begun,
+            begun: Some(host.stopwatch()),
             host: Arc::clone(host),
             request_id: Arc::clone(request_id),
             method: method.clone(),
-            path: begun.map(|_| path.to_owned()).unwrap_or_default(),
+            path: path.to_owned(),
             status: None,
             cut: None,
         }
@@ -201,9 +200,6 @@ impl Told {
             }
             None => told.end(None, None, Vec::new()),
         };
-        if self.begun.is_none() {
-            return;
-        }
         match end.try_recv() {
             Err(TryRecvError::Empty) => {
                 tokio::spawn(async move { tell(self, end.await.ok()) });
@@ -227,18 +223,16 @@ impl Told {
         let Some(begun) = self.begun.take() else {
             return;
         };
-        self.host.tell(|| {
-            Event::HttpAction(HttpActionEvent {
-                request_id: Arc::clone(&self.request_id),
-                method: self.method.to_string(),
-                path: std::mem::take(&mut self.path),
-                route,
-                status: self.status.map(|status| status.as_u16()),
-                duration_ns: self.host.elapsed(begun),
-                error,
-                log_lines: log_lines.into(),
-            })
-        });
+        self.host.tell(Event::HttpAction(HttpActionEvent {
+            request_id: Arc::clone(&self.request_id),
+            method: self.method.to_string(),
+            path: std::mem::take(&mut self.path),
+            route,
+            status: self.status.map(|status| status.as_u16()),
+            duration_ns: self.host.elapsed(begun),
+            error,
+            log_lines: log_lines.into(),
+        }));
     }
 }
 

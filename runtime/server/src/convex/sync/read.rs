@@ -8,12 +8,10 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use database::error::UserError;
 use database::record::{Arguments, FunctionPath, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::convex::api::root_component;
 use crate::request::Text;
 use crate::session::{Asked, Change, Kind, QueryId, Said, Target, Token};
 
@@ -125,11 +123,10 @@ fn change(modification: Modification<'_>) -> Result<Change, String> {
 }
 
 fn asked(path: &Text<'_>, args: Option<&RawValue>, component: Option<&Text<'_>>) -> Asked {
-    root_component(component.map(|component| &*component.0))
-        .map_err(|failure| UserError::new("ComponentPathNotFound", failure.message))?;
-    let path = FunctionPath::parse(&path.0)?;
+    let component: Arc<str> = component.map_or("", |component| &*component.0).into();
+    let path = FunctionPath::parse(&path.0)?.within(&component);
     let args = Arguments::parse(&path, args.map_or("{}", RawValue::get))?;
-    Ok(Arc::new(Target { path, args, in_component: component.is_some() }))
+    Ok(Arc::new(Target { path, args }))
 }
 
 fn timestamp(text: &str) -> Result<Timestamp, String> {

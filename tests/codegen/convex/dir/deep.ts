@@ -1,0 +1,2 @@
+import { internalAction } from "../_generated/server";
+export const act = internalAction(async () => null);
