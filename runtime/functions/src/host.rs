@@ -257,6 +257,8 @@ impl Functions for Host {
 
     fn call(&self, call: Call, reply: Reply) {
         let snapshot = match call.at {
+            // The scheduler acts on what is not durable yet; so does the mutation it starts.
+            None if call.own_job().is_some() => self.shared.database.newest(),
             None => self.shared.database.snapshot(),
             Some(ts) => match self.shared.database.snapshot_at(ts) {
                 Ok(snapshot) => snapshot,
