@@ -8,6 +8,7 @@ import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import blobs from "./web/blobs.js";
 import bodies from "./web/bodies.js";
+import clones from "./web/clones.js";
 import forms, { outside } from "./web/forms.js";
 import headers from "./web/headers.js";
 import messages from "./web/messages.js";
@@ -26,7 +27,7 @@ after(() => host?.stop());
 /** Where Node 20 is not the oracle: its line, the right one, and why. */
 const EXCEPTIONS = [];
 
-const everywhere = { blobs, bodies, forms, headers, messages, streams };
+const everywhere = { blobs, bodies, clones, forms, headers, messages, streams };
 for (const [name, program] of Object.entries(everywhere)) {
   test(`${name}: a query and an action print what Node prints`, async () => {
     const wanted = await expected(program);
@@ -41,6 +42,20 @@ test("bodies are read as forms in actions; queries say that they cannot", async 
   assert.deepEqual(await client.action(anyApi.programs.inAction, { name }), wanted);
   await assert.rejects(client.query(anyApi.programs.inQuery, { name }),
     /Can't use formData\(\) in queries and mutations\. Please consider using an action\./);
+});
+
+test("an action shows URLs as they are, and gives none to blobs", async () => {
+  const response = await fetch(`${host.url}/api/action`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ path: "programs:urls", args: {}, format: "json" }),
+  });
+  const { value, logLines } = await response.json();
+  assert.deepEqual(value, []);
+  const text = logLines[0].replaceAll(/\s+/g, " ");
+  assert.match(text, /^\[LOG\] URL \{ href: 'http:\/\/u:p@a\.b:81\/c\?d=1&e=2&d=3#f', origin: /);
+  assert.match(text, /searchParams: URLSearchParams.* 'd' => '1, 3', 'e' => '2' .*hash: '#f' }/);
+  assert.ok(!text.includes("Symbol("), text);
 });
 
 async function expected(program) {

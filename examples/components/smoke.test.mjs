@@ -1,6 +1,6 @@
-// Drives every component of the example through npm's ConvexHttpClient. Needs a host that
+// Drives each component of the example through npm's unmodified ConvexHttpClient. Needs a host that
 // serves this folder: its address and key come from CONVEX_SELF_HOSTED_URL and
-// CONVEX_SELF_HOSTED_ADMIN_KEY. Each test has names of its own, so any host will do, in any order.
+// CONVEX_SELF_HOSTED_ADMIN_KEY. Names are new in each test: any host will do, in any order.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";

@@ -25,7 +25,11 @@
   web('01_urlpattern', ['URLPattern']);
   web('02_event', ['Event', 'EventTarget', 'CustomEvent']);
   core.loadExtScript('ext:deno_web/02_event.js').saveGlobalThisReference(globalThis);
-  web('02_structured_clone', ['structuredClone']);
+  // deno_web's copies and transfers nothing: it is the half that `70_structured_clone.js` needs.
+  const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
+  prelude.domException = (message, name) => new DOMException(message, name);
+  prelude.host.structuredClone =
+    core.loadExtScript('ext:deno_web/02_structured_clone.js').structuredClone;
   web('02_timers', ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval']);
   web('03_abort_signal', ['AbortController', 'AbortSignal']);
   web('05_base64', ['atob', 'btoa']);
@@ -34,6 +38,9 @@
   web('08_text_encoding', ['TextEncoder', 'TextDecoder', 'TextEncoderStream',
     'TextDecoderStream']);
   web('09_file', ['Blob', 'File']);
+  // A run's blobs end with it: nobody could ask for such a URL.
+  delete URL.createObjectURL;
+  delete URL.revokeObjectURL;
   web('15_performance', ['performance', 'Performance', 'PerformanceEntry', 'PerformanceMark',
     'PerformanceMeasure']);
   from('ext:concave_web/headers.js', ['Headers']);

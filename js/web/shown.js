@@ -5,7 +5,7 @@
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
-  const { Map, MapPrototypeSet, ObjectDefineProperty } = primordials;
+  const { Map, MapPrototypeGet, MapPrototypeSet, ObjectDefineProperty } = primordials;
 
   const STREAM = ['locked'];
   const KEYS = {
@@ -15,6 +15,8 @@
     ReadableStream: STREAM,
     Request: ['method', 'url', 'headers', 'redirect', 'bodyUsed'],
     Response: ['status', 'statusText', 'headers', 'ok', 'url', 'redirected', 'type', 'bodyUsed'],
+    URL: ['href', 'origin', 'protocol', 'username', 'password', 'host', 'hostname', 'port',
+      'pathname', 'search', 'searchParams', 'hash'],
     URLPattern: ['protocol', 'username', 'password', 'hostname', 'port', 'pathname', 'search',
       'hash'],
     WritableStream: STREAM,
@@ -24,7 +26,16 @@
     object.forEach((value, name) => { MapPrototypeSet(shown, name, value); });
     return shown;
   };
-  const MAPS = { __proto__: null, FormData: pairs, Headers: pairs };
+  /** As `pairs`, where a name may come more than once. */
+  const joined = (object) => {
+    const shown = new Map();
+    object.forEach((value, name) => {
+      const known = MapPrototypeGet(shown, name);
+      MapPrototypeSet(shown, name, known === undefined ? value : `${known}, ${value}`);
+    });
+    return shown;
+  };
+  const MAPS = { __proto__: null, FormData: pairs, Headers: pairs, URLSearchParams: joined };
 
   function show(key, name, Class) {
     const keys = KEYS[name];

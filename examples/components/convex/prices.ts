@@ -17,7 +17,7 @@ export const price = action({
 /** Every call costs more than the last one: the cache shows. */
 export const ask = internalAction({
   args: { item: v.string() },
-  handler: async (ctx, { item }): Promise<number> => ctx.runMutation(internal.prices.note, { item }),
+  handler: (ctx, args): Promise<number> => ctx.runMutation(internal.prices.note, args),
 });
 
 export const note = internalMutation({

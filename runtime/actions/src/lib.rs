@@ -12,8 +12,8 @@
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
 //!         runtime.rs    snapshot, context               run_state.rs  questions, streams, the end
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
-//!         ahead.rs      runtimes made ahead             linear_memory.rs  memories of wasm
-//!         loader.rs     modules                         console.rs    lines
+//!         ahead.rs      runtimes made ahead             console.rs    lines
+//!         loader.rs     modules                         linear_memory.rs  memories of wasm
 //!         globals.rs    what an action finds            wire.rs       messages out
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files

@@ -21,6 +21,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
     ("concave:/55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
+    ("concave:/70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];

@@ -3,6 +3,7 @@ import { actionGeneric as action, queryGeneric as query } from "convex/server";
 import { v } from "convex/values";
 import blobs from "../blobs.js";
 import bodies from "../bodies.js";
+import clones from "../clones.js";
 import forms, { outside } from "../forms.js";
 import headers from "../headers.js";
 import messages from "../messages.js";
@@ -10,13 +11,19 @@ import { printed } from "../print.js";
 import streams from "../streams.js";
 
 const PROGRAMS: Record<string, (print: any) => unknown> = {
-  blobs, bodies, forms, headers, messages, streams, formsOutside: outside,
+  blobs, bodies, clones, forms, headers, messages, streams, formsOutside: outside,
 };
 
 /** What a program prints in a query. */
 export const inQuery = query({
   args: { name: v.string() },
   handler: (_ctx, { name }) => printed(PROGRAMS[name]),
+});
+
+/** Shows URLs on the console, and says what URL has. */
+export const urls = action(async () => {
+  console.log(new URL("http://u:p@a.b:81/c?d=1&e=2&d=3#f"), new URLSearchParams("x=1"));
+  return Object.getOwnPropertyNames(URL).filter((name) => name.includes("Object"));
 });
 
 /** What it prints in an action. */
