@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod commands;
+pub mod durable;
 pub mod outside;
 pub mod world;
 

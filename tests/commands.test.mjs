@@ -180,10 +180,10 @@ test("commands that know no host, or find none, say what to do", () => {
   assert.match(unreachable.stderr, /Nothing answers at http:\/\/127\.0\.0\.1:9/);
 });
 
-test("serve says what it does not do yet, and what it will lose", async () => {
-  const durable = concave(["serve", "--data", "/nowhere", ...FREE_PORTS]);
-  assert.equal(durable.status, 1);
-  assert.match(durable.stderr, /not built yet.*--in-memory/);
+test("serve says what it cannot do, and what it will lose", async () => {
+  const nowhere = concave(["serve", "--data", "/proc/nowhere", ...FREE_PORTS]);
+  assert.equal(nowhere.status, 1);
+  assert.match(nowhere.stderr, /Could not use the data folder \/proc\/nowhere/);
   assert.equal(concave(["serve", "--data", "x", "--in-memory"]).status, 2);
   assert.equal(concave(["serve", "--admin-key", "a:b", ...FREE_PORTS]).status, 1);
 

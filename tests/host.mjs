@@ -30,9 +30,10 @@ const PATIENCE_MS = 60_000;
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
-/** Starts `concave …args` and waits for its address. */
+/** Starts `concave …args` (or another `program`) and waits for its address. */
 export async function start(args, options = {}) {
-  const child = spawn(CONCAVE, args, { env: ENVIRONMENT, cwd: ROOT, ...options });
+  const { program = CONCAVE, ...rest } = options;
+  const child = spawn(program, args, { env: ENVIRONMENT, cwd: ROOT, ...rest });
   running.add(child);
   // A test that fails without stopping its host must not keep the runner waiting for it.
   for (const handle of [child, child.stdout, child.stderr]) handle.unref();

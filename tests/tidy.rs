@@ -367,7 +367,10 @@ fn check_limits<'a>(files: &[File], limits: impl Iterator<Item = &'a str>) -> Ve
 
 /// The part of a file that only tests compile.
 fn test_code(file: &File) -> &str {
-    if file.name.starts_with("tests/") || file.name.contains("/tests/") {
+    if file.name.starts_with("tests/")
+        || file.name.contains("/tests/")
+        || file.name.ends_with("/tests.rs")
+    {
         return &file.text;
     }
     file.text.find("#[cfg(test)]").map_or("", |at| &file.text[at..])

@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::client::{Client, ClientError};
 use super::environment::{self, FILE};
 use super::events;
-use super::host::{Options, Running, StartError, asked_to_stop};
+use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
 use super::watch::Watch;
@@ -27,8 +27,8 @@ Examples:
   npx convex run shop:getItems         the same with the npm package's own command line
 
 The host's address and admin key are written to .env.local in the app's folder, the address also
-under the name that the app's page reads (VITE_CONVEX_URL, NEXT_PUBLIC_CONVEX_URL, …). Data lives
-in memory and is gone when you stop it with Ctrl-C.")]
+under the name that the app's page reads (VITE_CONVEX_URL, NEXT_PUBLIC_CONVEX_URL, …). Data is kept
+in the folder .concave beside it; delete that to start over.")]
 pub struct Arguments {
     /// The app: a folder with package.json, or its convex/ folder
     #[arg(default_value = ".")]
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Let `fetch` in actions reach private networks; this machine it reaches anyway
     #[arg(long)]
     allow_private_network: bool,
+    /// Keep data in memory only: it is gone when the host stops
+    #[arg(long)]
+    in_memory: bool,
     /// Push once and exit: 0 if the app runs, 1 if it does not
     #[arg(long)]
     once: bool,
@@ -66,6 +69,17 @@ pub enum DevError {
     #[error("Could not write {FILE} in {}: {cause}. Make it writable.", folder.display())]
     Environment {
         /// The app's folder.
+        folder: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// There is no place for its data.
+    #[error(
+        "Could not make {}, where data is kept: {cause}. Make it writable, or use --in-memory.",
+        folder.display()
+    )]
+    Folder {
+        /// Where data would be kept.
         folder: PathBuf,
         /// The system's words.
         cause: std::io::Error,
@@ -103,6 +117,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         loopback: true,
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
+        data: if arguments.in_memory { None } else { Some(kept(&root)?) },
     })
     .await?;
     let address = host.address.clone();
@@ -129,6 +144,19 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     ended
 }
 
+/// The app's data folder, which its repository need not know of.
+fn kept(root: &Path) -> Result<Kept, DevError> {
+    let folder = root.join(".concave");
+    let ignored = || {
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(".gitignore"), "*\n")
+    };
+    match ignored() {
+        Ok(()) => Ok(Kept { folder, give_up_after: None }),
+        Err(cause) => Err(DevError::Folder { folder, cause }),
+    }
+}
+
 /// Pushes now and at every save. Clients are let in after the first push, however it ended.
 async fn follow(
     (pusher, client): (&mut Pusher, &Client),
@@ -152,7 +180,7 @@ async fn follow(
             _ = watch.changed() => {}
         }
     }
-    terminal::news(format!("stopping {}: its data was in memory and is gone", dir.display()));
+    terminal::news(format!("stopping {}", dir.display()));
     Ok(())
 }
 

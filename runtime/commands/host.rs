@@ -4,15 +4,18 @@
 //! Invariant: stopping answers the requests in flight first, then ends the isolates' threads.
 
 use std::ffi::OsString;
-use std::io;
+use std::fs;
+use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::actions::protocol::Network;
 use database::commit::{Database, Options as DatabaseOptions};
+use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
 use functions::{Config, Helper};
@@ -24,6 +27,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
+use crate::durable::{self, Data, Keeper, OpenError};
 use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
@@ -51,6 +55,17 @@ pub struct Options {
     pub events: Option<Events>,
     /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
     pub node: Option<PathBuf>,
+    /// Where data is kept; `None`: in memory.
+    pub data: Option<Kept>,
+}
+
+/// Where data is kept.
+#[derive(Clone)]
+pub struct Kept {
+    /// The folder; made if need be.
+    pub folder: PathBuf,
+    /// Gives up the commits after this timestamp.
+    pub give_up_after: Option<u64>,
 }
 
 /// A host that serves.
@@ -64,6 +79,7 @@ pub struct Running {
     gate: Option<oneshot::Sender<()>>,
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
+    keeper: Option<Keeper>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -101,6 +117,23 @@ pub enum StartError {
     /// The system gives no randomness.
     #[error("Could not read the system's randomness: {0}.")]
     Entropy(io::Error),
+    /// The data cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// The key in the data folder.
+    #[error("Could not read or write {}, which holds the admin key: {cause}.", file.display())]
+    KeyFile {
+        /// The file.
+        file: PathBuf,
+        /// The system's words.
+        cause: io::Error,
+    },
+    /// Code that another build of this program evaluated, and this one cannot.
+    #[error(
+        "The app in the data folder was deployed by another version of concave, and this one \
+         cannot evaluate it: {0} Start that version, push what this one takes, and come back."
+    )]
+    Stale(PushError),
     /// The system gives no threads.
     #[error("Could not start the threads that run functions: {0}. Close programs and try again.")]
     Threads(io::Error),
@@ -114,7 +147,12 @@ impl Running {
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let world: Arc<dyn World> = Arc::new(RealWorld::new().map_err(StartError::Entropy)?);
-        let admin_key = options.admin_key.unwrap_or_else(|| fresh_key(&*world));
+        let kept = tokio::task::block_in_place(|| open(options.data.as_ref(), &*world))?;
+        let admin_key = match (&options.admin_key, &options.data) {
+            (Some(key), _) => key.clone(),
+            (None, Some(kept)) => key_in(&kept.folder, &*world)?,
+            (None, None) => fresh_key(&*world),
+        };
         check_key(&admin_key)?;
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
@@ -122,24 +160,16 @@ impl Running {
         let (url, site_url) = (origin(&cloud), origin(&site));
         warn_unless_confined();
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
-        let database = Arc::new(Database::new(DatabaseOptions::at(world.now())));
+        let (database, is_stale) = match &kept {
+            Some(data) => (Arc::clone(&data.database), data.is_stale),
+            None => (Arc::new(Database::new(DatabaseOptions::at(world.now()))), false),
+        };
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = Outside::new(outside::Options {
-            program: helper().program,
-            arguments: vec![OsString::from(WORKER_COMMAND)],
-            timeout: Duration::from_millis(limits::ACTION_TIME_MS),
-            network: Network {
-                private: options.private_network,
-                loopback: options.loopback,
-                own: [&cloud, &site].into_iter().filter_map(|at| at.local_addr().ok()).collect(),
-            },
-            node: outside::NodeOptions {
-                program: options.node,
-                timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
-                tell: Arc::new(|news| super::terminal::news(news)),
-            },
-        });
-        let storage = files_in_memory(&admin_key);
+        let outside = start_outside(&options, &[&cloud, &site]);
+        let mut storage = files_in_memory(&admin_key);
+        if let Some(data) = &kept {
+            storage.blobs = data.files.clone();
+        }
         let files = Files::new(database.clone(), storage.clone(), world.clone());
         let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
         let functions = functions::Host::start(config, database.clone(), world.clone())
@@ -151,6 +181,8 @@ impl Running {
             world: world.clone(),
             files: files.clone(),
         });
+        tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
+        let keeper = kept.map(|data| data.keeper);
         let server = Server {
             database,
             functions: functions.clone(),
@@ -177,7 +209,7 @@ impl Running {
         }));
         let address = Address { url, admin_key };
         let (operator, gate) = (operators, Some(gate));
-        Ok(Self { address, site_url, operator, gate, functions, outside, stop, served })
+        Ok(Self { address, site_url, operator, gate, functions, outside, keeper, stop, served })
     }
 
     /// Lets everybody in. Once is enough.
@@ -192,9 +224,81 @@ impl Running {
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
         self.outside.shut_down();
-        let functions = self.functions;
-        tokio::task::block_in_place(|| functions.shutdown());
+        let (functions, keeper) = (self.functions, self.keeper);
+        tokio::task::block_in_place(|| {
+            functions.shutdown();
+            drop(keeper);
+        });
         drained
+    }
+}
+
+/// Starts what runs actions; `fetch` never reaches the host's own sockets.
+fn start_outside(options: &Options, own: &[&TcpListener]) -> Arc<Outside> {
+    Outside::new(outside::Options {
+        program: helper().program,
+        arguments: vec![OsString::from(WORKER_COMMAND)],
+        timeout: Duration::from_millis(limits::ACTION_TIME_MS),
+        network: Network {
+            private: options.private_network,
+            loopback: options.loopback,
+            own: own.iter().filter_map(|socket| socket.local_addr().ok()).collect(),
+        },
+        node: outside::NodeOptions {
+            program: options.node.clone(),
+            timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
+            tell: Arc::new(|news| super::terminal::news(news)),
+        },
+    })
+}
+
+/// Opens the data, if it is kept.
+fn open(kept: Option<&Kept>, world: &dyn World) -> Result<Option<Data>, OpenError> {
+    let Some(Kept { folder, give_up_after }) = kept else { return Ok(None) };
+    let options = durable::Options {
+        folder: folder.clone(),
+        database: DatabaseOptions::at(world.now()),
+        give_up_after: *give_up_after,
+        tell: Arc::new(|news| super::terminal::warning(news)),
+    };
+    durable::open(options).map(Some)
+}
+
+/// Makes the deployment that the data came with run again.
+fn resume(
+    functions: &functions::Host,
+    database: &Database,
+    is_stale: bool,
+) -> Result<(), StartError> {
+    let deployed = database.snapshot().deployment.clone().filter(|_| is_stale);
+    match deployed {
+        Some(deployed) => {
+            // Its startup snapshot is another build's; the sources are as good as ever.
+            let bundle = Arc::clone(&deployed.bundle);
+            let analysis = functions.analyze(bundle.clone()).map_err(StartError::Stale)?;
+            functions.activate(bundle, analysis).map(drop).map_err(StartError::Stale)
+        }
+        None => {
+            functions.resume();
+            Ok(())
+        }
+    }
+}
+
+/// The admin key of a data folder, made up at its first start.
+fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
+    let file = folder.join("admin-key");
+    let failed = |cause| StartError::KeyFile { file: file.clone(), cause };
+    match fs::read_to_string(&file) {
+        Ok(key) => Ok(key.trim_end().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key = fresh_key(world);
+            let mut options = fs::OpenOptions::new();
+            let opened = options.write(true).create_new(true).mode(0o600).open(&file);
+            opened.and_then(|mut file| file.write_all(key.as_bytes())).map_err(failed)?;
+            Ok(key)
+        }
+        Err(cause) => Err(failed(cause)),
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```text
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
-//! data.rs why.rs        the same
+//! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
@@ -24,6 +24,7 @@ pub mod data;
 pub mod dev;
 pub mod environment;
 pub mod events;
+pub mod history;
 pub mod host;
 pub mod limits;
 pub mod push;
@@ -58,6 +59,7 @@ enum Command {
     Run(run::Arguments),
     Data(data::Arguments),
     Why(why::Arguments),
+    History(history::Arguments),
     Env(variables::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
@@ -93,6 +95,9 @@ pub enum Failure {
     /// `concave why`
     #[error(transparent)]
     Why(#[from] why::WhyError),
+    /// `concave history`
+    #[error(transparent)]
+    History(#[from] history::HistoryError),
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
@@ -115,6 +120,7 @@ impl Failure {
             Self::Push(push::PushError::Target(_))
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
+            | Self::History(history::HistoryError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
@@ -148,6 +154,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             threads()?.block_on(data::run(arguments)).map_err(Failure::Data)
         }
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
+        Command::History(arguments) => {
+            threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)
         }

@@ -6,6 +6,8 @@
 use std::env;
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -22,6 +24,7 @@ Examples:
   concave run shop:getItems
   concave run stock:add '{\"name\": \"Pin\", \"price\": 3, \"stock\": 7}'
   concave run api.messages.list '{\"channel\": \"…\"}' | jq '.page'
+  concave run shop:getItems --at 1700000000000000000      a query as of then, from `concave history`
   concave run users:me --identity '{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}'
 
 Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}.")]
@@ -34,6 +37,9 @@ pub struct Arguments {
     /// Call as this user: a JSON object with subject and issuer
     #[arg(long, value_name = "JSON")]
     identity: Option<String>,
+    /// A query as of this moment: nanoseconds or milliseconds since 1970, within the history kept
+    #[arg(long, value_name = "TIMESTAMP")]
+    at: Option<u64>,
     #[command(flatten)]
     target: Target,
 }
@@ -98,8 +104,15 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
     if let Some(text) = &arguments.identity {
         client.act_as(&identity(text)?.to_string());
     }
-    let body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
-    let answer: Answer = client.post("/api/function", &body).await?;
+    let mut body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    let endpoint = match arguments.at {
+        None => "/api/function",
+        Some(at) => {
+            body["ts"] = STANDARD.encode(nanoseconds(at).to_le_bytes()).into();
+            "/api/query_at_ts"
+        }
+    };
+    let answer: Answer = client.post(endpoint, &body).await?;
     for line in &answer.log_lines {
         terminal::news(line);
     }
@@ -108,6 +121,12 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
     }
     terminal::data(pretty(&answer.value));
     Ok(())
+}
+
+/// What JavaScript and people write has milliseconds; commits have nanoseconds.
+fn nanoseconds(at: u64) -> u64 {
+    const LATEST_MS: u64 = 1 << 50;
+    if at < LATEST_MS { at * 1_000_000 } else { at }
 }
 
 /// `api.a.b.fn` as `a/b:fn`; everything else as it is.
@@ -182,6 +201,12 @@ mod tests {
         assert_eq!(function_path("a/b:fn"), "a/b:fn");
         assert_eq!(function_path("messages"), "messages");
         assert_eq!(function_path("api.js:fn"), "api.js:fn");
+    }
+
+    #[test]
+    fn moments_are_milliseconds_or_nanoseconds() {
+        assert_eq!(nanoseconds(1_700_000_000_123), 1_700_000_000_123_000_000);
+        assert_eq!(nanoseconds(1_700_000_000_123_456_789), 1_700_000_000_123_456_789);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use thiserror::Error;
 
-use super::host::{Options, Running, StartError, asked_to_stop};
+use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
 
@@ -16,6 +16,7 @@ use super::terminal;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  concave serve --data data                             a host that keeps its data there
   concave serve --in-memory                             an empty host; push to it later
   concave serve --in-memory --push examples/chat        a host with an app
   CI=1 npx convex deploy --url http://127.0.0.1:3210 --admin-key 'concave|…'
@@ -25,9 +26,12 @@ pub struct Arguments {
     /// Keep data in memory only: it is gone when the host stops
     #[arg(long, conflicts_with = "data")]
     in_memory: bool,
-    /// Keep data in this folder (not built yet)
+    /// Keep data in this folder, made if need be: it survives restarts, crashes and power cuts
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Give up the commits after this timestamp: the way out of a damaged log
+    #[arg(long, value_name = "TIMESTAMP", requires = "data")]
+    give_up_after: Option<u64>,
     /// Port of the API; 0 takes a free one
     #[arg(long, default_value_t = 3210)]
     port: u16,
@@ -51,16 +55,6 @@ pub struct Arguments {
 /// Why nothing is served.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// `--data`.
-    #[error(
-        "Keeping data in {} is not built yet: concave holds data in memory only, for now. Serve \
-         with --in-memory, and know that the data is gone when the host stops.",
-        folder.display()
-    )]
-    NotDurableYet {
-        /// The folder that was asked for.
-        folder: PathBuf,
-    },
     /// The host did not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -88,13 +82,12 @@ pub enum ServeError {
 /// # Errors
 /// See [`ServeError`].
 pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
-    if let Some(folder) = arguments.data {
-        return Err(ServeError::NotDurableYet { folder });
-    }
     if let Some(folder) = &arguments.push {
         Pusher::new(folder)?;
     }
     let told_key = arguments.admin_key.is_some();
+    let is_kept = arguments.data.is_some();
+    let give_up_after = arguments.give_up_after;
     let mut host = Running::start(Options {
         port: arguments.port,
         site_port: arguments.site_port,
@@ -103,9 +96,10 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         loopback: false,
         events: None,
         node: arguments.node,
+        data: arguments.data.map(|folder| Kept { folder, give_up_after }),
     })
     .await?;
-    if !arguments.in_memory {
+    if !arguments.in_memory && !is_kept {
         terminal::warning("Data is kept in memory only and is gone when this host stops.");
     }
     if let Some(folder) = arguments.push {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::catalog::{
     Catalog, Index, Table, components_key, deployment_key, number_key, table_key,
 };
-use crate::commit::{Database, PUSH, Writer, next_timestamp};
+use crate::commit::{Database, PUSH, Writer};
 use crate::crons;
 use crate::deployment::Analysis;
 use crate::environment::{Change, check_imported};
@@ -77,7 +77,7 @@ impl Database {
     ) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
-        let ts = next_timestamp(&newest, now);
+        let ts = turn.next_timestamp(now);
         let environment = newest.environment.after(changes, ts);
         check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];
@@ -110,12 +110,12 @@ impl Database {
     /// # Errors
     /// The first document that does not.
     pub fn check_schema(&self, component: &str, schema: &Schema) -> Result<(), PushError> {
-        check_documents(&self.snapshot(), component, schema, None)
+        check_documents(&self.newest(), component, schema, None)
     }
 
     /// What a schema would change about a component's indexes; `None`: it has none any more.
     pub fn index_diff(&self, component: &str, schema: Option<&Schema>) -> IndexDiff {
-        index_diff(&self.snapshot().catalog, component, schema)
+        index_diff(&self.newest().catalog, component, schema)
     }
 }
 

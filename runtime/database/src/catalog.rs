@@ -259,6 +259,11 @@ impl Catalog {
         self.components.get(component).into_iter().flat_map(|found| found.tables.values())
     }
 
+    /// The tables of every component.
+    pub(crate) fn all_tables(&self) -> impl Iterator<Item = &Arc<Table>> {
+        self.components.values().flat_map(|found| found.tables.values())
+    }
+
     /// The tables of that name, in whatever component.
     pub(crate) fn tables_named(&self, name: &str) -> impl Iterator<Item = &Arc<Table>> + use<'_> {
         let name: Arc<str> = name.into();
@@ -283,6 +288,16 @@ impl Catalog {
             .find(|number| used.is_none_or(|names| !names.contains_key(number)))
             .expect("a component has at most 10,000 tables");
         assert!(number.0 > FIRST_FREE_SYSTEM_NUMBER);
+        self.add_table(component, name, number)
+    }
+
+    /// A table that had this number before.
+    pub(crate) fn restore_table(
+        &mut self,
+        component: &str,
+        name: &str,
+        number: TableNumber,
+    ) -> Arc<Table> {
         self.add_table(component, name, number)
     }
 

@@ -16,9 +16,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 
 use crate::cache::QueryCache;
 use crate::catalog::Catalog;
+use crate::durability::{Durability, UNDONE};
 use crate::error::Refusal;
 use crate::explain::{explain, sentence};
 use crate::key::Interval;
@@ -49,7 +51,7 @@ pub(crate) const FORGOTTEN: &str = "no longer reaches back to the snapshot it re
 const REQUESTS: &str = "requests";
 
 /// Which call wrote, or read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Writer {
     /// Its function, as logs name it.
     pub function: Arc<str>,
@@ -125,6 +127,10 @@ impl fmt::Display for Conflict {
             let reader = &reader.function;
             return write!(f, "{reader} began at {range}, before the oldest commit kept, {at}");
         }
+        if index == UNDONE {
+            let reader = &reader.function;
+            return write!(f, "{reader} began at {range}, which was undone back to {at}");
+        }
         write!(f, "{} (request {}) ", reader.function, reader.request_id)?;
         write!(f, "read {index}{range}, in which {} ", writer.function)?;
         write!(f, "(request {}) wrote {key}", writer.request_id)?;
@@ -182,7 +188,8 @@ impl Options {
 /// A database: one newest snapshot, its history, and who relies on it.
 pub struct Database {
     turn: Mutex<()>,
-    newest: ArcSwap<Snapshot>,
+    pub(crate) newest: ArcSwap<Snapshot>,
+    pub(crate) durability: Durability,
     log: Arc<Mutex<Log>>,
     subscriptions: Arc<Subscriptions>,
     cache: QueryCache,
@@ -211,13 +218,19 @@ pub struct Turn<'a> {
 impl Database {
     /// An empty database.
     pub fn new(options: Options) -> Self {
-        let empty = Arc::new(Snapshot::empty(Timestamp(options.now)));
-        let log = Arc::new(Mutex::new(Log::new(Arc::clone(&empty), options.history_bytes)));
+        Self::from(Log::new(Arc::new(Snapshot::empty(Timestamp(options.now))), &options), &options)
+    }
+
+    /// A database that begins with a history.
+    pub(crate) fn from(log: Log, options: &Options) -> Self {
+        let newest = log.newest_snapshot();
+        let log = Arc::new(Mutex::new(log));
         let subscriptions = Arc::new(Subscriptions::new(Arc::clone(&log)));
         let cache = QueryCache::new(options.cache_bytes, Arc::clone(&subscriptions));
         Self {
             turn: Mutex::default(),
-            newest: ArcSwap::new(empty),
+            durability: Durability::new(Arc::clone(&newest)),
+            newest: ArcSwap::new(newest),
             log,
             subscriptions,
             cache,
@@ -225,12 +238,13 @@ impl Database {
         }
     }
 
-    /// The newest snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
+    /// The newest snapshot, durable or not: what transactions that write begin at. It may be told
+    /// only after [`Database::when_durable`].
+    pub fn newest(&self) -> Arc<Snapshot> {
         self.newest.load_full()
     }
 
-    /// The snapshot at a moment; one after the newest commit gives the newest.
+    /// The snapshot at a moment; one after the newest durable commit gives that one's.
     ///
     /// # Errors
     /// [`Refusal::OutOfRetention`]: the history no longer reaches back to it.
@@ -284,7 +298,8 @@ impl Database {
     /// What is kept of the past.
     pub fn history(&self) -> History {
         let log = self.log();
-        let entries = log.newest_first().cloned().collect();
+        let durable = self.durability.ts();
+        let entries = log.newest_first().filter(|entry| entry.ts <= durable).cloned().collect();
         History { entries, bytes: log.bytes(), oldest: log.oldest() }
     }
 
@@ -308,7 +323,7 @@ impl Database {
         &self.cache
     }
 
-    fn log(&self) -> MutexGuard<'_, Log> {
+    pub(crate) fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -316,7 +331,13 @@ impl Database {
 impl Turn<'_> {
     /// The newest snapshot, which stays the newest while the turn is held.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.database.snapshot()
+        self.database.newest()
+    }
+
+    /// The next commit's: strictly increasing, whatever the clock does.
+    pub(crate) fn next_timestamp(&self, now: u64) -> Timestamp {
+        let before = self.snapshot().ts.max(self.database.durability.floor());
+        Timestamp(now.max(before.0 + 1))
     }
 
     /// Starts a transaction at the newest snapshot.
@@ -356,7 +377,7 @@ impl Turn<'_> {
             let reads = Arc::new(transaction.reads);
             return Err(Box::new(Rejected { conflict, reads, usage: transaction.usage }));
         }
-        let ts = next_timestamp(&newest, now);
+        let ts = self.next_timestamp(now);
         let next = Arc::new(successor(&newest, &mut transaction, ts));
         self.publish(LogEntry {
             ts,
@@ -378,6 +399,9 @@ impl Turn<'_> {
         let begun = transaction.snapshot.ts;
         if begun == newest.ts {
             return None;
+        }
+        if let Some(undone) = self.database.durability.conflict(begun, reader) {
+            return Some(undone);
         }
         let log = self.database.log();
         let reads = &transaction.reads;
@@ -402,7 +426,7 @@ impl Turn<'_> {
     pub(crate) fn publish(&self, entry: LogEntry) {
         let entry = Arc::new(entry);
         let mut log = self.database.log();
-        let forgotten = log.append(Arc::clone(&entry));
+        let forgotten = log.append(Arc::clone(&entry), self.database.durability.ts());
         let invalidations = self.database.subscriptions.stab(&entry);
         let (mut stale, mut watchers) = (Vec::new(), Vec::new());
         // Before anybody can ask at the new timestamp.
@@ -415,6 +439,8 @@ impl Turn<'_> {
         stale.iter().for_each(|result| result.end_at(entry.ts));
         watchers.iter().for_each(|(watcher, why)| Arc::clone(watcher).end(why));
         self.database.newest.store(Arc::clone(&entry.snapshot));
+        let waiting = watchers.iter().map(|(watcher, _)| Arc::clone(watcher)).collect();
+        self.database.durability.appended(&entry, waiting);
         drop(log);
         stale.iter().for_each(|result| self.database.cache.forget(result));
         watchers.iter().for_each(|(watcher, _)| watcher.published());
@@ -425,11 +451,6 @@ impl Turn<'_> {
         }
         drop(forgotten);
     }
-}
-
-/// `max(now, newest + 1)`: strictly increasing, whatever the clock does.
-pub(crate) fn next_timestamp(newest: &Snapshot, now: u64) -> Timestamp {
-    Timestamp(now.max(newest.ts.0 + 1))
 }
 
 /// The snapshot after a validated transaction.

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::deployment::{Analysis, Bundle};
 use crate::environment::Variables;
@@ -20,7 +20,7 @@ use crate::validate::Validator;
 use crate::value::Value;
 
 /// Where the value of a component's environment variable comes from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Binding {
     /// The parent wrote it into its `convex.config.ts`.
     Value(Arc<str>),
@@ -35,7 +35,7 @@ pub type Bindings = BTreeMap<String, Binding>;
 pub type Mounts = BTreeMap<String, Arc<str>>;
 
 /// One mounted component.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Instance {
     /// Path of its definition, as the bundler names it.
     pub definition: Arc<str>,
@@ -44,7 +44,7 @@ pub struct Instance {
 }
 
 /// A definition, evaluated with one environment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Unit {
     /// Path of the definition.
     pub definition: Arc<str>,
@@ -57,7 +57,7 @@ pub struct Unit {
 }
 
 /// Everything mounted below an app.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Components {
     /// What is evaluated.
     pub units: Vec<Unit>,
@@ -153,7 +153,7 @@ pub fn tree(
             let config = config(path);
             invalid(format!("{config} exports something that is no definition: {error}"))
         })?;
-        Ok((Arc::clone(path), definition))
+        Ok::<_, PushError>((Arc::clone(path), definition))
     };
     let definitions: BTreeMap<_, _> = definitions.iter().map(read).collect::<Result<_, _>>()?;
     let complete = environment.is_some();

@@ -225,7 +225,7 @@ pub fn set_next(
 
 /// Ends the actions that an earlier scheduler began and nobody will end. Gives how many.
 pub fn recover(database: &Database, world: &dyn World) -> usize {
-    let snapshot = database.snapshot();
+    let snapshot = database.newest();
     let lost: Vec<_> = jobs(&snapshot).flatten().filter(|job| job.in_progress).collect();
     if !lost.is_empty() {
         alone(database, world, scheduler(database), |transaction| {

@@ -3,11 +3,13 @@
 //! In: modules from the deploy protocol. Out: the tables of functions that a call is checked
 //! against.
 //! Invariant: an [`Analysis`] belongs to exactly one [`CodeVersion`], the hash of the bundle it
-//! came from.
+//! came from. Every type has one serde form, in which the log store keeps deployments.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use crate::components::Components;
 use crate::record::{FunctionKind, FunctionPath};
@@ -15,7 +17,9 @@ use crate::schema::Schema;
 use crate::validate::Validator;
 
 /// SHA-256 over everything in a bundle that can change what a function does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct CodeVersion(pub [u8; 32]);
 
 impl fmt::Display for CodeVersion {
@@ -26,7 +30,7 @@ impl fmt::Display for CodeVersion {
 }
 
 /// Where a module runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Environment {
     /// The default runtime.
     Isolate,
@@ -35,7 +39,7 @@ pub enum Environment {
 }
 
 /// One ES module of a bundle.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Module {
     /// Canonical path: `dir/mod.js`, `_deps/HASH.js`, `schema.js`, …
     pub path: Arc<str>,
@@ -48,7 +52,7 @@ pub struct Module {
 }
 
 /// Everything one push sent: for the app, or for the definition of a component.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bundle {
     /// Function modules, chunks, `http.js`, `crons.js`, `auth.config.js`, by path.
     pub modules: BTreeMap<Arc<str>, Module>,
@@ -71,7 +75,7 @@ pub struct Bundle {
 }
 
 /// A position in the author's source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     /// `../convex/file.ts`, as the source map names it.
     pub path: Arc<str>,
@@ -82,7 +86,7 @@ pub struct Position {
 }
 
 /// Who may call a function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Visibility {
     /// Everybody.
     Public,
@@ -91,7 +95,7 @@ pub enum Visibility {
 }
 
 /// One registered function.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AnalyzedFunction {
     /// Export name.
     pub name: Arc<str>,
@@ -112,7 +116,7 @@ pub struct AnalyzedFunction {
 }
 
 /// One HTTP route of `http.js`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpRoute {
     /// Path, prefixes written `prefix*`.
     pub path: String,
@@ -121,7 +125,7 @@ pub struct HttpRoute {
 }
 
 /// What analysis found in one module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AnalyzedModule {
     /// Its functions, in source order.
     pub functions: Vec<AnalyzedFunction>,
@@ -134,9 +138,10 @@ pub struct AnalyzedModule {
 }
 
 /// A V8 startup snapshot of modules.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
     /// What V8 wrote.
+    #[serde(with = "crate::stored::base64")]
     pub bytes: Arc<[u8]>,
     /// It has a context with all modules of the app, and one for each unit of its components;
     /// these entries of the part at hand have one of their own beside it, by number, in which
@@ -145,7 +150,7 @@ pub struct Blob {
 }
 
 /// How fresh contexts of a deployment are made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tier {
     /// From a V8 startup snapshot that holds the evaluated bundle.
     Snapshot(Blob),
@@ -165,12 +170,13 @@ pub enum Tier {
         /// One sentence for the author, naming the module and the cure.
         reason: String,
         /// The base snapshot: the prelude alone.
+        #[serde(with = "crate::stored::base64")]
         blob: Arc<[u8]>,
     },
 }
 
 /// What analysis found in a bundle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Analysis {
     /// Hash of the bundle.
     pub version: CodeVersion,

@@ -28,6 +28,11 @@ impl Document {
         Self { id, creation_time, size, json: json::encode(value).into_boxed_str() }
     }
 
+    /// What was stored as such by [`Document::new`].
+    pub(crate) fn restored(id: DocumentId, creation_time: f64, size: u32, json: &str) -> Self {
+        Self { id, creation_time, size, json: json.into() }
+    }
+
     /// Encoded JSON text with the system fields.
     pub fn json(&self) -> &str {
         &self.json

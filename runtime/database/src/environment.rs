@@ -8,8 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::{all_variables, environment_key};
-use crate::commit::{Database, OPERATOR, Writer, next_timestamp};
+use crate::commit::{Database, OPERATOR, Writer};
 use crate::error::PushError;
 use crate::key::{Interval, Key, decode_key};
 use crate::limits;
@@ -26,7 +28,7 @@ pub const CLOUD_URL: &str = "CONVEX_CLOUD_URL";
 pub const SITE_URL: &str = "CONVEX_SITE_URL";
 
 /// One variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
     /// Its value.
     pub value: Arc<str>,
@@ -51,6 +53,19 @@ impl Variables {
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&Arc<str>> {
         self.0.get(name).map(|variable| &variable.value)
+    }
+
+    /// A variable, with when it was set.
+    pub(crate) fn variable(&self, name: &str) -> Option<&Variable> {
+        self.0.get(name)
+    }
+
+    /// Puts back what was stored.
+    pub(crate) fn restore(&mut self, name: &str, variable: Option<Variable>) {
+        match variable {
+            Some(variable) => drop(self.0.insert(name.into(), variable)),
+            None => drop(self.0.remove(name)),
+        }
     }
 
     /// All of them, by name, those of the host included.
@@ -195,7 +210,7 @@ impl Database {
     pub fn change_environment(&self, changes: &[Change], now: u64) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
-        let ts = next_timestamp(&newest, now);
+        let ts = turn.next_timestamp(now);
         let environment = newest.environment.after(changes, ts);
         let written = environment.changed_keys(&newest.environment);
         if written.is_empty() {

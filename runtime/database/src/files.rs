@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::catalog::{HIDDEN_INDEX, Table};
+use crate::commit::Database;
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
@@ -265,6 +266,19 @@ impl Snapshot {
         let storage = self.catalog.table(component, STORAGE)?;
         let document = self.maps.get(&storage.by_id.id)?.get(&row.id.internal[..])?;
         Some(StoredFile::read(document, row))
+    }
+}
+
+impl Database {
+    /// The names of blobs that a snapshot shows, the newest one or one that is kept.
+    pub fn known_blobs(&self) -> BTreeSet<String> {
+        let newest = self.newest();
+        let of_table = |table: &Arc<Table>| newest.range(table.by_id.id, &Interval::all());
+        let rows = newest.catalog.tables_named(BLOBS).flat_map(of_table);
+        let mut known: BTreeSet<String> = rows.filter_map(|(_, row)| blob_name(row)).collect();
+        let history = self.history();
+        known.extend(history.entries.iter().flat_map(|entry| entry.deleted_blobs()));
+        known
     }
 }
 

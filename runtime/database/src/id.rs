@@ -3,12 +3,14 @@
 //! In: a table number and 16 bytes, or text from a client. Out: the other. Invariant: a text
 //! decodes only if encoding gives it back, so equal documents have one id.
 
+use serde::{Deserialize, Serialize};
+
 /// Number of a table within its component; user tables start at 10001.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TableNumber(pub u32);
 
 /// A document's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DocumentId {
     /// The table.
     pub table: TableNumber,

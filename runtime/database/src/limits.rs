@@ -475,6 +475,14 @@ limits! {
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",
         "the oldest timestamp kept is";
+    /// Commits in the log after which its oldest ones are moved into the checkpoint.
+    CHECKPOINT_BYTES = 16 << 20, Bytes,
+        "what a start reads again; a quarter of a second of it",
+        "(never an error: a checkpoint is made beside the traffic)";
+    /// Commits that stay in the log when a checkpoint is made.
+    CHECKPOINT_LEAVES_BYTES = 4 << 20, Bytes,
+        "history that a start brings back: older snapshots to ask for, and who wrote what",
+        "the oldest timestamp kept is";
     /// Causes that `concave why` can look back at: invalidations and conflicts.
     CAUSES = 1_000, Count,
         "enough to look back over a storm; nobody reads more",

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::catalog::Table;
-use crate::commit::Writer;
+use crate::commit::{Options, Writer};
 use crate::document::Document;
 use crate::key::{Interval, Key};
 use crate::probe::Place;
@@ -158,14 +158,18 @@ pub struct Log {
 }
 
 impl Log {
-    /// An empty history that begins at `base` and may grow to `budget` bytes.
-    pub(crate) fn new(base: Arc<Snapshot>, budget: usize) -> Self {
-        Self { entries: VecDeque::new(), base, bytes: 0, budget }
+    /// An empty history that begins at `base` and may grow to `history_bytes`.
+    pub(crate) fn new(base: Arc<Snapshot>, options: &Options) -> Self {
+        Self { entries: VecDeque::new(), base, bytes: 0, budget: options.history_bytes }
     }
 
-    /// Adds a commit and forgets the oldest ones that the budget no longer holds; they are handed
-    /// back so that the caller frees them when it holds no lock.
-    pub(crate) fn append(&mut self, entry: Arc<LogEntry>) -> Vec<Arc<LogEntry>> {
+    /// Adds a commit and forgets the oldest ones that the budget no longer holds, as far as they
+    /// are durable; they are handed back so that the caller frees them when it holds no lock.
+    pub(crate) fn append(
+        &mut self,
+        entry: Arc<LogEntry>,
+        durable: Timestamp,
+    ) -> Vec<Arc<LogEntry>> {
         assert!(entry.ts > self.newest(), "timestamps increase");
         assert_eq!(entry.ts, entry.snapshot.ts, "an entry keeps its own snapshot");
         let bytes = entry.bytes();
@@ -174,13 +178,28 @@ impl Log {
         let mut forgotten = Vec::new();
         while self.bytes > self.budget
             && self.entries.len() > 1
-            && let Some((oldest, bytes)) = self.entries.pop_front()
+            && let Some((oldest, bytes)) = self.entries.pop_front_if(|(e, _)| e.ts <= durable)
         {
             self.bytes -= bytes;
             self.base = Arc::clone(&oldest.snapshot);
             forgotten.push(oldest);
         }
         forgotten
+    }
+
+    /// Takes the commits after `ts` away, newest first.
+    pub(crate) fn cut(&mut self, ts: Timestamp) -> Vec<Arc<LogEntry>> {
+        let mut dropped = Vec::new();
+        while let Some((entry, bytes)) = self.entries.pop_back_if(|(entry, _)| entry.ts > ts) {
+            self.bytes -= bytes;
+            dropped.push(entry);
+        }
+        dropped
+    }
+
+    /// The database after the newest commit.
+    pub(crate) fn newest_snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.entries.back().map_or(&self.base, |(entry, _)| &entry.snapshot))
     }
 
     /// The commits after `ts`, oldest first; `None` if some of them are forgotten.

@@ -9,6 +9,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::commit::Conflict;
 use crate::deployment::{Analysis, Bundle, CodeVersion, Environment, Module};
 use crate::environment::{Change, Variables};
@@ -22,7 +24,9 @@ use crate::value::Value;
 
 /// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per
 /// commit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct Timestamp(pub u64);
 
 impl fmt::Display for Timestamp {
@@ -41,7 +45,7 @@ pub trait World: Send + Sync + 'static {
 }
 
 /// The kind of a registered function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum FunctionKind {
     /// Reads at one snapshot; cached.
     Query,
@@ -69,7 +73,7 @@ pub const HOST_MODULES: &str = "_system/";
 ///
 /// Grammar (`convex-compat.md` section 1.2): `dir/mod[.js][:export]`, split on the last `:`; a
 /// missing export means `default`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FunctionPath {
     /// Component path, child names joined by `/`; the root is the empty string.
     pub component: Arc<str>,
@@ -191,7 +195,7 @@ impl Arguments {
 }
 
 /// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
     /// Nobody in particular.
     Anonymous,
@@ -206,7 +210,7 @@ pub enum Identity {
 }
 
 /// A user's verified attributes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserIdentity {
     /// `<issuer>|<subject>`.
     pub token_identifier: String,
@@ -230,7 +234,7 @@ impl Identity {
 }
 
 /// Through which door a call came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Caller {
     /// `/api/query` and its siblings.
     HttpApi,
@@ -250,7 +254,7 @@ pub enum Caller {
 }
 
 /// Which kind a caller insists on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expect {
     /// The function must be of this kind.
     Kind(FunctionKind),
@@ -259,7 +263,7 @@ pub enum Expect {
 }
 
 /// Names a request of a client across its connections, so that it commits at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestKey {
     /// The client's session: the bytes of its UUID.
     pub session: [u8; 16],
@@ -275,7 +279,7 @@ impl fmt::Display for RequestKey {
 }
 
 /// What a call runs for that no client asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Job {
     /// A row of `_scheduled_functions`.
     Scheduled(DocumentId),
@@ -294,7 +298,7 @@ impl Job {
 }
 
 /// One occurrence of a cron job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CronRun {
     /// Its row of `_cron_jobs`.
     pub id: DocumentId,
@@ -340,7 +344,7 @@ impl Call {
 
 /// A call and what was decided for one attempt at it, without what can be derived: what the log
 /// keeps of it to run it again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CallRecord {
     /// Which function.
     pub path: FunctionPath,
@@ -414,7 +418,7 @@ impl CallRecord {
 
 /// What the host decided for one attempt at a call: with the [`Call`] it determines the
 /// [`Outcome`].
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Given {
     /// Code that ran.
     pub code: CodeVersion,
@@ -438,7 +442,7 @@ pub struct Observed {
 }
 
 /// Severity of a console line, as Convex prints it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LogLevel {
     /// `console.debug`
     Debug,
@@ -466,7 +470,7 @@ impl LogLevel {
 }
 
 /// One line that a function (or the host about it) logged.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// Severity.
     pub level: LogLevel,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::record::{LogLine, RequestKey, Timestamp};
@@ -15,7 +16,7 @@ use crate::record::{LogLine, RequestKey, Timestamp};
 const FIXED_BYTES: usize = 256;
 
 /// What the client of a mutation is told.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestAnswer {
     /// Encoded JSON text of the result.
     pub result: Arc<str>,
@@ -50,6 +51,17 @@ impl Requests {
     /// The answer to a repeat.
     pub(crate) fn find(&self, key: RequestKey) -> Option<&Arc<Recorded>> {
         self.answers.get(&key)
+    }
+
+    /// The request whose commit is at `ts`, and its answer.
+    pub(crate) fn at(&self, ts: Timestamp) -> Option<(RequestKey, &RequestAnswer)> {
+        let key = self.by_age.get(&ts)?;
+        Some((*key, &self.answers.get(key)?.answer))
+    }
+
+    /// Every request kept, oldest first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Timestamp, RequestKey, &RequestAnswer)> {
+        self.by_age.iter().filter_map(|(ts, key)| Some((*ts, *key, &self.answers.get(key)?.answer)))
     }
 
     /// With one more, committed at `ts`; without what is too old or does not fit any more.

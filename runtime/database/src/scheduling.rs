@@ -354,9 +354,9 @@ fn job_id(
     Err(invalid(format!("expected to be an Id<\"_scheduled_functions\">, got Id<\"{table}\">.")))
 }
 
-/// `ctx.scheduler.runAfter` and `runAt` of an action: committed at once.
+/// `ctx.scheduler.runAfter` and `runAt` of an action: committed at once, and durable.
 ///
-/// May wait for a commit that is under way.
+/// Waits for the log store.
 ///
 /// # Errors
 /// As [`Transaction::schedule`].
@@ -366,12 +366,12 @@ pub fn schedule(
     job: NewJob,
     writer: Writer,
 ) -> Result<DocumentId, UserError> {
-    alone(database, world, writer, |transaction| transaction.schedule(job)).0
+    told(database, alone(database, world, writer, |transaction| transaction.schedule(job)))
 }
 
-/// `ctx.scheduler.cancel` of an action: committed at once.
+/// `ctx.scheduler.cancel` of an action: committed at once, and durable.
 ///
-/// May wait for a commit that is under way.
+/// Waits for the log store.
 ///
 /// # Errors
 /// As [`Transaction::cancel_job`].
@@ -381,27 +381,31 @@ pub fn cancel(
     (component, id): (&str, &str),
     writer: Writer,
 ) -> Result<(), UserError> {
-    alone(database, world, writer, |now| now.cancel_job(component, id, None)).0
+    let canceled = |now: &mut Transaction| now.cancel_job(component, id, None);
+    told(database, alone(database, world, writer, canceled))
 }
 
-/// The scheduler is about to run an action. Says whether it may: it waits, and is due as it was.
-pub fn begin(database: &Database, world: &dyn World, job: Job) -> bool {
+/// The scheduler is about to run an action. Gives the timestamp that must be durable first: else a
+/// crash could make it run again. `None`: it does not wait any more, or is not due as it was.
+pub fn begin(database: &Database, world: &dyn World, job: Job) -> Option<Timestamp> {
     let writer = scheduler(database);
-    alone(database, world, writer, |transaction| transaction.begin_run(job)).0
+    let (begun, committed) = alone(database, world, writer, |now| now.begin_run(job));
+    begun.then_some(committed.ts)
 }
 
 /// The scheduler ran a job to its end: a mutation that failed, or an action. One that was canceled
-/// meanwhile stays canceled.
-pub fn end(database: &Database, world: &dyn World, job: Job, state: &JobState) {
+/// meanwhile stays canceled. Gives when that was noted.
+pub fn end(database: &Database, world: &dyn World, job: Job, state: &JobState) -> Timestamp {
     let writer = scheduler(database);
-    alone(database, world, writer, |transaction| match job {
+    let ended = |transaction: &mut Transaction| match job {
         Job::Scheduled(id) => drop(transaction.end_job(id, state)),
         Job::Cron(run) => {
             // A mutation that failed has not moved its row on.
             transaction.begin_cron(run);
             transaction.end_cron(run.id, state);
         }
-    });
+    };
+    alone(database, world, writer, ended).1.ts
 }
 
 /// Whether a job waits to be run.
@@ -424,7 +428,7 @@ pub fn is_ready(snapshot: &Snapshot, job: Job) -> bool {
 pub fn recover(database: &Database, world: &dyn World) -> usize {
     let mut found = 0;
     loop {
-        let lost: Vec<_> = ids(&database.snapshot(), &JobState::InProgress, None).collect();
+        let lost: Vec<_> = ids(&database.newest(), &JobState::InProgress, None).collect();
         if lost.is_empty() {
             return found;
         }
@@ -439,7 +443,7 @@ pub fn recover(database: &Database, world: &dyn World) -> usize {
 pub fn collect_garbage(database: &Database, world: &dyn World) -> usize {
     let kept = limits::SCHEDULED_KEPT_MS * 1_000_000;
     let Some(before) = world.now().checked_sub(kept) else { return 0 };
-    let snapshot = database.snapshot();
+    let snapshot = database.newest();
     let ended = [JobState::Success, JobState::Failed(String::new()), JobState::Canceled];
     let old = ended.iter().flat_map(|state| ids(&snapshot, state, Some(before)));
     let old: Vec<_> = old.take(BATCH).collect();
@@ -532,8 +536,17 @@ pub(crate) fn alone<T>(
     (done, committed.expect("what begins while the turn is held cannot conflict"))
 }
 
+/// What was done, when it is durable.
+fn told<T>(
+    database: &Database,
+    (done, committed): (Result<T, UserError>, Committed),
+) -> Result<T, UserError> {
+    database.wait_durable(committed.ts)?;
+    done
+}
+
 /// The writer of the scheduler's own commits.
 pub(crate) fn scheduler(database: &Database) -> Writer {
-    let Timestamp(ts) = database.snapshot().ts;
+    let Timestamp(ts) = database.newest().ts;
     Writer::new("scheduler", format!("{ts:016x}"))
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::error::UserError;
@@ -70,6 +70,20 @@ pub struct VectorIndexSchema {
     pub filter_fields: Vec<Arc<str>>,
     /// Not to be queried yet.
     pub staged: bool,
+}
+
+/// In the form in which it was exported.
+impl Serialize for Schema {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.json.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Schema {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = String::deserialize(deserializer)?;
+        Self::from_json(&json).map_err(|error| serde::de::Error::custom(error.message))
+    }
 }
 
 impl Schema {

@@ -8,6 +8,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Index, Table};
 use crate::deployment::{Analysis, Bundle};
@@ -33,7 +34,7 @@ pub(crate) type IndexMap = OrdMap<Key, Arc<Document>>;
 pub(crate) type IndexMaps = OrdMap<IndexId, IndexMap>;
 
 /// The code that serves at a snapshot.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Deployment {
     /// As pushed.
     pub bundle: Arc<Bundle>,

@@ -44,7 +44,11 @@ pub trait Watcher: Send + Sync {
 
     /// That commit can be seen now. Called once, in commit order, without the log's lock, while the
     /// committer holds its turn: it must not block and must not commit.
-    fn published(&self);
+    fn published(&self) {}
+
+    /// That commit may be told now: it is durable. Called once, after that, in commit order; where
+    /// the commit was undone, at the next one that is durable. It must not block or commit.
+    fn durable(&self) {}
 }
 
 /// A commit that wrote what a subscription had read. The subscription is over.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{components_key, number_key, table_key};
-use crate::commit::{Database, OPERATOR, Writer, next_timestamp};
+use crate::commit::{Database, OPERATOR, Writer};
 use crate::components::is_within;
 use crate::error::PushError;
 use crate::key::Interval;
@@ -29,7 +29,7 @@ impl Database {
         let turn = self.turn();
         let newest = turn.snapshot();
         check(&newest, component)?;
-        let ts = next_timestamp(&newest, now);
+        let ts = turn.next_timestamp(now);
         let seed = Sha256::digest(ts.0.to_be_bytes()).into();
         let given = Given { snapshot: newest.ts, seed, now, ..Given::default() };
         let mut transaction = Transaction::begin(Arc::clone(&newest), &given, false);

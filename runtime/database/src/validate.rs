@@ -87,6 +87,19 @@ enum Step {
     Values,
 }
 
+impl serde::Serialize for Validator {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Validator {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let json = Json::deserialize(deserializer)?;
+        Self::from_value(&json).map_err(|error| serde::de::Error::custom(error.message))
+    }
+}
+
 impl Validator {
     /// Parses a validator's JSON text.
     ///

@@ -189,7 +189,7 @@ impl Attempts<'_> {
             engine.ensure_ready(&call.path);
             let patient = conflicts.len() >= OPTIMISTIC_ATTEMPTS;
             let turn = patient.then(|| self.shared.database.turn());
-            let snapshot = self.shared.database.snapshot();
+            let snapshot = self.shared.database.newest();
             let serving = snapshot.deployment.as_ref().map(|d| d.analysis.version);
             if serving != Some(engine.code().analysis.version) {
                 return Ran::Moved(Box::new(call));

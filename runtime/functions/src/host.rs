@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle, CodeVersion, Module};
+use database::durability::NotDurable;
 use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
@@ -127,11 +128,39 @@ impl Host {
         self.shared.keep(&code);
         let now = self.shared.world.now();
         let ts = self.shared.database.activate_with(deployment, changes, now)?;
+        self.shared.database.wait_durable(ts)?;
         self.shared.codes_mut().newest = Some(code);
         if let Some(deployment) = &self.shared.database.snapshot().deployment {
             self.actions.deployed(deployment);
         }
         Ok(ts)
+    }
+
+    /// A reply that waits until what a mutation read and wrote is durable. Queries need none: they
+    /// read at a durable snapshot.
+    fn when_durable(&self, reply: Reply) -> Reply {
+        let database = Arc::clone(&self.shared.database);
+        Box::new(move |answer| match answer {
+            Ok(outcome) => {
+                let (ts, told) = (outcome.ts, move |durable: Result<(), NotDurable>| {
+                    reply(durable.map(|()| outcome).map_err(Refusal::from));
+                });
+                database.when_durable(ts, Box::new(told));
+            }
+            // Nothing ran to its end.
+            refused => reply(refused),
+        })
+    }
+
+    /// Makes the deployment that a database was restored with the running one: its contexts are
+    /// made ahead, and whoever runs actions is told.
+    pub fn resume(&self) {
+        let snapshot = self.shared.database.snapshot();
+        let Some(code) = self.shared.code_of(&snapshot) else { return };
+        self.shared.codes_mut().newest = Some(code);
+        if let Some(deployment) = &snapshot.deployment {
+            self.actions.deployed(deployment);
+        }
     }
 
     fn analyze_with(
@@ -218,12 +247,18 @@ impl Functions for Host {
                 let analysis = self.analyze_with(&bundle, &next, &snapshot)?;
                 self.activate_with(Deployment { bundle, analysis }, changes)
             }
-            _ => database.change_environment(changes, self.shared.world.now()),
+            _ => {
+                let ts = database.change_environment(changes, self.shared.world.now())?;
+                database.wait_durable(ts)?;
+                Ok(ts)
+            }
         }
     }
 
     fn call(&self, call: Call, reply: Reply) {
         let snapshot = match call.at {
+            // The scheduler acts on what is not durable yet; so does the mutation it starts.
+            None if call.own_job().is_some() => self.shared.database.newest(),
             None => self.shared.database.snapshot(),
             Some(ts) => match self.shared.database.snapshot_at(ts) {
                 Ok(snapshot) => snapshot,
@@ -242,7 +277,10 @@ impl Functions for Host {
         };
         match function.kind {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
-            FunctionKind::Mutation => self.submit(Job { call, code, snapshot, reply }),
+            FunctionKind::Mutation => {
+                let reply = self.when_durable(reply);
+                self.submit(Job { call, code, snapshot, reply });
+            }
             FunctionKind::Action => {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }

@@ -300,7 +300,7 @@ impl Worker {
                 Ran::Done(answer) => return *answer,
                 Ran::Moved(moved) => {
                     call = *moved;
-                    snapshot = shared.database.snapshot();
+                    snapshot = shared.database.newest();
                     code = shared.code_of(&snapshot).ok_or_else(|| {
                         Refusal::Broken("the deployment vanished during a call".to_owned())
                     })?;

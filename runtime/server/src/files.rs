@@ -11,15 +11,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use database::commit::{Database, Writer};
+use database::durability::NotDurable;
 use database::environment::CLOUD_URL;
 use database::error::UserError;
 use database::files::{NewFile, StoredFile, url_suffix};
 use database::limits;
-use database::record::{Given, World};
+use database::record::{Given, Timestamp, World};
 use database::transaction::Transaction;
 use sha2::{Digest as _, Sha256};
 use storage::{Blob, BlobError, BlobId, Draft, Storage, TokenError, UploadGrant};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::http_action::Body;
 
@@ -70,6 +71,8 @@ pub enum FileError {
     Cut(String),
     /// The store cannot take or give bytes.
     Store(BlobError),
+    /// Its row could not be kept.
+    Undone(NotDurable),
 }
 
 impl fmt::Display for FileError {
@@ -81,6 +84,7 @@ impl fmt::Display for FileError {
                 write!(f, "The file was not stored: {error}. Delete files first.")
             }
             Self::Store(error) => write!(f, "{error}"),
+            Self::Undone(error) => write!(f, "{error}"),
         }
     }
 }
@@ -183,13 +187,14 @@ impl Files {
         format!("{}/api/storage/upload?token={token}", self.origin())
     }
 
-    /// `ctx.storage.delete` of actions.
+    /// `ctx.storage.delete` of actions. Waits for the log store.
     ///
     /// # Errors
     /// An id that is none, or of no file.
     pub fn delete(&self, component: &str, id: &str) -> Result<(), UserError> {
         let deleted = |now: &mut Transaction| now.delete_file(component, id, "storage.delete");
-        self.commit("storage.delete", deleted).map(drop)
+        let (_, ts) = self.commit("storage.delete", deleted)?;
+        Ok(self.database.wait_durable(ts)?)
     }
 
     /// The component that a token grants an upload to.
@@ -227,13 +232,21 @@ impl Files {
 
     /// Makes a kept blob a file; or, if that fails, nothing.
     async fn add(&self, component: &str, file: NewFile<'_>) -> Result<String, FileError> {
-        match self.commit("storage.store", |now| now.store_file(component, file)) {
-            Ok(id) => Ok(id.encode()),
-            Err(error) => {
-                self.remove(&[file.blob.to_owned()]).await;
-                Err(error.into())
-            }
+        let added = match self.commit("storage.store", |now| now.store_file(component, file)) {
+            Ok((id, ts)) => self.durable(ts).await.map(|()| id.encode()),
+            Err(error) => Err(error.into()),
+        };
+        if added.is_err() {
+            self.remove(&[file.blob.to_owned()]).await;
         }
+        added
+    }
+
+    async fn durable(&self, ts: Timestamp) -> Result<(), FileError> {
+        let (tell, told) = oneshot::channel();
+        // Whoever waits may go away.
+        self.database.when_durable(ts, Box::new(move |durable| drop(tell.send(durable))));
+        told.await.unwrap_or(Ok(())).map_err(FileError::Undone)
     }
 
     /// Collects for as long as it is polled.
@@ -292,18 +305,18 @@ impl Files {
         use_it(&mut now)
     }
 
-    /// Runs a transaction while nobody else commits: it cannot conflict.
+    /// Runs a transaction while nobody else commits: it cannot conflict. Gives when.
     fn commit<T>(
         &self,
         operation: &str,
         write: impl FnOnce(&mut Transaction) -> Result<T, UserError>,
-    ) -> Result<T, UserError> {
+    ) -> Result<(T, Timestamp), UserError> {
         let turn = self.database.turn();
         let mut now = turn.begin(&self.given(), false);
         let written = write(&mut now)?;
         let committed = turn.commit(now, self.world.now(), Writer::new(operation, ""));
-        assert!(committed.is_ok(), "what begins under the turn cannot conflict");
-        Ok(written)
+        let committed = committed.expect("what begins under the turn cannot conflict");
+        Ok((written, committed.ts))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::convex::{
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, scheduler, socket, why};
+use crate::{Server, history, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -200,10 +200,13 @@ fn deploys() -> Router<Arc<Host>> {
 fn operator() -> Router<Arc<Host>> {
     Router::new()
         .route("/", get(admin::root))
+        .route("/health", get(admin::health))
+        .route("/ready", get(admin::ready))
         .route("/version", get(admin::version))
         .route("/instance_name", get(admin::instance_name))
         .route("/instance_version", get(admin::version))
         .route("/api/concave/why", get(why::why))
+        .route("/api/concave/history", get(history::history))
         .route("/api/stream_function_logs", get(logs::stream))
         .route("/api/stream_udf_execution", get(logs::stream))
         .route("/echo", post(admin::echo))

@@ -24,6 +24,7 @@
 //! event.rs      what the terminal is told about each call and push
 //! logs.rs       what functions did lately, for whoever tails
 //! why.rs        why calls ran again, for the operator
+//! history.rs    who wrote each version of a document, for the operator
 //! convex/       everything that exists only because Convex's clients expect it
 //! ```
 #![forbid(unsafe_code)]
@@ -34,6 +35,7 @@ mod convex;
 mod crons;
 mod event;
 mod files;
+mod history;
 mod host;
 mod http;
 mod http_action;

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use database::crons::{self, CronJob};
 use database::deployment::CodeVersion;
+use database::durability::{NOT_DURABLE, NotDurable};
 use database::error::{Refusal, UserError};
 use database::id::DocumentId;
 use database::limits;
@@ -54,6 +55,8 @@ enum Mail {
     Look,
     /// A call came to its end.
     Ended(Box<Ended>),
+    /// That a job ended so was noted, and undone.
+    Undone(Job, JobState),
     /// Start nothing more, and end when nothing runs.
     Stop,
     /// End now.
@@ -102,6 +105,8 @@ pub(crate) struct Scheduler {
     watch: Option<SubscriptionId>,
     alarm: Arc<Alarm>,
     next_collection: u64,
+    /// Ends of jobs that could not be made durable; noted again at the next look.
+    undone: Vec<(Job, JobState)>,
     stopping: Option<Stop>,
 }
 
@@ -153,6 +158,7 @@ impl Scheduler {
             overloaded: None,
             watch: None,
             next_collection: 0,
+            undone: Vec::new(),
             stopping: None,
         }
     }
@@ -188,6 +194,10 @@ impl Scheduler {
         match mail {
             Mail::Look => {}
             Mail::Ended(ended) => self.ended(*ended),
+            Mail::Undone(job, state) => {
+                self.undone.push((job, state));
+                self.overloaded = Some(longer(self.overloaded.take(), self.now()));
+            }
             Mail::Stop => self.stopping = self.stopping.or(Some(Stop::Idle)),
             Mail::Abandon => self.stopping = Some(Stop::Now),
         }
@@ -202,7 +212,7 @@ impl Scheduler {
             // After a full batch there may be more.
             self.next_collection = if removed > 0 { now } else { now + COLLECT_EVERY_NS };
         }
-        let snapshot = self.host.database.snapshot();
+        let snapshot = self.host.database.newest();
         let mut reads = ReadSet::default();
         if self.stopping.is_some() {
             return (None, reads, snapshot);
@@ -210,6 +220,9 @@ impl Scheduler {
         if let Some(until) = self.overloaded.as_ref().map(|pause| pause.until).filter(|u| *u > now)
         {
             return (Some(until), reads, snapshot);
+        }
+        for (job, state) in std::mem::take(&mut self.undone) {
+            self.end(job, &state);
         }
         let crons = self.start_crons(&snapshot, now);
         crons::looked_at(&snapshot, &mut reads);
@@ -307,16 +320,12 @@ impl Scheduler {
             return Room::Full;
         }
         let host = &self.host;
-        if kind == FunctionKind::Action
-            && !scheduling::begin(&host.database, &*host.config.world, job)
-        {
+        let begin = || scheduling::begin(&host.database, &*host.config.world, job);
+        let begun = (kind == FunctionKind::Action).then(begin);
+        if begun == Some(None) {
             return Room::Left;
         }
-        let row = row_of(job);
-        let caller = match job {
-            Job::Scheduled(_) => Caller::Scheduler,
-            Job::Cron(_) => Caller::Cron,
-        };
+        let (row, caller) = (row_of(job), caller_of(job));
         let request_id = host.request_id();
         let told = Told {
             request_id: Arc::clone(&request_id),
@@ -348,7 +357,16 @@ impl Scheduler {
             // A scheduler that was abandoned needs no news.
             let _ = outbox.send(Mail::Ended(Box::new(Ended { row, outcome, told })));
         };
-        host.functions.call(call, Box::new(reply));
+        let Some(begun) = begun.flatten() else {
+            host.functions.call(call, Box::new(reply));
+            return Room::Left;
+        };
+        let functions = Arc::clone(&host.functions);
+        let start = move |durable: Result<(), NotDurable>| match durable {
+            Ok(()) => functions.call(call, Box::new(reply)),
+            Err(undone) => reply(Err(undone.into())),
+        };
+        host.database.when_durable(begun, Box::new(start));
         Room::Left
     }
 
@@ -363,6 +381,10 @@ impl Scheduler {
             Err(Refusal::Bad(UserError { code: "JobNotPending", .. })) => return,
             // It never left its queue, or the host hit a bug before anything was committed.
             Err(refusal) if kind == FunctionKind::Mutation => return self.refused(row, refusal),
+            // That it began was undone, so it did not.
+            Err(refusal @ Refusal::Overloaded { code: NOT_DURABLE, .. }) => {
+                return self.refused(row, refusal);
+            }
             Err(refusal) => Some(JobState::Failed(refusal.to_string())),
         };
         self.paused.remove(&row);
@@ -372,7 +394,7 @@ impl Scheduler {
             (FunctionKind::Mutation, Some(JobState::Success)) => {}
             // A push replaced it by something else meanwhile: look again what it is.
             (FunctionKind::Mutation, _)
-                if kind_of(&self.host.database.snapshot(), &path) != Ok(kind) => {}
+                if kind_of(&self.host.database.newest(), &path) != Ok(kind) => {}
             (_, Some(state)) => self.end(job, state),
             (_, None) => {}
         }
@@ -399,7 +421,7 @@ impl Scheduler {
     /// Occurrences that passed while one ran, or before it could start, are left out.
     fn skip_missed(&self, run: CronRun) -> Option<LogLine> {
         let now = self.now();
-        let cron: CronJob = crons::job(&self.host.database.snapshot(), run.id)?;
+        let cron: CronJob = crons::job(&self.host.database.newest(), run.id)?;
         let schedule = Schedule::parse(&cron.name, &cron.schedule).ok()?;
         let (next, missed) = schedule.after(run.due, now);
         if cron.next == Some(run.next) && run.next <= now {
@@ -417,7 +439,16 @@ impl Scheduler {
     }
 
     fn end(&self, job: Job, state: &JobState) {
-        scheduling::end(&self.host.database, &*self.host.config.world, job, state);
+        let database = &self.host.database;
+        let ts = scheduling::end(database, &*self.host.config.world, job, state);
+        let (outbox, state) = (self.outbox.clone(), state.clone());
+        let told = move |durable: Result<(), NotDurable>| {
+            if durable.is_err() {
+                // A scheduler that has ended needs no news.
+                let _ = outbox.send(Mail::Undone(job, state));
+            }
+        };
+        database.when_durable(ts, Box::new(told));
     }
 
     fn set_next(&self, cron: DocumentId, change: (Option<u64>, u64)) {
@@ -480,6 +511,13 @@ fn kind_of(snapshot: &Snapshot, path: &FunctionPath) -> Result<FunctionKind, Str
         None => Err(format!(
             "Could not find function for '{path}'. Did you forget to run `npx convex dev`?"
         )),
+    }
+}
+
+fn caller_of(job: Job) -> Caller {
+    match job {
+        Job::Scheduled(_) => Caller::Scheduler,
+        Job::Cron(_) => Caller::Cron,
     }
 }
 

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use database::commit::{Database, Writer};
+use database::durability::NotDurable;
 use database::error::Refusal;
 use database::read_set::ReadSet;
 use database::record::{CallRecord, Outcome, Timestamp};
@@ -168,7 +169,7 @@ impl Hub {
         live
     }
 
-    /// Tells every session what ended, up to the newest timestamp that anybody can see.
+    /// Tells every session what ended, up to the newest timestamp that anybody may be told.
     pub(crate) fn deliver(&self) {
         let mut wake = Vec::new();
         {
@@ -215,9 +216,15 @@ impl Live {
             Ok(subscription) => Some(subscription),
             Err(why) => {
                 self.over(&why);
-                // That commit can be seen already, so it goes before those that cannot.
-                lock(&self.hub.ended).push_front(Arc::clone(self));
-                self.hub.signal.notify_one();
+                {
+                    let mut ended = lock(&self.hub.ended);
+                    let place = ended.partition_point(|live| live.ended_at() <= Some(why.at));
+                    ended.insert(place, Arc::clone(self));
+                }
+                let hub = Arc::clone(&self.hub);
+                // Undone or durable: it is worth looking.
+                let look = move |_: Result<(), NotDurable>| hub.signal.notify_one();
+                self.hub.database.when_durable(why.at, Box::new(look));
                 None
             }
         }
@@ -276,7 +283,7 @@ impl Watcher for Live {
         lock(&self.hub.ended).push_back(Arc::clone(&self));
     }
 
-    fn published(&self) {
+    fn durable(&self) {
         self.hub.signal.notify_one();
     }
 }

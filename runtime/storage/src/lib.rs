@@ -1,26 +1,39 @@
-//! Where bytes are kept: files of the application, behind one trait.
+//! Where bytes are kept: files of the application, and commits, each behind one trait.
 //!
 //! In: bytes and their names. Out: the same bytes.
-//! Invariant: a blob is visible whole or not at all.
+//! Invariant: a blob is visible whole or not at all; a commit that was kept stays.
 //!
 //! ```text
 //! blob.rs    the trait, names and errors
 //! memory.rs  blobs in this process, within a budget
 //! folder.rs  blobs as files of a folder
 //! token.rs   who may upload: signed, and only for a while
+//!
+//! log.rs         the trait of logs of commits
+//! memory_log.rs  commits in this process
+//! sqlite_log.rs  commits in a folder
+//! folder_lock.rs that folder: its version, and one host at a time
 //! ```
 #![forbid(unsafe_code)]
 
 mod blob;
 mod folder;
+mod folder_lock;
+mod log;
 mod memory;
+mod memory_log;
+mod sqlite_log;
 mod token;
 
 use std::sync::Arc;
 
 pub use blob::{Blob, BlobError, BlobId, BlobStore, Draft};
 pub use folder::FolderStore;
+pub use folder_lock::{DataFolder, FolderError};
+pub use log::{Changes, LogStore, Record, StoreError, Take};
 pub use memory::MemoryStore;
+pub use memory_log::MemoryLog;
+pub use sqlite_log::SqliteLog;
 pub use token::{TokenError, UploadGrant, UploadTokens};
 
 /// What functions and the server share of file storage.

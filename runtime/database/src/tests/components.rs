@@ -13,7 +13,7 @@ use crate::record::{Arguments, FunctionPath, Job};
 use crate::scheduling::{self, JobState, NewJob};
 
 /// An app with `jobs:run`, and components with the same; each with its schema and cron jobs.
-fn mounted(instances: &[(&str, Option<&str>, &str)]) -> Deployment {
+pub(super) fn mounted(instances: &[(&str, Option<&str>, &str)]) -> Deployment {
     let mut deployment = with_jobs("{}");
     let mut components = Components::default();
     for (path, schema, crons) in instances {
@@ -158,7 +158,7 @@ fn jobs_of_all_components_are_due_in_one_order_and_belong_to_who_scheduled_them(
     assert!(scheduling::is_ready(&database.snapshot(), Job::Scheduled(ids[2])));
     scheduling::cancel(&database, &clock, ("x", &ids[2].encode()), writer("c")).unwrap();
     assert!(!scheduling::is_ready(&database.snapshot(), Job::Scheduled(ids[2])));
-    assert!(scheduling::begin(&database, &clock, Job::Scheduled(ids[0])));
+    assert!(scheduling::begin(&database, &clock, Job::Scheduled(ids[0])).is_some());
     scheduling::end(&database, &clock, Job::Scheduled(ids[0]), &JobState::Success);
     assert_eq!(begin(&database, 2).job_state(ids[0]), Some(JobState::Success));
     let mut tx = begin(&database, 3);

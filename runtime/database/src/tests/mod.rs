@@ -7,6 +7,7 @@ mod activation;
 mod caching;
 mod components;
 mod conflicts;
+mod durability;
 mod environment;
 mod files;
 mod limits;
@@ -17,6 +18,7 @@ mod requests;
 mod retention;
 mod scheduling;
 mod serializability;
+mod stored;
 mod subscriptions;
 mod values;
 

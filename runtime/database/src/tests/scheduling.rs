@@ -157,7 +157,7 @@ fn a_cancel_and_a_run_exclude_each_other() {
     // What has ended stays as it is.
     scheduling::end(&database, &world, Job::Scheduled(id), &JobState::Success);
     assert_eq!(state(&database, id), Some(JobState::Canceled));
-    assert!(!scheduling::begin(&database, &world, Job::Scheduled(id)));
+    assert!(scheduling::begin(&database, &world, Job::Scheduled(id)).is_none());
     let before = database.snapshot().ts;
     scheduling::cancel(&database, &world, ("", &id.encode()), writer("cancel")).unwrap();
     assert_eq!(database.snapshot().ts, before, "nothing was written");
@@ -167,7 +167,7 @@ fn a_cancel_and_a_run_exclude_each_other() {
 fn a_canceled_action_goes_on_but_what_it_schedules_does_not() {
     let (database, world) = (ready(), clock());
     let parent = schedule(&database, 0.0);
-    assert!(scheduling::begin(&database, &world, Job::Scheduled(parent)));
+    assert!(scheduling::begin(&database, &world, Job::Scheduled(parent)).is_some());
     let child = || NewJob { by: Some(Job::Scheduled(parent)), ..job(0.0) };
     let before = scheduling::schedule(&database, &world, child(), writer("action")).unwrap();
     scheduling::cancel(&database, &world, ("", &parent.encode()), writer("cancel")).unwrap();
@@ -229,7 +229,7 @@ fn a_mutation_schedules_no_more_than_its_limits() {
 fn actions_that_an_earlier_scheduler_began_have_failed() {
     let (database, world) = (ready(), clock());
     let (lost, waits) = (schedule(&database, 0.0), schedule(&database, 1.0));
-    assert!(scheduling::begin(&database, &world, Job::Scheduled(lost)));
+    assert!(scheduling::begin(&database, &world, Job::Scheduled(lost)).is_some());
     assert_eq!(scheduling::recover(&database, &world), 1);
     let failed = JobState::Failed("Transient error while executing action".into());
     assert_eq!(state(&database, lost), Some(failed));
@@ -322,10 +322,10 @@ fn an_occurrence_is_taken_once() {
     database.commit(one, EPOCH, writer("one")).unwrap();
     assert!(database.commit(other, EPOCH, writer("other")).is_err());
     assert_eq!((row().previous, row().next), (Some(run.due), Some(run.next)));
-    assert!(!scheduling::begin(&database, &world, Job::Cron(run)));
+    assert!(scheduling::begin(&database, &world, Job::Cron(run)).is_none());
     // An action that was lost with its process.
     let run = CronRun { due: run.next, next: run.next + 1_000_000, ..run };
-    assert!(scheduling::begin(&database, &world, Job::Cron(run)));
+    assert!(scheduling::begin(&database, &world, Job::Cron(run)).is_some());
     assert!(row().in_progress);
     assert_eq!(crons::recover(&database, &world), 1);
     assert_eq!((row().in_progress, row().next), (false, Some(run.next)));

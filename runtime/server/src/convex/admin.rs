@@ -24,6 +24,19 @@ pub(crate) async fn root() -> &'static str {
     "This concave deployment is running.\n"
 }
 
+/// `GET /health`: the host answers.
+pub(crate) async fn health() -> Response {
+    answer(r#"{"status":"ok"}"#)
+}
+
+/// `GET /ready`: the host answers, and keeps what it is told. 503 where it cannot.
+pub(crate) async fn ready(State(host): State<Arc<Host>>) -> Result<Response, Failure> {
+    match host.database.cannot_keep() {
+        None => Ok(answer(r#"{"status":"ready"}"#)),
+        Some(why) => Err(Failure::refused(why.into(), host.config.redact)),
+    }
+}
+
 /// `GET /version`
 pub(crate) async fn version() -> &'static str {
     concat!("concave ", env!("CARGO_PKG_VERSION"))

@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use database::commit::Database;
 use database::components::Binding;
+use database::error::PushError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -32,7 +33,11 @@ pub(crate) async fn delete(
     host.admin_key.require(&head, None)?;
     let body = request::read(body, CALL_BODY).await?;
     let Asked { component_id } = request::parse(&body)?;
-    let work = move || host.database.delete_component(&component_id, host.config.world.now());
+    let work = move || {
+        let ts = host.database.delete_component(&component_id, host.config.world.now())?;
+        host.database.wait_durable(ts)?;
+        Ok::<_, PushError>(())
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(Ok(_)) => Ok(answer("null")),
         Ok(Err(error)) => Err(Failure::bad(error.code, error.message)),

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use database::durability::NOT_DURABLE;
 use database::limits;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
@@ -118,6 +119,7 @@ impl From<FileError> for Failure {
                 new(StatusCode::INSUFFICIENT_STORAGE, "FileStorageFull")
             }
             FileError::Store(BlobError::Io(_)) => Self::broken(message),
+            FileError::Undone(_) => new(StatusCode::SERVICE_UNAVAILABLE, NOT_DURABLE),
         }
     }
 }

@@ -1,0 +1,182 @@
+//! The checkpointer: moves the oldest commits of the log into the checkpoint, beside the traffic.
+//!
+//! In: how much the log holds. Out: a newer checkpoint, a shorter log. Invariant: a commit leaves
+//! the log after the checkpoint that holds what it did is durable.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use database::commit::Database;
+use database::limits;
+use database::record::Timestamp;
+use database::stored::{self, Change, Commit};
+use storage::{Changes, LogStore, Record, StoreError};
+
+use super::Tell;
+
+/// Bytes of commits that one transaction of a checkpoint takes in.
+const STEP_BYTES: usize = 2 << 20;
+
+/// Commits that one step of trimming removes: a commit that wants to be kept waits for a step.
+const TRIM: usize = 256;
+
+/// What the log holds since the checkpoint.
+pub(super) struct Checkpointer {
+    tail: Mutex<Tail>,
+    more: Condvar,
+}
+
+/// Commits after the checkpoint: timestamps and bytes, oldest first.
+#[derive(Default)]
+pub(super) struct Tail {
+    /// Where the checkpoint is.
+    at: u64,
+    records: VecDeque<(u64, usize)>,
+    bytes: usize,
+    stopping: bool,
+}
+
+impl Tail {
+    /// Nothing after the checkpoint at `at`.
+    pub(super) fn new(at: u64) -> Self {
+        Self { at, ..Self::default() }
+    }
+
+    /// One more commit.
+    pub(super) fn push(&mut self, record: &Record) {
+        self.records.push_back((record.ts, record.body.len()));
+        self.bytes += record.body.len();
+    }
+
+    /// Where the next checkpoint should be, if one is due.
+    fn due(&self) -> Option<u64> {
+        if self.bytes as u64 <= limits::CHECKPOINT_BYTES {
+            return None;
+        }
+        let mut left = self.bytes as u64;
+        let mut due = None;
+        for (ts, bytes) in &self.records {
+            if left <= limits::CHECKPOINT_LEAVES_BYTES {
+                break;
+            }
+            left -= *bytes as u64;
+            due = Some(*ts);
+        }
+        due
+    }
+
+    fn checkpointed(&mut self, at: u64) {
+        self.at = at;
+        while let Some((_, bytes)) = self.records.pop_front_if(|(ts, _)| *ts <= at) {
+            self.bytes -= bytes;
+        }
+    }
+}
+
+impl Checkpointer {
+    /// Of a log that holds these commits.
+    pub(super) fn new(tail: Tail) -> Self {
+        Self { tail: Mutex::new(tail), more: Condvar::new() }
+    }
+
+    /// Commits were appended.
+    pub(super) fn appended(&self, records: &[Record]) {
+        let mut tail = self.tail();
+        records.iter().for_each(|record| tail.push(record));
+        if tail.bytes as u64 > limits::CHECKPOINT_BYTES {
+            self.more.notify_one();
+        }
+    }
+
+    /// Makes checkpoints when they are due, until it is stopped.
+    pub(super) fn run(&self, database: &Database, store: &dyn LogStore, tell: &Tell) {
+        let mut failing = false;
+        while let Some((at, upto)) = self.next(failing) {
+            let moved = checkpoint(database, store, (at, upto));
+            let (Ok(reached) | Err((reached, _))) = &moved;
+            self.tail().checkpointed(*reached);
+            let trimmed = moved.map_err(|(_, why)| why).and_then(|at| trim(store, at));
+            let failed = trimmed.is_err();
+            if let Err(why) = trimmed
+                && !failing
+            {
+                tell(&format!(
+                    "No checkpoint can be made: {why}. The log grows, and a restart takes longer; \
+                     it is tried again."
+                ));
+            }
+            failing = failed;
+        }
+    }
+
+    /// Waits for the next one: from where to where.
+    fn next(&self, failing: bool) -> Option<(u64, u64)> {
+        let mut tail = self.tail();
+        if failing && !tail.stopping {
+            // Not before there is something new.
+            tail = self.more.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        }
+        loop {
+            if tail.stopping {
+                return None;
+            }
+            if let Some(due) = tail.due() {
+                return Some((tail.at, due));
+            }
+            tail = self.more.wait(tail).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Ends after the step that is under way.
+    pub(super) fn stop(&self) {
+        self.tail().stopping = true;
+        self.more.notify_one();
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        // Each change is whole before anything can panic.
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the commits after `at`, up to `upto`, into the checkpoint. Gives where it is now.
+///
+/// # Errors
+/// Where it stayed, and why.
+fn checkpoint(
+    database: &Database,
+    store: &dyn LogStore,
+    (mut at, upto): (u64, u64),
+) -> Result<u64, (u64, StoreError)> {
+    while at < upto {
+        let mut records = store.read(at, STEP_BYTES).map_err(|why| (at, why))?;
+        records.retain(|record| record.ts <= upto);
+        let Some(last) = records.last().map(|record| record.ts) else { break };
+        let mut changes = folded(&records).map_err(|why| (at, why))?;
+        let (start, end) = stored::forgotten_requests(&database.snapshot());
+        changes.forgotten = Some(start..end);
+        store.checkpoint(last, &changes).map_err(|why| (at, why))?;
+        at = last;
+    }
+    Ok(at)
+}
+
+/// What commits did together.
+fn folded(records: &[Record]) -> Result<Changes, StoreError> {
+    let mut changes = Changes::default();
+    for record in records {
+        let commit = Commit::decode(Timestamp(record.ts), &record.body);
+        let commit = commit.map_err(|why| StoreError::Damaged {
+            file: "the log".to_owned(),
+            what: why.to_string(),
+        })?;
+        let pairs = commit.changes.into_iter().map(|Change { key, value }| (key, value));
+        changes.pairs.extend(pairs);
+    }
+    Ok(changes)
+}
+
+fn trim(store: &dyn LogStore, at: u64) -> Result<(), StoreError> {
+    while store.trim(at, TRIM)? == TRIM {}
+    Ok(())
+}

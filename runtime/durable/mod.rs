@@ -1,0 +1,192 @@
+//! A host's data in a folder: opened, recovered, kept.
+//!
+//! ```text
+//!   commit ─▶ committer.rs (a thread: one sync for all that wait) ─▶ LogStore ─▶ made durable
+//!                                  checkpointer.rs (a thread, beside it) ─▶ LogStore
+//!   start  ─▶ recovery.rs: checkpoint, then the log after it ─▶ Database
+//! ```
+//! In: a folder. Out: a [`Database`] whose commits are kept in it, and what keeps them. Invariant:
+//! what the folder promised is there when it is opened, or it is not opened.
+
+mod checkpointer;
+mod committer;
+mod recovery;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use database::commit::{Database, Options as DatabaseOptions};
+use database::stored;
+use storage::{BlobError, DataFolder, FolderError, FolderStore, LogStore, StoreError};
+use thiserror::Error;
+
+use checkpointer::Checkpointer;
+use committer::Committer;
+
+/// Told what the operator should know.
+pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What to open.
+pub struct Options {
+    /// Where the data is.
+    pub folder: PathBuf,
+    /// Sizes, and the first timestamp of a new folder.
+    pub database: DatabaseOptions,
+    /// Gives up the commits after this timestamp: the operator's way out of a damaged log.
+    pub give_up_after: Option<u64>,
+    /// Told what the operator should know.
+    pub tell: Tell,
+}
+
+/// Data that is open.
+pub struct Data {
+    /// The database.
+    pub database: Arc<Database>,
+    /// Stored files.
+    pub files: Arc<FolderStore>,
+    /// Whether the deployed code must be analyzed again before it runs: another build of this
+    /// program evaluated it.
+    pub is_stale: bool,
+    /// What keeps its commits.
+    pub keeper: Keeper,
+}
+
+/// Keeps commits, until it is stopped.
+pub struct Keeper {
+    committer: Arc<Committer>,
+    checkpointer: Arc<Checkpointer>,
+    threads: Vec<JoinHandle<()>>,
+    _folder: DataFolder,
+}
+
+/// Why data cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The folder is not for this host.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Something is not as it was written.
+    #[error(
+        "The data in {} is damaged, so it is not served: {what}. {}",
+        folder.display(),
+        advice(*good)
+    )]
+    Damaged {
+        /// The folder.
+        folder: PathBuf,
+        /// What was found.
+        what: String,
+        /// The newest timestamp up to which everything is as it was written; `None`: no such.
+        good: Option<u64>,
+    },
+    /// The disk.
+    #[error("Could not open the data in {}: {cause}.", folder.display())]
+    Store {
+        /// The folder.
+        folder: PathBuf,
+        /// What failed.
+        cause: StoreError,
+    },
+    /// Stored files.
+    #[error("Could not open the files in {}: {cause}.", folder.display())]
+    Files {
+        /// The folder.
+        folder: PathBuf,
+        /// What failed.
+        cause: BlobError,
+    },
+    /// The system gave no threads.
+    #[error("Could not start the threads that keep data: {0}. Close programs and try again.")]
+    Threads(std::io::Error),
+}
+
+/// What to do about damage.
+fn advice(good: Option<u64>) -> String {
+    let Some(good) = good else {
+        return "Nothing before it can be used either. Restore a backup of the folder.".to_owned();
+    };
+    format!(
+        "Everything up to the timestamp {good} is whole. Restore a backup of the folder; or copy \
+         the folder, and give up what came later with --give-up-after {good}."
+    )
+}
+
+/// Opens a folder, made if need be.
+///
+/// # Errors
+/// See [`OpenError`]. Nothing in the folder has changed then.
+pub fn open(options: Options) -> Result<Data, OpenError> {
+    let Options { folder, database: sizes, give_up_after, tell } = options;
+    let taken = DataFolder::take(&folder, stored::FORMAT)?;
+    let store = Arc::new(recovery::store(&taken, sizes.now).map_err(named(&folder))?);
+    let build = recovery::build();
+    let recovered = recovery::recover(&store, &build, sizes, give_up_after);
+    let recovery::Recovered { database, is_stale, tail } =
+        recovered.map_err(|failure| failure.of(&folder))?;
+    let database = Arc::new(database);
+    let files_failed = |cause| OpenError::Files { folder: folder.clone(), cause };
+    let files = Arc::new(FolderStore::open(&taken.files()).map_err(files_failed)?);
+    recovery::remove_orphans(&database, &files).map_err(files_failed)?;
+    let store: Arc<dyn LogStore> = store;
+    let checkpointer = Arc::new(Checkpointer::new(tail));
+    let committer = Arc::new(Committer::default());
+    database.keep_in(committer.clone());
+    let mut keeper = Keeper { committer, checkpointer, threads: Vec::new(), _folder: taken };
+    keeper.start((&database, &store), build.into(), tell).map_err(OpenError::Threads)?;
+    Ok(Data { database, files, is_stale, keeper })
+}
+
+fn named(folder: &Path) -> impl Fn(StoreError) -> OpenError {
+    move |cause| match cause {
+        StoreError::Damaged { .. } => {
+            let (folder, what) = (folder.to_owned(), cause.to_string());
+            OpenError::Damaged { folder, what, good: None }
+        }
+        cause => OpenError::Store { folder: folder.to_owned(), cause },
+    }
+}
+
+impl Keeper {
+    fn start(
+        &mut self,
+        (database, store): (&Arc<Database>, &Arc<dyn LogStore>),
+        build: Arc<str>,
+        tell: Tell,
+    ) -> std::io::Result<()> {
+        let work = committer::Work {
+            database: Arc::clone(database),
+            store: Arc::clone(store),
+            checkpointer: Arc::clone(&self.checkpointer),
+            build,
+            tell: Arc::clone(&tell),
+        };
+        let committer = Arc::clone(&self.committer);
+        let commits = std::thread::Builder::new().name("committer".into());
+        self.threads.push(commits.spawn(move || committer.run(&work))?);
+        let (database, store) = (Arc::clone(database), Arc::clone(store));
+        let checkpointer = Arc::clone(&self.checkpointer);
+        let checkpoints = std::thread::Builder::new().name("checkpointer".into());
+        self.threads.push(checkpoints.spawn(move || checkpointer.run(&database, &*store, &tell))?);
+        Ok(())
+    }
+
+    /// Keeps what is still to be kept, then ends.
+    pub fn stop(&mut self) {
+        self.committer.stop();
+        self.checkpointer.stop();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests;

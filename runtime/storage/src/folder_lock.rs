@@ -1,0 +1,182 @@
+//! A data folder: its version, its files, and the right of one host to use it.
+//!
+//! ```text
+//!   DIR/FORMAT          what wrote it: `concave data, format 1`
+//!   DIR/LOCK            locked while a host runs
+//!   DIR/db/log.sqlite   commits              DIR/db/state.sqlite  a checkpoint of them
+//!   DIR/db/mark         what was kept        DIR/files/           stored files
+//! ```
+//! In: a path. Out: the right to it, until it is dropped. Invariant: two hosts never have one
+//! folder; a folder of a newer program, or one that holds something else, is not touched.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+const FORMAT: &str = "FORMAT";
+const DRAFT: &str = "FORMAT-draft";
+const LOCK: &str = "LOCK";
+const FIRST_WORDS: &str = "concave data, format ";
+
+/// The right to a folder.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _locked: File,
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, Error)]
+pub enum FolderError {
+    /// Another host has it.
+    #[error(
+        "The data in {} is in use by another concave. Stop that one first, or give each its own \
+         folder.", folder.display()
+    )]
+    InUse {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A newer program wrote it.
+    #[error(
+        "The data in {} was written by a newer concave (format {found}; this one knows {known}). \
+         Update this program.", folder.display()
+    )]
+    Newer {
+        /// The folder.
+        folder: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// Something else is in it.
+    #[error(
+        "{} is not empty, and it holds no data of concave: {why}. Choose another folder.",
+        folder.display()
+    )]
+    Foreign {
+        /// The folder.
+        folder: PathBuf,
+        /// How that shows.
+        why: String,
+    },
+    /// The system's words.
+    #[error("Could not use the data folder {}: {cause}.", folder.display())]
+    System {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
+}
+
+impl DataFolder {
+    /// Takes a folder, made if need be.
+    ///
+    /// # Errors
+    /// See [`FolderError`].
+    pub fn take(path: &Path, format: u32) -> Result<Self, FolderError> {
+        let folder = path.to_owned();
+        let system = |cause| FolderError::System { folder: folder.clone(), cause };
+        fs::create_dir_all(path).map_err(system)?;
+        let version = version(path)?;
+        match version {
+            Some(found) if found > format => {
+                return Err(FolderError::Newer { folder, found, known: format });
+            }
+            Some(_) => {}
+            None => check_empty(path)?,
+        }
+        let locked = File::create(path.join(LOCK)).map_err(system)?;
+        match locked.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
+            Err(TryLockError::Error(cause)) => return Err(system(cause)),
+        }
+        if version.is_none() {
+            write_format(path, format).map_err(system)?;
+        }
+        Ok(Self { path: folder, _locked: locked })
+    }
+
+    /// Where commits are.
+    pub fn commits(&self) -> PathBuf {
+        self.path.join("db")
+    }
+
+    /// Where files are.
+    pub fn files(&self) -> PathBuf {
+        self.path.join("files")
+    }
+}
+
+/// Says what the folder is, before anything is in it.
+fn write_format(path: &Path, format: u32) -> io::Result<()> {
+    let draft = path.join(DRAFT);
+    let mut file = File::create(&draft)?;
+    file.write_all(format!("{FIRST_WORDS}{format}\n").as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path.join(FORMAT))?;
+    File::open(path)?.sync_all()
+}
+
+/// The format of a folder; `None`: it has none.
+fn version(path: &Path) -> Result<Option<u32>, FolderError> {
+    let folder = path.to_owned();
+    match fs::read_to_string(path.join(FORMAT)) {
+        Ok(text) => match text.trim_end().strip_prefix(FIRST_WORDS).map(str::parse) {
+            Some(Ok(found)) => Ok(Some(found)),
+            _ => Err(FolderError::Foreign { folder, why: "its file FORMAT says so".to_owned() }),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(FolderError::Foreign { folder, why: "its file FORMAT is no text".to_owned() })
+        }
+        Err(cause) => Err(FolderError::System { folder, cause }),
+    }
+}
+
+/// A folder without a format is not ours, unless nothing is in it.
+fn check_empty(path: &Path) -> Result<(), FolderError> {
+    let folder = path.to_owned();
+    let system = |cause| FolderError::System { folder: folder.clone(), cause };
+    for entry in fs::read_dir(path).map_err(system)? {
+        let name = entry.map_err(system)?.file_name().to_string_lossy().into_owned();
+        if ![LOCK, DRAFT, ".gitignore"].contains(&&*name) {
+            return Err(FolderError::Foreign { folder, why: format!("there is {name:?}") });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_host_and_keeps_its_format() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a/b");
+        let held = DataFolder::take(&path, 3).unwrap();
+        let again = DataFolder::take(&path, 3).unwrap_err();
+        assert!(matches!(again, FolderError::InUse { .. }), "{again}");
+        drop(held);
+        drop(DataFolder::take(&path, 4).unwrap());
+        let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
+        assert!(newer.contains("format 3; this one knows 2"), "{newer}");
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_not_touched() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("thesis.tex"), "…").unwrap();
+        let foreign = DataFolder::take(root.path(), 1).unwrap_err().to_string();
+        assert!(foreign.contains("there is \"thesis.tex\""), "{foreign}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+        fs::write(root.path().join(FORMAT), "another program's").unwrap();
+        assert!(matches!(DataFolder::take(root.path(), 1), Err(FolderError::Foreign { .. })));
+    }
+}

@@ -1,0 +1,71 @@
+//! Connections to SQLite, and its errors in our words.
+//!
+//! In: paths. Out: connections that sync every commit. Invariant: a failure of the disk, a full
+//! disk and a damaged file are told apart.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::log::StoreError;
+
+/// How long one connection waits for another of this process.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Pages of a write-ahead log after which it is moved into its database: 16 MiB.
+const PAGES: u32 = 4096;
+
+/// Opens a database, made if need be.
+pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let name = name(path);
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", PAGES)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        Ok(connection)
+    });
+    opened.map_err(|error| failed(&name, &error))
+}
+
+/// Opens a database beside the connection that writes.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.busy_timeout(PATIENCE)?;
+        Ok(connection)
+    });
+    opened.map_err(|error| failed(&name(path), &error))
+}
+
+/// Bytes of a database that are in use.
+pub(super) fn size(file: &str, connection: &Connection) -> Result<u64, StoreError> {
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let used = || {
+        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+        Ok(pages * number("PRAGMA page_size")?)
+    };
+    let used: Result<i64, rusqlite::Error> = used();
+    used.map(|bytes| u64::try_from(bytes).unwrap_or(0)).map_err(|error| failed(file, &error))
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What SQLite said, in the words of a store.
+pub(super) fn failed(file: &str, error: &rusqlite::Error) -> StoreError {
+    let text = format!("{file}: {error}");
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => StoreError::Full(text),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            StoreError::Damaged { file: file.to_owned(), what: error.to_string() }
+        }
+        _ => StoreError::Failed(text),
+    }
+}
