@@ -77,7 +77,7 @@ node_tests() {
   for example in examples/*/; do
     check "types of $example" node "$example/node_modules/typescript/bin/tsc" \
       --noEmit -p "$example/convex"
-    if [ -d "$example/src" ]; then
+    if [ -f "$example/tsconfig.json" ]; then
       check "types of ${example}src" node "$example/node_modules/typescript/bin/tsc" \
         --noEmit -p "$example"
     fi

@@ -393,6 +393,7 @@ test("no process and no folder outlives its host, whatever a function does", asy
   other.child.kill("SIGKILL");
   await until(() => !lives(pid), "it loops for a host that is gone");
   await call;
-  await (await serve()).stop();
+  const next = await serve();
   await until(() => folders().length === 0, "the next host sweeps");
+  await next.stop();
 });

@@ -1,13 +1,15 @@
 /* eslint-disable */
 /**
- * Types of the references to this app's functions.
+ * Generated `api` utility.
  *
- * Generated at every push: edits are lost. To generate it again:
- * `concave dev`, `concave push` or `npx convex dev`.
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
  * @module
  */
 
 import type * as http from "../http.js";
+
 import type {
   ApiFromModules,
   FilterApi,
@@ -18,11 +20,30 @@ declare const fullApi: ApiFromModules<{
   http: typeof http;
 }>;
 
-/** The functions that clients may call: `api.messages.list`. */
-export declare const api: FilterApi<typeof fullApi, FunctionReference<any, "public">>;
+/**
+ * A utility for referencing Convex functions in your app's public API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
+export declare const api: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "public">
+>;
 
-/** The functions that only the app itself may call: `internal.cleanup.run`. */
-export declare const internal: FilterApi<typeof fullApi, FunctionReference<any, "internal">>;
+/**
+ * A utility for referencing Convex functions in your app's internal API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = internal.myModule.myFunction;
+ * ```
+ */
+export declare const internal: FilterApi<
+  typeof fullApi,
+  FunctionReference<any, "internal">
+>;
 
-/** Functions of the components that the app uses. */
 export declare const components: {};

@@ -1,17 +1,23 @@
 /* eslint-disable */
 /**
- * References to this app's functions.
+ * Generated `api` utility.
  *
- * Generated at every push: edits are lost. To generate it again:
- * `concave dev`, `concave push` or `npx convex dev`.
+ * THIS CODE IS AUTOMATICALLY GENERATED.
+ *
+ * To regenerate, run `npx convex dev`.
  * @module
  */
 
 import { anyApi, componentsGeneric } from "convex/server";
 
-/** Public and internal functions by module: `api.messages.list`. */
+/**
+ * A utility for referencing Convex functions in your app's API.
+ *
+ * Usage:
+ * ```js
+ * const myFunctionReference = api.myModule.myFunction;
+ * ```
+ */
 export const api = anyApi;
-/** The same object; the types tell which functions only the app itself may call. */
 export const internal = anyApi;
-/** Functions of the components that the app uses. */
 export const components = componentsGeneric();
