@@ -202,7 +202,9 @@ test("after a cut, subscriptions go on and show what was missed", async () => {
     await other.mutation(notes.add, { ...args, body: "a" });
     await watched.shows(n);
   }
-  assert.deepEqual(watched.seen, [0, 1, 2, 3, 4, 5]);
+  // A client that is back before the next commit is told again what it knows.
+  const changes = watched.seen.filter((count, at, all) => count !== all[at - 1]);
+  assert.deepEqual(changes, [0, 1, 2, 3, 4, 5]);
   proxy.close();
 });
 
