@@ -9,6 +9,7 @@ import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
+import { answers } from "./answers.mjs";
 import { serve } from "./host.mjs";
 import { until } from "./watch.mjs";
 
@@ -17,22 +18,7 @@ const host = await serve("--push", "tests/actions");
 after(() => host.stop());
 const client = new ConvexHttpClient(host.url, { logger: false });
 
-/** The answer of `/api/action` as it is on the wire. */
-async function answer(name, args = {}) {
-  const response = await fetch(`${host.url}/api/action`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ path: `acts:${name}`, args, format: "convex_encoded_json" }),
-  });
-  assert.equal(response.status, 200);
-  return response.json();
-}
-
-async function error(name, args) {
-  const { status, errorMessage } = await answer(name, args);
-  assert.equal(status, "error", name);
-  return errorMessage.replace(/^\[Request ID: [0-9a-f]{16}\] Server Error\n/, "");
-}
+const { answer, error } = answers(host, "acts");
 
 /** Processes that a host has started, by a thread of its own each. */
 function children({ pid }) {
@@ -116,7 +102,7 @@ test("what a called function refuses is the caller's error, and can be caught", 
 test("promises that nobody awaits, and that never settle", async () => {
   const dangling = await answer("dangles");
   assert.equal(dangling.value, "returned");
-  assert.match(dangling.logLines[0], /^\[WARN\] 1 unawaited operation: \[runQuery\]\. Async op/);
+  assert.match(dangling.logLines[0], /^\[WARN\] 1 unawaited operation: \[runAction\]\. Async op/);
   assert.match(await error("never"), /^Returned promise will never resolve/);
   assert.match(await error("rejects"), /^Uncaught TypeError: nobody caught it\n    at .*acts\.ts/);
 });

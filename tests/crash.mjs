@@ -14,6 +14,7 @@ import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { KEY, start } from "./host.mjs";
 import { Proxy } from "./proxy.mjs";
+import { Random } from "./random.mjs";
 
 const ACCOUNTS = 6;
 const BALANCE = 1_000;
@@ -59,21 +60,6 @@ export const APP = app("crash", {
         ({ _id, at, client, seq, from, to, amount }));
     } });`,
 });
-
-/** xorshift: the same choices on every machine. */
-class Random {
-  constructor(seed) {
-    this.state = (seed * 2654435761 + 88172645) >>> 0 || 1;
-  }
-  below(bound) {
-    let x = this.state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.state = x >>> 0;
-    return this.state % bound;
-  }
-}
 
 /** A disk that fails when it is told to: an environment for a host, and `set`. */
 export function disk(folder) {

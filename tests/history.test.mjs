@@ -10,6 +10,7 @@ import { anyApi } from "convex/server";
 import { serve } from "./host.mjs";
 import { check } from "./history/check.mjs";
 import { Proxy } from "./proxy.mjs";
+import { Random } from "./random.mjs";
 import { hurry, until } from "./watch.mjs";
 
 const { registers } = anyApi;
@@ -19,24 +20,6 @@ const CLIENTS = 8;
 /** Operations after which the registers are left for fresh ones: lists stay short. */
 const ERA = 400;
 const REGISTERS = 5;
-
-/** xorshift: the same choices on every machine. */
-class Random {
-  constructor(seed) {
-    this.state = (seed * 2654435761 + 88172645) >>> 0 || 1;
-  }
-  below(bound) {
-    let x = this.state;
-    x ^= x << 13;
-    x ^= x >>> 17;
-    x ^= x << 5;
-    this.state = x >>> 0;
-    return this.state % bound;
-  }
-  pick(list) {
-    return list[this.below(list.length)];
-  }
-}
 
 /** Everything that happened, in one order of time. */
 class History {

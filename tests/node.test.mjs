@@ -16,6 +16,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { isPublic } from "../js/node/addresses.mjs";
+import { answers } from "./answers.mjs";
 import { KEY, ROOT, concave, pointedAt, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
 
@@ -28,22 +29,7 @@ const host = await serve("--push", "tests/node");
 after(() => host.stop());
 const client = new ConvexHttpClient(host.url, { logger: false });
 
-/** The answer of `/api/action` as it is on the wire. */
-async function answer(name, args = {}) {
-  const response = await fetch(`${host.url}/api/action`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ path: `deep/work:${name}`, args, format: "convex_encoded_json" }),
-  });
-  assert.equal(response.status, 200);
-  return response.json();
-}
-
-async function error(name, args) {
-  const { status, errorMessage } = await answer(name, args);
-  assert.equal(status, "error", name);
-  return errorMessage.replace(/^\[Request ID: [0-9a-f]{16}\] Server Error\n/, "");
-}
+const { answer, error } = answers(host, "deep/work");
 
 const lives = (pid) => existsSync(`/proc/${pid}`)
   && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
@@ -178,10 +164,26 @@ test("a process is used again after a clean end, and only then", async () => {
   await error("throws");
   assert.equal(await client.action(work.pid, {}), first, "an error is a clean end too");
   const { value, logLines } = await answer("dangles");
-  assert.match(logLines[0], /^\[WARN\] 1 unawaited operation: \[runQuery\]\. Async operations/);
+  assert.match(logLines[0], /^\[WARN\] 1 unawaited operation: \[runAction\]\. Async operations/);
   assert.notEqual(await client.action(work.pid, {}), value);
   await until(() => !lives(value), "the process that may still be busy ends");
   assert.deepEqual((await answer("pid")).logLines ?? [], [], "no ghost speaks");
+});
+
+test("a module that is imported meanwhile is not taken for what a run left", async (t) => {
+  const slow = '"use node";\nawait new Promise((resolve) => setTimeout(resolve, 700));\n'
+    + 'import { actionGeneric as action } from "convex/server";\n'
+    + "export const ready = action(async () => true);\n";
+  const other = await serve("--push", copy({ "convex/zz_slow.ts": slow }));
+  t.after(() => other.stop());
+  const there = new ConvexHttpClient(other.url, { logger: false });
+  // The process that looked at the modules has imported them.
+  const socket = new ConvexClient(other.url, { logger: false });
+  t.after(() => socket.close());
+  const waits = socket.action(work.waits, { time: 3_000 });
+  const first = await there.action(work.pid, {});
+  assert.equal(await there.action(work.pid, {}), first);
+  assert.notEqual(await waits, first);
 });
 
 test("eight at once are eight processes; one that is killed ends its own call only", async () => {

@@ -125,6 +125,7 @@ function say(run, isClean) {
   if (!isClean) send({ type: 'retire' });
   send({ type: 'done', run: run.number, end: run.end.end }, run.end.result);
   socket.ref();
+  if (isClean) preload();
 }
 
 /** Whether nothing but the socket keeps the process alive. */
@@ -234,12 +235,17 @@ async function load(module) {
   return namespace;
 }
 
+/** The import that is under way while nothing runs. */
+let preloading = Promise.resolve();
+
 /** Imports everything while there is nothing else to do. */
 async function preload() {
   const entries = readFileSync(new URL('entries.json', import.meta.url), 'utf8');
   for (const module of JSON.parse(entries)) {
+    if (current !== undefined) return;
     // Whoever calls a function of it hears what is wrong.
-    await load(module).catch(() => {});
+    preloading = load(module).catch(() => {});
+    await preloading;
   }
 }
 
@@ -247,6 +253,8 @@ async function preload() {
 async function run(head, args) {
   const { module, export: name } = head;
   try {
+    // What an import has under way would be taken for the run's, and the other way round.
+    await preloading;
     const namespace = await load(module);
     const action = namespace[name];
     if (action === undefined || action === null) {

@@ -2,15 +2,15 @@
 //
 // In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight 32-bit
 // words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'. Out:
-// `Date`, `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
-// `FinalizationRegistry`, and `__concave.call`, `__concave.random` for other files. Invariant:
-// equal inputs give equal results; what a call looked at is told to the host once (1 time,
-// 2 randomness), and nothing while modules are imported, where both are fixed by the push.
+// `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
+// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal inputs
+// give equal results; what a call looked at is told to the host once (1 time, 2 randomness), and
+// nothing while modules are imported, where both are fixed by the push.
 ((prelude) => {
   'use strict';
   const { host, hooks } = prelude;
-  const { apply, construct, defineProperty, getter, install } = prelude.primordials;
-  const { Date: NativeDate, DateToString, WeakMapGet, WeakMapSet } = prelude.primordials;
+  const { apply, defineProperty, getter, install } = prelude.primordials;
+  const { WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
     timeSeen: false, randomnessSeen: false, console: undefined };
@@ -54,24 +54,6 @@
       return (high * 67108864 + (random() >>> 6)) / 9007199254740992;
     },
   });
-
-  // Not a class: Date() without `new` is legal and gives text.
-  function Date(year, month, date, hours, minutes, seconds, ms) {
-    if (new.target === undefined) {
-      return apply(DateToString, construct(NativeDate, [now()]), []);
-    }
-    return construct(NativeDate, arguments.length === 0 ? [now()] : arguments, new.target);
-  }
-  install(Date, {
-    now() { return now(); },
-    parse: NativeDate.parse,
-    UTC: NativeDate.UTC,
-  });
-  defineProperty(Date, 'prototype', {
-    __proto__: null, value: NativeDate.prototype, writable: false,
-  });
-  install(NativeDate.prototype, { constructor: Date });
-  install(globalThis, { Date });
 
   // V8 reads the machine's clock where these two get no date.
   const FormatPrototype = Intl.DateTimeFormat.prototype;

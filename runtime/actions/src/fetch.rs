@@ -240,18 +240,19 @@ async fn op_fetch_response(
             return Err(failed(&exchange.url, explain(&error)));
         }
     };
-    let answer = answer_of(&response);
-    exchange.receive(response).await?;
+    let coding = response.headers().get(header::CONTENT_ENCODING);
+    let coding = coding.and_then(|coding| coding.to_str().ok());
+    let decoding = coding.map(Decoding::of).unwrap_or_default();
+    let answer = answer_of(&response, &decoding);
+    exchange.receive(response, decoding).await?;
     Ok(answer)
 }
 
-fn answer_of(response: &Response<hyper::body::Incoming>) -> Answer {
+fn answer_of(response: &Response<hyper::body::Incoming>, decoding: &Decoding) -> Answer {
     let text =
         |value: &HeaderValue| value.as_bytes().iter().map(|byte| char::from(*byte)).collect();
     // What is read is decoded; its coding and length are not those of what was sent.
-    let coding = response.headers().get(header::CONTENT_ENCODING);
-    let coding = coding.and_then(|coding| coding.to_str().ok());
-    let is_coded = coding.is_some_and(|coding| !Decoding::of(coding).is_identity());
+    let is_coded = !decoding.is_identity();
     let of_the_coded = [header::CONTENT_ENCODING, header::CONTENT_LENGTH];
     let headers = response.headers().iter();
     let headers = headers.filter(|(name, _)| !(is_coded && of_the_coded.contains(name)));
@@ -268,13 +269,16 @@ fn answer_of(response: &Response<hyper::body::Incoming>) -> Answer {
 }
 
 impl Exchange {
-    async fn receive(&self, response: Response<hyper::body::Incoming>) -> Result<(), JsErrorBox> {
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let length = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    async fn receive(
+        &self,
+        response: Response<hyper::body::Incoming>,
+        decoding: Decoding,
+    ) -> Result<(), JsErrorBox> {
+        let length = response.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         if !self.head_only && length.is_some_and(|length| length > self.limit) {
             return Err(self.too_large());
         }
-        let decoding = text(header::CONTENT_ENCODING).map(Decoding::of).unwrap_or_default();
         let body = response.into_body();
         let incoming = Incoming { body, decoding, coded: Bytes::new(), left: self.limit };
         *self.body.lock().await = Some(incoming);

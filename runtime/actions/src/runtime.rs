@@ -20,6 +20,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/10_console.js", include_str!("../../../js/runtime/10_console.js")),
     ("concave:/38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
+    ("concave:/42_date.js", include_str!("../../../js/runtime/42_date.js")),
     ("concave:/55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("concave:/70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),

@@ -311,12 +311,7 @@ fn evaluate_definition<'s>(
         let (key, text) = (string(scope, key), string(scope, text));
         value.create_data_property(scope, key.into(), text.into())?;
     }
-    let name = string(scope, "default");
-    module.set_synthetic_module_export(scope, name, value.into())?;
-    let done = v8::PromiseResolver::new(scope)?;
-    let undefined = v8::undefined(scope);
-    done.resolve(scope, undefined.into());
-    Some(done.get_promise(scope).into())
+    exported_default(scope, module, value.into())
 }
 
 /// Evaluation of a `.wasm` file: its default export is a module of this context.
@@ -332,8 +327,17 @@ fn evaluate_wasm<'s>(
         found.map(|module| Arc::clone(&module.source))
     })?;
     let value = compiled_file(scope, &path, &source)?;
+    exported_default(scope, module, value.into())
+}
+
+/// Ends the evaluation of a synthetic module, with its default export.
+fn exported_default<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    module: v8::Local<'s, v8::Module>,
+    value: v8::Local<'s, v8::Value>,
+) -> Option<v8::Local<'s, v8::Value>> {
     let name = string(scope, "default");
-    module.set_synthetic_module_export(scope, name, value.into())?;
+    module.set_synthetic_module_export(scope, name, value)?;
     let done = v8::PromiseResolver::new(scope)?;
     let undefined = v8::undefined(scope);
     done.resolve(scope, undefined.into());

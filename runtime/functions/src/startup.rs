@@ -27,6 +27,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("30_url.js", include_str!("../../../js/runtime/30_url.js")),
     ("38_chacha.js", include_str!("../../../js/runtime/38_chacha.js")),
     ("40_determinism.js", include_str!("../../../js/runtime/40_determinism.js")),
+    ("42_date.js", include_str!("../../../js/runtime/42_date.js")),
     ("45_typed_arrays.js", include_str!("../../../js/runtime/45_typed_arrays.js")),
     ("web/crypto.js", WEB_CRYPTO),
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),

@@ -123,7 +123,7 @@ export const eats = action(async () => {
 });
 export const never = action(async () => new Promise(() => {}));
 export const dangles = action(async (ctx) => {
-  void ctx.runQuery(acts.get, { key: "a" });
+  void ctx.runAction(acts.waits, { ms: 500 });
   return "returned";
 });
 export const rejects = action(async () => {

@@ -2,6 +2,7 @@
 import {
   actionGeneric as action,
   anyApi,
+  internalActionGeneric as internalAction,
   internalMutationGeneric as internalMutation,
   internalQueryGeneric as internalQuery,
   queryGeneric as query,
@@ -31,6 +32,11 @@ export const seen = query({
 
 export const refuses = internalMutation(async () => {
   throw new ConvexError({ code: "full", big: 2n ** 60n });
+});
+
+/** Not done before whoever does not await it. */
+export const slow = internalAction(async () => {
+  await new Promise((resolve) => setTimeout(resolve, 500));
 });
 
 /** From the default runtime into Node and back. */

@@ -132,7 +132,7 @@ export const late = action(async () => {
 export const never = action(() => new Promise<void>(() => {}));
 
 export const dangles = action(async (ctx) => {
-  void ctx.runQuery(rows.get, { key: "none" });
+  void ctx.runAction(rows.slow);
   setInterval(() => console.log("a ghost"), 5);
   return process.pid;
 });
