@@ -9,6 +9,7 @@
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
+//! test.rs               run test files (../testing/)
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -32,6 +33,7 @@ pub mod run;
 pub mod serve;
 pub mod target;
 mod terminal;
+pub mod test;
 pub mod variables;
 pub mod watch;
 pub mod why;
@@ -61,6 +63,7 @@ enum Command {
     Why(why::Arguments),
     History(history::Arguments),
     Env(variables::Arguments),
+    Test(test::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
@@ -101,6 +104,9 @@ pub enum Failure {
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
+    /// `concave test`
+    #[error(transparent)]
+    Test(#[from] test::TestError),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
@@ -156,6 +162,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Test(arguments) => {
+            threads()?.block_on(test::run(arguments)).map_err(Failure::Test)
         }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)

@@ -3,7 +3,7 @@
 //! In: an operation and its arguments. Out: JSON text, or the error that the action sees.
 //! Invariant: a function that an action calls runs as its caller, in a transaction of its own.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
@@ -22,8 +22,9 @@ use super::services::{Asking, Services};
 use super::{Outside, line};
 
 /// The callbacks of one run.
-pub(super) struct Calls {
-    outside: Weak<Outside>,
+pub struct Calls {
+    /// What it may ask for; `None` while the host shuts down.
+    services: Option<Arc<Services>>,
     path: FunctionPath,
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
@@ -41,9 +42,13 @@ struct RunFunction<'a> {
 impl Calls {
     /// Those of an action.
     pub(super) fn of_action(outside: &Arc<Outside>, action: &Action) -> Self {
-        let Action { call, .. } = action;
+        Self::of_call(outside.services(), &action.call)
+    }
+
+    /// Those of a call of an action, whoever runs it.
+    pub fn of_call(services: Option<Arc<Services>>, call: &Call) -> Self {
         Self {
-            outside: Arc::downgrade(outside),
+            services,
             path: call.path.clone(),
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
@@ -62,7 +67,7 @@ impl Calls {
         path: FunctionPath,
     ) -> Self {
         Self {
-            outside: Arc::downgrade(outside),
+            services: outside.services(),
             path,
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
@@ -71,9 +76,8 @@ impl Calls {
         }
     }
 
-    /// What it may ask for; `None` while the host shuts down.
     fn services(&self) -> Option<Arc<Services>> {
-        self.outside.upgrade()?.services()
+        self.services.clone()
     }
 
     /// Runs a function for the action.
@@ -226,7 +230,7 @@ async fn called(functions: &dyn Functions, call: Call) -> Reply {
     Reply { result, body: None, lines }
 }
 
-pub(super) fn thrown(error: UserError) -> Reply {
+pub(crate) fn thrown(error: UserError) -> Reply {
     let thrown = Thrown { message: error.message, stack: None, data: error.data };
     Reply { result: Err(thrown), body: None, lines: Vec::new() }
 }

@@ -15,6 +15,7 @@
 //!          what several of them declare alike once (same), families of classes on demand
 //!          (family)
 //! emit     ES modules, source maps             single   schema and definition: one module each
+//! tests    test files, and lists of function files      glob     `import.meta.glob`
 //! ```
 
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ mod define;
 mod emit;
 mod error;
 mod family;
+mod glob;
 mod graph;
 mod hoist;
 mod inline;
@@ -40,8 +42,10 @@ mod resolve;
 mod same;
 mod single;
 mod tables;
+mod tests;
 
 pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
 pub use component::{Component, Folder};
 pub use error::{BundleError, BundleErrors};
 pub use project::Project;
+pub use tests::{TestFiles, is_test_file};

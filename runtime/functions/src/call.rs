@@ -129,14 +129,26 @@ fn again(
     given: &Given,
     snapshot: Arc<Snapshot>,
 ) -> Outcome {
+    let mut engine = Engine::new(Arc::clone(code));
     let watched = Watched::this_thread();
+    once_more((shared, &watched), &mut engine, call, given.clone(), snapshot)
+}
+
+/// Runs `call` with what was decided for it before; nothing is committed and nothing is cached.
+pub(crate) fn once_more(
+    (shared, watched): (&Shared, &Watched),
+    engine: &mut Engine,
+    call: &Call,
+    given: Given,
+    snapshot: Arc<Snapshot>,
+) -> Outcome {
+    let code = Arc::clone(engine.code());
     let function = match check::find(&code.analysis, call) {
         Ok(function) => function,
-        Err(error) => return failed(call, given, error),
+        Err(error) => return failed(call, &given, error),
     };
-    let mut engine = Engine::new(Arc::clone(code));
-    let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
-    attempts.attempt(&mut engine, call, given.clone(), snapshot).outcome
+    let attempts = Attempts { shared, watched, function_kind: function.kind };
+    attempts.attempt(engine, call, given, snapshot).outcome
 }
 
 fn done(answer: Result<Outcome, Refusal>) -> Ran {
@@ -285,6 +297,7 @@ impl Attempts<'_> {
             given.clone(),
             self.shared.storage.clone(),
         ));
+        execution.visited.clone_from(&self.shared.visited);
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);

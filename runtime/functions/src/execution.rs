@@ -18,6 +18,7 @@ use database::transaction::{Savepoint, Transaction};
 use storage::Storage;
 
 use crate::code::Code;
+use crate::elsewhere::Elsewhere;
 use crate::files::Files;
 
 /// The state of one call.
@@ -30,6 +31,8 @@ pub(crate) struct Execution {
     pub(crate) log: Log,
     pub(crate) journal: Option<Arc<str>>,
     pub(crate) files: Files,
+    /// Where functions run that are not in this deployment.
+    pub(crate) visited: Option<Arc<dyn Elsewhere>>,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
@@ -70,6 +73,7 @@ impl Execution {
             observed: Observed::default(),
             log: Log::default(),
             journal: None,
+            visited: None,
             frames: Vec::new(),
             nested: 0,
             forks: 0,

@@ -25,6 +25,7 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
+use crate::elsewhere::Elsewhere;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
@@ -41,10 +42,24 @@ pub struct Config {
     pub storage: Storage,
 }
 
+/// What a host has that runs on another one's threads.
+pub struct Neighbour {
+    /// Its data.
+    pub database: Arc<Database>,
+    /// Its clock and randomness.
+    pub world: Arc<dyn World>,
+    /// Who runs its actions.
+    pub actions: Arc<dyn Actions>,
+    /// Where its files are kept.
+    pub storage: Storage,
+    /// Where functions run that are not in its deployment.
+    pub visited: Option<Arc<dyn Elsewhere>>,
+}
+
 /// The functions of a deployment, running.
 pub struct Host {
     shared: Arc<Shared>,
-    pool: RwLock<Pool>,
+    pool: Arc<RwLock<Pool>>,
     helper: Helper,
     actions: Arc<dyn Actions>,
     /// Itself, for what it starts when a call ends.
@@ -56,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) storage: Storage,
+    /// Where functions run that tests hand in.
+    pub(crate) visited: Option<Arc<dyn Elsewhere>>,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
@@ -94,11 +111,36 @@ impl Host {
             database,
             world,
             storage,
+            visited: None,
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
-        let pool = RwLock::new(Pool::start(threads, &shared)?);
+        let pool = Arc::new(RwLock::new(Pool::start(threads, &shared)?));
         Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
+    }
+
+    /// A host of another database on the threads of this one: it costs next to nothing, and ends
+    /// with its last use.
+    pub fn beside(&self, neighbour: Neighbour) -> Arc<Self> {
+        let Neighbour { database, world, actions, storage, visited } = neighbour;
+        let (codes, waiting) = (RwLock::default(), Mutex::default());
+        let shared = Arc::new(Shared { database, world, storage, visited, codes, waiting });
+        let (pool, helper) = (Arc::clone(&self.pool), self.helper.clone());
+        Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() })
+    }
+
+    /// Runs a call again as [`Self::rerun`] does, on a thread of the pool, in a context as fresh
+    /// as that of any call.
+    pub fn run_again(&self, call: Call, given: Given, reply: Reply) {
+        let snapshot = match self.shared.database.snapshot_at(given.snapshot) {
+            Ok(snapshot) => snapshot,
+            Err(refusal) => return reply(Err(refusal)),
+        };
+        let Some(code) = self.shared.code_of(&snapshot) else {
+            return reply(Err(nothing_deployed()));
+        };
+        let (shared, again) = (Arc::clone(&self.shared), Some(given));
+        self.submit(Job { shared, call, code, snapshot, again, reply });
     }
 
     /// Finishes what is queued and ends the threads; later calls are refused.
@@ -219,7 +261,8 @@ impl Host {
             }
             reply(answer);
         });
-        self.submit(Job { call, code, snapshot, reply });
+        let (shared, again) = (Arc::clone(&self.shared), None);
+        self.submit(Job { shared, call, code, snapshot, again, reply });
     }
 }
 
@@ -279,7 +322,8 @@ impl Functions for Host {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
             FunctionKind::Mutation => {
                 let reply = self.when_durable(reply);
-                self.submit(Job { call, code, snapshot, reply });
+                let (shared, again) = (Arc::clone(&self.shared), None);
+                self.submit(Job { shared, call, code, snapshot, again, reply });
             }
             FunctionKind::Action => {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);

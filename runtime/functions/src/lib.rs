@@ -10,6 +10,7 @@
 //! | 4 function | `run.rs`: one function in one fresh context |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
+//! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
 //! | inline queries | `inline.rs`: a module that is not deployed |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
@@ -25,6 +26,7 @@ mod check;
 mod code;
 mod context;
 mod define;
+mod elsewhere;
 mod engine;
 mod exception;
 mod execution;
@@ -48,4 +50,5 @@ mod wasm;
 mod watchdog;
 
 pub use builder::Helper;
-pub use host::{Config, Host};
+pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
+pub use host::{Config, Host, Neighbour};
