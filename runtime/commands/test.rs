@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bundler::Bundler;
 use clap::Args;
-use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use futures_util::StreamExt as _;
 use thiserror::Error;
 
 use super::terminal;
@@ -92,7 +92,8 @@ async fn once(
 ) -> Result<(), TestError> {
     let started = Instant::now();
     let suite = tokio::task::block_in_place(|| Suite::prepare(options, bundler))?;
-    let mut running: FuturesUnordered<_> = suite.files().map(|file| suite.run(file)).collect();
+    let running = suite.files().map(|file| suite.run(file));
+    let mut running = futures_util::stream::iter(running).buffer_unordered(suite.at_once());
     let mut files: Vec<FileReport> = Vec::new();
     while let Some(file) = running.next().await {
         if reporter == Reporter::Pretty {

@@ -13,6 +13,7 @@ use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job,
 use ::actions::protocol::{End, ImportPhase, Limits, Network};
 use bundler::{Bundler, Project, TestFiles, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
+use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -143,6 +144,11 @@ impl Suite {
     /// The files, by their names.
     pub fn files(&self) -> impl Iterator<Item = &String> {
         self.files.keys()
+    }
+
+    /// How many files may run side by side.
+    pub fn at_once(&self) -> usize {
+        cores()
     }
 
     /// Source maps of the tests.
@@ -327,6 +333,10 @@ fn escaped(text: &str) -> String {
     text.chars().map(escape).collect()
 }
 
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+}
+
 /// What runs the functions of every world; its own database stays empty.
 fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
     let config = functions::Config {
@@ -340,12 +350,17 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
 }
 
 fn start_pool() -> Arc<Pool> {
-    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get);
+    let threads = cores();
     Pool::start(PoolConfig {
         program: host::helper().program,
         arguments: vec![OsString::from(WORKER_COMMAND)],
         runtime: Handle::current(),
-        limits: Limits { log_lines: u64::from(u16::MAX), ..limits_of_a_run() },
+        limits: Limits {
+            heap_bytes: limits::TEST_HEAP_BYTES,
+            process_bytes: limits::TEST_PROCESS_BYTES,
+            log_lines: limits::TEST_LOG_LINES,
+            ..limits_of_a_run()
+        },
         calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },
         runs_per_process: threads,
         runs: threads,

@@ -26,6 +26,9 @@ use crate::outside::Services;
 use crate::world::SeededWorld;
 
 const NS_PER_MS: u64 = 1_000_000;
+/// One call to the next while the test's clock stands, nanoseconds: documents of one transaction
+/// are a quarter of a microsecond apart.
+const STEP_NS: u64 = 4_000;
 
 /// The clock of a test, and its randomness.
 pub struct Clock {
@@ -44,7 +47,10 @@ impl Clock {
     /// Sets it, milliseconds since the Unix epoch.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
     pub fn set(&self, now_ms: f64) {
-        self.now.store((now_ms as u64).saturating_mul(NS_PER_MS), Ordering::SeqCst);
+        let now_ms = now_ms as u64;
+        if self.now.load(Ordering::SeqCst) / NS_PER_MS != now_ms {
+            self.now.store(now_ms.saturating_mul(NS_PER_MS), Ordering::SeqCst);
+        }
     }
 }
 
@@ -54,6 +60,12 @@ impl Seam for Clock {
     }
 
     fn seed(&self) -> [u8; 32] {
+        // Drawn once for each attempt at a call. Documents of one moment are in the order in which
+        // they were made; there is room for so many calls in a millisecond.
+        let now = self.now.load(Ordering::SeqCst);
+        if now % NS_PER_MS < NS_PER_MS - STEP_NS {
+            self.now.fetch_add(STEP_NS, Ordering::SeqCst);
+        }
         self.seeds.seed()
     }
 }
