@@ -78,7 +78,9 @@ const functionsOf = (module) => Object.entries(module).flatMap(([name, value]) =
 });
 
 /** An error of the engine as a test sees it. */
-const rebuilt = ({ message, data }) => {
+const rebuilt = ({ message: told, data }) => {
+  // What convex-test says where the engine says this: tests look for it.
+  const message = told.startsWith('ArgumentValidationError') ? `${told}\n(Validator error)` : told;
   const at = message.search(/\n {4}at /);
   const text = (at < 0 ? message : message.slice(0, at)).trimEnd();
   const frames = at < 0 ? '' : message.slice(at).trimEnd();
@@ -115,7 +117,9 @@ class World {
   open() {
     this.opening ??= (async () => {
       const parts = await Promise.all([...this.parts.values()].map((part) => part.described()));
-      this.id = await realm.open(this, { parts });
+      const { limits } = this;
+      const isGiven = typeof limits === 'object' && limits !== null;
+      this.id = await realm.open(this, { parts, limits: isGiven ? JSON.stringify(limits) : null });
     })();
     return this.opening;
   }
@@ -136,9 +140,22 @@ class World {
     }
   }
 
-  /** Notes what an inline function threw, for whoever called it. */
+  /** Whether a function belongs to the test, and not to a deployed module. */
+  isOwn({ component, asked: { token, module } }) {
+    if (token !== undefined) return true;
+    const load = this.parts.get(component)?.modules.get(module.replace(/\.js$/, ''));
+    return load?.file === undefined || realm.evaluated.has(load.file);
+  }
+
+  /** Notes what a function threw here, for whoever called it. */
   threw({ asked }, error) {
-    if (this.inline.has(asked?.token)) this.thrown.set(asked.token, error);
+    const { data } = error ?? {};
+    if (error instanceof ConvexError && typeof data === 'string') {
+      // The convex package made text of it, for the engine.
+      error.data = jsonToConvex(JSON.parse(data));
+    }
+    if (this.inline.has(asked.token)) this.thrown.set(asked.token, error);
+    else if (error instanceof Error) this.lastThrown = error;
   }
 
   /** Sets a timer for each job that is new; of the test's clock, whichever that is now. */
@@ -168,8 +185,14 @@ class World {
       identity, now: Date.now(), env: { ...process.env },
     });
     this.schedule(jobs);
-    if (error !== undefined) throw rebuilt(error);
+    if (error !== undefined) throw this.original(error) ?? rebuilt(error);
     return jsonToConvex(value);
+  }
+
+  /** The error that was thrown here, where an answer is about that. */
+  original({ message }) {
+    const { lastThrown } = this;
+    return lastThrown !== undefined && message === lastThrown.message ? lastThrown : undefined;
   }
 
   /** Runs a closure as a query or mutation: a call of the module that hands it back to us. */
@@ -183,11 +206,7 @@ class World {
       return await this.call(kind, { name: INLINE[kind] }, { token }, who);
     } catch (error) {
       if (!this.thrown.has(token)) throw error;
-      const thrown = this.thrown.get(token);
-      if (thrown instanceof ConvexError && typeof thrown.data === 'string') {
-        thrown.data = jsonToConvex(JSON.parse(thrown.data));
-      }
-      throw thrown;
+      throw this.thrown.get(token);
     } finally {
       this.inline.delete(token);
       this.thrown.delete(token);

@@ -154,8 +154,9 @@ const serve = async (event) => {
     const result = await current.run(store, () => world.run(event));
     await ask('end', { ...end, result });
   } catch (error) {
+    const told = { ...described(error), isOwn: world.isOwn(event) };
     world.threw(event, error);
-    await ask('end', { ...end, error: described(error) });
+    await ask('end', { ...end, error: told });
   }
 };
 

@@ -90,6 +90,8 @@ struct Doing {
 #[derive(Deserialize)]
 struct Open {
     parts: Vec<Part>,
+    /// `transactionLimits`, JSON text.
+    limits: Option<String>,
     now: f64,
 }
 
@@ -141,7 +143,10 @@ struct End {
 
 /// A value that a function of the worker threw.
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Described {
+    /// Whether the function is one of the test itself: its errors stay as they were thrown.
+    is_own: bool,
     /// `Uncaught Error: …`
     message: String,
     /// A ConvexError's, encoded JSON text.
@@ -239,8 +244,11 @@ impl Realm {
         let deployment = self.bench.deployer.deployment(&asked.parts)?;
         let id = self.number();
         let clock = Arc::new(Clock::new(asked.now, self.bench.seed ^ id));
+        let budget = asked.limits.as_deref().map(functions::transaction_limits).transpose();
+        let budget = budget
+            .map_err(|e| UserError::new("TransactionLimits", format!("transactionLimits: {e}")))?;
         let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
-        let opening = Opening { id, deployment, clock, actions: seat.clone(), elsewhere: seat };
+        let opening = Opening { id, deployment, clock, actions: seat.clone(), elsewhere: seat, budget };
         let world = World::open(&self.bench.host, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
         Ok(json!({ "id": id }))
@@ -370,6 +378,7 @@ impl Realm {
         let doing = end.action.and_then(|action| lock(&self.actions).remove(&action));
         if let Some(reply) = doing.and_then(|doing| doing.reply) {
             reply(match (end.result, end.error) {
+                (_, Some(error)) if error.is_own => failed(raw(&error.message).into(), error.data),
                 (_, Some(error)) => {
                     let frames = self.bench.frames.of(&error.stack);
                     let frames = frames.iter().map(|frame| format!("\n    at {frame}"));

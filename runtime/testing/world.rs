@@ -16,6 +16,7 @@ use database::record::{
 };
 use database::scheduling::{self, JobState};
 use database::snapshot::Deployment;
+use database::transaction::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
 use server::Files;
@@ -82,6 +83,8 @@ pub struct Opening {
     pub actions: Arc<dyn Actions>,
     /// Who runs functions of the test.
     pub elsewhere: Arc<dyn Elsewhere>,
+    /// What one call may use, where the test says.
+    pub budget: Option<Budget>,
 }
 
 /// One `convexTest()`.
@@ -107,7 +110,7 @@ impl World {
     /// # Errors
     /// A schema that cannot be.
     pub fn open(host: &functions::Host, opening: Opening) -> Result<Self, PushError> {
-        let Opening { id, deployment, clock, actions, elsewhere } = opening;
+        let Opening { id, deployment, clock, actions, elsewhere, budget } = opening;
         let seam: Arc<dyn Seam> = Arc::clone(&clock) as Arc<dyn Seam>;
         let database = Arc::new(Database::new(Options::at(clock.now())));
         let storage = files_in_memory("test");
@@ -117,7 +120,8 @@ impl World {
             world: Arc::clone(&seam),
             actions,
             storage,
-            visited: Some(elsewhere),
+            elsewhere: Some(elsewhere),
+            budget,
         });
         let Deployment { bundle, analysis } = &*deployment;
         functions.activate(Arc::clone(bundle), Arc::clone(analysis))?;

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use database::commit::{Committed, Conflict, Rejected, Turn, Writer};
 use database::error::{Refusal, UserError};
+use database::json;
 use database::key::Interval;
 use database::probe::{Probe, Site};
 use database::read_set::ReadSet;
 use database::record::{
-    Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
+    Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Timestamp,
+    Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
 use database::scheduling;
@@ -28,7 +30,7 @@ use crate::execution::Execution;
 use crate::files::Files;
 use crate::host::{Shared, cache_key};
 use crate::run::Target;
-use crate::syscall::probe;
+use crate::syscall::{elsewhere, probe};
 use crate::watchdog::Watched;
 
 /// Attempts that may conflict before the call takes its turn.
@@ -165,7 +167,7 @@ fn no_longer_waits(call: &Call) -> Refusal {
 fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran {
     let RequestAnswer { result, log_lines } = recorded.answer.clone();
     done(Ok(Outcome {
-        result: Ok(result),
+        result: Ok(stamped(result, recorded.ts)),
         kind: FunctionKind::Mutation,
         log_lines,
         ts: recorded.ts,
@@ -173,6 +175,20 @@ fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran
         retries,
         ..nothing_ran(given)
     }))
+}
+
+/// A result with the commit's timestamp where it has `db.vars.commitTs`.
+fn stamped(text: Arc<str>, ts: Timestamp) -> Arc<str> {
+    if !text.contains("$commitTs") {
+        return text;
+    }
+    match json::decode(&text) {
+        Ok(mut value) => {
+            value.fill_placeholders(ts);
+            json::encode(&value).into()
+        }
+        Err(_) => text,
+    }
 }
 
 /// What every attempt of one call needs.
@@ -232,7 +248,8 @@ impl Attempts<'_> {
                 Ok(committed) => {
                     kept.committed();
                     outcome.ts = committed.ts;
-                    return done(Ok(outcome));
+                    let result = outcome.result.map(|text| stamped(text, committed.ts));
+                    return done(Ok(Outcome { result, ..outcome }));
                 }
                 Err(rejected) => {
                     kept.discard();
@@ -272,6 +289,9 @@ impl Attempts<'_> {
         let code = Arc::clone(engine.code());
         let read_only = self.function_kind == FunctionKind::Query;
         let mut transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        if let Some(budget) = self.shared.budget {
+            transaction.enter(Some(budget));
+        }
         let own_job = call.own_job().filter(|_| !read_only);
         if let Some(job) = own_job {
             let waited = transaction.begin_run(job);
@@ -297,7 +317,7 @@ impl Attempts<'_> {
             given.clone(),
             self.shared.storage.clone(),
         ));
-        execution.visited.clone_from(&self.shared.visited);
+        execution.elsewhere.clone_from(&self.shared.elsewhere);
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target);
@@ -307,7 +327,9 @@ impl Attempts<'_> {
             execution.transaction.end_run(job);
         }
         let mut refused = false;
-        let result = ran.result.and_then(|text| {
+        let raw = execution.elsewhere_threw.take();
+        let ran = ran.result.map_err(|error| elsewhere::as_thrown(error, raw.as_deref()));
+        let result = ran.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);
             refused = checked.is_err();
             checked.map_err(|e| FunctionError { message: e.message, data: e.data })

@@ -32,7 +32,9 @@ pub(crate) struct Execution {
     pub(crate) journal: Option<Arc<str>>,
     pub(crate) files: Files,
     /// Where functions run that are not in this deployment.
-    pub(crate) visited: Option<Arc<dyn Elsewhere>>,
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What the last of them threw.
+    pub(crate) elsewhere_threw: Option<String>,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
@@ -73,7 +75,8 @@ impl Execution {
             observed: Observed::default(),
             log: Log::default(),
             journal: None,
-            visited: None,
+            elsewhere: None,
+            elsewhere_threw: None,
             frames: Vec::new(),
             nested: 0,
             forks: 0,

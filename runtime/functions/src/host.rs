@@ -18,6 +18,7 @@ use database::record::{
     Actions, Call, Expect, FunctionKind, Functions, Given, Outcome, Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
+use database::transaction::Budget;
 use storage::Storage;
 
 use crate::action;
@@ -53,7 +54,9 @@ pub struct Neighbour {
     /// Where its files are kept.
     pub storage: Storage,
     /// Where functions run that are not in its deployment.
-    pub visited: Option<Arc<dyn Elsewhere>>,
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What one call may use, where that is less than the table says.
+    pub budget: Option<Budget>,
 }
 
 /// The functions of a deployment, running.
@@ -72,7 +75,9 @@ pub(crate) struct Shared {
     pub(crate) world: Arc<dyn World>,
     pub(crate) storage: Storage,
     /// Where functions run that tests hand in.
-    pub(crate) visited: Option<Arc<dyn Elsewhere>>,
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What one call may use, where that is less than the table says.
+    pub(crate) budget: Option<Budget>,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
@@ -111,7 +116,8 @@ impl Host {
             database,
             world,
             storage,
-            visited: None,
+            elsewhere: None,
+            budget: None,
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
@@ -122,9 +128,10 @@ impl Host {
     /// A host of another database on the threads of this one: it costs next to nothing, and ends
     /// with its last use.
     pub fn beside(&self, neighbour: Neighbour) -> Arc<Self> {
-        let Neighbour { database, world, actions, storage, visited } = neighbour;
+        let Neighbour { database, world, actions, storage, elsewhere, budget } = neighbour;
         let (codes, waiting) = (RwLock::default(), Mutex::default());
-        let shared = Arc::new(Shared { database, world, storage, visited, codes, waiting });
+        let shared =
+            Arc::new(Shared { database, world, storage, elsewhere, budget, codes, waiting });
         let (pool, helper) = (Arc::clone(&self.pool), self.helper.clone());
         Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() })
     }

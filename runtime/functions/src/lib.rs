@@ -52,3 +52,4 @@ mod watchdog;
 pub use builder::Helper;
 pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
 pub use host::{Config, Host, Neighbour};
+pub use syscall::nested::transaction_limits;

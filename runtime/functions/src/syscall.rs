@@ -4,9 +4,9 @@
 //! In: an operation's name and its JSON arguments. Out: JSON text, at once: the store is in memory.
 //! Invariant: answered in program order, so completion order is deterministic by construction.
 
-mod elsewhere;
+pub(crate) mod elsewhere;
 mod meta;
-mod nested;
+pub(crate) mod nested;
 pub(crate) mod probe;
 mod query;
 mod read;

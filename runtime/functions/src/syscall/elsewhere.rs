@@ -6,19 +6,31 @@
 use std::sync::mpsc;
 
 use database::error::UserError;
+use database::record::FunctionError;
 
 use super::Failure;
 use crate::elsewhere::{Turn, Visit};
-use crate::execution;
+use crate::{execution, watchdog};
 
 /// Its name.
 pub(super) const OPERATION: &str = "concave/elsewhere";
+
+/// An error of a function whose JavaScript ran elsewhere: as it was thrown there, without the
+/// frames of the module that stands for it here.
+pub(crate) fn as_thrown(error: FunctionError, raw: Option<&str>) -> FunctionError {
+    match raw {
+        Some(raw) if error.message.contains(raw) => {
+            FunctionError { message: raw.to_owned(), ..error }
+        }
+        _ => error,
+    }
+}
 
 /// Runs a function elsewhere, and answers what it asks for until it ends.
 pub(super) fn visit(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result<String, Failure> {
     let (turns, asked) = mpsc::channel();
     let begun = execution::with(|execution| {
-        let elsewhere = execution.visited.clone()?;
+        let elsewhere = execution.elsewhere.clone()?;
         elsewhere.run(Visit {
             request_id: execution.call.request_id.clone(),
             component: execution.component(),
@@ -30,9 +42,15 @@ pub(super) fn visit(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result
     if begun.flatten().is_none() {
         return Err(super::unknown(OPERATION).into());
     }
+    watchdog::be_patient();
     while let Ok(turn) = asked.recv() {
         match turn {
-            Turn::End(ended) => return ended.map_err(Failure::from),
+            Turn::End(ended) => {
+                if let Err(error) = &ended {
+                    execution::with(|now| now.elsewhere_threw = Some(error.message.clone()));
+                }
+                return ended.map_err(Failure::from);
+            }
             Turn::Ask { operation, arguments, is_sync, answer } => {
                 let answered = if is_sync {
                     super::sync(&operation, &arguments).map_err(Failure::from)
