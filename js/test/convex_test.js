@@ -8,6 +8,7 @@ import {
   actionGeneric, getFunctionAddress, mutationGeneric, queryGeneric,
 } from 'convex/server';
 import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
+import { onTestFinished, vi } from 'vitest';
 
 const realm = globalThis[Symbol.for('concave.realm')];
 const DEFAULT_MODULES = import.meta.glob('./**/*.*s');
@@ -94,6 +95,49 @@ const rebuilt = ({ message: told, data }) => {
   return error;
 };
 
+const UNITS = {
+  ms: 1, s: 1000, second: 1000, m: 60_000, min: 60_000, minute: 60_000, h: 3_600_000,
+  hour: 3_600_000, d: 86_400_000, day: 86_400_000, w: 604_800_000, week: 604_800_000,
+};
+
+/** `"30 days"`, `"1.5h"`, or a number of milliseconds. */
+const milliseconds = (duration) => {
+  if (typeof duration === 'number') return duration;
+  const [, number, unit = ''] = /^\s*([\d.]+)\s*([a-z]+)\s*$/.exec(duration) ?? [];
+  const factor = UNITS[unit] ?? UNITS[unit.replace(/s$/, '')];
+  if (factor === undefined) {
+    throw new TypeError(`t.advance(${JSON.stringify(duration)}): write "30 days", "1.5 hours", `
+      + '"10 s", or a number of milliseconds.');
+  }
+  return Number(number) * factor;
+};
+
+/** A query that is kept fresh. */
+class Watch {
+  /** Every result, oldest first. */
+  results = [];
+  error = undefined;
+
+  /** The newest result; throws what the query threw last. */
+  get current() {
+    if (this.error !== undefined) throw this.error;
+    return this.results.at(-1);
+  }
+
+  take({ value, error }) {
+    this.error = error === undefined ? undefined : rebuilt(error);
+    if (error === undefined) this.results.push(jsonToConvex(value));
+  }
+}
+
+const plainFetch = globalThis.fetch;
+// Actions of a world with scripts find those.
+globalThis.fetch = async (...given) => {
+  const request = new Request(...given);
+  const handler = realm.currentWorld()?.scripted(request);
+  return handler === undefined ? plainFetch(...given) : handler(request);
+};
+
 /** One `convexTest()`: a database, and what runs here for it. */
 class World {
   constructor(options) {
@@ -104,6 +148,9 @@ class World {
     this.jobs = new Map();
     this.running = new Set();
     this.thrown = new Map();
+    this.watches = [];
+    this.fetches = [];
+    this.isVirtual = false;
   }
 
   registerComponent(path, schema, modules) {
@@ -158,33 +205,106 @@ class World {
     else if (error instanceof Error) this.lastThrown = error;
   }
 
-  /** Sets a timer for each job that is new; of the test's clock, whichever that is now. */
-  schedule(jobs) {
+  /**
+   * What comes with an answer: jobs that are new, results of watched queries. Each job has a timer
+   * of the test's clock, whichever that is now.
+   */
+  heard({ jobs, changes }) {
     for (const { id, due } of jobs ?? []) {
       if (this.jobs.has(id)) continue;
       const wait = Math.max(0, due - Date.now());
-      this.jobs.set(id, setTimeout(() => this.fire(id), wait));
+      const isOurs = this.isVirtual && !vi.isFakeTimers();
+      this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
     }
+    for (const change of changes ?? []) this.watches[change.watch]?.take(change);
   }
 
-  fire(id) {
+  /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */
+  fire(id, isCron = false) {
+    clearTimeout(this.jobs.get(id));
     const run = (async () => {
-      const { jobs } = await realm.ask('fire', { world: this.id, job: id, now: Date.now() });
-      this.schedule(jobs);
-    })().finally(() => {
+      const fire = { world: this.id, job: id, isCron, now: Date.now() };
+      this.heard(await realm.ask('fire', fire));
+    })().catch((error) => {
+      // What is still to run when its file has ended never runs.
+      if (!realm.hasEnded()) throw error;
+    }).finally(() => {
       this.jobs.delete(id);
       this.running.delete(run);
     });
     this.running.add(run);
+    return run;
+  }
+
+  /** Lets time pass: what becomes due runs, each at its time. */
+  async advance(duration) {
+    await this.open();
+    const target = Date.now() + milliseconds(duration);
+    if (!this.isVirtual) {
+      this.isVirtual = true;
+      // The clock stands from now on; the next test has its own.
+      if (!vi.isFakeTimers()) {
+        vi.setSystemTime(Date.now());
+        onTestFinished(() => { vi.useRealTimers(); });
+      }
+    }
+    await this.finishInProgress();
+    for (;;) {
+      const next = await realm.ask('due', { world: this.id, now: Date.now() });
+      if (next === null || next.due > target) break;
+      await this.setTime(Math.max(next.due, Date.now()));
+      if (next.kind === 'cron') await this.fire(next.id, true);
+      else if (this.jobs.has(next.id) || !vi.isFakeTimers()) await this.fire(next.id);
+      await this.finishInProgress();
+    }
+    await this.setTime(target);
+    await this.finishInProgress();
+  }
+
+  async setTime(time) {
+    if (vi.isFakeTimers()) await vi.advanceTimersByTimeAsync(Math.max(0, time - Date.now()));
+    else vi.setSystemTime(time);
+  }
+
+  /** Keeps the results of a query, as they change. */
+  async watch(target, args, { identity }) {
+    await this.open();
+    const watch = new Watch();
+    const asking = this.asking('query', addressOf(target), convexToJson(args ?? {}), '', identity);
+    const answer = await realm.ask('watch', asking);
+    this.watches[answer.watch] = watch;
+    this.heard(answer);
+    return watch;
+  }
+
+  /** Answers `fetch` of this world's actions. */
+  onFetch(pattern, handler) {
+    this.fetches.unshift({ pattern, handler });
+  }
+
+  /** The answer to a request of an action of this world; undefined where nothing is scripted. */
+  scripted(request) {
+    if (this.fetches.length === 0) return undefined;
+    const fits = ({ pattern }) => (pattern instanceof RegExp ? pattern.test(request.url)
+      : request.url === pattern || request.url.startsWith(pattern));
+    const found = this.fetches.find(fits);
+    if (found !== undefined) return found.handler;
+    throw new TypeError(`fetch(${JSON.stringify(request.url)}) is not scripted in this test: `
+      + `t.onFetch(${JSON.stringify(request.url)}, () => new Response(…)).`);
+  }
+
+  asking(kind, address, args, component, identity) {
+    return {
+      world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
+      identity, now: Date.now(), env: { ...process.env },
+    };
   }
 
   async call(kind, address, args, { component = '', identity = null }) {
     await this.open();
-    const { value, error, jobs } = await realm.ask('call', {
-      world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
-      identity, now: Date.now(), env: { ...process.env },
-    });
-    this.schedule(jobs);
+    const answer = await realm.ask('call', this.asking(kind, address, args, component, identity));
+    const { value, error } = answer;
+    this.heard(answer);
     if (error !== undefined) throw this.original(error) ?? rebuilt(error);
     return jsonToConvex(value);
   }
@@ -280,6 +400,9 @@ const accessor = (world, identity) => {
     query: runner('query'),
     mutation: runner('mutation'),
     action: runner('action'),
+    advance: (duration) => world.advance(duration),
+    watch: (target, args) => world.watch(target, args, who),
+    onFetch: (pattern, handler) => world.onFetch(pattern, handler),
     fun: (target, args) => world.call('any', addressOf(target), convexToJson(args ?? {}), who),
     run: (handler) => world.runWithStorage(handler, who),
     runInComponent: (component, handler) => world.runWithStorage(handler, { ...who, component }),

@@ -3,7 +3,7 @@
 // In: the file's module and settings, from the host. Out: events as tests start and end, and at the
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
-import { ask, listen, tell, worker } from './realm.js';
+import { ask, heard, listen, tell, worker } from './realm.js';
 
 /** What vitest's modules find of the process around them. */
 const workerState = (config, file) => ({
@@ -37,6 +37,16 @@ const snapshots = {
   readSnapshotFile: (file) => ask('read', { file }),
   removeSnapshotFile: (file) => ask('remove', { file }),
 };
+
+const unescaped = (text) => text.replace(/\\([`\\]|\$\{)/g, '$1');
+
+/** What vitest reads a file of snapshots with: there is no `Function` in this runtime. */
+function ReadSnapshots(_parameter, text) {
+  return (data) => {
+    const entry = /^exports\[`((?:\\.|[^`\\])*)`\] = `((?:\\.|[^`\\])*)`;$/gm;
+    for (const [, key, value] of text.matchAll(entry)) data[unescaped(key)] = unescaped(value);
+  };
+}
 
 const configOf = ({ root, seed, timeout, pattern, update }) => ({
   root,
@@ -97,6 +107,16 @@ class Runner extends TestRunner {
 
   importFile() { return import(`../${this.module}`); }
 
+  async onBeforeRunSuite(suite) {
+    const { Function } = globalThis;
+    globalThis.Function = ReadSnapshots;
+    try {
+      await super.onBeforeRunSuite(suite);
+    } finally {
+      globalThis.Function = Function;
+    }
+  }
+
   async onBeforeRunTask(test) {
     if (this.skip.has(test.id)) test.mode = 'skip';
     await super.onBeforeRunTask(test);
@@ -134,6 +154,7 @@ export const main = {
     const listening = listen();
     const runner = new Runner(config, options);
     const [file] = await startTests([{ filepath: options.file }], runner);
+    await heard();
     await ask('close');
     await listening;
     return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });

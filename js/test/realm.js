@@ -21,7 +21,14 @@ export const ask = async (op, value = null) =>
   JSON.parse(await worker.asyncSyscall(`test/${op}`, JSON.stringify(value)));
 
 /** Tells the host something that nobody waits for. */
-export const tell = (op, value) => { ask(op, value).catch(() => {}); };
+export const tell = (op, value) => {
+  const told = ask(op, value).catch(() => {}).finally(() => { telling.delete(told); });
+  telling.add(told);
+};
+const telling = new Set();
+
+/** Waits until the host has heard everything. */
+export const heard = () => Promise.all(telling);
 
 const outside = (op) => {
   throw new Error(`Convex functions can only be called with t.query, t.mutation, t.action or inside `
@@ -65,6 +72,9 @@ const tableNumber = (id) => {
   return bytes.slice(0, -18).reduceRight((number, byte) => number * 128 + (byte & 0x7f), 0);
 };
 
+/** What convex-test says where the engine says ArgumentValidationError: tests look for it. */
+export const VALIDATOR_ERROR = '\n(Validator error)';
+
 /** What a query or mutation that runs here asks for: answered by the thread of its call. */
 class Transaction {
   constructor({ visit, component, tables, world }) {
@@ -73,7 +83,14 @@ class Transaction {
 
   async turn(op, json, isSync = false) {
     const turn = { visit: this.visit, op, json, isSync };
-    return JSON.stringify(await ask('turn', turn));
+    try {
+      return JSON.stringify(await ask('turn', turn));
+    } catch (error) {
+      if (error.message.startsWith('ArgumentValidationError')) {
+        error.message += VALIDATOR_ERROR;
+      }
+      throw error;
+    }
   }
 
   syscall(op, json) {
@@ -123,9 +140,9 @@ class Action {
   syscall(op) { throw new Error(`${op} cannot be used in actions.`); }
 
   async asyncSyscall(op, json) {
-    const { value, jobs } = await ask('ask', { action: this.action, op, json, now: Date.now() });
-    this.world.schedule(jobs);
-    return JSON.stringify(value);
+    const answer = await ask('ask', { action: this.action, op, json, now: Date.now() });
+    this.world.heard(answer);
+    return JSON.stringify(answer.value);
   }
 
   jsSyscall(op, args) { return worker.jsSyscall(op, { ...args, action: this.action }); }
@@ -160,11 +177,17 @@ const serve = async (event) => {
   }
 };
 
+/** Whether the file's tests are over. */
+let ended = false;
+
 /** Serves the host until it has no more. */
 export const listen = async () => {
   for (;;) {
     const events = await ask('next');
-    if (events === null) return;
+    if (events === null) {
+      ended = true;
+      return;
+    }
     for (const event of events) serve(event).catch(() => {});
   }
 };
@@ -173,6 +196,9 @@ export const listen = async () => {
 globalThis[Symbol.for('concave.realm')] = {
   ask,
   evaluated,
+  hasEnded: () => ended,
+  /** The world whose function runs now. */
+  currentWorld: () => current.getStore()?.world,
   /** Opens a world at the host. */
   async open(world, described) {
     const { id } = await ask('open', { ...described, now: Date.now() });

@@ -54,7 +54,10 @@ impl Frames {
     pub fn of(&self, stack: &str) -> Vec<Frame> {
         let lines = stack.lines().filter_map(|line| line.trim_start().strip_prefix("at "));
         let frames: Vec<_> = lines.filter_map(|line| self.frame(line)).collect();
-        let own = |frame: &&Frame| !frame.file.contains("node_modules/");
+        // A path without a folder is a module of ours.
+        let own = |frame: &&Frame| {
+            frame.file != "convex_test.js" && !frame.file.contains("node_modules/")
+        };
         let owned: Vec<_> = frames.iter().filter(own).cloned().collect();
         if owned.is_empty() { frames } else { owned }
     }
@@ -91,6 +94,16 @@ impl Frames {
             SourceMap::from_slice(text.as_bytes()).ok().map(Arc::new)
         };
         parsed.entry(path.to_owned()).or_insert_with(parse).clone()
+    }
+
+    /// Where a test with this name seems to be written, as a stack.
+    pub fn test_in(&self, file: &str, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.root.join(file)).ok()?;
+        let quoted = ['"', '\'', '`'].map(|quote| format!("{quote}{name}{quote}"));
+        let at = text.lines().position(|line| quoted.iter().any(|name| line.contains(name)))?;
+        let line = text.lines().nth(at)?;
+        let column = line.len() - line.trim_start().len();
+        Some(format!("    at ../{file}:{}:{}", at + 1, column + 1))
     }
 
     /// The code around a frame, the line marked.

@@ -155,9 +155,18 @@ struct Described {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Fire {
     world: u64,
     job: String,
+    #[serde(default)]
+    is_cron: bool,
+    now: f64,
+}
+
+#[derive(Deserialize)]
+struct Due {
+    world: u64,
     now: f64,
 }
 
@@ -248,14 +257,15 @@ impl Realm {
         let budget = budget
             .map_err(|e| UserError::new("TransactionLimits", format!("transactionLimits: {e}")))?;
         let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
-        let opening = Opening { id, deployment, clock, actions: seat.clone(), elsewhere: seat, budget };
+        let opening =
+            Opening { id, deployment, clock, actions: seat.clone(), elsewhere: seat, budget };
         let world = World::open(&self.bench.host, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
         Ok(json!({ "id": id }))
     }
 
-    /// Runs a named function, and where it can be done again, again.
-    async fn call(&self, asked: Asked) -> Result<Value, UserError> {
+    /// The call that a test asks for.
+    fn prepare(&self, asked: Asked) -> Result<(Arc<World>, Call), UserError> {
         let world = self.world(asked.world)?;
         world.clock.set(asked.now);
         let mut env = asked.env;
@@ -264,22 +274,35 @@ impl Realm {
         let path = parse::<Address<'_>>(&asked.address)?
             .path(&world.database.newest(), &asked.component)?;
         let args = Arguments::parse(&path, &asked.args)?;
-        let request_id: Arc<str> = format!("{:016x}", self.number()).into();
         let call = Call {
             path,
             args,
             expect: expected(&asked.kind),
             identity: identity(asked.identity.as_ref()),
             caller: Caller::Function { depth: 0 },
-            request_id: Arc::clone(&request_id),
+            request_id: format!("{:016x}", self.number()).into(),
             at: None,
             journal: None,
             once: None,
             job: None,
         };
+        Ok((world, call))
+    }
+
+    /// Watches a query.
+    async fn watch(&self, asked: Asked) -> Result<Value, UserError> {
+        let (world, call) = self.prepare(asked)?;
+        let number = world.watch(call);
+        Ok(json!({ "watch": number, "changes": world.changes().await }))
+    }
+
+    /// Runs a named function, and where it can be done again, again.
+    async fn call(&self, asked: Asked) -> Result<Value, UserError> {
+        let (world, call) = self.prepare(asked)?;
+        let request_id = Arc::clone(&call.request_id);
         let outcome = world.call(call.clone()).await;
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
-        let jobs = world.new_jobs();
+        let (jobs, changes) = (world.new_jobs(), world.changes().await);
         let has_visited = lock(&self.visitors).remove(&request_id);
         if outcome.kind != FunctionKind::Action && !outcome.cached && !has_visited {
             if let Some(difference) = world.difference(call, &outcome).await {
@@ -290,10 +313,11 @@ impl Realm {
             Ok(text) => {
                 let value = RawValue::from_string(text.to_string());
                 let value = value.map_err(|e| UserError::new("BadResult", e.to_string()))?;
-                Ok(json!({ "value": value, "jobs": jobs }))
+                Ok(json!({ "value": value, "jobs": jobs, "changes": changes }))
             }
             Err(error) => Ok(json!({
                 "error": { "message": error.message, "data": error.data }, "jobs": jobs,
+                "changes": changes,
             })),
         }
     }
@@ -334,7 +358,8 @@ impl Realm {
             Err(_) => return Ok(reply),
         };
         let value: Box<RawValue> = parse(&text)?;
-        Ok(answer(&json!({ "value": value, "jobs": world.new_jobs() })))
+        Ok(answer(&json!({ "value": value, "jobs": world.new_jobs(),
+            "changes": world.changes().await })))
     }
 
     /// Lets the worker act as an action of nobody's module.
@@ -396,10 +421,12 @@ impl Realm {
     async fn fire(&self, fire: Fire) -> Result<Value, UserError> {
         let world = self.world(fire.world)?;
         world.clock.set(fire.now);
-        if let Some(id) = DocumentId::decode(&fire.job) {
-            world.fire(id).await?;
+        match DocumentId::decode(&fire.job) {
+            Some(id) if fire.is_cron => world.fire_cron(id).await,
+            Some(id) => world.fire(id).await?,
+            None => {}
         }
-        Ok(json!({ "jobs": world.new_jobs() }))
+        Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await }))
     }
 
     /// `ctx.storage` of functions in the worker.
@@ -437,6 +464,13 @@ impl Realm {
             "begin" => self.begin(&parse(json)?)?,
             "end" => self.end(parse(json)?),
             "fire" => self.fire(parse(json)?).await?,
+            "due" => {
+                let Due { world, now } = parse(json)?;
+                let world = self.world(world)?;
+                world.clock.set(now);
+                world.next_due()
+            }
+            "watch" => self.watch(parse(json)?).await?,
             "started" => self.tell(News::Started(parse(json)?)),
             "ended" => self.tell(News::Ended(parse(json)?)),
             "read" | "write" | "remove" => snapshot_file(op, &parse(json)?)?,

@@ -127,7 +127,8 @@ fn failure(text: &mut String, name: &str, error: &Value, frames: &Frames) {
     let _ = writeln!(text, "{mark} {name}");
     let _ = writeln!(text, "{}", message(error));
     if let Some(diff) = error["diff"].as_str() {
-        let _ = writeln!(text, "\n{diff}");
+        let plain = (!console::colors_enabled()).then(|| console::strip_ansi_codes(diff));
+        let _ = writeln!(text, "\n{}", plain.as_deref().unwrap_or(diff));
     }
     let found = frames.of(error["stack"].as_str().unwrap_or_default());
     for frame in &found {

@@ -169,7 +169,9 @@ impl Suite {
                 (End::Returned, _) => serde_json::from_str(&ended.result).unwrap_or_default(),
                 // The tests after it still run: in another run, without it.
                 (End::Threw(thrown), Some(test)) => {
-                    told.push(never_ended(&test, &thrown.message));
+                    let name = test.names.last().map_or("", String::as_str);
+                    let place = self.bench.frames.test_in(file, name);
+                    told.push(never_ended(&test, &thrown.message, place));
                     continue;
                 }
                 (End::Threw(thrown), None) => failed(&thrown.message, thrown.stack.as_deref()),
@@ -394,7 +396,7 @@ fn failed(message: &str, stack: Option<&str>) -> Value {
     json!({ "state": "fail", "errors": [error], "tasks": [] })
 }
 
-fn never_ended(test: &Started, why: &str) -> Value {
+fn never_ended(test: &Started, why: &str, place: Option<String>) -> Value {
     let message = match why {
         "" => format!(
             "This test never ended: it ran for {} ms and {} s more without giving anything else a \
@@ -406,7 +408,7 @@ fn never_ended(test: &Started, why: &str) -> Value {
     };
     json!({
         "id": test.id, "name": test.names.last(), "names": test.names, "state": "fail", "ms": 0,
-        "errors": [{ "name": "Error", "message": message }],
+        "errors": [{ "name": "Error", "message": message, "stack": place }],
     })
 }
 

@@ -5,21 +5,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::commit::{Database, Options};
+use database::crons;
 use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::id::DocumentId;
 use database::record::{
-    Actions, Call, Caller, Expect, FunctionKind, Functions, Identity, Job, Outcome, World as Seam,
+    Actions, Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Functions,
+    Identity, Job, Outcome, World as Seam,
 };
 use database::scheduling::{self, JobState};
 use database::snapshot::Deployment;
 use database::transaction::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
-use server::Files;
+use server::{Files, Schedule};
 use tokio::sync::oneshot;
 
 use crate::commands::host::files_in_memory;
@@ -102,6 +104,14 @@ pub struct World {
     environment: Mutex<BTreeMap<String, String>>,
     /// Jobs that the test knows of.
     told: Mutex<BTreeSet<DocumentId>>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// A query that a test watches.
+struct Watched {
+    call: Call,
+    /// What the test was told last.
+    last: Option<Value>,
 }
 
 impl World {
@@ -132,8 +142,8 @@ impl World {
             world: seam,
             files,
         });
-        let (environment, told) = (Mutex::default(), Mutex::default());
-        Ok(Self { id, clock, database, functions, services, environment, told })
+        let (environment, told, watched) = Default::default();
+        Ok(Self { id, clock, database, functions, services, environment, told, watched })
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -195,33 +205,70 @@ impl World {
         let row = scheduling::pending(&snapshot).find(|row| row.id() == id);
         // Canceled meanwhile.
         let Some(found) = row.map(|row| row.job()).transpose()? else { return Ok(()) };
-        let job = Job::Scheduled(id);
+        self.run_job(Job::Scheduled(id), found.path, found.args).await;
+        Ok(())
+    }
+
+    /// Runs the occurrence of a cron job that is due.
+    pub async fn fire_cron(&self, id: DocumentId) {
+        let Some(cron) = crons::job(&self.database.newest(), id) else { return };
+        let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule) else { return };
+        let Some(due) = cron.next else { return };
+        let (next, _) = schedule.after(due, self.clock.now());
+        self.run_job(Job::Cron(CronRun { id, due, next }), cron.path, cron.args).await;
+    }
+
+    /// What is due next, a scheduled function or a cron job, and when: milliseconds.
+    pub fn next_due(&self) -> Value {
+        let now = self.clock.now();
+        for cron in crons::jobs(&self.database.newest()).flatten() {
+            if cron.next.is_none()
+                && let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule)
+            {
+                let first = schedule.first(cron.previous, now);
+                crons::set_next(&self.database, &*self.clock, cron.id, (None, first));
+            }
+        }
+        let snapshot = self.database.newest();
+        let jobs = scheduling::pending(&snapshot).map(|row| (row.due, "job", row.id()));
+        let crons = crons::jobs(&snapshot).flatten();
+        let crons = crons.filter_map(|cron| Some((cron.next?, "cron", cron.id)));
+        let next = jobs.chain(crons).min_by_key(|(due, ..)| *due);
+        next.map_or(Value::Null, |(due, kind, id)| {
+            json!({ "due": due.div_ceil(NS_PER_MS), "kind": kind, "id": id.encode() })
+        })
+    }
+
+    async fn run_job(&self, job: Job, path: FunctionPath, args: Arguments) {
+        let snapshot = self.database.newest();
         let deployment = snapshot.deployment.as_ref();
-        let function = deployment.and_then(|now| now.analysis.function(&found.path));
+        let function = deployment.and_then(|now| now.analysis.function(&path));
         let end = |state: JobState| {
             scheduling::end(&self.database, &*self.clock, job, &state);
         };
         let kind = match function.map(|function| function.kind) {
             Some(kind @ (FunctionKind::Mutation | FunctionKind::Action)) => kind,
             Some(FunctionKind::Query) => {
-                end(JobState::Failed(format!("{} is a query.", found.path)));
-                return Ok(());
+                return end(JobState::Failed(format!("{path} is a query.")));
             }
             None => {
-                end(JobState::Failed(format!("Could not find function for '{}'", found.path)));
-                return Ok(());
+                return end(JobState::Failed(format!("Could not find function for '{path}'")));
             }
         };
         let is_action = kind == FunctionKind::Action;
         if is_action && scheduling::begin(&self.database, &*self.clock, job).is_none() {
-            return Ok(());
+            return;
         }
+        let caller = match job {
+            Job::Scheduled(_) => Caller::Scheduler,
+            Job::Cron(_) => Caller::Cron,
+        };
         let call = Call {
-            path: found.path,
-            args: found.args,
+            path,
+            args,
             expect: Expect::Kind(kind),
             identity: Identity::System,
-            caller: Caller::Scheduler,
+            caller,
             request_id: format!("{:016x}", self.id).into(),
             at: None,
             journal: None,
@@ -235,7 +282,45 @@ impl World {
             Err(Refusal::Bad(UserError { code: "JobNotPending", .. })) => {}
             Err(refusal) => end(JobState::Failed(refusal.to_string())),
         }
-        Ok(())
+    }
+
+    /// Looks at a query from now on; gives its number.
+    pub fn watch(&self, call: Call) -> usize {
+        let mut watched = self.watches();
+        watched.push(Watched { call, last: None });
+        watched.len() - 1
+    }
+
+    /// The results of watched queries that are other than they were: number, result.
+    pub async fn changes(&self) -> Vec<Value> {
+        let calls: Vec<_> = self.watches().iter().map(|watched| watched.call.clone()).collect();
+        let mut changes = Vec::new();
+        for (number, call) in calls.into_iter().enumerate() {
+            // What nothing was written to comes from the cache of queries.
+            let told = match self.call(call).await {
+                Ok(Outcome { result: Ok(text), .. }) => {
+                    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+                    json!({ "watch": number, "value": value })
+                }
+                Ok(Outcome { result: Err(error), .. }) => {
+                    let error = json!({ "message": error.message, "data": error.data });
+                    json!({ "watch": number, "error": error })
+                }
+                Err(refusal) => {
+                    json!({ "watch": number, "error": { "message": refusal.to_string() } })
+                }
+            };
+            let last = &mut self.watches()[number].last;
+            if last.as_ref() != Some(&told) {
+                *last = Some(told.clone());
+                changes.push(told);
+            }
+        }
+        changes
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The jobs that the test has not been told of.

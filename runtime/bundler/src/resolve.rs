@@ -208,7 +208,7 @@ impl Resolvers {
                 Resolved::Module(Location::File(other.flatten().unwrap_or(path)))
             }
             Err(ResolveError::Ignored(path)) => Resolved::Module(Location::Ignored(path)),
-            Err(_) if is_builtin(specifier) => Resolved::Missing(node_builtin(specifier)),
+            Err(_) if is_builtin(specifier) => Resolved::Missing(self.node_builtin(specifier)),
             Err(error) => Resolved::Missing(self.unresolved(from, specifier, &error)),
         }
     }
@@ -252,9 +252,21 @@ impl Resolvers {
             "async_hooks" | "node:async_hooks" => {
                 Some(Resolved::Module(Location::Supplied(Supplied::AsyncHooks)))
             }
-            _ if specifier.starts_with("node:") => Some(Resolved::Missing(node_builtin(specifier))),
+            _ if specifier.starts_with("node:") => {
+                Some(Resolved::Missing(self.node_builtin(specifier)))
+            }
             _ => None,
         }
+    }
+
+    fn node_builtin(&self, specifier: &str) -> Missing {
+        let missing = node_builtin(specifier);
+        if self.aliases.is_empty() {
+            return missing;
+        }
+        let help = "Tests of `concave test` run in V8, without Node: import what you need as a \
+                    module, or run this file with Node (`node --test`, vitest).";
+        Missing { help: Some(help.to_owned()), ..missing }
     }
 
     fn unresolved(&self, from: &Location, specifier: &str, error: &ResolveError) -> Missing {

@@ -80,11 +80,11 @@ limits! {
         "the second bound, for a machine that gives a call no CPU",
         "Your request timed out performing too many system operations.";
     /// JavaScript heap of one test file.
-    TEST_HEAP_BYTES = 1 << 30, Bytes,
+    TEST_HEAP_BYTES = 512 << 20, Bytes,
         "a test may hold what functions may not: fixtures, mocks and their history",
         "JavaScript execution ran out of memory";
     /// Memory of a process that runs test files.
-    TEST_PROCESS_BYTES = 4 << 30, Bytes,
+    TEST_PROCESS_BYTES = 2 << 30, Bytes,
         "a few files side by side, each below its own limit",
         "(the process ends, and the tests that ran in it fail)";
     /// Console lines of one test file.

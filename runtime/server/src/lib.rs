@@ -57,6 +57,7 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
+pub use crons::Schedule;
 pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
