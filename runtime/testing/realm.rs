@@ -304,10 +304,9 @@ impl Realm {
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
         let has_visited = lock(&self.visitors).remove(&request_id);
-        if outcome.kind != FunctionKind::Action && !outcome.cached && !has_visited {
-            if let Some(difference) = world.difference(call, &outcome).await {
-                return Err(UserError::new("NotDeterministic", difference));
-            }
+        let is_again = outcome.kind != FunctionKind::Action && !outcome.cached && !has_visited;
+        if is_again && let Some(difference) = world.difference(call, &outcome).await {
+            return Err(UserError::new("NotDeterministic", difference));
         }
         match outcome.result {
             Ok(text) => {
@@ -353,11 +352,8 @@ impl Realm {
         let world = self.world(world)?;
         world.clock.set(asked.now);
         let reply = calls.syscall(Syscall { op: asked.op, json: asked.json, body: None }).await;
-        let text = match reply.result {
-            Ok(text) => text,
-            Err(_) => return Ok(reply),
-        };
-        let value: Box<RawValue> = parse(&text)?;
+        let Ok(text) = &reply.result else { return Ok(reply) };
+        let value: Box<RawValue> = parse(text)?;
         Ok(answer(&json!({ "value": value, "jobs": world.new_jobs(),
             "changes": world.changes().await })))
     }
