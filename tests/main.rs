@@ -18,6 +18,7 @@ mod live;
 mod node;
 mod path;
 mod push;
+mod reuse;
 mod schedule;
 mod tidy;
 mod variables;

@@ -13,7 +13,7 @@
   const { WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
-    timeSeen: false, randomnessSeen: false, console: undefined };
+    timeSeen: false, randomnessSeen: false, console: undefined, resources: 0 };
   prelude.call = call;
 
   hooks.begin = (seed, nowMs, kind) => {
@@ -24,6 +24,7 @@
     call.timeSeen = kind === 'import';
     call.randomnessSeen = kind === 'import';
     call.console = undefined;
+    call.resources = 0;
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;

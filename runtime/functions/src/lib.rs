@@ -7,7 +7,8 @@
 //! | the door | `host.rs`: cache, equal queries, queue |
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
-//! | 4 function | `run.rs`: one function in one fresh context |
+//! | 4 function | `run.rs`: one function in one context |
+//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | inline queries | `inline.rs`: a module that is not deployed |
@@ -29,9 +30,11 @@ mod engine;
 mod exception;
 mod execution;
 mod files;
+mod harden;
 mod host;
 mod inline;
 mod isolate;
+mod kept;
 mod late;
 mod linear_memory;
 mod modules;
@@ -40,6 +43,7 @@ pub mod platform;
 mod pool;
 mod push;
 mod rejections;
+pub mod reuse;
 mod run;
 mod startup;
 mod syscall;
