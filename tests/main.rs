@@ -17,6 +17,7 @@ mod limits;
 mod live;
 mod node;
 mod path;
+mod purity;
 mod push;
 mod reuse;
 mod schedule;

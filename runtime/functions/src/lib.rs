@@ -12,7 +12,7 @@
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | inline queries | `inline.rs`: a module that is not deployed |
-//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
+//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs`, `coverage.rs` |
 //!
 //! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
@@ -25,6 +25,7 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod coverage;
 mod define;
 mod engine;
 mod exception;
