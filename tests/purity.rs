@@ -8,24 +8,25 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bundler::purity::verdict;
-use database::deployment::{Analysis, Bundle, Module};
+use database::deployment::{Bundle, Module};
+use functions::reuse::Ran;
 
 use crate::bundles;
 use crate::deployed::Deployed;
 
-fn pushed(bundle: Bundle) -> Arc<Analysis> {
+fn ran(bundle: Bundle) -> Ran {
     let deployed = Deployed::empty();
     deployed.push_bundle(bundle).unwrap();
-    deployed.database.snapshot().deployment.clone().unwrap().analysis.clone()
+    deployed.host.ran_at_import().remove(0)
 }
 
 /// The refused modules, with why.
 fn refused(modules: BTreeMap<Arc<str>, Module>) -> Vec<String> {
     let bundle = Bundle { modules: modules.clone(), ..Bundle::default() };
-    let analysis = pushed(bundle);
+    let ran = ran(bundle);
     let judged = modules.values().map(|module| {
-        let ran = analysis.ran_at_import.get(&module.path).map_or(&[][..], Vec::as_slice);
-        verdict(&module.path, &module.source, ran)
+        let ends = ran.get(&module.path).map_or(&[][..], Vec::as_slice);
+        verdict(&module.path, &module.source, ends)
     });
     judged.filter_map(|verdict| verdict.err().map(|why| why.to_string())).collect()
 }

@@ -9,7 +9,7 @@ mod walk;
 
 use std::collections::HashSet;
 
-use deno_ast::swc::ast::{EsVersion, Module, Program};
+use deno_ast::swc::ast::{EsVersion, Module, ModuleDecl, ModuleItem, Program};
 use deno_ast::swc::common::sync::Lrc;
 use deno_ast::swc::common::{
     BytePos, FileName, GLOBALS, Globals, Mark, SourceFile, SourceMap, SyntaxContext,
@@ -114,6 +114,37 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
             Err(Impurity { line, column, ..whole(reason) })
         }
     }
+}
+
+/// What a module imports, as it names it; functions cannot import.
+///
+/// # Errors
+/// It does not parse.
+pub fn imports(path: &str, source: &str) -> Result<Vec<String>, Impurity> {
+    let whole = |reason| Impurity { path: path.to_owned(), line: 0, column: 0, reason };
+    let names = std::thread::scope(|scope| {
+        let stack = STACK_BYTES + STACK_BYTES_EACH * source.len();
+        let thread = std::thread::Builder::new().stack_size(stack);
+        let thread = thread.spawn_scoped(scope, || names(source));
+        thread.ok().and_then(|thread| thread.join().ok())
+    });
+    names.unwrap_or(Err(Fault { at: None, reason: Reason::TooLarge })).map_err(|f| whole(f.reason))
+}
+
+fn names(source: &str) -> Result<Vec<String>, Fault> {
+    let files: Lrc<SourceMap> = Lrc::default();
+    let file = files.new_source_file(Lrc::new(FileName::Custom(String::new())), source.to_owned());
+    let module = GLOBALS.set(&Globals::new(), || resolved(&file))?.0;
+    let name = |item: &ModuleItem| {
+        let source = match item {
+            ModuleItem::ModuleDecl(ModuleDecl::Import(import)) => Some(&import.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => Some(&export.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => export.src.as_ref(),
+            _ => None,
+        };
+        source.map(|source| source.value.to_string_lossy().into_owned())
+    };
+    Ok(module.body.iter().filter_map(name).collect())
 }
 
 /// A reason and where it stands: byte offset in the text.

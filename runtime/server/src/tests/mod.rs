@@ -112,7 +112,6 @@ impl Functions for Fake {
             definition_json: None,
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
-            ran_at_import: Default::default(),
             components: Default::default(),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
