@@ -98,7 +98,7 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(whole(Reason::TooLarge));
     }
-    let Some(ran) = Ends::new(source, ran) else { return Err(whole(Reason::Unwatched)) };
+    let Some(ran) = Ends::new(source, ran) else { return Err(whole(Reason::Unknown)) };
     let looked = std::thread::scope(|scope| {
         let stack = STACK_BYTES + STACK_BYTES_EACH * source.len();
         let thread = std::thread::Builder::new().stack_size(stack);
@@ -191,10 +191,12 @@ fn resolved(file: &SourceFile) -> Result<(Module, SyntaxContext), Fault> {
 /// Where the functions end that ran at import: byte offsets.
 struct Ends {
     all: HashSet<u32>,
+    /// Where the module ends.
+    module: u32,
 }
 
 impl Ends {
-    /// `None` where the module itself is not among them: nobody watched it.
+    /// `None` where one of them is no place in the text.
     fn new(source: &str, ran: &[u32]) -> Option<Self> {
         let mut sorted = ran.to_vec();
         sorted.sort_unstable();
@@ -209,8 +211,8 @@ impl Ends {
             utf16 += u32::try_from(character.len_utf16()).ok()?;
         }
         // One in the middle of a character or past the end belongs to another text.
-        let fits = wanted.next().is_none();
-        (fits && all.contains(&u32::try_from(source.len()).ok()?)).then_some(Self { all })
+        let module = u32::try_from(source.len()).ok()?;
+        wanted.next().is_none().then_some(Self { all, module })
     }
 }
 
@@ -371,7 +373,7 @@ mod tests {
             ("const f = Proxy.revocable({}, {});", "1:11 Stateful(\"Proxy.revocable\")"),
             ("const f = function* () {}§;", "1:11 Generator"),
             ("with (a) {}", "0:0 Unparsed"),
-            ("const a = 1§;", "0:0 Unknown"),
+            ("const a = 1§, f = () => 1;", "1:12 Unknown"),
         ] {
             let said = said(code);
             assert!(said.starts_with(reason), "{code}: {said}");
@@ -383,7 +385,9 @@ mod tests {
         ] {
             assert_eq!(said(pure), "pure", "{pure}");
         }
-        let unwatched = verdict("m.js", "export {};\n", &[]).map_err(|found| found.to_string());
+        let unwatched =
+            verdict("m.js", "export const f = () => 1;\n", &[]).map_err(|found| found.to_string());
+        assert_eq!(verdict("m.js", "export {};\n", &[]), Ok(()), "it has no functions");
         assert_eq!(
             unwatched,
             Err("m.js:0:0: nobody watched which of its functions ran at import".to_owned())

@@ -103,9 +103,17 @@ impl<'a> Walk<'a> {
         if let Some((at, reason)) = self.faults.into_iter().min_by_key(|(at, _)| *at) {
             return Some((Some(at), reason));
         }
-        let module = self.ran.all.iter().max();
-        let is_unknown = |end: &&u32| !self.seen.contains(end) && Some(*end) != module;
-        self.ran.all.iter().find(is_unknown).map(|_| (None, Reason::Unknown))
+        // Without functions there is nothing that could assign later.
+        if self.functions.len() == 1 {
+            return None;
+        }
+        let module = self.ran.module;
+        if !self.ran.all.contains(&module) {
+            return Some((None, Reason::Unwatched));
+        }
+        let mut unknown = self.ran.all.iter().filter(|end| **end != module);
+        let unknown = unknown.find(|end| !self.seen.contains(end))?;
+        Some((Some(self.start + BytePos(*unknown)), Reason::Unknown))
     }
 
     /// Whether an assignment may be seen by a later call.
@@ -144,10 +152,14 @@ impl<'a> Walk<'a> {
         self.ran.all.contains(&end)
     }
 
-    /// Walks a function that ends there; gives its number.
+    /// Walks a function that ends there.
     fn within(&mut self, end: BytePos, made: Option<Id>, walk: impl FnOnce(&mut Self)) {
         let ran = self.has_run(end);
-        self.functions.push(Scope { ran, made });
+        self.inside(Scope { ran, made }, walk);
+    }
+
+    fn inside(&mut self, scope: Scope, walk: impl FnOnce(&mut Self)) {
+        self.functions.push(scope);
         let outer = std::mem::replace(&mut self.current, self.functions.len() - 1);
         walk(self);
         self.current = outer;
@@ -222,12 +234,13 @@ impl<'a> Walk<'a> {
     }
 
     /// A field of a class: its key is the class's, its value the initializer's.
-    fn initializer(&mut self, end: BytePos, is_static: bool, value: Option<&Expr>) {
+    fn initializer(&mut self, is_static: bool, value: Option<&Expr>) {
         let Some(value) = value else { return };
         if is_static {
             return value.visit_with(self);
         }
-        self.within(end, None, |walk| {
+        let ran = self.classes.last().is_none_or(|class| class.is_made);
+        self.inside(Scope { ran, made: None }, |walk| {
             let number = walk.current;
             if let Some(class) = walk.classes.last_mut() {
                 class.beginning.push(number);
@@ -238,9 +251,19 @@ impl<'a> Walk<'a> {
 
     fn fields(&mut self, class: &Class) -> Fields {
         let mut kinds = HashMap::new();
-        // The initializer of the instances, which V8 names by the class's own range.
+        // V8 has a function of all fields of an instance, and one of all that is static: they end
+        // with the class, or with the last of their members.
         let mut is_made = self.has_run(class.span.hi);
         for member in &class.body {
+            let is_static = match member {
+                ClassMember::ClassProp(field) => field.is_static,
+                ClassMember::PrivateProp(field) => field.is_static,
+                ClassMember::StaticBlock(_) => true,
+                _ => false,
+            };
+            for end in ends(member) {
+                is_made |= self.has_run(end) && !is_static;
+            }
             let (name, kind) = match member {
                 ClassMember::PrivateProp(field) => {
                     let kind = if field.is_static { Field::Static } else { Field::Instance };
@@ -258,7 +281,7 @@ impl<'a> Walk<'a> {
         Fields { kinds, outer: self.current, is_made, beginning: Vec::new() }
     }
 
-    fn member(&mut self, member: &ClassMember, end: BytePos) {
+    fn member(&mut self, member: &ClassMember) {
         match member {
             ClassMember::Constructor(constructor) => {
                 self.within(constructor.span.hi, None, |walk| {
@@ -275,31 +298,28 @@ impl<'a> Walk<'a> {
                 })
             }
             ClassMember::ClassProp(field) => {
-                self.static_end(field.span, field.is_static, field.value.as_deref());
                 field.key.visit_with(self);
-                self.initializer(end, field.is_static, field.value.as_deref());
+                self.initializer(field.is_static, field.value.as_deref());
             }
             ClassMember::PrivateProp(field) => {
-                self.static_end(field.span, field.is_static, field.value.as_deref());
-                self.initializer(end, field.is_static, field.value.as_deref());
-            }
-            ClassMember::StaticBlock(block) => {
-                self.static_end(block.span, true, None);
-                block.visit_children_with(self);
+                self.initializer(field.is_static, field.value.as_deref());
             }
             other => other.visit_with(self),
         }
     }
+}
 
-    /// V8 has a function of all that is static, which ends with the last of it.
-    fn static_end(&mut self, span: Span, is_static: bool, value: Option<&Expr>) {
-        if is_static {
-            self.has_run(span.hi);
-            if let Some(value) = value {
-                self.has_run(value.span_hi());
-            }
-        }
-    }
+/// Where a function of all fields could end whose last one this is: with or without its semicolon.
+fn ends(member: &ClassMember) -> Vec<BytePos> {
+    let (key, value) = match member {
+        ClassMember::ClassProp(field) => (field.key.span(), field.value.as_deref()),
+        ClassMember::PrivateProp(field) => (field.key.span, field.value.as_deref()),
+        ClassMember::PrivateMethod(method) => (method.span, None),
+        ClassMember::StaticBlock(block) => (block.span, None),
+        _ => return Vec::new(),
+    };
+    let last = value.map_or(key.hi, Spanned::span_hi);
+    vec![last, member.span_hi()]
 }
 
 /// The variable of `return variable ??= class …`, where that is the whole body and the class is the
@@ -359,7 +379,7 @@ impl Visit for Walk<'_> {
         class.super_class.visit_with(self);
         let fields = self.fields(class);
         self.classes.push(fields);
-        class.body.iter().for_each(|member| self.member(member, class.span.hi));
+        class.body.iter().for_each(|member| self.member(member));
         self.classes.pop();
     }
 
