@@ -7,6 +7,7 @@
 pub mod commands;
 pub mod durable;
 pub mod outside;
+pub mod purity;
 pub mod testing;
 pub mod world;
 

@@ -346,6 +346,7 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
         helper: host::helper(),
         actions: Arc::new(NoActions),
         storage: files_in_memory("test"),
+        purity: None,
     };
     let database = Arc::new(Database::new(DatabaseOptions::at(seam.now())));
     functions::Host::start(config, database, seam)

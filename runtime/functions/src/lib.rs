@@ -7,7 +7,8 @@
 //! | the door | `host.rs`: cache, equal queries, queue |
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
-//! | 4 function | `run.rs`: one function in one fresh context |
+//! | 4 function | `run.rs`: one function in one context |
+//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
@@ -25,15 +26,18 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod coverage;
 mod define;
 mod elsewhere;
 mod engine;
 mod exception;
 mod execution;
 mod files;
+mod harden;
 mod host;
 mod inline;
 mod isolate;
+mod kept;
 mod late;
 mod linear_memory;
 mod modules;
@@ -42,6 +46,7 @@ pub mod platform;
 mod pool;
 mod push;
 mod rejections;
+pub mod reuse;
 mod run;
 mod startup;
 mod syscall;
@@ -52,4 +57,5 @@ mod watchdog;
 pub use builder::Helper;
 pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
 pub use host::{Config, Host, Neighbour};
+pub use modules::join as joined;
 pub use syscall::nested::transaction_limits;
