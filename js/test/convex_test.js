@@ -2,8 +2,8 @@
 //
 // In: a schema, modules by `import.meta.glob`. Out: `t`, whose named queries and mutations run in
 // isolates of the engine; inline functions, actions and functions of test files run here.
-// Invariant: each `convexTest()` has a database of its own; time is the test's `Date.now()`, so fake
-// timers move the engine too.
+// Invariant: each `convexTest()` has a database of its own; time is the test's `Date.now()`, so
+// fake timers move the engine too.
 import {
   actionGeneric, getFunctionAddress, mutationGeneric, queryGeneric,
 } from 'convex/server';
@@ -25,7 +25,9 @@ const rootOf = (keys) => {
   if (generated !== undefined) return generated.slice(0, generated.indexOf('_generated/'));
   const folders = keys.map((key) => key.slice(0, key.lastIndexOf('/') + 1));
   return folders.reduce((shared, folder) => {
-    while (!folder.startsWith(shared)) shared = shared.slice(0, shared.lastIndexOf('/', shared.length - 2) + 1);
+    while (!folder.startsWith(shared)) {
+      shared = shared.slice(0, shared.lastIndexOf('/', shared.length - 2) + 1);
+    }
     return shared;
   }, folders[0] ?? '');
 };

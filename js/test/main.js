@@ -136,9 +136,10 @@ const tree = (suite) => suite.tasks.map((task) => (task.type === 'suite'
   ? { ...resultOf(task), tasks: tree(task) } : resultOf(task)));
 
 /** `process` as tests may use it: variables can be set, and functions of the engine see them. */
-const openProcess = (env) => {
+const openProcess = (given) => {
   const { process: before } = globalThis;
-  globalThis.process = { ...before, env: { NODE_ENV: 'test', ...env }, argv: [], platform: 'linux' };
+  const env = { NODE_ENV: 'test', ...given };
+  globalThis.process = { ...before, env, argv: [], platform: 'linux' };
 };
 
 /** Called by the worker, as if it were an action. */

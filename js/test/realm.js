@@ -31,8 +31,8 @@ const telling = new Set();
 export const heard = () => Promise.all(telling);
 
 const outside = (op) => {
-  throw new Error(`Convex functions can only be called with t.query, t.mutation, t.action or inside `
-    + `of t.run (${op} was called outside of a function).`);
+  throw new Error('Functions of Convex can only be called with t.query, t.mutation, t.action or '
+    + `inside of t.run (${op} was called outside of a function).`);
 };
 
 globalThis.Convex = {
@@ -115,7 +115,7 @@ class Transaction {
         return JSON.stringify({ id: isIn ? idString : null });
       }
       default:
-        throw new Error(`${op} cannot be used by functions of a test: call a function of a module.`);
+        throw new Error(`${op} cannot be used by functions of a test: use a function of a module.`);
     }
   }
 

@@ -55,25 +55,37 @@ pub struct Deployer {
     root: PathBuf,
     /// Clock and randomness at import.
     import: (u64, [u8; 32]),
+    known: Arc<Known>,
     made: Mutex<Made>,
 }
 
+/// What one run of the tests has made: files do not change while it lasts.
 #[derive(Default)]
 struct Made {
-    bundler: Bundler,
     bundled: BTreeMap<BTreeMap<String, PathBuf>, Arc<Output>>,
     deployments: BTreeMap<[u8; 32], Arc<Deployment>>,
 }
+
+/// What is good for later runs too.
+#[derive(Default)]
+pub struct Known {
+    bundler: Mutex<Bundler>,
+    /// By the hash of all sources.
+    analysed: Mutex<BTreeMap<[u8; 32], Arc<Deployment>>>,
+}
+
+/// Deployments that are kept for later runs.
+const KEPT: usize = 64;
 
 impl Deployer {
     /// One for the projects below a folder; `functions` analyses.
     pub fn new(
         functions: Arc<functions::Host>,
         root: PathBuf,
-        import_time_ms: u64,
-        import_seed: [u8; 32],
+        import: (u64, [u8; 32]),
+        known: Arc<Known>,
     ) -> Self {
-        Self { functions, root, import: (import_time_ms, import_seed), made: Mutex::default() }
+        Self { functions, root, import, known, made: Mutex::default() }
     }
 
     /// The deployment of these parts. Blocks while it is made the first time.
@@ -84,15 +96,31 @@ impl Deployer {
         let text = serde_json::to_string(parts).unwrap_or_default();
         let key: [u8; 32] = Sha256::digest(text).into();
         // Held while one is made: equal ones are asked for together.
-        let mut made = self.lock();
+        let mut made = lock(&self.made);
         if let Some(known) = made.deployments.get(&key) {
             return Ok(Arc::clone(known));
         }
         let bundle = Arc::new(self.bundle(&mut made, parts)?);
+        let deployment = self.analysed(bundle)?;
+        made.deployments.insert(key, Arc::clone(&deployment));
+        Ok(deployment)
+    }
+
+    /// The deployment of a bundle.
+    fn analysed(&self, bundle: Arc<Bundle>) -> Result<Arc<Deployment>, UserError> {
+        let text = serde_json::to_vec(&*bundle).unwrap_or_default();
+        let hash: [u8; 32] = Sha256::digest(text).into();
+        if let Some(known) = lock(&self.known.analysed).get(&hash) {
+            return Ok(Arc::clone(known));
+        }
         let analysis = self.functions.analyze(Arc::clone(&bundle));
         let analysis = analysis.map_err(|error| UserError::new(error.code, error.message))?;
         let deployment = Arc::new(Deployment { bundle, analysis });
-        made.deployments.insert(key, Arc::clone(&deployment));
+        let mut analysed = lock(&self.known.analysed);
+        if analysed.len() >= KEPT {
+            analysed.clear();
+        }
+        analysed.insert(hash, Arc::clone(&deployment));
         Ok(deployment)
     }
 
@@ -126,7 +154,7 @@ impl Deployer {
             Some(known) => Arc::clone(known),
             None => {
                 let project = project(&self.root, &part.files);
-                let output = made.bundler.bundle_functions(&project, &part.files);
+                let output = lock(&self.known.bundler).bundle_functions(&project, &part.files);
                 let output = output.map_err(|errors| {
                     UserError::new("InvalidModules", format!("Could not bundle.\n{errors}"))
                 })?;
@@ -148,11 +176,11 @@ impl Deployer {
         modules.insert(INLINE.into(), plain(INLINE, &inline(), None));
         Ok(modules)
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Made> {
-        // What is in it is whole between two insertions.
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What is in them is whole between two insertions.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The project that files of a folder belong to.

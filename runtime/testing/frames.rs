@@ -1,8 +1,8 @@
 //! Positions in bundled test files → TypeScript, with the line.
 //!
-//! In: V8's stack text. Out: `at fn (convex/file.test.ts:L:C)` lines, and the code around the first
-//! one. Invariant: what stands in packages and in the runner itself is left out, unless nothing else
-//! is there.
+//! In: V8's stack text. Out: `at fn (convex/file.test.ts:L:C)` lines, and the code around the
+//! first one. Invariant: what stands in packages and in the runner itself is left out, unless
+//! nothing else is there.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The test files of a folder, each run in a worker.
 //!
-//! In: a folder and what to run of it. Out: reports as files end. Invariant: a file that hangs, runs
-//! out of memory or cannot be loaded fails by itself; the others run.
+//! In: a folder and what to run of it. Out: reports as files end. Invariant: a file that hangs,
+//! runs out of memory or cannot be loaded fails by itself; the others run.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,11 +16,12 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::deploy::Deployer;
+use super::deploy::{Deployer, Known};
 use super::frames::Frames;
 use super::realm::{Bench, News, Realm, Started};
 use crate::commands::host::{self, WORKER_COMMAND, files_in_memory};
@@ -96,6 +97,36 @@ pub struct FileReport {
     pub lines: Vec<String>,
 }
 
+/// What runs suites, one after another.
+pub struct Engine {
+    host: Arc<functions::Host>,
+    pool: Arc<Pool>,
+    import: (u64, [u8; 32]),
+    known: Arc<Known>,
+    bundler: Bundler,
+}
+
+impl Engine {
+    /// Starts it. Must be called inside of tokio.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(seed: u64) -> Result<Self, SuiteError> {
+        let seam = Arc::new(SeededWorld::new(seed));
+        let import = (seam.now() / 1_000_000, seam.seed());
+        let host = start_host(seam).map_err(SuiteError::Threads)?;
+        let (known, bundler) = (Arc::default(), Bundler::new());
+        Ok(Self { host, pool: start_pool(), import, known, bundler })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.pool.shut_down();
+        self.host.shutdown();
+    }
+}
+
 /// A suite that is ready to run.
 pub struct Suite {
     options: Options,
@@ -109,11 +140,11 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Finds and bundles test files, and starts the engine. Must be called inside of tokio.
+    /// Finds and bundles test files.
     ///
     /// # Errors
     /// See [`SuiteError`].
-    pub fn prepare(options: Options, bundler: &mut Bundler) -> Result<Self, SuiteError> {
+    pub fn prepare(options: Options, engine: &mut Engine) -> Result<Self, SuiteError> {
         let dir = options.dir.clone();
         let root = std::fs::canonicalize(&dir)
             .map_err(|cause| SuiteError::Folder { dir: dir.clone(), cause })?;
@@ -123,22 +154,25 @@ impl Suite {
         }
         let entries = files.iter().map(|(name, path)| (module_of(name), path.clone())).collect();
         let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
-        let output = bundler.bundle_tests(&project(&root), &TestFiles { entries, aliases });
-        let mut modules: BTreeMap<Arc<str>, Arc<str>> =
-            RUNNER.iter().map(|(path, text)| (Arc::from(*path), Arc::from(*text))).collect();
+        let tests = TestFiles { entries, aliases };
+        let output = engine.bundler.bundle_tests(&project(&root), &tests);
+        let runner = RUNNER.iter().map(|(path, text)| (Arc::from(*path), Arc::from(*text)));
+        let mut modules: BTreeMap<Arc<str>, Arc<str>> = runner.collect();
         let bundled = output.modules.iter();
         modules.extend(bundled.map(|m| (m.path.as_str().into(), m.source.as_str().into())));
-        let seam = Arc::new(SeededWorld::new(options.seed));
-        let (import_time, import_seed) = (seam.now() / 1_000_000, seam.seed());
-        let import = ImportPhase { now_ms: import_time, seed: [0; 8] };
-        let code = Code { version: "tests".to_owned(), modules, import, ..Code::default() };
-        let host = start_host(seam).map_err(SuiteError::Threads)?;
-        let deployer = Deployer::new(Arc::clone(&host), root.clone(), import_time, import_seed);
+        let import = ImportPhase { now_ms: engine.import.0, seed: [0; 8] };
+        // Equal code may run in the process of an earlier run.
+        let hash = Sha256::digest(format!("{modules:?}"));
+        let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let code = Code { version, modules, import, ..Code::default() };
+        let (host, known) = (Arc::clone(&engine.host), Arc::clone(&engine.known));
+        let deployer = Deployer::new(Arc::clone(&host), root.clone(), engine.import, known);
         let frames = Frames::new(root.clone(), output.modules);
         let seed = options.seed;
         let bench = Arc::new(Bench { host, deployer, frames, seed });
-        let (pool, watched) = (start_pool(), output.watched);
-        Ok(Self { options, root, files, code: Arc::new(code), bench, pool, watched })
+        let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
+        pool.deployed(Arc::clone(&code));
+        Ok(Self { options, root, files, code, bench, pool, watched })
     }
 
     /// The files, by their names.
@@ -238,13 +272,6 @@ impl Suite {
             reuse: false,
             input: Input::Action { arguments: asked.to_string() },
         }
-    }
-}
-
-impl Drop for Suite {
-    fn drop(&mut self) {
-        self.pool.shut_down();
-        self.bench.host.shutdown();
     }
 }
 

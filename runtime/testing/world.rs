@@ -328,7 +328,10 @@ impl World {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let snapshot = self.database.newest();
         let new = scheduling::pending(&snapshot).filter(|row| told.insert(row.id()));
-        let job = |row: scheduling::Pending<'_>| json!({ "id": row.id().encode(), "due": row.due.div_ceil(NS_PER_MS) });
+        let job = |row: scheduling::Pending<'_>| {
+            let due = row.due.div_ceil(NS_PER_MS);
+            json!({ "id": row.id().encode(), "due": due })
+        };
         new.map(job).collect()
     }
 }
