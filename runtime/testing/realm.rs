@@ -304,6 +304,9 @@ impl Realm {
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
         let has_visited = lock(&self.visitors).remove(&request_id);
+        if let Some(remark) = &outcome.remark {
+            return Err(UserError::new("NotDeterministic", remark.to_string()));
+        }
         let is_again = outcome.kind != FunctionKind::Action && !outcome.cached && !has_visited;
         if is_again && let Some(difference) = world.difference(call, &outcome).await {
             return Err(UserError::new("NotDeterministic", difference));
