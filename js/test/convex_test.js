@@ -140,6 +140,8 @@ globalThis.fetch = async (...given) => {
   return handler === undefined ? plainFetch(...given) : handler(request);
 };
 
+let requests = 0;
+
 /** One `convexTest()`: a database, and what runs here for it. */
 class World {
   constructor(options) {
@@ -214,6 +216,12 @@ class World {
   heard({ jobs, changes }) {
     for (const { id, due } of jobs ?? []) {
       if (this.jobs.has(id)) continue;
+      if (this.exploring !== undefined) {
+        // While orders are explored time does not pass: it may run at once, or after anything.
+        this.jobs.set(id, undefined);
+        this.exploring.start(`scheduled #${this.jobs.size}`, () => this.fire(id));
+        continue;
+      }
       const wait = Math.max(0, due - Date.now());
       const isOurs = this.isVirtual && !vi.isFakeTimers();
       this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
@@ -225,7 +233,9 @@ class World {
   fire(id, isCron = false) {
     clearTimeout(this.jobs.get(id));
     const run = (async () => {
-      const fire = { world: this.id, job: id, isCron, now: Date.now() };
+      await this.exploring?.gate('runs', true);
+      const request = this.request();
+      const fire = { world: this.id, job: id, isCron, now: Date.now(), request };
       this.heard(await realm.ask('fire', fire));
     })().catch((error) => {
       // What is still to run when its file has ended never runs.
@@ -298,12 +308,24 @@ class World {
   asking(kind, address, args, component, identity) {
     return {
       world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
-      identity, now: Date.now(), env: { ...process.env },
+      identity, now: Date.now(), env: { ...process.env }, request: this.request(),
     };
+  }
+
+  /** Names a request to the host. */
+  request() {
+    requests += 1;
+    const request = requests.toString(16).padStart(16, '0');
+    this.exploring?.enter(request);
+    return request;
   }
 
   async call(kind, address, args, { component = '', identity = null }) {
     await this.open();
+    if (kind !== 'action') {
+      const name = address.name ?? address.reference ?? address.functionHandle;
+      await this.exploring?.gate(`${kind} ${name}`, kind !== 'query');
+    }
     const answer = await realm.ask('call', this.asking(kind, address, args, component, identity));
     const { value, error } = answer;
     this.heard(answer);
@@ -402,6 +424,11 @@ const accessor = (world, identity) => {
     query: runner('query'),
     mutation: runner('mutation'),
     action: runner('action'),
+    /** Runs functions side by side in every order of their transactions. */
+    async explore(functions, options) {
+      await world.open();
+      return realm.explore(world, functions, options);
+    },
     advance: (duration) => world.advance(duration),
     watch: (target, args) => world.watch(target, args, who),
     onFetch: (pattern, handler) => world.onFetch(pattern, handler),

@@ -3,7 +3,10 @@
 // In: the file's module and settings, from the host. Out: events as tests start and end, and at the
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
-import { ask, heard, listen, tell, worker } from './realm.js';
+import { explore } from './explore.js';
+import { ask, heard, listen, realm, tell, worker } from './realm.js';
+
+realm.explore = explore;
 
 /** What vitest's modules find of the process around them. */
 const workerState = (config, file) => ({

@@ -140,6 +140,11 @@ class Action {
   syscall(op) { throw new Error(`${op} cannot be used in actions.`); }
 
   async asyncSyscall(op, json) {
+    if (op === '1.0/actions/query' || op === '1.0/actions/mutation') {
+      const { name, reference, functionHandle } = JSON.parse(json);
+      const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
+      await this.world.exploring?.gate(label, op === '1.0/actions/mutation');
+    }
     const answer = await ask('ask', { action: this.action, op, json, now: Date.now() });
     this.world.heard(answer);
     return JSON.stringify(answer.value);
@@ -149,7 +154,7 @@ class Action {
 }
 
 /** Worlds by number: one for each `convexTest()`. */
-const worlds = new Map();
+export const worlds = new Map();
 
 /** A thrown value as the host passes it on. */
 const described = (error) => {
@@ -168,7 +173,9 @@ const serve = async (event) => {
   const store = isAction ? new Action({ ...event, world }) : new Transaction({ ...event, world });
   const end = isAction ? { action: event.action } : { visit: event.visit };
   try {
-    const result = await current.run(store, () => world.run(event));
+    const work = () => current.run(store, () => world.run(event));
+    const { exploring } = world;
+    const result = await (exploring?.within(event.requestId, work) ?? work());
     await ask('end', { ...end, result });
   } catch (error) {
     const told = { ...described(error), isOwn: world.isOwn(event) };
@@ -192,8 +199,13 @@ export const listen = async () => {
   }
 };
 
+/** Lets what the real clock holds come first. */
+export const pause = (ms = 0, take = () => {}) =>
+  new Promise((resolve) => { take(setTimeout(resolve, ms)); });
+
 /** What `convex_test.js` uses. */
-globalThis[Symbol.for('concave.realm')] = {
+export const realm = globalThis[Symbol.for('concave.realm')] = {
+  pause,
   ask,
   evaluated,
   hasEnded: () => ended,
@@ -214,6 +226,4 @@ globalThis[Symbol.for('concave.realm')] = {
       tell('end', { action, result: 'null' });
     }
   },
-  /** Lets what the real clock holds come first. */
-  pause: (ms = 0) => new Promise((resolve) => { setTimeout(resolve, ms); }),
 };

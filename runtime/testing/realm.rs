@@ -18,6 +18,7 @@ use database::record::{
     FunctionKind, FunctionPath, Identity, UserIdentity,
 };
 use database::snapshot::Snapshot;
+use database::transaction::Budget;
 use functions::address::Address;
 use functions::{Elsewhere, Turn, Visit};
 use serde::Deserialize;
@@ -107,6 +108,8 @@ struct Asked {
     identity: Option<Value>,
     now: f64,
     env: BTreeMap<String, String>,
+    /// Names the request; what it runs in the worker is told by it.
+    request: Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -162,6 +165,7 @@ struct Fire {
     #[serde(default)]
     is_cron: bool,
     now: f64,
+    request: Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -251,16 +255,29 @@ impl Realm {
     /// Opens a world; blocks while its deployment is made.
     fn open(&self, asked: &Open) -> Result<Value, UserError> {
         let deployment = self.bench.deployer.deployment(&asked.parts)?;
-        let id = self.number();
-        let clock = Arc::new(Clock::new(asked.now, self.bench.seed ^ id));
         let budget = asked.limits.as_deref().map(functions::transaction_limits).transpose();
         let budget = budget
             .map_err(|e| UserError::new("TransactionLimits", format!("transactionLimits: {e}")))?;
-        let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
-        let opening =
-            Opening { id, deployment, clock, actions: seat.clone(), elsewhere: seat, budget };
-        let world = World::open(&self.bench.host, opening).map_err(pushed)?;
+        let id = self.number();
+        let clock = Clock::new(asked.now, self.bench.seed ^ id);
+        let opening = self.opening(id, clock, budget);
+        let world = World::open(&self.bench.host, &deployment, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
+        Ok(json!({ "id": id }))
+    }
+
+    fn opening(&self, id: u64, clock: Clock, budget: Option<Budget>) -> Opening {
+        let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
+        Opening { id, clock: Arc::new(clock), actions: seat.clone(), elsewhere: seat, budget }
+    }
+
+    /// Copies a world. Every copy draws the same randomness: what differs is the order of calls.
+    fn fork(&self, of: &Due) -> Result<Value, UserError> {
+        let world = self.world(of.world)?;
+        let id = self.number();
+        let clock = Clock::new(of.now, !(self.bench.seed ^ of.world));
+        let forked = world.fork(&self.bench.host, self.opening(id, clock, None));
+        lock(&self.worlds).insert(id, Arc::new(forked));
         Ok(json!({ "id": id }))
     }
 
@@ -280,7 +297,7 @@ impl Realm {
             expect: expected(&asked.kind),
             identity: identity(asked.identity.as_ref()),
             caller: Caller::Function { depth: 0 },
-            request_id: format!("{:016x}", self.number()).into(),
+            request_id: asked.request,
             at: None,
             journal: None,
             once: None,
@@ -421,8 +438,8 @@ impl Realm {
         let world = self.world(fire.world)?;
         world.clock.set(fire.now);
         match DocumentId::decode(&fire.job) {
-            Some(id) if fire.is_cron => world.fire_cron(id).await,
-            Some(id) => world.fire(id).await?,
+            Some(id) if fire.is_cron => world.fire_cron(id, fire.request).await,
+            Some(id) => world.fire(id, fire.request).await?,
             None => {}
         }
         Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await }))
@@ -468,6 +485,12 @@ impl Realm {
                 let world = self.world(world)?;
                 world.clock.set(now);
                 world.next_due()
+            }
+            "fork" => self.fork(&parse(json)?)?,
+            "forget" => {
+                let Due { world, .. } = parse(json)?;
+                lock(&self.worlds).remove(&world);
+                Value::Null
             }
             "watch" => self.watch(parse(json)?).await?,
             "started" => self.tell(News::Started(parse(json)?)),

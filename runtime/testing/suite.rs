@@ -29,8 +29,9 @@ use crate::outside::limits_of_a_run;
 use crate::world::SeededWorld;
 
 /// Modules of the runner, beside those of the tests.
-const RUNNER: [(&str, &str); 3] = [
+const RUNNER: [(&str, &str); 4] = [
     ("_test/main.js", include_str!("../../js/test/main.js")),
+    ("_test/explore.js", include_str!("../../js/test/explore.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
     ("_test/vitest.js", include_str!("../../js/test/vendor/vitest.js")),
 ];

@@ -77,8 +77,6 @@ impl Seam for Clock {
 pub struct Opening {
     /// Its number, for messages of the worker.
     pub id: u64,
-    /// What it runs.
-    pub deployment: Arc<Deployment>,
     /// Its clock.
     pub clock: Arc<Clock>,
     /// Who runs its actions.
@@ -119,10 +117,30 @@ impl World {
     ///
     /// # Errors
     /// A schema that cannot be.
-    pub fn open(host: &functions::Host, opening: Opening) -> Result<Self, PushError> {
-        let Opening { id, deployment, clock, actions, elsewhere, budget } = opening;
+    pub fn open(
+        host: &functions::Host,
+        deployment: &Deployment,
+        opening: Opening,
+    ) -> Result<Self, PushError> {
+        let database = Database::new(Options::at(opening.clock.now()));
+        let world = Self::of(host, database, opening);
+        let Deployment { bundle, analysis } = deployment;
+        world.functions.activate(Arc::clone(bundle), Arc::clone(analysis))?;
+        Ok(world)
+    }
+
+    /// A copy of this world as it is now, but for its files; it costs next to nothing.
+    pub fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
+        let options = Options::at(opening.clock.now());
+        let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
+        let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { environment: Mutex::new(environment), ..forked }
+    }
+
+    fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
+        let Opening { id, clock, actions, elsewhere, budget } = opening;
         let seam: Arc<dyn Seam> = Arc::clone(&clock) as Arc<dyn Seam>;
-        let database = Arc::new(Database::new(Options::at(clock.now())));
+        let database = Arc::new(database);
         let storage = files_in_memory("test");
         let files = Files::new(Arc::clone(&database), storage.clone(), Arc::clone(&seam));
         let functions = host.beside(Neighbour {
@@ -133,8 +151,6 @@ impl World {
             elsewhere: Some(elsewhere),
             budget,
         });
-        let Deployment { bundle, analysis } = &*deployment;
-        functions.activate(Arc::clone(bundle), Arc::clone(analysis))?;
         let called: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
         let services = Arc::new(Services {
             functions: Arc::downgrade(&called),
@@ -143,7 +159,7 @@ impl World {
             files,
         });
         let (environment, told, watched) = Default::default();
-        Ok(Self { id, clock, database, functions, services, environment, told, watched })
+        Self { id, clock, database, functions, services, environment, told, watched }
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -200,22 +216,23 @@ impl World {
     ///
     /// # Errors
     /// None that its functions make: those end in its row.
-    pub async fn fire(&self, id: DocumentId) -> Result<(), UserError> {
+    pub async fn fire(&self, id: DocumentId, request: Arc<str>) -> Result<(), UserError> {
         let snapshot = self.database.newest();
         let row = scheduling::pending(&snapshot).find(|row| row.id() == id);
         // Canceled meanwhile.
         let Some(found) = row.map(|row| row.job()).transpose()? else { return Ok(()) };
-        self.run_job(Job::Scheduled(id), found.path, found.args).await;
+        self.run_job((Job::Scheduled(id), request), found.path, found.args).await;
         Ok(())
     }
 
     /// Runs the occurrence of a cron job that is due.
-    pub async fn fire_cron(&self, id: DocumentId) {
+    pub async fn fire_cron(&self, id: DocumentId, request: Arc<str>) {
         let Some(cron) = crons::job(&self.database.newest(), id) else { return };
         let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule) else { return };
         let Some(due) = cron.next else { return };
         let (next, _) = schedule.after(due, self.clock.now());
-        self.run_job(Job::Cron(CronRun { id, due, next }), cron.path, cron.args).await;
+        let job = Job::Cron(CronRun { id, due, next });
+        self.run_job((job, request), cron.path, cron.args).await;
     }
 
     /// What is due next, a scheduled function or a cron job, and when: milliseconds.
@@ -239,7 +256,12 @@ impl World {
         })
     }
 
-    async fn run_job(&self, job: Job, path: FunctionPath, args: Arguments) {
+    async fn run_job(
+        &self,
+        (job, request_id): (Job, Arc<str>),
+        path: FunctionPath,
+        args: Arguments,
+    ) {
         let snapshot = self.database.newest();
         let deployment = snapshot.deployment.as_ref();
         let function = deployment.and_then(|now| now.analysis.function(&path));
@@ -269,7 +291,7 @@ impl World {
             expect: Expect::Kind(kind),
             identity: Identity::System,
             caller,
-            request_id: format!("{:016x}", self.id).into(),
+            request_id,
             at: None,
             journal: None,
             once: None,
