@@ -342,8 +342,8 @@ test("counts", async () => {
   for (let i = 0; i < 20; i++) await t.mutation(api.counted.count);
 });`,
   });
-  const { errors } = report(folder);
-  assert.match(errors["counted > counts"], /counted:count behaved otherwise|counted:count is not determ/);
+  const told = report(folder).errors["counted > counts"];
+  assert.match(told, /counted:count (behaved otherwise|is not deterministic)/);
 });
 
 test("with --watch the tests run again at every save", async () => {
@@ -388,6 +388,41 @@ test("a folder without tests says what test files are called", () => {
   const { code, told } = run(app("none", { "schema.ts": SCHEMA }));
   assert.equal(code, 1);
   assert.match(told, /There are no test files in .*\*\.test\.ts/s);
+});
+
+test("explore tells the order that breaks an invariant, and replays it", () => {
+  const race = (options) => app("race", {
+    "schema.ts": SCHEMA,
+    "count.ts": `import { actionGeneric as action, makeFunctionReference as ref,
+  mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+export const size = query({ handler: async (ctx) =>
+  (await ctx.db.query("tasks").collect()).length });
+export const add = mutation({ handler: async (ctx, { text }) => {
+  await ctx.db.insert("tasks", { text }); } });
+/** At most one task: looks first, then adds. */
+export const one = action({ handler: async (ctx, { text }) => {
+  if (await ctx.runQuery(ref("count:size")) === 0) {
+    await ctx.runMutation(ref("count:add"), { text });
+  } } });`,
+    "race.test.ts": `${HEAD}
+test("race", async () => {
+  const t = open();
+  const add = (text) => () => t.action(api.count.one, { text });
+  const invariant = async () => { expect(await t.query(api.count.size)).toBeLessThan(2); };
+  await add("first")();
+  expect(await t.explore([add("a"), add("b")], { invariant })).toEqual({ orders: 1 });
+  await t.run(async (ctx) => { await ctx.db.delete((await ctx.db.query("tasks").first())._id); });
+  await t.explore([add("a"), add("b")], { invariant, ...${JSON.stringify(options)} });
+});`,
+  });
+  const told = report(race({})).errors["race > race"];
+  assert.match(told, /expected 2 to be less than 2/);
+  const story = "1. #1: query count:size\n  2. #2: query count:size\n";
+  assert.ok(told.includes(story), told);
+  assert.match(told, /3\. #\d: mutation count:add\n {2}4\. #\d: mutation count:add/);
+  const [, replay] = told.match(/replay: "([\d ]+)"/);
+  assert.match(report(race({ replay })).errors["race > race"], /the shortest of 1 that were run/);
+  assert.equal(report(race({ replay: "0 0 1" })).code, 0);
 });
 
 test("the example's own tests pass", () => {

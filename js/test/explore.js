@@ -1,8 +1,8 @@
 // Every order of the transactions that concurrent functions can interleave in.
 //
-// In: a world, functions that run side by side, an invariant. Out: how many orders there were, or an
-// error that tells the shortest one that breaks the invariant. Invariant: each order begins with a
-// fork of the same data, and between two choices every function waits at its next transaction or
+// In: a world, functions that run side by side, an invariant. Out: how many orders there were, or
+// an error that tells the shortest one that breaks the invariant. Invariant: each order begins with
+// a fork of the same data, and between two choices every function waits at its next transaction or
 // has ended.
 import { ask, current, pause, worlds } from './realm.js';
 
@@ -93,6 +93,7 @@ class Walk {
   chooser() {
     let depth = 0;
     let last;
+    this.isRepetition = false;
     return (enabled) => {
       const node = this.nodes[depth] ?? this.grow(depth, enabled, last);
       depth += 1;
@@ -114,6 +115,8 @@ class Walk {
       }
     }
     const awake = enabled.filter(({ thread }) => !sleep.has(thread));
+    // Whatever comes now was run with two reads the other way round.
+    this.isRepetition ||= awake.length === 0;
     // Few switches first: such orders are the easiest to read.
     const next = awake.find(({ thread }) => thread === last) ?? awake[0] ?? enabled[0];
     const node = { enabled, sleep, tried: new Map(), chosen: next.thread };
@@ -195,6 +198,7 @@ export const explore = (world, functions, { invariant, replay, most = 5_000 } = 
       do {
         const choose = replay === undefined ? walk.chooser() : replayer(replay);
         const run = await once(world, base, { functions, invariant, choose });
+        if (walk.isRepetition) continue;
         orders += 1;
         const isShorter = worst === undefined || switches(run.trace) < switches(worst.trace);
         if (run.error !== undefined && isShorter) worst = run;
