@@ -67,6 +67,17 @@ pub enum ClientError {
         /// The host.
         url: String,
     },
+    /// An answer that ended early.
+    #[error(
+        "What {url} sent ended early ({cause}): it is not whole, and nothing of it was kept. The \
+         host may say why; try again."
+    )]
+    Cut {
+        /// The host.
+        url: String,
+        /// The system's words.
+        cause: String,
+    },
     /// The host said no.
     #[error("{message}")]
     Refused {
@@ -157,6 +168,52 @@ impl Client {
             return self.send(endpoint, text.into(), None).await;
         }
         self.send(endpoint, compress(text.as_bytes()).into(), Some("br")).await
+    }
+
+    /// Posts bytes and reads JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, endpoint);
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        self.exchange(endpoint, request.body(Full::new(body))).await
+    }
+
+    /// Gets bytes, piece by piece; `take` says where each goes. Gives the name that the host gave
+    /// them, if it gave one.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; [`ClientError::Cut`] where they end early; `take`'s own.
+    pub async fn download<E: From<ClientError>>(
+        &self,
+        endpoint: &str,
+        mut take: impl FnMut(Option<&str>, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let url = || self.address.url.clone();
+        let request = self.request(Method::GET, endpoint).body(Full::new(Bytes::new()));
+        let request = request.map_err(|_| ClientError::Address { url: url() })?;
+        let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
+        let response = self.connections.request(request).await;
+        let response = response.map_err(|error| unreachable(root_cause(&error)))?;
+        let status = response.status();
+        let name = response.headers().get(header::CONTENT_DISPOSITION);
+        let name = name.and_then(|name| name.to_str().ok()).map(str::to_owned);
+        let name = name.as_deref().and_then(|name| name.strip_prefix("attachment; filename="));
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let said = body.collect().await.map_err(|error| unreachable(error.to_string()))?;
+            return Err(self.refusal(endpoint, status, &said.to_bytes()).into());
+        }
+        while let Some(frame) = body.frame().await {
+            let cut = |error: hyper::Error| ClientError::Cut { url: url(), cause: root_cause(&error) };
+            take(name, &frame.map_err(cut)?.into_data().unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     async fn send<T: DeserializeOwned>(

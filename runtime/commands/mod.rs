@@ -9,6 +9,7 @@
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
+//! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -24,12 +25,15 @@ pub mod data;
 pub mod dev;
 pub mod environment;
 pub mod events;
+pub mod export;
 pub mod history;
 pub mod host;
+pub mod import;
 pub mod limits;
 pub mod push;
 pub mod run;
 pub mod serve;
+mod system;
 pub mod target;
 mod terminal;
 pub mod variables;
@@ -61,6 +65,8 @@ enum Command {
     Why(why::Arguments),
     History(history::Arguments),
     Env(variables::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
@@ -98,6 +104,12 @@ pub enum Failure {
     /// `concave history`
     #[error(transparent)]
     History(#[from] history::HistoryError),
+    /// `concave export`
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
+    /// `concave import`
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
@@ -121,6 +133,8 @@ impl Failure {
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
+            | Self::Export(export::ExportError::Target(_))
+            | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
@@ -156,6 +170,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Export(arguments) => {
+            threads()?.block_on(export::run(arguments)).map_err(Failure::Export)
+        }
+        Command::Import(arguments) => {
+            threads()?.block_on(import::run(arguments)).map_err(Failure::Import)
         }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)

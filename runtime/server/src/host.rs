@@ -11,6 +11,8 @@ use database::environment::{CLOUD_URL, Change, SITE_URL};
 use database::record::{Functions, World};
 
 use crate::auth::{AdminKey, Auth};
+use crate::convex::export::Exports;
+use crate::convex::import::Imports;
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::logs::Logs;
@@ -42,6 +44,10 @@ pub(crate) struct Host {
     pub(crate) why: Why,
     /// What functions did lately.
     pub(crate) logs: Logs,
+    /// The export that can be downloaded.
+    pub(crate) exports: Exports,
+    /// Uploads and imports under way.
+    pub(crate) imports: Imports,
     request_ids: RequestIds,
 }
 
@@ -58,6 +64,8 @@ impl Host {
             sockets: Sockets::new(&database),
             why: Why::default(),
             logs: Logs::new(),
+            exports: Exports::default(),
+            imports: Imports::default(),
             database,
             functions,
             http_actions,

@@ -20,7 +20,8 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
 use crate::convex::{
-    admin, api, client, components, environment, inline, logs, push, site, storage,
+    admin, api, client, components, environment, export, import, inline, logs, push, site,
+    storage,
 };
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -150,6 +151,7 @@ impl Routes {
             .merge(files())
             .merge(deploys())
             .merge(operator())
+            .merge(backups())
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn(client::supported))
@@ -218,6 +220,18 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/v1/update_environment_variables", post(environment::update))
         .route("/api/update_environment_variables", post(environment::update))
         .route("/api/delete_component", post(components::delete))
+}
+
+/// `convex-compat.md` sections 6.12 and 6.13.
+fn backups() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/export/request/zip", post(export::request))
+        .route("/api/export/zip/{ts}", get(export::download))
+        .route("/api/import/start_upload", post(import::start_upload))
+        .route("/api/import/upload_part", post(import::upload_part))
+        .route("/api/import/finish_upload", post(import::finish_upload))
+        .route("/api/perform_import", post(import::perform))
+        .route("/api/cancel_import", post(import::cancel))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -14,6 +14,7 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! files.rs      stored files, outside of functions
+//! archive/      backups: a snapshot ⇄ a zip, files of rows
 //! http_action.rs  the seam to HTTP actions
 //! scheduler.rs  runs what is due: scheduled functions and cron jobs
 //! crons.rs      what the schedules of cron jobs mean
@@ -29,6 +30,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod auth;
 mod connections;
 mod convex;
