@@ -59,17 +59,23 @@ struct Pins {
 
 impl Pins {
     /// Sorts out what must stay, and what can go.
-    fn release(&mut self, names: impl IntoIterator<Item = String>) -> Vec<String> {
+    fn release(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        newest: &Snapshot,
+    ) -> Vec<String> {
         self.snapshots.retain(|pin| pin.strong_count() > 0);
         let pinned: Vec<_> = self.snapshots.iter().filter_map(Weak::upgrade).collect();
-        let shows = |pinned: &Arc<Pinned>, name: &str| {
-            let mut components = pinned.0.components();
-            components.any(|component| pinned.0.file_of_blob(component, name).is_some())
+        let shows = |snapshot: &Snapshot, name: &str| {
+            let mut components = snapshot.components();
+            components.any(|component| snapshot.file_of_blob(component, name).is_some())
         };
         let all = std::mem::take(&mut self.waiting).into_iter().chain(names);
-        let (stay, go) = all.partition(|name| pinned.iter().any(|pinned| shows(pinned, name)));
+        let (stay, go): (Vec<_>, Vec<_>) =
+            all.partition(|name| pinned.iter().any(|pinned| shows(&pinned.0, name)));
         self.waiting = stay;
-        go
+        // An import may have brought a file back.
+        go.into_iter().filter(|name| !shows(newest, name)).collect()
     }
 }
 
@@ -330,7 +336,7 @@ impl Files {
     }
 
     async fn remove(&self, names: &[String]) {
-        let names = self.pins().release(names.to_vec());
+        let names = self.pins().release(names.to_vec(), &self.database.newest());
         let ids: Vec<BlobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         if ids.is_empty() {
             return;

@@ -21,7 +21,7 @@ use storage::BlobError;
 use thiserror::Error;
 
 pub(crate) use parts::Parts;
-pub(crate) use read::{Entry, Names, Zip, Zipped};
+pub(crate) use read::{Entry, Named, Names, Zip, Zipped};
 pub(crate) use rows::{Rows, rows};
 pub(crate) use write::{Exported, write};
 

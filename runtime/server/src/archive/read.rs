@@ -30,8 +30,9 @@ pub(crate) struct Zip {
 pub(crate) struct Zipped {
     /// What to import; the blobs of its files have names, and are not kept yet.
     pub(crate) import: Import,
-    /// For each component with files, and each of its files: where its bytes are.
-    pub(crate) entries: Vec<Vec<Entry>>,
+    /// For each component with files, and each of its files: where its bytes are; `None`: its blob
+    /// is there.
+    pub(crate) entries: Vec<Vec<Option<Entry>>>,
     /// Entries that were not understood.
     pub(crate) ignored: Vec<String>,
     /// The zip.
@@ -67,10 +68,18 @@ struct Component {
     files: BTreeMap<String, usize>,
 }
 
-/// What decides about a blob's name.
+/// Which blob a file gets.
+pub(crate) enum Named {
+    /// One that is to be written.
+    New(BlobId),
+    /// One that is there, with the file's bytes; this many.
+    There(BlobId, u64),
+}
+
+/// What decides about the names of blobs.
 pub(crate) trait Names {
-    /// A name for a blob that was called so in another deployment.
-    fn name(&self, before: Option<BlobId>) -> BlobId;
+    /// The blob of a component's file with this hash, whose blob was called so when it was exported.
+    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named;
 }
 
 impl Zip {
@@ -111,13 +120,16 @@ impl Zip {
             for (name, index) in &component.documents {
                 let source = format!("{prefix}{name}/{DOCUMENTS}");
                 let dialect = self.dialect(&source, component.schemas.get(name))?;
-                let rows = lines(&source, self.entry(*index, &source)?, dialect, &mut budget)?;
+                let mut entry = self.entry(*index, &source)?;
+                let rows = lines(&source, &mut entry, dialect, &mut budget);
+                let rows = rows.map_err(|wrong| damage_or(wrong, &source, entry))?;
                 let (component, name) = (Arc::clone(&path), Arc::from(&**name));
                 let number = numbers.get(&*name).copied();
                 import.tables.push(ImportTable { component, name, number, source, rows });
             }
             if let Some(lines) = component.file_lines {
-                let (files, of) = self.files(&prefix, lines, &component, names)?;
+                let naming = |before, sha256| names.name(&path, before, sha256);
+                let (files, of) = self.files(&prefix, lines, &component, &naming)?;
                 import.files.push(ImportFiles { component: path, files });
                 entries.push(of);
             }
@@ -237,8 +249,8 @@ impl Zip {
         prefix: &str,
         index: usize,
         component: &Component,
-        names: &dyn Names,
-    ) -> Result<(Vec<ImportFile>, Vec<Entry>), ArchiveError> {
+        name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
+    ) -> Result<(Vec<ImportFile>, Vec<Option<Entry>>), ArchiveError> {
         let source = format!("{prefix}_storage/{DOCUMENTS}");
         let (mut files, mut entries) = (Vec::new(), Vec::new());
         let file = self.entry(index, &source)?;
@@ -253,15 +265,19 @@ impl Zip {
             let index = index.ok_or_else(|| wrong(format!("the zip has no file {}.", file.id)))?;
             let promised = file.sha256.as_deref().and_then(parse_sha256);
             let before = file.internal_id.as_deref().and_then(|id| id.parse().ok());
+            let (blob, size, entry) = match name(before, promised) {
+                Named::New(blob) => (blob, 0, Some(Entry { index: *index, promised })),
+                Named::There(blob, size) => (blob, size, None),
+            };
             files.push(ImportFile {
                 id: Some(id),
                 creation_time: file.creation_time.filter(|time| *time > 0.0),
-                blob: names.name(before).to_string(),
-                sha256: [0; 32],
-                size: 0,
+                blob: blob.to_string(),
+                sha256: promised.unwrap_or_default(),
+                size,
                 content_type: file.content_type,
             });
-            entries.push(Entry { index: *index, promised });
+            entries.push(entry);
             Ok(())
         })?;
         Ok((files, entries))
@@ -287,6 +303,12 @@ fn parsed<T: serde::de::DeserializeOwned>(
     serde_json::from_str(line).map_err(|error| {
         ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {error}"))
     })
+}
+
+/// What is wrong in an entry may come of its damage, which its checksum shows at the end.
+fn damage_or(wrong: ArchiveError, source: &str, mut rest: impl Read) -> ArchiveError {
+    let read = std::io::copy(&mut rest, &mut std::io::sink());
+    read.err().map_or(wrong, |error| unreadable(source, &error))
 }
 
 fn not_a_zip(error: &dyn std::fmt::Display) -> ArchiveError {

@@ -46,6 +46,8 @@ fn import(
     copy_files(host, &mut prepared, kept)?;
     let ts = commit(host, &prepared)?;
     let durable = host.database.wait_durable(ts);
+    // Until here nobody deletes the blobs that it found.
+    drop(prepared.pinned);
     Ok(durable.map_err(UserError::from)?)
 }
 
@@ -59,6 +61,7 @@ fn copy_files(
     let count: usize = entries.iter().map(Vec::len).sum();
     for (ImportFiles { files, .. }, entries) in prepared.import.files.iter_mut().zip(entries) {
         for (file, entry) in files.iter_mut().zip(entries) {
+            let Some(entry) = entry else { continue };
             if kept.len() % FILES_A_WORD == 0 {
                 let message = format!("Storing files: {} of {count}", kept.len());
                 state::set(host, prepared.id, Progress::Running { message });

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use database::error::UserError;
 use database::id::DocumentId;
 use database::import::{Import, ImportTable, TableChange};
+use database::snapshot::Snapshot;
 use storage::{Blob, BlobId};
 
 use super::state::{self, Progress};
 use super::{Wanted, WantedFormat};
-use crate::archive::{ArchiveError, Entry, Names, Parts, Zip, Zipped, rows};
+use crate::archive::{ArchiveError, Entry, Named, Names, Parts, Zip, Zipped, rows};
+use crate::files::Pinned;
 use crate::host::Host;
 
 /// An import that can be performed.
@@ -23,7 +25,9 @@ pub(crate) struct Prepared {
     /// What to write.
     pub(super) import: Import,
     /// Where the bytes of its files are.
-    pub(super) files: Option<(Zip, Vec<Vec<Entry>>)>,
+    pub(super) files: Option<(Zip, Vec<Vec<Option<Entry>>>)>,
+    /// Keeps the blobs that it found.
+    pub(super) pinned: Arc<Pinned>,
     /// How many documents and files it has.
     pub(super) size: u64,
 }
@@ -69,7 +73,7 @@ fn read(
             (Import { mode, component, tables: vec![table], files: Vec::new() }, None, Vec::new())
         }
         _ => {
-            let read = Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host))?;
+            let read = Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host, &snapshot))?;
             let Zipped { import, entries, ignored, zip } = read;
             (import, Some((zip, entries)), ignored)
         }
@@ -78,7 +82,9 @@ fn read(
     let deletes = changes.iter().any(|change| change.deletes > 0);
     let size = changes.iter().map(|change| change.creates).sum();
     let message = message(&changes, &ignored);
-    Ok((Prepared { id, import, files, size }, Progress::Waiting { message, deletes }))
+    let pinned = host.files.pin(snapshot);
+    let prepared = Prepared { id, import, files, pinned, size };
+    Ok((prepared, Progress::Waiting { message, deletes }))
 }
 
 fn extension(format: WantedFormat) -> &'static str {
@@ -90,13 +96,21 @@ fn extension(format: WantedFormat) -> &'static str {
     }
 }
 
-/// Blobs get their names back where those are free, so that URLs stay as they were.
-struct Blobs<'a>(&'a Host);
+/// Blobs get their names back where those are free, so that URLs stay as they were; a file that is
+/// as it was keeps its blob.
+struct Blobs<'a>(&'a Host, &'a Snapshot);
 
 impl Names for Blobs<'_> {
-    fn name(&self, before: Option<BlobId>) -> BlobId {
-        let free = |id: &BlobId| matches!(self.0.files.blobs().open(*id), Ok(None));
-        before.filter(free).unwrap_or_else(|| self.0.files.fresh_name())
+    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named {
+        let Some(before) = before else { return Named::New(self.0.files.fresh_name()) };
+        let there = self.1.file_of_blob(component, &before.to_string());
+        match (self.0.files.blobs().open(before), there) {
+            (Ok(None), _) => Named::New(before),
+            (Ok(Some(_)), Some(file)) if Some(file.sha256) == sha256 => {
+                Named::There(before, file.size)
+            }
+            _ => Named::New(self.0.files.fresh_name()),
+        }
     }
 }
 
