@@ -10,6 +10,7 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
+//! backup.rs             the same: a whole copy
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -19,6 +20,7 @@
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+pub mod backup;
 pub mod client;
 pub mod codegen;
 pub mod data;
@@ -66,6 +68,7 @@ enum Command {
     History(history::Arguments),
     Env(variables::Arguments),
     Export(export::Arguments),
+    Backup(backup::Arguments),
     Import(import::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
@@ -107,6 +110,9 @@ pub enum Failure {
     /// `concave export`
     #[error(transparent)]
     Export(#[from] export::ExportError),
+    /// `concave backup`
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
     /// `concave import`
     #[error(transparent)]
     Import(#[from] import::ImportError),
@@ -134,6 +140,7 @@ impl Failure {
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
             | Self::Export(export::ExportError::Target(_))
+            | Self::Backup(backup::BackupError::Target(_))
             | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
@@ -173,6 +180,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Export(arguments) => {
             threads()?.block_on(export::run(arguments)).map_err(Failure::Export)
+        }
+        Command::Backup(arguments) => {
+            threads()?.block_on(backup::run(arguments)).map_err(Failure::Backup)
         }
         Command::Import(arguments) => {
             threads()?.block_on(import::run(arguments)).map_err(Failure::Import)

@@ -136,13 +136,12 @@ pub fn pairs(snapshot: &Snapshot, build: &str) -> impl Iterator<Item = (Vec<u8>,
     all.extend(variable_changes(&nothing, snapshot));
     all.extend(snapshot.deployment.is_some().then(|| deployment_change(snapshot, build)));
     all.extend(snapshot.requests.all().map(|(ts, key, answer)| request_change(ts, key, answer)));
-    for table in snapshot.catalog.all_tables() {
+    // One by one: together they are as large as the database.
+    let documents = snapshot.catalog.all_tables().flat_map(|table| {
         let documents = snapshot.range(table.by_id.id, &crate::key::Interval::all());
-        all.extend(
-            documents.map(|(_, document)| document_change(table, document.id, Some(document))),
-        );
-    }
-    all.into_iter().filter_map(|Change { key, value }| Some((key, value?)))
+        documents.map(|(_, document)| document_change(table, document.id, Some(document)))
+    });
+    all.into_iter().chain(documents).filter_map(|Change { key, value }| Some((key, value?)))
 }
 
 /// Where the pairs of requests older than a snapshot's oldest one are: they are no longer needed.

@@ -25,7 +25,7 @@ use crate::convex::{
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, history, scheduler, socket, why};
+use crate::{Server, copy, history, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -232,6 +232,7 @@ fn backups() -> Router<Arc<Host>> {
         .route("/api/import/finish_upload", post(import::finish_upload))
         .route("/api/perform_import", post(import::perform))
         .route("/api/cancel_import", post(import::cancel))
+        .route("/api/concave/copy", get(copy::copy))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -14,6 +14,7 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! files.rs      stored files, outside of functions
+//! copy.rs       a whole deployment as a stream
 //! archive/      backups: a snapshot ⇄ a zip, files of rows
 //! http_action.rs  the seam to HTTP actions
 //! scheduler.rs  runs what is due: scheduled functions and cron jobs
@@ -34,6 +35,7 @@ mod archive;
 mod auth;
 mod connections;
 mod convex;
+mod copy;
 mod crons;
 mod event;
 mod files;

@@ -13,10 +13,12 @@
 //! memory_log.rs  commits in this process
 //! sqlite_log.rs  commits in a folder
 //! folder_lock.rs that folder: its version, and one host at a time
+//! copy.rs        a whole deployment as a stream, and a folder made of it
 //! ```
 #![forbid(unsafe_code)]
 
 mod blob;
+mod copy;
 mod folder;
 mod folder_lock;
 mod log;
@@ -28,6 +30,7 @@ mod token;
 use std::sync::Arc;
 
 pub use blob::{Blob, BlobError, BlobId, BlobStore, Draft};
+pub use copy::{CopyError, CopyFolder, CopyWriter, Frame};
 pub use folder::FolderStore;
 pub use folder_lock::{DataFolder, FolderError};
 pub use log::{Changes, LogStore, Record, StoreError, Take};

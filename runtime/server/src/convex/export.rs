@@ -4,39 +4,31 @@
 //! In: what to export. Out: a row that says it is there; then a stream. Invariant: the zip is the
 //! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent.
 
-use std::io::{self, Write};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use bytes::Bytes;
 use database::backup_rows::Backups;
 use database::commit::Database;
 use database::limits;
 use database::record::Timestamp;
 use database::value::Value;
-use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use super::json as answer;
 use super::system::Answered;
 use crate::archive::{Exported, write};
+use crate::copy::piped;
 use crate::files::Pinned;
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request;
-
-/// Bytes of a zip that are sent at once.
-const STEP: usize = 64 << 10;
-/// Steps that wait for their reader.
-const STEPS_AHEAD: usize = 4;
 
 /// What can be downloaded.
 #[derive(Default)]
@@ -148,58 +140,23 @@ pub(crate) async fn download(
         );
         return Err(Failure::new(StatusCode::NOT_FOUND, "ExportNotFound", text));
     };
-    let (sender, receiver) = mpsc::channel(STEPS_AHEAD);
     let (files, name) = (Arc::clone(&host.files), &host.config.instance_name);
     let disposition = format!("attachment; filename=snapshot_{name}_{ts}.zip");
-    tokio::task::spawn_blocking(move || {
+    let body = piped(move |pipe| {
         let what = Exported {
             snapshot: &held.pinned.0,
             component: held.component.as_deref(),
             files: held.with_files.then(|| &**files.blobs()),
         };
-        let pipe = Pipe { to: sender.clone(), gathered: Vec::with_capacity(STEP) };
-        let written = write(&what, pipe).map_err(io::Error::other);
-        if let Err(why) = written.and_then(|mut pipe| pipe.flush()) {
-            // Cuts the connection, so that nobody takes the beginning for the whole.
-            let _ = sender.blocking_send(Err(why));
-        }
+        write(&what, pipe).map(drop).map_err(io::Error::other)
     });
-    let body = stream::unfold(receiver, |mut receiver| async {
-        let bytes = receiver.recv().await?;
-        Some((bytes, receiver))
-    });
-    let mut response = Response::new(Body::from_stream(body));
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
     if let Ok(disposition) = HeaderValue::from_str(&disposition) {
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
     Ok(response)
-}
-
-/// Bytes on their way from a thread that may wait to a response.
-struct Pipe {
-    to: mpsc::Sender<io::Result<Bytes>>,
-    gathered: Vec<u8>,
-}
-
-impl Write for Pipe {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.gathered.extend_from_slice(bytes);
-        if self.gathered.len() >= STEP {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.gathered.is_empty() {
-            return Ok(());
-        }
-        let bytes = std::mem::replace(&mut self.gathered, Vec::with_capacity(STEP));
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        self.to.blocking_send(Ok(bytes.into())).map_err(gone)
-    }
 }
 
 /// `_system/cli/exports:getLatest`
