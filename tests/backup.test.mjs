@@ -13,7 +13,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder, serve as keeping } from "./crash.mjs";
-import { CONCAVE, KEY, ROOT, pointedAt, serve } from "./host.mjs";
+import { CONCAVE, KEY, ROOT, pointedAt, serve, start } from "./host.mjs";
 import { unzip, zip } from "./zip.mjs";
 
 const execute = promisify(execFile);
@@ -58,6 +58,10 @@ const SOURCES = {
     export const store = action({ handler: async ({ storage }, { text }) =>
       await storage.store(new Blob([text], { type: "text/plain" })) });
     export const url = query({ handler: async ({ storage }, { id }) => storage.getUrl(id) });
+    export const later = mutation({ handler: async ({ scheduler }, { ms }) =>
+      await scheduler.runAfter(ms, api.zoo.add, { n: 77 }) });
+    export const job = query({ handler: async ({ db }, { id }) =>
+      (await db.system.get(id)).state.kind });
     export const drop = mutation({ handler: async ({ storage }, { id }) => storage.delete(id) });`,
   "convex.config.ts": `
     import { defineApp } from "convex/server";
@@ -335,3 +339,69 @@ test("an import survives kill -9, with the numbers that its tables were given", 
   }
   await from.stop();
 });
+
+test("a backup is a whole host: code, variables, schedules, files, as of its moment", async () => {
+  const host = await filled();
+  const before = await host.client.query(api.zoo.all, {});
+  await works(convex(host, "env", "set", "GREETING", "hello"));
+  await works(concave(host, "backup", "copy"));
+  await host.client.mutation(api.zoo.clear, {});
+  await host.stop();
+  await fails(concave(host, "backup", "copy"), /copy is there already, and is not empty/);
+  const again = await keeping(join(HOME, "copy"));
+  assert.deepEqual(await again.client.query(api.zoo.all, {}), before);
+  const url = await again.client.query(api.zoo.url, { id: host.file });
+  assert.equal(await (await fetch(url)).text(), "kept bytes");
+  assert.equal((await run(CONCAVE, ["env", "get", "GREETING"], { env: pointedAt(again) })).out,
+    "hello\n");
+  await again.client.mutation(api.zoo.add, { n: 1 });
+  await again.stop();
+});
+
+/** `concave fork …` until it serves. */
+async function fork(host, ...args) {
+  const forked = await start(["fork", ...args], { env: pointedAt(host), cwd: HOME });
+  const [, key] = await forked.says(/admin key (\S+)/);
+  forked.key = key;
+  forked.client = new ConvexHttpClient(forked.url);
+  forked.client.setAdminAuth(key);
+  return forked;
+}
+
+for (const [where, args] of [["memory", []], ["a folder", ["forked"]]]) {
+  test(`a fork in ${where} is of its own, and its schedules rest`, async () => {
+    const host = await filled();
+    const due = await host.client.mutation(api.zoo.later, { ms: 500 });
+    const forked = await fork(host, ...args);
+    const all = async (of) => of.client.query(api.zoo.all, {});
+    const before = await all(forked);
+    assert.equal(before.zoo.length, 15);
+    await forked.client.mutation(api.zoo.clear, {});
+    await forked.client.mutation(api.zoo.drop, { id: host.file });
+    const file = await forked.client.action(api.zoo.store, { text: "of the fork" });
+    const url = await forked.client.query(api.zoo.url, { id: file });
+    assert.equal(await (await fetch(url)).text(), "of the fork");
+    // The original does its job, and sees nothing of this.
+    const state = (of) => of.client.query(api.zoo.job, { id: due });
+    while ((await state(host)) !== "success") await new Promise((wake) => setTimeout(wake, 20));
+    assert.equal(await state(forked), "pending");
+    const after = await all(host);
+    assert.deepEqual(after.files, before.files);
+    assert.equal(after.zoo.length, 16);
+    assert.equal(new Set([host.url, forked.url]).size, 2);
+    const kept = await host.client.query(api.zoo.url, { id: host.file });
+    assert.equal(await (await fetch(kept)).text(), "kept bytes");
+    if (where === "memory") {
+      const others = await Promise.all([fork(host), fork(host), fork(host)]);
+      await fails(concave(host, "fork"), /Too many forks: 4 are running/);
+      assert.equal(await others[0].stop(), 0);
+      await host.stop();
+      await others[1].says(/The host has stopped, and the fork in it/);
+      await assert.rejects(fetch(others[1].url));
+    } else {
+      await host.stop();
+      assert.equal((await all(forked)).zoo.length, 0);
+      assert.equal(await forked.stop(), 0);
+    }
+  });
+}

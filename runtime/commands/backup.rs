@@ -74,7 +74,7 @@ pub(super) async fn copy(client: &Client, folder: &Path) -> Result<(u64, u64), B
     let bar = ProgressBar::no_length();
     let style = ProgressStyle::with_template("{spinner} {bytes} copied, {bytes_per_sec}");
     bar.set_style(style.expect("the template is right"));
-    let taken = client.download("/api/concave/copy", |_, bytes| {
+    let taken = client.download("/api/concave/copy", |bytes| {
         bar.inc(bytes.len() as u64);
         tokio::task::block_in_place(|| copy.take(bytes)).map_err(failed)
     });

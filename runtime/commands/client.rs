@@ -184,34 +184,55 @@ impl Client {
         self.exchange(endpoint, request.body(Full::new(body))).await
     }
 
-    /// Gets bytes, piece by piece; `take` says where each goes. Gives the name that the host gave
-    /// them, if it gave one.
+    /// Gets bytes, piece by piece.
     ///
     /// # Errors
-    /// See [`ClientError`]; [`ClientError::Cut`] where they end early; `take`'s own.
+    /// See [`ClientError`], [`ClientError::Cut`] where they end early; `take`'s own.
     pub async fn download<E: From<ClientError>>(
         &self,
         endpoint: &str,
-        mut take: impl FnMut(Option<&str>, &[u8]) -> Result<(), E>,
+        take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pieces(self.request(Method::GET, endpoint), endpoint, take).await
+    }
+
+    /// Posts nothing, and hears what the host says for as long as it says something.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn follow(
+        &self,
+        endpoint: &str,
+        mut hear: impl FnMut(&[u8]),
+    ) -> Result<(), ClientError> {
+        let hear = |bytes: &[u8]| {
+            hear(bytes);
+            Ok(())
+        };
+        self.pieces(self.request(Method::POST, endpoint), endpoint, hear).await
+    }
+
+    async fn pieces<E: From<ClientError>>(
+        &self,
+        request: Builder,
+        endpoint: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let url = || self.address.url.clone();
-        let request = self.request(Method::GET, endpoint).body(Full::new(Bytes::new()));
+        let request = request.body(Full::new(Bytes::new()));
         let request = request.map_err(|_| ClientError::Address { url: url() })?;
         let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
         let response = self.connections.request(request).await;
         let response = response.map_err(|error| unreachable(root_cause(&error)))?;
         let status = response.status();
-        let name = response.headers().get(header::CONTENT_DISPOSITION);
-        let name = name.and_then(|name| name.to_str().ok()).map(str::to_owned);
-        let name = name.as_deref().and_then(|name| name.strip_prefix("attachment; filename="));
         let mut body = response.into_body();
         if !status.is_success() {
             let said = body.collect().await.map_err(|error| unreachable(error.to_string()))?;
             return Err(self.refusal(endpoint, status, &said.to_bytes()).into());
         }
+        let cut = |error: hyper::Error| ClientError::Cut { url: url(), cause: root_cause(&error) };
         while let Some(frame) = body.frame().await {
-            let cut = |error: hyper::Error| ClientError::Cut { url: url(), cause: root_cause(&error) };
-            take(name, &frame.map_err(cut)?.into_data().unwrap_or_default())?;
+            take(&frame.map_err(cut)?.into_data().unwrap_or_default())?;
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ async fn download(client: &Client, endpoint: &str, file: &Path) -> Result<u64, E
     bar.set_style(style.expect("the template is right"));
     let mut to = io::BufWriter::new(&draft.file);
     client
-        .download(endpoint, |_, bytes| {
+        .download(endpoint, |bytes| {
             bar.inc(bytes.len() as u64);
             to.write_all(bytes).map_err(failed)
         })

@@ -10,7 +10,7 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
-//! backup.rs             the same: a whole copy
+//! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -28,6 +28,7 @@ pub mod dev;
 pub mod environment;
 pub mod events;
 pub mod export;
+pub mod fork;
 pub mod history;
 pub mod host;
 pub mod import;
@@ -69,6 +70,7 @@ enum Command {
     Env(variables::Arguments),
     Export(export::Arguments),
     Backup(backup::Arguments),
+    Fork(fork::Arguments),
     Import(import::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
@@ -113,6 +115,9 @@ pub enum Failure {
     /// `concave backup`
     #[error(transparent)]
     Backup(#[from] backup::BackupError),
+    /// `concave fork`
+    #[error(transparent)]
+    Fork(#[from] fork::ForkError),
     /// `concave import`
     #[error(transparent)]
     Import(#[from] import::ImportError),
@@ -141,6 +146,7 @@ impl Failure {
             | Self::History(history::HistoryError::Target(_))
             | Self::Export(export::ExportError::Target(_))
             | Self::Backup(backup::BackupError::Target(_))
+            | Self::Fork(fork::ForkError::Target(_))
             | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
@@ -183,6 +189,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Backup(arguments) => {
             threads()?.block_on(backup::run(arguments)).map_err(Failure::Backup)
+        }
+        Command::Fork(arguments) => {
+            threads()?.block_on(fork::run(arguments)).map_err(Failure::Fork)
         }
         Command::Import(arguments) => {
             threads()?.block_on(import::run(arguments)).map_err(Failure::Import)

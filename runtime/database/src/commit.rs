@@ -221,6 +221,11 @@ impl Database {
         Self::from(Log::new(Arc::new(Snapshot::empty(Timestamp(options.now))), &options), &options)
     }
 
+    /// A database of its own that begins with a snapshot of another; it costs a pointer.
+    pub fn fork(snapshot: Arc<Snapshot>, options: &Options) -> Self {
+        Self::from(Log::new(snapshot, options), options)
+    }
+
     /// A database that begins with a history.
     pub(crate) fn from(log: Log, options: &Options) -> Self {
         let newest = log.newest_snapshot();

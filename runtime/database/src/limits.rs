@@ -219,6 +219,10 @@ limits! {
     EXPORT_KEPT_MS = 3_600_000, Milliseconds,
         "until then the documents of its moment stay in memory, and files on disk",
         "There is no export at";
+    /// Forks of a host in its own process, at the same time.
+    FORKS = 4, Count,
+        "each has isolates, caches and a history of its own",
+        "Too many forks";
     /// Rows kept about exports, and about imports.
     BACKUP_ROWS = 20, Count,
         "as Convex's list of imports; the rest is history",

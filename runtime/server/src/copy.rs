@@ -63,9 +63,7 @@ fn write(pinned: &Pinned, blobs: &dyn BlobStore, pipe: &mut Pipe) -> io::Result<
 }
 
 /// A body that is written by a thread that may wait; an error cuts it.
-pub(crate) fn piped(
-    write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static,
-) -> Body {
+pub(crate) fn piped(write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static) -> Body {
     let (sender, receiver) = mpsc::channel(STEPS_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut pipe = Pipe { to: sender, gathered: Vec::with_capacity(STEP) };

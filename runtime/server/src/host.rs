@@ -18,7 +18,7 @@ use crate::event::Event;
 use crate::logs::Logs;
 use crate::socket::Sockets;
 use crate::why::Why;
-use crate::{Files, HttpActions, Server, ServerConfig};
+use crate::{Files, HttpActions, Server, ServerConfig, fork};
 
 /// What every handler needs.
 pub(crate) struct Host {
@@ -48,6 +48,8 @@ pub(crate) struct Host {
     pub(crate) exports: Exports,
     /// Uploads and imports under way.
     pub(crate) imports: Imports,
+    /// Forks in this process.
+    pub(crate) forks: fork::Running,
     request_ids: RequestIds,
 }
 
@@ -66,6 +68,7 @@ impl Host {
             logs: Logs::new(),
             exports: Exports::default(),
             imports: Imports::default(),
+            forks: fork::Running::default(),
             database,
             functions,
             http_actions,

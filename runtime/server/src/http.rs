@@ -20,12 +20,11 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
 use crate::convex::{
-    admin, api, client, components, environment, export, import, inline, logs, push, site,
-    storage,
+    admin, api, client, components, environment, export, import, inline, logs, push, site, storage,
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, copy, history, scheduler, socket, why};
+use crate::{Server, copy, fork, history, scheduler, socket, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -67,7 +66,8 @@ pub async fn serve(
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
     let routes = Routes::of(&host);
-    let mut scheduler = scheduler::Thread::start(&host)?;
+    let schedules = host.config.schedules;
+    let mut scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
@@ -97,8 +97,11 @@ pub async fn serve(
     drop(stop);
     let drained = async {
         host.logs.stop();
+        host.forks.stop();
         host.sockets.stop().await;
-        scheduler.stop().await;
+        if let Some(scheduler) = &mut scheduler {
+            scheduler.stop().await;
+        }
         let mut finished = Ok(());
         for listener in serving {
             finished = finished.and(listener.await);
@@ -233,6 +236,7 @@ fn backups() -> Router<Arc<Host>> {
         .route("/api/perform_import", post(import::perform))
         .route("/api/cancel_import", post(import::cancel))
         .route("/api/concave/copy", get(copy::copy))
+        .route("/api/concave/fork", post(fork::fork))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -117,7 +117,6 @@ impl<W: Write> CopyWriter<W> {
 /// Makes a data folder of a stream that comes in pieces.
 pub struct CopyFolder {
     path: PathBuf,
-    draft: PathBuf,
     gathered: Vec<u8>,
     hash: Context,
     folder: DataFolder,
@@ -131,6 +130,18 @@ pub struct CopyFolder {
     ts: Option<u64>,
     blob: Option<(BlobId, Box<dyn Draft>)>,
     is_whole: bool,
+    /// Last, so that it goes when nothing of it is open.
+    part: Part,
+}
+
+/// A folder that is not whole. Dropping it removes it, unless it has its name.
+struct Part(PathBuf);
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // It is gone when it was renamed; what stays is removed by the next copy.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl CopyFolder {
@@ -152,12 +163,12 @@ impl CopyFolder {
         if draft.exists() {
             fs::remove_dir_all(&draft)?;
         }
+        let part = Part(draft.clone());
         let folder = DataFolder::take(&draft, format)?;
         let store = SqliteLog::create(&folder.commits(), 0)?;
         let files = FolderStore::open(&folder.files())?;
         Ok(Self {
             path: path.to_owned(),
-            draft,
             gathered: Vec::new(),
             hash: Context::new(&SHA256),
             folder,
@@ -169,6 +180,7 @@ impl CopyFolder {
             ts: None,
             blob: None,
             is_whole: false,
+            part,
         })
     }
 
@@ -255,14 +267,14 @@ impl CopyFolder {
     /// # Errors
     /// The stream has not come to its end, or the system's.
     pub fn finish(self) -> Result<u64, CopyError> {
-        let Self { path, draft, folder, store, ts, is_whole, .. } = self;
+        let Self { path, folder, store, ts, is_whole, part, .. } = self;
         let Some(ts) = ts.filter(|_| is_whole) else {
             return Err(CopyError::Broken("it ends early"));
         };
         drop(store);
         drop(folder);
-        fs::File::open(&draft)?.sync_all()?;
-        fs::rename(&draft, &path)?;
+        fs::File::open(&part.0)?.sync_all()?;
+        fs::rename(&part.0, &path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             fs::File::open(parent)?.sync_all()?;
         }
@@ -326,6 +338,6 @@ mod tests {
             let mut folder = CopyFolder::create(&path, 1).unwrap();
             assert!(folder.take(&flipped).is_err() || folder.finish().is_err(), "{at}");
         }
-        assert!(!path.exists());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing is left");
     }
 }

@@ -7,6 +7,7 @@
 //! blob.rs    the trait, names and errors
 //! memory.rs  blobs in this process, within a budget
 //! folder.rs  blobs as files of a folder
+//! overlay.rs blobs of a fork, over those of its original
 //! token.rs   who may upload: signed, and only for a while
 //!
 //! log.rs         the trait of logs of commits
@@ -24,6 +25,7 @@ mod folder_lock;
 mod log;
 mod memory;
 mod memory_log;
+mod overlay;
 mod sqlite_log;
 mod token;
 
@@ -36,6 +38,7 @@ pub use folder_lock::{DataFolder, FolderError};
 pub use log::{Changes, LogStore, Record, StoreError, Take};
 pub use memory::MemoryStore;
 pub use memory_log::MemoryLog;
+pub use overlay::Overlay;
 pub use sqlite_log::SqliteLog;
 pub use token::{TokenError, UploadGrant, UploadTokens};
 

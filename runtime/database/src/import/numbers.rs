@@ -42,7 +42,8 @@ fn of_component(
     component: &Arc<str>,
 ) -> Result<Vec<Numbered>, UserError> {
     let tables = import.tables.iter().filter(|table| table.component == *component);
-    let imported: BTreeMap<&str, &ImportTable> = tables.map(|table| (&*table.name, table)).collect();
+    let imported: BTreeMap<&str, &ImportTable> =
+        tables.map(|table| (&*table.name, table)).collect();
     let claims = claims(&imported)?;
     let mut numbers: BTreeSet<TableNumber> = claims.keys().copied().collect();
     let (mut made, mut floating) = (Vec::new(), Vec::new());

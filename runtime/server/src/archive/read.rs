@@ -111,10 +111,10 @@ impl Zip {
         let mut entries = Vec::new();
         let mut budget = Budget::default();
         for (inner, component) in components {
-            let prefix: String =
-                inner.iter().map(|name| format!("{COMPONENTS}{name}/")).collect();
+            let prefix: String = inner.iter().map(|name| format!("{COMPONENTS}{name}/")).collect();
             let path: Vec<&str> = [&**into].into_iter().filter(|path| !path.is_empty()).collect();
-            let path: Vec<&str> = path.into_iter().chain(inner.iter().map(String::as_str)).collect();
+            let path: Vec<&str> =
+                path.into_iter().chain(inner.iter().map(String::as_str)).collect();
             let path: Arc<str> = path.join("/").into();
             let numbers = self.numbers(&prefix, &component)?;
             for (name, index) in &component.documents {
@@ -167,9 +167,8 @@ impl Zip {
         }
         let sha256: [u8; 32] = hash.finalize().into();
         if entry.promised.is_some_and(|promised| promised != sha256) {
-            let text = format!(
-                "{source} is damaged: its SHA-256 is not the one in _storage/{DOCUMENTS}."
-            );
+            let text =
+                format!("{source} is damaged: its SHA-256 is not the one in _storage/{DOCUMENTS}.");
             return Err(ArchiveError::wrong("Sha256Mismatch", text));
         }
         Ok((sha256, size))
@@ -283,11 +282,7 @@ impl Zip {
         Ok((files, entries))
     }
 
-    fn entry(
-        &mut self,
-        index: usize,
-        source: &str,
-    ) -> Result<BufReader<impl Read>, ArchiveError> {
+    fn entry(&mut self, index: usize, source: &str) -> Result<BufReader<impl Read>, ArchiveError> {
         let entry = self.archive.by_index(index).map_err(|error| {
             ArchiveError::wrong("InvalidZip", format!("{source} cannot be read: {error}."))
         })?;
@@ -300,9 +295,8 @@ fn parsed<T: serde::de::DeserializeOwned>(
     place: usize,
     line: &str,
 ) -> Result<T, ArchiveError> {
-    serde_json::from_str(line).map_err(|error| {
-        ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {error}"))
-    })
+    serde_json::from_str(line)
+        .map_err(|error| ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {error}")))
 }
 
 /// What is wrong in an entry may come of its damage, which its checksum shows at the end.

@@ -144,9 +144,7 @@ fn table(
     file: impl BufRead,
     budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
-    let wrong = |error: csv::Error| {
-        ArchiveError::wrong("InvalidCsv", format!("{source}: {error}"))
-    };
+    let wrong = |error: csv::Error| ArchiveError::wrong("InvalidCsv", format!("{source}: {error}"));
     let mut reader = csv::Reader::from_reader(file);
     let names = reader.headers().map_err(wrong)?.clone();
     for (at, name) in names.iter().enumerate() {
@@ -213,9 +211,9 @@ mod tests {
 
     fn read(text: &str, format: Rows) -> Result<Vec<String>, String> {
         let rows = rows("f", text.as_bytes(), format).map_err(|error| error.to_string())?;
-        let shown = rows.into_iter().map(|row| {
-            format!("{} {}", row.place, json::encode(&Value::Object(row.fields)))
-        });
+        let shown = rows
+            .into_iter()
+            .map(|row| format!("{} {}", row.place, json::encode(&Value::Object(row.fields))));
         Ok(shown.collect())
     }
 

@@ -84,7 +84,8 @@ impl<W: Write> Writer<W> {
             self.line(&json!({ "name": &*table.name, "id": table.number.0 }).to_string())?;
         }
         for table in &tables {
-            let index = what.snapshot.table(component, &table.name).expect("it was listed").by_id.id;
+            let index =
+                what.snapshot.table(component, &table.name).expect("it was listed").by_id.id;
             let documents = || what.snapshot.range(index, &Interval::all());
             let bytes: usize = documents().map(|(_, document)| document.json().len()).sum();
             let large = bytes as u64 > LARGE;
@@ -136,7 +137,9 @@ impl<W: Write> Writer<W> {
             let id = file.id.encode();
             return Err(ArchiveError::wrong(
                 "FileNotFound",
-                format!("The bytes of the stored file {id} are not there: the export is not whole."),
+                format!(
+                    "The bytes of the stored file {id} are not there: the export is not whole."
+                ),
             ));
         };
         let mut at = 0;

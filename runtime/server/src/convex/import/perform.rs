@@ -38,11 +38,7 @@ pub(super) fn perform(host: &Arc<Host>, prepared: Prepared, started: oneshot::Se
     host.imports.leave(host, id);
 }
 
-fn import(
-    host: &Host,
-    mut prepared: Prepared,
-    kept: &mut Vec<BlobId>,
-) -> Result<(), ArchiveError> {
+fn import(host: &Host, mut prepared: Prepared, kept: &mut Vec<BlobId>) -> Result<(), ArchiveError> {
     copy_files(host, &mut prepared, kept)?;
     let ts = commit(host, &prepared)?;
     let durable = host.database.wait_durable(ts);

@@ -73,7 +73,8 @@ fn read(
             (Import { mode, component, tables: vec![table], files: Vec::new() }, None, Vec::new())
         }
         _ => {
-            let read = Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host, &snapshot))?;
+            let read =
+                Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host, &snapshot))?;
             let Zipped { import, entries, ignored, zip } = read;
             (import, Some((zip, entries)), ignored)
         }
@@ -158,12 +159,15 @@ mod tests {
         };
         let text = message(&[change("messages", 12, 3, 3), change("x", 0, 0, 0)], &["y".into()]);
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[1..5], [
-            "table    | create | delete |",
-            "----------------------------",
-            "messages | 12     | 3 of 3 |",
-            "x        | 0      |        |",
-        ]);
+        assert_eq!(
+            lines[1..5],
+            [
+                "table    | create | delete |",
+                "----------------------------",
+                "messages | 12     | 3 of 3 |",
+                "x        | 0      |        |",
+            ]
+        );
         assert!(lines[5].ends_with(": y"), "{text}");
     }
 }

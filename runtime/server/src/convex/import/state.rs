@@ -74,10 +74,9 @@ impl Progress {
                     ("checkpoint_messages", Value::Array(Vec::new())),
                 ],
             ),
-            Self::Completed { ts, rows } => (
-                "completed",
-                vec![("timestamp", integer(ts)), ("num_rows_written", integer(rows))],
-            ),
+            Self::Completed { ts, rows } => {
+                ("completed", vec![("timestamp", integer(ts)), ("num_rows_written", integer(rows))])
+            }
             Self::Failed { message } => ("failed", vec![("error_message", text(message))]),
         };
         let fields = fields.into_iter().chain([("state", text(name.to_owned()))]);
