@@ -70,7 +70,7 @@ pub struct ImportTable {
 }
 
 /// One document.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ImportRow {
     /// Its line in the file, or its place in a list; from 1.
     pub place: usize,

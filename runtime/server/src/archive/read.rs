@@ -68,6 +68,9 @@ struct Component {
     files: BTreeMap<String, usize>,
 }
 
+/// Components by the names on the way to each.
+type Components = BTreeMap<Vec<String>, Component>;
+
 /// Which blob a file gets.
 pub(crate) enum Named {
     /// One that is to be written.
@@ -175,8 +178,8 @@ impl Zip {
     }
 
     /// What there is, by the names of the components on the way.
-    fn contents(&self) -> Result<(BTreeMap<Vec<String>, Component>, Vec<String>), ArchiveError> {
-        let mut components: BTreeMap<Vec<String>, Component> = BTreeMap::new();
+    fn contents(&self) -> Result<(Components, Vec<String>), ArchiveError> {
+        let mut components = Components::new();
         let mut ignored = Vec::new();
         for index in 0..self.archive.len() {
             let name = self.archive.name_for_index(index).and_then(Result::ok);

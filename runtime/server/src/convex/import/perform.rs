@@ -58,7 +58,7 @@ fn copy_files(
     for (ImportFiles { files, .. }, entries) in prepared.import.files.iter_mut().zip(entries) {
         for (file, entry) in files.iter_mut().zip(entries) {
             let Some(entry) = entry else { continue };
-            if kept.len() % FILES_A_WORD == 0 {
+            if kept.len().is_multiple_of(FILES_A_WORD) {
                 let message = format!("Storing files: {} of {count}", kept.len());
                 state::set(host, prepared.id, Progress::Running { message });
             }
