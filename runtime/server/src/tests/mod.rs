@@ -257,6 +257,8 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         world,
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
         drain: Duration::from_millis(200),
+        schedules: true,
+        forks: None,
     };
     let http_actions = Arc::new(NoHttpActions);
     let files = files(&database, &fake.world).1;
