@@ -58,9 +58,32 @@ test("over the WebSocket too, many at once", async () => {
   await socket.close();
 });
 
+const source = readFileSync("tests/actions/convex/acts.ts", "utf8").split("\n");
+/** Where a text first stands in the functions' source. */
+const line = (text) => source.findIndex((found) => found.includes(text)) + 1;
+
+for (const [kind, name] of [["query", "framesInQuery"], ["action", "framesInAction"]]) {
+  test(`the stacks that ${kind === "query" ? "a query" : "an action"} logs are its author's`,
+    async () => {
+      const response = await fetch(`${host.url}/api/${kind}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ path: `acts:${name}`, args: {}, format: "json" }),
+      });
+      const { logLines } = await response.json();
+      const [traced, logged] = logLines.map((text) => text.replaceAll(/:\d+\)/g, ":_)"));
+      const at = (text) => `(../convex/acts.ts:${line(text)}:_)`;
+      const caller = `<anonymous> ${at(`const ${name}`)}`;
+      const frames = (text, margin) => [`logsFrames ${at(text)}`, caller]
+        .map((frame) => `\n${margin}at ${frame}`).join("");
+      assert.equal(traced, `[LOG] here 1 Trace${frames("console.trace", "    ")}`);
+      assert.equal(logged, `[LOG] [\n  Error: logged${frames("new Error(\"logged", "      ")} {\n`
+        + `    code: 5,\n    [cause]: TypeError: deep${frames("new Error(\"logged", "        ")}\n`
+        + "  }\n]");
+    });
+}
+
 test("errors name the author's lines", async () => {
-  const source = readFileSync("tests/actions/convex/acts.ts", "utf8").split("\n");
-  const line = (text) => source.findIndex((found) => found.includes(text)) + 1;
   const thrown = await error("throws");
   const [first, ...frames] = thrown.trimEnd().split("\n");
   assert.equal(first, "Uncaught Error: from inside");
@@ -127,6 +150,12 @@ test("a killed worker is an error for its actions; the host goes on", async () =
   assert.match(await waiting, /^The process that ran acts:waits ended: signal: 9/);
   assert.match(await looping, /^The process that ran acts:loops ended: signal: 9/);
   assert.equal(await client.action(acts.oneEach, { key: "after" }), 1);
+});
+
+test("objects that pretend to be of the platform are errors, and their process lives", async () => {
+  const waiting = client.action(acts.waits, { ms: 500 });
+  assert.deepEqual(await client.action(acts.forges, {}), []);
+  assert.equal(await waiting, "waited");
 });
 
 test("100 actions wait at once", async () => {

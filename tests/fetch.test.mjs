@@ -125,6 +125,19 @@ test("an address that cannot be reached: which, why, what to do", async () => {
   raw.close();
 });
 
+test("a body that breaks off names the line that reads it", async () => {
+  const source = read("convex/fetching.ts").toString().split("\n");
+  const line = source.findIndex((text) => text.includes("await response[how]()")) + 1;
+  for (const how of ["text", "json", "arrayBuffer", "bytes", "blob"]) {
+    const given = { url: `${servers[0].url}/cut`, how };
+    await assert.rejects(client(open).action(fetching.breaksOff, given), ({ message }) => {
+      const [, first, frame] = message.split("\n");
+      assert.match(first, /^Uncaught TypeError: .*\/cut: its body broke off: end of file/, how);
+      return new RegExp(`^    at .*\\(../convex/fetching.ts:${line}:\\d+\\)$`).test(frame);
+    });
+  }
+});
+
 test("an answer that is too large: 2 GB, and one without an end", async () => {
   const [{ url, state }] = servers;
   const huge = await get(open, `${url}/huge`);

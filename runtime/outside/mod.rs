@@ -271,7 +271,7 @@ impl Version {
 
     /// What a worker said of an action's end, for the action's caller.
     fn end(&self, ended: Ended) -> ActionEnd {
-        let log_lines = ended.lines.into_iter().map(log_line).collect();
+        let log_lines = ended.lines.into_iter().map(|line| self.log_line(line)).collect();
         let result = match ended.end {
             End::Returned => Ok(ended.result),
             End::NoRoute => Err("the worker took it for a router".to_owned()),
@@ -287,22 +287,23 @@ impl Version {
         let result = result.map_err(|message| FunctionError { message, data: None });
         ActionEnd { result, log_lines }
     }
+
+    /// A line of a worker as functions have them.
+    fn log_line(&self, line: Line) -> LogLine {
+        let level = match line.level.as_str() {
+            "DEBUG" => LogLevel::Debug,
+            "ERROR" => LogLevel::Error,
+            "WARN" => LogLevel::Warn,
+            "INFO" => LogLevel::Info,
+            _ => LogLevel::Log,
+        };
+        let messages = line.messages.into_iter().map(|text| self.traces.readable(text)).collect();
+        LogLine { level, messages, truncated: line.truncated }
+    }
 }
 
 fn failed(message: String) -> ActionEnd {
     ActionEnd { result: Err(FunctionError { message, data: None }), log_lines: Vec::new() }
-}
-
-/// A line of a worker as functions have them.
-fn log_line(line: Line) -> LogLine {
-    let level = match line.level.as_str() {
-        "DEBUG" => LogLevel::Debug,
-        "ERROR" => LogLevel::Error,
-        "WARN" => LogLevel::Warn,
-        "INFO" => LogLevel::Info,
-        _ => LogLevel::Log,
-    };
-    LogLine { level, messages: line.messages, truncated: line.truncated }
 }
 
 /// A line of a function as workers send them.

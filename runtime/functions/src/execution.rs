@@ -18,6 +18,7 @@ use database::transaction::{Savepoint, Transaction};
 use storage::Storage;
 
 use crate::code::Code;
+use crate::exception;
 use crate::files::Files;
 
 /// The state of one call.
@@ -226,7 +227,11 @@ pub(crate) fn log(level: &str, parts: Vec<String>) {
         _ => LogLevel::Log,
     };
     RUNNING.with_borrow_mut(|running| match running {
-        Some(execution) => execution.log.push(level, parts),
+        Some(execution) => {
+            let code = &execution.code;
+            let parts = parts.into_iter().map(|part| exception::readable(code, part)).collect();
+            execution.log.push(level, parts);
+        }
         None => IMPORT_LOG.with_borrow_mut(|log| log.push(level, parts)),
     });
 }
