@@ -4,13 +4,13 @@
 // the processes behind them. Invariant: whatever a worker process dies of, the host answers, and
 // the next call works.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { answers } from "./answers.mjs";
-import { serve } from "./host.mjs";
+import { children, serve } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const { acts } = anyApi;
@@ -19,13 +19,6 @@ after(() => host.stop());
 const client = new ConvexHttpClient(host.url, { logger: false });
 
 const { answer, error } = answers(host, "acts");
-
-/** Processes that a host has started, by a thread of its own each. */
-function children({ pid }) {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
-  return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
-}
 
 test("an action calls a mutation, a query and an action, as its caller", async () => {
   const value = { list: [1, "two", 3n, null], bytes: new Uint8Array([1, 2]).buffer };
