@@ -323,6 +323,11 @@ impl Log {
         self.lines.push(LogLine { level, messages, truncated });
     }
 
+    /// The host's own lines, however many there are already.
+    pub(crate) fn append(&mut self, lines: Vec<LogLine>) {
+        self.lines.extend(lines);
+    }
+
     /// The lines, in order.
     pub(crate) fn into_lines(self) -> Vec<LogLine> {
         self.lines
