@@ -10,7 +10,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { answers } from "./answers.mjs";
-import { children, serve } from "./host.mjs";
+import { KEY, children, serve } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const { acts } = anyApi;
@@ -33,6 +33,28 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   const [handle, through] = await client.action(acts.handles, {});
   assert.match(handle, /^function:\/\//);
   assert.equal(through, "through a handle");
+});
+
+test("each function that an action calls has its entry in the log", async () => {
+  await answer("roundTrip", { key: "logged", value: 1 });
+  await error("nestedError");
+  const headers = { authorization: `Convex ${KEY}` };
+  const logs = await fetch(`${host.url}/api/stream_function_logs?cursor=0`, { headers });
+  const { entries } = await logs.json();
+  const last = (identifier) => entries.findLast((entry) => entry.identifier === identifier);
+  const outer = last("acts:roundTrip");
+  assert.deepEqual([outer.caller, outer.udfType, outer.logLines.length], ["HttpApi", "Action", 3]);
+  const inner = { "acts:get": "Query", "acts:echo": "Action" };
+  for (const [identifier, type] of Object.entries(inner)) {
+    const { caller, udfType, requestId, logLines } = last(identifier);
+    assert.deepEqual([caller, udfType, requestId, logLines], ["Action", type, outer.requestId, []]);
+  }
+  // The newest is the one that was refused; the one before it ran.
+  const puts = entries.filter(({ identifier }) => identifier === "acts:put").slice(-2);
+  assert.equal(puts[0].requestId, outer.requestId);
+  assert.equal(puts[0].usageStats.databaseWriteDocuments, 1);
+  assert.match(puts[1].error, /^ArgumentValidationError: /);
+  assert.equal(puts[1].requestId, last("acts:nestedError").requestId);
 });
 
 test("values at module level are those of the push, later ones are live", async () => {

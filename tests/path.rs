@@ -74,6 +74,7 @@ fn one_mutation_through_its_stops() {
             redact: false,
             world: Arc::new(SeededWorld::new(2)),
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+            inner: Arc::default(),
             drain: Duration::from_secs(5),
         },
     };

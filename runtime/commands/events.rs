@@ -103,7 +103,10 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     match call.caller {
         Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
         Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
-        Caller::HttpApi | Caller::SyncWorker | Caller::Function { .. } | Caller::Tester => {}
+        Caller::Function { .. } => {
+            head.push_str(&format!(" {}", dim().apply_to("called by an action")));
+        }
+        Caller::HttpApi | Caller::SyncWorker | Caller::Tester => {}
     }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {

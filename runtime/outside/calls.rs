@@ -16,6 +16,7 @@ use functions::address::Address;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use server::InnerCalls;
 use tokio::sync::oneshot;
 
 use super::services::{Asking, Services};
@@ -78,14 +79,15 @@ impl Calls {
 
     /// Runs a function for the action.
     fn call(&self, kind: FunctionKind, json: &str) -> Replying {
-        let functions = self.services().and_then(|services| services.functions.upgrade());
+        let services = self.services();
+        let functions = services.as_ref().and_then(|services| services.functions.upgrade());
         let prepared = self.prepare(kind, json);
         Box::pin(async move {
-            let (Some(functions), call) = (functions, prepared) else {
+            let (Some(services), Some(functions)) = (services, functions) else {
                 return Reply::error("The host is shutting down.");
             };
-            match call {
-                Ok(call) => called(&*functions, call).await,
+            match prepared {
+                Ok(call) => called(&*functions, call, &services.inner).await,
                 Err(error) => thrown(error),
             }
         })
@@ -204,11 +206,13 @@ impl Callbacks for Calls {
     }
 }
 
-async fn called(functions: &dyn Functions, call: Call) -> Reply {
+async fn called(functions: &dyn Functions, call: Call, inner: &InnerCalls) -> Reply {
     let (done, outcome) = oneshot::channel();
+    let told = inner.begin(&call);
     functions.call(
         call,
         Box::new(move |answer| {
+            told.end(&answer);
             // An action that has ended hears nothing.
             let _ = done.send(answer);
         }),

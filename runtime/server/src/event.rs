@@ -3,12 +3,12 @@
 //! In: outcomes and refusals. Out: plain data for the log and for whoever set the hook.
 //! Invariant: an event holds no more than a path's text and what the outcome shares already.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use database::commit::Conflict;
 use database::error::Refusal;
 use database::record::{
-    CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
+    Call, CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
 };
 
 use crate::host::Host;
@@ -119,6 +119,9 @@ impl Told {
             Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
             Err(refusal) => Some(refusal.to_string()),
         };
+        // What a function logs that an action calls is among the action's lines.
+        let is_inner = matches!(self.caller, Caller::Function { .. });
+        let log_lines = ran.filter(|_| !is_inner).map(|outcome| outcome.log_lines.clone());
         host.tell(Event::Call(CallEvent {
             request_id: self.request_id,
             path: self.path,
@@ -132,9 +135,51 @@ impl Told {
             error,
             cause: cause.map(|(why, reader)| why.cause(&reader.function)),
             conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
-            log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
+            log_lines: log_lines.unwrap_or_else(|| Arc::from([])),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));
+    }
+}
+
+/// Where calls are told of that no client makes: those of functions that an action calls.
+#[derive(Default)]
+pub struct InnerCalls(OnceLock<Weak<Host>>);
+
+/// One of them, on its way.
+pub struct InnerCall(Option<(Arc<Host>, Told)>);
+
+impl InnerCalls {
+    /// Connects it to a host. Once: a second host would get nothing.
+    pub(crate) fn connect(&self, host: &Arc<Host>) {
+        let _ = self.0.set(Arc::downgrade(host));
+    }
+
+    /// Takes note of a call that begins.
+    pub fn begin(&self, call: &Call) -> InnerCall {
+        let host = self.0.get().and_then(Weak::upgrade);
+        InnerCall(host.map(|host| {
+            let told = Told {
+                request_id: Arc::clone(&call.request_id),
+                caller: call.caller,
+                identity_type: identity_type(&call.identity),
+                rerun: false,
+                cause: None,
+                record: None,
+                begun: host.stopwatch(),
+                path: call.path.identifier(),
+                component: Arc::clone(&call.path.component),
+            };
+            (host, told)
+        }))
+    }
+}
+
+impl InnerCall {
+    /// Tells of its end.
+    pub fn end(self, outcome: &Result<Outcome, Refusal>) {
+        if let Some((host, told)) = self.0 {
+            told.tell(&host, outcome);
+        }
     }
 }
 

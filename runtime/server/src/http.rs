@@ -65,6 +65,7 @@ pub async fn serve(
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
+    host.config.inner.connect(&host);
     let routes = Routes::of(&host);
     let mut scheduler = scheduler::Thread::start(&host)?;
     let (stop, stopping) = watch::channel(());

@@ -255,6 +255,7 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         redact,
         world,
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+        inner: Arc::default(),
         drain: Duration::from_millis(200),
     };
     let http_actions = Arc::new(NoHttpActions);

@@ -196,6 +196,7 @@ async fn live_with(threads: bool) -> Live {
         redact: false,
         world,
         events: Some(hook),
+        inner: Arc::default(),
         drain: Duration::from_secs(5),
     };
     let files = files(&database, &shelf.world).1;
