@@ -105,8 +105,8 @@ test("an answer that is no value", async () => {
   assert.match(said.noText, /^Function odd:noText failed. Could not parse return value as json: /);
   assert.match(said.noJson, /^Function odd:noJson failed. Could not parse return value as json: /);
   assert.match(said.noValue, /^Function odd:noValue return value invalid: .*\$odd/);
-  assert.match(said.noTextOfAction, /^Function odd:noTextOfAction failed. Could not parse return v/);
-  assert.match(said.noJsonOfAction, /^Function odd:noJsonOfAction failed. Could not parse return v/);
+  assert.match(said.noTextOfAction, /^Function odd:noTextOfAction failed. Could not parse return /);
+  assert.match(said.noJsonOfAction, /^Function odd:noJsonOfAction failed. Could not parse return /);
   assert.deepEqual(await client.query(odd.good, {}), [1, null]);
 });
 

@@ -35,26 +35,52 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   assert.equal(through, "through a handle");
 });
 
-test("each function that an action calls has its entry in the log", async () => {
-  await answer("roundTrip", { key: "logged", value: 1 });
-  await error("nestedError");
+/** What the log has, and where to go on from. */
+async function logged(from = 0) {
   const headers = { authorization: `Convex ${KEY}` };
-  const logs = await fetch(`${host.url}/api/stream_function_logs?cursor=0`, { headers });
-  const { entries } = await logs.json();
-  const last = (identifier) => entries.findLast((entry) => entry.identifier === identifier);
-  const outer = last("acts:roundTrip");
-  assert.deepEqual([outer.caller, outer.udfType, outer.logLines.length], ["HttpApi", "Action", 3]);
-  const inner = { "acts:get": "Query", "acts:echo": "Action" };
-  for (const [identifier, type] of Object.entries(inner)) {
-    const { caller, udfType, requestId, logLines } = last(identifier);
-    assert.deepEqual([caller, udfType, requestId, logLines], ["Action", type, outer.requestId, []]);
+  const path = `/api/stream_function_logs?cursor=${from}`;
+  return (await fetch(`${host.url}${path}`, { headers })).json();
+}
+
+test("the log has an entry for each function that an action calls, each line once", async () => {
+  const { newCursor } = await logged();
+  await answer("roundTrip", { key: "logged", value: 1 });
+  const { entries } = await logged(newCursor);
+  const shown = entries.map(({ kind, udfType, identifier, caller, logLines }) => [kind, udfType,
+    identifier, caller ?? "", ...logLines.map(({ messages }) => messages.join(" "))].join(" "));
+  assert.deepEqual(shown, [
+    "Progress Action acts:roundTrip  before { key: 'logged' }",
+    "Completion Mutation acts:put Action putting logged",
+    "Completion Query acts:get Action",
+    "Completion Action acts:echo Action",
+    "Progress Action acts:roundTrip  after Map(1) { 'seen' => [ 1 ] }",
+    "Completion Action acts:roundTrip HttpApi",
+  ]);
+  assert.equal(new Set(entries.map(({ requestId }) => requestId)).size, 1);
+  assert.equal(entries[1].usageStats.databaseWriteDocuments, 1);
+
+  await error("nestedError");
+  const refused = (await logged(entries.at(-1).timestamp * 1000)).entries;
+  assert.match(refused.find(({ identifier }) => identifier === "acts:put").error,
+    /^ArgumentValidationError: /);
+});
+
+test("an action's lines are in the log while it runs", async () => {
+  let { newCursor: cursor } = await logged();
+  let ended = false;
+  const running = client.action(acts.speaks, {}).then(() => (ended = true));
+  for (let entries = []; entries.length === 0;) {
+    ({ entries, newCursor: cursor } = await logged(cursor));
+    if (entries.length === 0) continue;
+    const [{ kind, identifier, logLines, timestamp }] = entries;
+    assert.deepEqual([kind, identifier], ["Progress", "acts:speaks"]);
+    assert.deepEqual(logLines.map(({ level, messages }) => [level, ...messages]),
+      [["WARN", "not done yet"]]);
+    assert.equal(typeof timestamp, "number");
   }
-  // The newest is the one that was refused; the one before it ran.
-  const puts = entries.filter(({ identifier }) => identifier === "acts:put").slice(-2);
-  assert.equal(puts[0].requestId, outer.requestId);
-  assert.equal(puts[0].usageStats.databaseWriteDocuments, 1);
-  assert.match(puts[1].error, /^ArgumentValidationError: /);
-  assert.equal(puts[1].requestId, last("acts:nestedError").requestId);
+  assert.equal(ended, false);
+  await client.mutation(acts.write, { key: "spoken" });
+  await running;
 });
 
 test("values at module level are those of the push, later ones are live", async () => {

@@ -26,7 +26,7 @@ async function eventually(ask, test) {
   }
 }
 
-test("an HTTP action's process: an error before the response, a cut in the middle of it", async () => {
+test("an HTTP action's process: an error before the response, a cut in the middle", async () => {
   const host = await serve("--push", "tests/site");
   const [, site] = await host.says(/HTTP actions (http:\S+)/);
   const client = connect(host);
@@ -38,7 +38,7 @@ test("an HTTP action's process: an error before the response, a cut in the middl
   const response = await waiting;
   assert.equal(response.status, 500);
   const { code } = await response.json();
-  assert.match(code, /Server Error: The process that ran GET \/signal ended: signal: 9 \(SIGKILL\)/);
+  assert.match(code, /Error: The process that ran GET \/signal ended: signal: 9 \(SIGKILL\)/);
   assert.match(code, /may have done a part of its work; it is not run again by itself/);
 
   const cut = await new Promise((resolve) => get(`${site}/leave?name=cut`, resolve));

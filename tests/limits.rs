@@ -193,9 +193,8 @@ fn what_comes_near_a_limit_is_told() {
     let expected = "[WARN] Large size of the function arguments (actual: 140000";
     assert!(arguments.starts_with(expected), "{arguments}");
     let limit = limits::RESULT_BYTES;
-    let expected = format!(
-        "[WARN] Large size of the function return value (actual: 14000002 bytes, limit: {limit} bytes)."
-    );
+    let sizes = format!("(actual: 14000002 bytes, limit: {limit} bytes)");
+    let expected = format!("[WARN] Large size of the function return value {sizes}.");
     assert_eq!(told("largeResult", "{}"), [expected]);
 }
 

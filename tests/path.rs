@@ -47,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) | Event::HttpAction(_) => None,
+        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => None,
     };
     events.iter().filter_map(call).collect()
 }

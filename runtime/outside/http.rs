@@ -37,7 +37,7 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
             module: module.into(),
             export: format!("{} {}", request.method, request.routed_path).into(),
         };
-        let calls = Arc::new(Calls::of_request(&outside, &request, path));
+        let calls = Arc::new(Calls::of_request(&outside, &request, path, &version));
         let job = Job {
             code: Arc::clone(&version.code),
             environment,

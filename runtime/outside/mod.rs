@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
+use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool, Source};
 use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
 use database::record::{
-    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Unanalyzed,
+    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Logged, Unanalyzed,
 };
 use database::snapshot::Deployment;
 use functions::traces::Traces;
@@ -169,7 +169,7 @@ impl Outside {
             reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
-        let calls = Arc::new(Calls::of_action(&self, &action));
+        let calls = Arc::new(Calls::of_action(&self, &action, &version));
         let ended = match self.pool.run(job, calls).await {
             Ok(mut running) => running.end().await,
             Err(refused) => refused,
@@ -182,7 +182,7 @@ impl Outside {
         let Some(version) = self.version(&action.deployment, "") else {
             return failed("There is no app.".to_owned());
         };
-        let calls = Arc::new(Calls::of_action(&self, &action));
+        let calls = Arc::new(Calls::of_action(&self, &action, &version));
         let environment = self.environment(&action.deployment, "");
         let bundle = &action.deployment.bundle;
         version.end(self.node.run(bundle, environment, &action.call, calls).await)
@@ -298,7 +298,12 @@ impl Version {
             _ => LogLevel::Log,
         };
         let messages = line.messages.into_iter().map(|text| self.traces.readable(text)).collect();
-        LogLine { level, messages, truncated: line.truncated }
+        let logged = match line.source {
+            Source::Run => Logged::Live,
+            Source::Callee => Logged::ByCallee,
+            Source::Host => Logged::AtEnd,
+        };
+        LogLine { level, messages, truncated: line.truncated, logged }
     }
 }
 
@@ -312,6 +317,7 @@ fn line(log: &LogLine) -> Line {
         level: log.level.name().to_owned(),
         messages: log.messages.clone(),
         truncated: log.truncated,
+        source: Source::Callee,
     }
 }
 

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use database::components::Binding;
 use database::error::UserError;
 use database::limits;
-use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
+use database::record::{
+    Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Logged, Observed,
+};
 use database::transaction::{Savepoint, Transaction};
 
 use storage::Storage;
@@ -316,11 +318,12 @@ impl Log {
                 limits::LOG_LINES
             );
             let messages = vec![text];
-            self.lines.push(LogLine { level: LogLevel::Error, messages, truncated: false });
+            let (level, logged) = (LogLevel::Error, Logged::AtEnd);
+            self.lines.push(LogLine { level, messages, truncated: false, logged });
             return;
         }
         let truncated = truncate(&mut messages);
-        self.lines.push(LogLine { level, messages, truncated });
+        self.lines.push(LogLine { level, messages, truncated, logged: Logged::AtEnd });
     }
 
     /// The host's own lines, however many there are already.

@@ -4,7 +4,7 @@
 //! here depends on how long a call took.
 
 use database::limits;
-use database::record::{Arguments, LogLevel, LogLine, Usage};
+use database::record::{Arguments, LogLine, Usage};
 
 /// What is told from here on, in percent of a limit.
 const NEAR_PERCENT: u64 = 80;
@@ -97,7 +97,7 @@ impl Counted {
         // Beyond the limit it was an error.
         (actual > near(limit) && actual <= limit).then(|| {
             let text = format!("{what} (actual: {actual}{unit}, limit: {limit}{unit}).{help}");
-            LogLine { level: LogLevel::Warn, messages: vec![text], truncated: false }
+            LogLine::warning(text)
         })
     }
 }

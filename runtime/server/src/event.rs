@@ -24,8 +24,25 @@ pub enum Event {
     Call(CallEvent),
     /// An HTTP action came to its end, or its client left.
     HttpAction(HttpActionEvent),
+    /// An action that still runs, or an HTTP action, has logged a line.
+    Progress(ProgressEvent),
     /// A push was finished, or failed.
     Push(PushEvent),
+}
+
+/// One console line of an action that goes on.
+#[derive(Clone, Debug)]
+pub struct ProgressEvent {
+    /// Names the action in logs and errors.
+    pub request_id: Arc<str>,
+    /// `dir/mod:fn` of an action, `GET /path` of an HTTP action.
+    pub path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub component: Arc<str>,
+    /// Whether it is an HTTP action.
+    pub is_http: bool,
+    /// The line.
+    pub line: LogLine,
 }
 
 /// One finished request to `http.ts`.
@@ -119,9 +136,6 @@ impl Told {
             Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
             Err(refusal) => Some(refusal.to_string()),
         };
-        // What a function logs that an action calls is among the action's lines.
-        let is_inner = matches!(self.caller, Caller::Function { .. });
-        let log_lines = ran.filter(|_| !is_inner).map(|outcome| outcome.log_lines.clone());
         host.tell(Event::Call(CallEvent {
             request_id: self.request_id,
             path: self.path,
@@ -135,13 +149,14 @@ impl Told {
             error,
             cause: cause.map(|(why, reader)| why.cause(&reader.function)),
             conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
-            log_lines: log_lines.unwrap_or_else(|| Arc::from([])),
+            log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));
     }
 }
 
-/// Where calls are told of that no client makes: those of functions that an action calls.
+/// Where those tell who run actions: of the calls that no client makes, those of functions that an
+/// action calls, and of lines that it logs.
 #[derive(Default)]
 pub struct InnerCalls(OnceLock<Weak<Host>>);
 
@@ -152,6 +167,13 @@ impl InnerCalls {
     /// Connects it to a host. Once: a second host would get nothing.
     pub(crate) fn connect(&self, host: &Arc<Host>) {
         let _ = self.0.set(Arc::downgrade(host));
+    }
+
+    /// Tells of a line.
+    pub fn progress(&self, event: ProgressEvent) {
+        if let Some(host) = self.0.get().and_then(Weak::upgrade) {
+            host.tell(Event::Progress(event));
+        }
     }
 
     /// Takes note of a call that begins.

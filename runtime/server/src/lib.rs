@@ -57,7 +57,9 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, PushEvent};
+pub use event::{
+    CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
+};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{

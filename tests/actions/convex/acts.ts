@@ -156,6 +156,12 @@ export const again = action(async (ctx): Promise<any> => ctx.runAction(acts.agai
 export const exits = action(async () => (process as any).exit(3));
 export const stores = action(async (ctx) => ctx.storage.store("text" as any));
 
+/** Says something, and waits until somebody has written. */
+export const speaks = action(async (ctx) => {
+  console.warn("not done yet");
+  while ((await ctx.runQuery(acts.read, { key: "spoken" })) === null) await sleep(5);
+});
+
 /** Objects that say they are of the platform, and are not. */
 export const forges = action(async () => {
   const brand = Symbol.for("Deno.core.hostObject");
