@@ -53,6 +53,7 @@
         namespaces[module] = await load(`convex:/${module}`);
       } finally {
         prelude.importPhase.end();
+        prelude.call.forget();
       }
     }
     return namespaces[module];
@@ -61,6 +62,7 @@
   /** Forgets what an earlier run in this context has left with the host. */
   const begin = () => {
     prelude.call.console = undefined;
+    prelude.call.forget();
     core.setAsyncContext(undefined);
   };
 

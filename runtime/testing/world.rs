@@ -157,6 +157,7 @@ impl World {
             database: Arc::clone(&database),
             world: seam,
             files,
+            inner: Arc::default(),
         });
         let (environment, told, watched) = Default::default();
         Self { id, clock, database, functions, services, environment, told, watched }

@@ -51,6 +51,7 @@ mod run;
 mod startup;
 mod syscall;
 pub mod traces;
+mod warnings;
 mod wasm;
 mod watchdog;
 

@@ -10,6 +10,7 @@ mod conflicts;
 mod durability;
 mod environment;
 mod files;
+mod imports;
 mod limits;
 mod model;
 mod pages;
