@@ -393,7 +393,8 @@ fn start_pool() -> Arc<Pool> {
             ..limits_of_a_run()
         },
         calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },
-        runs_per_process: threads,
+        // A file that takes its process down takes no other file with it.
+        runs_per_process: 1,
         runs: threads,
         retire_after: u64::MAX,
         idle: Duration::from_secs(60),
