@@ -120,6 +120,7 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     let mut lines = vec![marked(kind, &head)];
     let causes = call.cause.iter().cloned().chain(call.conflicts.iter().map(Conflict::cause));
     lines.extend(causes.map(|cause| indented(&cause)));
+    lines.extend(call.remark.iter().map(|remark| indented(remark)));
     lines.extend(said(&call.log_lines, call.error.as_deref()));
     lines
 }
@@ -204,6 +205,7 @@ mod tests {
             error: None,
             cause: None,
             conflicts: Vec::new(),
+            remark: None,
             log_lines: Arc::from([]),
             usage: Default::default(),
         }
@@ -268,6 +270,13 @@ mod tests {
              it read",
         ];
         assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
+    }
+
+    #[test]
+    fn what_the_operator_should_know_stands_below_the_call() {
+        let remark = Some("shop:addCart behaved otherwise".into());
+        let expected = ["mutation shop:addCart 1.2 ms", "         shop:addCart behaved otherwise"];
+        assert_eq!(plain(CallEvent { remark, ..call() }), expected);
     }
 
     #[test]

@@ -374,7 +374,11 @@ impl Shared {
             let prove = || {
                 let ran = code.ran.get_or_init(|| reuse::watch(&helper, &code));
                 let nothing = Ran::new();
-                purity.prove(&module, &part.bundle, ran.get(part.part).unwrap_or(&nothing))
+                purity.prove(
+                    &part.beside(&module),
+                    &part.bundle,
+                    ran.get(part.part).unwrap_or(&nothing),
+                )
             };
             let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(prove));
             let verdict = match verdict {
