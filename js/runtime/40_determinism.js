@@ -13,7 +13,8 @@
   const { WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
-    timeSeen: false, randomnessSeen: false, console: undefined, forget: undefined };
+    timeSeen: false, randomnessSeen: false, console: undefined, resources: 0,
+    marked: false, forget: undefined };
   prelude.call = call;
 
   hooks.begin = (seed, nowMs, kind) => {
@@ -24,7 +25,9 @@
     call.timeSeen = kind === 'import';
     call.randomnessSeen = kind === 'import';
     call.console = undefined;
-    call.forget?.();
+    call.resources = 0;
+    if (call.marked) call.forget?.();
+    call.marked = false;
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;

@@ -171,7 +171,8 @@ impl Running {
             storage.blobs = data.files.clone();
         }
         let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
+        let config =
+            Config { threads, helper: helper(), actions: outside.clone(), storage, purity: None };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let called: Arc<dyn Functions> = functions.clone();

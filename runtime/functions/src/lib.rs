@@ -7,11 +7,12 @@
 //! | the door | `host.rs`: cache, equal queries, queue |
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
-//! | 4 function | `run.rs`: one function in one fresh context |
+//! | 4 function | `run.rs`: one function in one context |
+//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | inline queries | `inline.rs`: a module that is not deployed |
-//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
+//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs`, `coverage.rs` |
 //!
 //! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
@@ -24,14 +25,17 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod coverage;
 mod define;
 mod engine;
 mod exception;
 mod execution;
 mod files;
+mod harden;
 mod host;
 mod inline;
 mod isolate;
+mod kept;
 mod late;
 mod linear_memory;
 mod modules;
@@ -40,6 +44,7 @@ pub mod platform;
 mod pool;
 mod push;
 mod rejections;
+pub mod reuse;
 mod run;
 mod startup;
 mod syscall;

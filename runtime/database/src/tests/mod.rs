@@ -72,6 +72,7 @@ fn deployment(schema: Option<&str>) -> Deployment {
         definition_json: None,
         auth_json: None,
         imported_environment: Default::default(),
+        ran_at_import: Default::default(),
         components: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 here".into(), blob: [].into() },
         warnings: Vec::new(),

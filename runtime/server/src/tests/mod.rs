@@ -112,6 +112,7 @@ impl Functions for Fake {
             definition_json: None,
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
+            ran_at_import: Default::default(),
             components: Default::default(),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
@@ -167,6 +168,7 @@ impl Fake {
             journal: None,
             cached: true,
             retries: self.retries.lock().unwrap().clone(),
+            remark: None,
             given: Given {
                 code: CodeVersion::default(),
                 snapshot: Timestamp(1),
