@@ -43,7 +43,6 @@ fn filled() -> Database {
         definition_json: None,
         auth_json: None,
         imported_environment: Default::default(),
-        ran_at_import: Default::default(),
         components: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 in this bench".into(), blob: [].into() },
         warnings: Vec::new(),

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use database::deployment::{Analysis, Bundle};
+use database::deployment::Bundle;
 use database::limits;
-use functions::reuse::{Impure, Purity, Reuse};
+use functions::reuse::{Impure, Purity, Ran, Reuse};
 
 use crate::deployed::Deployed;
 
@@ -16,7 +16,7 @@ use crate::deployed::Deployed;
 struct Blind;
 
 impl Purity for Blind {
-    fn prove(&self, _: &str, _: &Bundle, _: &Analysis) -> Result<(), Impure> {
+    fn prove(&self, _: &str, _: &Bundle, _: &Ran) -> Result<(), Impure> {
         Ok(())
     }
 }

@@ -18,8 +18,11 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
+use functions::reuse::Purity;
 use functions::{Config, Helper};
-use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
+use server::{
+    Events, Files, Forked, Forks, Gate, Later, Listeners, Origin, Server, ServerConfig, Stopped,
+};
 use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -29,6 +32,7 @@ use tokio::task::JoinHandle;
 use super::target::Address;
 use crate::durable::{self, Data, Keeper, OpenError};
 use crate::outside::{self, Outside};
+use crate::purity::Reader;
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
@@ -57,6 +61,18 @@ pub struct Options {
     pub node: Option<PathBuf>,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
+    /// Whether it runs scheduled functions and cron jobs.
+    pub schedules: bool,
+}
+
+/// What a host serves.
+struct Content {
+    database: Arc<Database>,
+    storage: Storage,
+    admin_key: String,
+    /// Whether its code must be evaluated again.
+    is_stale: bool,
+    keeper: Option<Keeper>,
 }
 
 /// Where data is kept.
@@ -154,25 +170,38 @@ impl Running {
             (None, None) => fresh_key(&*world),
         };
         check_key(&admin_key)?;
-        let cloud = listen(options.port, "--port").await?;
-        let site = listen(options.site_port, "--site-port").await?;
-        let operator = listen(0, "--port").await?;
-        let (url, site_url) = (origin(&cloud), origin(&site));
-        warn_unless_confined();
-        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
-        let (database, is_stale) = match &kept {
-            Some(data) => (Arc::clone(&data.database), data.is_stale),
-            None => (Arc::new(Database::new(DatabaseOptions::at(world.now()))), false),
-        };
-        let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
-        let outside = start_outside(&options, &[&cloud, &site]);
         let mut storage = files_in_memory(&admin_key);
         if let Some(data) = &kept {
             storage.blobs = data.files.clone();
         }
+        let (database, is_stale) = match &kept {
+            Some(data) => (Arc::clone(&data.database), data.is_stale),
+            None => (Arc::new(Database::new(DatabaseOptions::at(world.now()))), false),
+        };
+        let keeper = kept.map(|data| data.keeper);
+        warn_unless_confined();
+        let content = Content { database, storage, admin_key, is_stale, keeper };
+        Self::serve(options, content, world).await
+    }
+
+    /// Serves what is there.
+    async fn serve(
+        options: Options,
+        content: Content,
+        world: Arc<dyn World>,
+    ) -> Result<Self, StartError> {
+        let Content { database, storage, admin_key, is_stale, keeper } = content;
+        let cloud = listen(options.port, "--port").await?;
+        let site = listen(options.site_port, "--site-port").await?;
+        let operator = listen(0, "--port").await?;
+        let (url, site_url) = (origin(&cloud), origin(&site));
+        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
+        let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
         let config =
-            Config { threads, helper: helper(), actions: outside.clone(), storage, purity: None };
+            Config { threads, helper: helper(), actions: outside.clone(), storage, purity };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let called: Arc<dyn Functions> = functions.clone();
@@ -185,7 +214,6 @@ impl Running {
             inner: Arc::clone(&inner),
         });
         tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
-        let keeper = kept.map(|data| data.keeper);
         let server = Server {
             database,
             functions: functions.clone(),
@@ -197,10 +225,12 @@ impl Running {
                 cloud_origin: url.clone(),
                 site_origin: site_url.clone(),
                 redact: false,
-                world,
-                events: options.events,
+                world: world.clone(),
+                events: options.events.clone(),
                 inner,
                 drain: DRAIN,
+                schedules: options.schedules,
+                forks: Some(Arc::new(Forker { options, world })),
             },
         };
         let (stop, stopping) = oneshot::channel();
@@ -234,6 +264,38 @@ impl Running {
             drop(keeper);
         });
         drained
+    }
+}
+
+/// Starts forks of a host, with its options.
+struct Forker {
+    options: Options,
+    world: Arc<dyn World>,
+}
+
+impl Forks for Forker {
+    fn fork(&self, origin: Origin) -> Later<Result<Forked, String>> {
+        let Origin { snapshot, blobs, schedules } = origin;
+        let (options, world) = (self.options.clone(), self.world.clone());
+        let options =
+            Options { port: 0, site_port: 0, events: None, data: None, schedules, ..options };
+        let admin_key = fresh_key(&*world);
+        let storage = Storage { blobs, ..files_in_memory(&admin_key) };
+        let database = Arc::new(Database::fork(snapshot, &DatabaseOptions::at(world.now())));
+        let content = Content { database, storage, admin_key, is_stale: false, keeper: None };
+        Box::pin(async move {
+            let mut host =
+                Running::serve(options, content, world).await.map_err(|e| e.to_string())?;
+            host.open();
+            let Address { url, admin_key } = host.address.clone();
+            let site_url = host.site_url.clone();
+            let stop: Box<dyn FnOnce() -> Later<()> + Send> = Box::new(|| {
+                Box::pin(async {
+                    host.stop().await;
+                })
+            });
+            Ok(Forked { url, site_url, admin_key, stop })
+        })
     }
 }
 

@@ -9,6 +9,8 @@
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! variables.rs          the same: concave env
+//! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
+//! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! watch.rs              which saves matter    events.rs: one line an event
@@ -18,18 +20,23 @@
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+pub mod backup;
 pub mod client;
 pub mod codegen;
 pub mod data;
 pub mod dev;
 pub mod environment;
 pub mod events;
+pub mod export;
+pub mod fork;
 pub mod history;
 pub mod host;
+pub mod import;
 pub mod limits;
 pub mod push;
 pub mod run;
 pub mod serve;
+mod system;
 pub mod target;
 mod terminal;
 pub mod variables;
@@ -61,6 +68,10 @@ enum Command {
     Why(why::Arguments),
     History(history::Arguments),
     Env(variables::Arguments),
+    Export(export::Arguments),
+    Backup(backup::Arguments),
+    Fork(fork::Arguments),
+    Import(import::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
@@ -98,6 +109,18 @@ pub enum Failure {
     /// `concave history`
     #[error(transparent)]
     History(#[from] history::HistoryError),
+    /// `concave export`
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
+    /// `concave backup`
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
+    /// `concave fork`
+    #[error(transparent)]
+    Fork(#[from] fork::ForkError),
+    /// `concave import`
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
@@ -121,6 +144,10 @@ impl Failure {
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
+            | Self::Export(export::ExportError::Target(_))
+            | Self::Backup(backup::BackupError::Target(_))
+            | Self::Fork(fork::ForkError::Target(_))
+            | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
@@ -156,6 +183,18 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Export(arguments) => {
+            threads()?.block_on(export::run(arguments)).map_err(Failure::Export)
+        }
+        Command::Backup(arguments) => {
+            threads()?.block_on(backup::run(arguments)).map_err(Failure::Backup)
+        }
+        Command::Fork(arguments) => {
+            threads()?.block_on(fork::run(arguments)).map_err(Failure::Fork)
+        }
+        Command::Import(arguments) => {
+            threads()?.block_on(import::run(arguments)).map_err(Failure::Import)
         }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)

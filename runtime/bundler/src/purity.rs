@@ -9,7 +9,7 @@ mod walk;
 
 use std::collections::HashSet;
 
-use deno_ast::swc::ast::{EsVersion, Module, Program};
+use deno_ast::swc::ast::{EsVersion, Module, ModuleDecl, ModuleItem, Program};
 use deno_ast::swc::common::sync::Lrc;
 use deno_ast::swc::common::{
     BytePos, FileName, GLOBALS, Globals, Mark, SourceFile, SourceMap, SyntaxContext,
@@ -98,7 +98,7 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(whole(Reason::TooLarge));
     }
-    let Some(ran) = Ends::new(source, ran) else { return Err(whole(Reason::Unwatched)) };
+    let Some(ran) = Ends::new(source, ran) else { return Err(whole(Reason::Unknown)) };
     let looked = std::thread::scope(|scope| {
         let stack = STACK_BYTES + STACK_BYTES_EACH * source.len();
         let thread = std::thread::Builder::new().stack_size(stack);
@@ -114,6 +114,37 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
             Err(Impurity { line, column, ..whole(reason) })
         }
     }
+}
+
+/// What a module imports, as it names it; functions cannot import.
+///
+/// # Errors
+/// It does not parse.
+pub fn imports(path: &str, source: &str) -> Result<Vec<String>, Impurity> {
+    let whole = |reason| Impurity { path: path.to_owned(), line: 0, column: 0, reason };
+    let names = std::thread::scope(|scope| {
+        let stack = STACK_BYTES + STACK_BYTES_EACH * source.len();
+        let thread = std::thread::Builder::new().stack_size(stack);
+        let thread = thread.spawn_scoped(scope, || names(source));
+        thread.ok().and_then(|thread| thread.join().ok())
+    });
+    names.unwrap_or(Err(Fault { at: None, reason: Reason::TooLarge })).map_err(|f| whole(f.reason))
+}
+
+fn names(source: &str) -> Result<Vec<String>, Fault> {
+    let files: Lrc<SourceMap> = Lrc::default();
+    let file = files.new_source_file(Lrc::new(FileName::Custom(String::new())), source.to_owned());
+    let module = GLOBALS.set(&Globals::new(), || resolved(&file))?.0;
+    let name = |item: &ModuleItem| {
+        let source = match item {
+            ModuleItem::ModuleDecl(ModuleDecl::Import(import)) => Some(&import.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => Some(&export.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => export.src.as_ref(),
+            _ => None,
+        };
+        source.map(|source| source.value.to_string_lossy().into_owned())
+    };
+    Ok(module.body.iter().filter_map(name).collect())
 }
 
 /// A reason and where it stands: byte offset in the text.
@@ -160,10 +191,12 @@ fn resolved(file: &SourceFile) -> Result<(Module, SyntaxContext), Fault> {
 /// Where the functions end that ran at import: byte offsets.
 struct Ends {
     all: HashSet<u32>,
+    /// Where the module ends.
+    module: u32,
 }
 
 impl Ends {
-    /// `None` where the module itself is not among them: nobody watched it.
+    /// `None` where one of them is no place in the text.
     fn new(source: &str, ran: &[u32]) -> Option<Self> {
         let mut sorted = ran.to_vec();
         sorted.sort_unstable();
@@ -178,8 +211,8 @@ impl Ends {
             utf16 += u32::try_from(character.len_utf16()).ok()?;
         }
         // One in the middle of a character or past the end belongs to another text.
-        let fits = wanted.next().is_none();
-        (fits && all.contains(&u32::try_from(source.len()).ok()?)).then_some(Self { all })
+        let module = u32::try_from(source.len()).ok()?;
+        wanted.next().is_none().then_some(Self { all, module })
     }
 }
 
@@ -260,6 +293,20 @@ mod tests {
         let maker = "class P {}\nvar madeA;\nfunction makeA() { return madeA ??= class A extends P \
                      { m() {} }; }";
         assert_eq!(said(maker), "pure");
+        let child = "var madeB; function makeB() { return madeB ??= class B extends makeA() {} }";
+        assert_eq!(said(&format!("{maker} {child}")), "pure");
+        let inside = format!("function f(P) {{ var madeA; {maker} }}");
+        assert_eq!(said(&inside), "pure", "f did not run at import, so madeA is of a call");
+        for other in [
+            "let a; function P() { return class {}; } function make() { return a ??= class extends \
+             P() {}; }",
+            "let a; function make(x) { return a ??= class { m() { return x; } }; }",
+            "let a; function make() { return a ??= class extends a {}; }",
+            "let a; function f(x) { function make() { return a ??= class { m() { x; } }; } }",
+        ] {
+            let refused = said(other);
+            assert!(refused.ends_with("ModuleVariable(\"a\")"), "{other}: {refused}");
+        }
         let other = maker.replace("extends P", "extends P(arguments)");
         assert_eq!(said(&other), "3:27 ModuleVariable(\"madeA\")");
         let other = maker.replace("m() {}", "static n = 1;");
@@ -340,7 +387,7 @@ mod tests {
             ("const f = Proxy.revocable({}, {});", "1:11 Stateful(\"Proxy.revocable\")"),
             ("const f = function* () {}§;", "1:11 Generator"),
             ("with (a) {}", "0:0 Unparsed"),
-            ("const a = 1§;", "0:0 Unknown"),
+            ("const a = 1§, f = () => 1;", "1:12 Unknown"),
         ] {
             let said = said(code);
             assert!(said.starts_with(reason), "{code}: {said}");
@@ -352,7 +399,9 @@ mod tests {
         ] {
             assert_eq!(said(pure), "pure", "{pure}");
         }
-        let unwatched = verdict("m.js", "export {};\n", &[]).map_err(|found| found.to_string());
+        let unwatched =
+            verdict("m.js", "export const f = () => 1;\n", &[]).map_err(|found| found.to_string());
+        assert_eq!(verdict("m.js", "export {};\n", &[]), Ok(()), "it has no functions");
         assert_eq!(
             unwatched,
             Err("m.js:0:0: nobody watched which of its functions ran at import".to_owned())

@@ -181,7 +181,7 @@ fn create_tables(
 
 /// Checks every document of every table of a component that the schema describes otherwise than
 /// `before` did, which every document matches.
-fn check_documents(
+pub(crate) fn check_documents(
     snapshot: &Snapshot,
     component: &str,
     schema: &Schema,

@@ -192,11 +192,6 @@ pub struct Analysis {
     /// The environment variables that modules looked at while they were evaluated, with the values
     /// they saw; `None`: it was not set.
     pub imported_environment: BTreeMap<String, Option<String>>,
-    /// Where the functions end that ran while their modules were imported, by module path: UTF-16
-    /// offsets in its source; the module as a whole is one of them. Modules that nobody could watch
-    /// are absent.
-    #[serde(default)]
-    pub ran_at_import: BTreeMap<Arc<str>, Vec<u32>>,
     /// How contexts are made.
     pub tier: Tier,
     /// What is mounted below; of a component's own analysis nothing.

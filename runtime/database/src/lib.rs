@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+pub mod backup_rows;
 pub mod cache;
 pub mod catalog;
 pub mod commit;
@@ -21,6 +22,7 @@ pub mod expression;
 pub mod files;
 pub mod handles;
 pub mod id;
+pub mod import;
 mod index_range;
 mod intervals;
 pub mod json;

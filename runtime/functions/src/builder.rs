@@ -72,9 +72,6 @@ pub(crate) struct Built {
 pub(crate) struct BuiltPart {
     pub(crate) found: Found,
     pub(crate) filled: Filled,
-    /// From a child of its own: [`watch`].
-    #[serde(default)]
-    pub(crate) ran: Ran,
 }
 
 /// Why there is no build.
@@ -264,7 +261,7 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
         let differs = differing(&mut engine, code, &found, &filled.contexts);
         filled.contexts.retain(|_, number| !differs.contains(number));
         filled.read.append(&mut execution::take_import_reads());
-        built.push(BuiltPart { found, filled, ran: Ran::new() });
+        built.push(BuiltPart { found, filled });
     }
     Ok((Answer::Found(built), bytes))
 }
@@ -278,7 +275,6 @@ fn unanalyzed(parts: &[Part], tier: impl Fn(usize) -> Tier) -> Arc<Code> {
         definition_json: None,
         auth_json: None,
         imported_environment: part.environment.clone(),
-        ran_at_import: BTreeMap::new(),
         tier: tier(at),
         components: Components::default(),
         warnings: Vec::new(),

@@ -13,7 +13,7 @@ use database::snapshot::Snapshot;
 use sha2::Digest as _;
 
 use crate::execution::Imported;
-use crate::reuse::{Impure, Standings};
+use crate::reuse::{Impure, Ran, Standings};
 use crate::startup::FIRST_MODULE;
 
 /// A deployment version, or one of the units that its components run.
@@ -30,6 +30,8 @@ pub(crate) struct Code {
     pub(crate) standings: Standings,
     /// Which part of its version it is: 0 is the app, then come the units.
     pub(crate) part: usize,
+    /// Of a version: what ran while each part was imported, once somebody wanted to know.
+    pub(crate) ran: OnceLock<Vec<Ran>>,
     /// Of a version: its units, in the order of the analysis.
     pub(crate) units: Vec<Arc<Self>>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
@@ -67,7 +69,17 @@ impl Code {
         };
         let (kept, caches) = (Arc::new(kept), Arc::default());
         let standings = Standings::of(&analysis);
-        Self { bundle, analysis, kept, caches, standings, part: 0, units: Vec::new(), maps }
+        Self {
+            bundle,
+            analysis,
+            kept,
+            caches,
+            standings,
+            part: 0,
+            ran: OnceLock::new(),
+            units: Vec::new(),
+            maps,
+        }
     }
 
     /// The code that a mounted component runs; the empty path is the app.

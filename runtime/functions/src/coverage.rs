@@ -1,8 +1,8 @@
 //! Which functions of a bundle run while its modules are imported.
 //!
 //! In: code whose blob holds the prelude alone. Out: [`Ran`]. Invariant: runs in a child process of
-//! its own, beside the builder: what it costs or breaks, no push fails of it; where it does not
-//! see every import to its end, it says nothing at all.
+//! its own, and only for a version with a module that is called often; where it does not see every
+//! import to its end, it says nothing at all.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use crate::modules::SCHEME;
 
 /// Where the functions end that ran while their module was imported, by module path: UTF-16
 /// offsets in its source, in order. Each module is one of its own functions.
-pub(crate) type Ran = BTreeMap<Arc<str>, Vec<u32>>;
+pub type Ran = BTreeMap<Arc<str>, Vec<u32>>;
 
 /// Watches the import of each part: all entries together, then each by itself, as contexts of a
 /// blob and contexts without one do it. `None`: an import failed.

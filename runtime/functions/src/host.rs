@@ -29,7 +29,7 @@ use crate::code::Code;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
-use crate::reuse::{Purity, Reuse, Standing};
+use crate::reuse::{self, Purity, Ran, Reuse, Standing};
 
 /// What a host is made with.
 pub struct Config {
@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) world: Arc<dyn World>,
     pub(crate) storage: Storage,
     purity: Option<Arc<dyn Purity>>,
+    helper: Helper,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
@@ -101,6 +102,7 @@ impl Host {
             world,
             storage,
             purity,
+            helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
@@ -122,6 +124,11 @@ impl Host {
         let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
         call::rerun(&self.shared, &code, call, given, snapshot)
+    }
+
+    /// What runs while the modules of the newest deployment are imported, the app's first.
+    pub fn ran_at_import(&self) -> Vec<Ran> {
+        self.shared.newest_code().map(|code| reuse::watch(&self.helper, &code)).unwrap_or_default()
     }
 
     /// How the contexts of the newest deployment's modules are used, by component and module.
@@ -360,11 +367,15 @@ impl Shared {
         if !part.standings.get(&path.module).is_some_and(Standing::is_due) {
             return;
         }
-        let (purity, part, module) =
-            (Arc::clone(purity), Arc::clone(part), Arc::clone(&path.module));
+        let (purity, helper) = (Arc::clone(purity), self.helper.clone());
+        let (code, part, module) = (Arc::clone(code), Arc::clone(part), Arc::clone(&path.module));
         // Beside the calls. Where there is no thread for it, the contexts stay fresh.
         let _ = std::thread::Builder::new().name("purity".to_owned()).spawn(move || {
-            let prove = || purity.prove(&module, &part.bundle, &part.analysis);
+            let prove = || {
+                let ran = code.ran.get_or_init(|| reuse::watch(&helper, &code));
+                let nothing = Ran::new();
+                purity.prove(&module, &part.bundle, ran.get(part.part).unwrap_or(&nothing))
+            };
             let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(prove));
             let verdict = match verdict {
                 Ok(Ok(())) => Ok(()),

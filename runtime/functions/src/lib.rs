@@ -8,11 +8,11 @@
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
 //! | 4 function | `run.rs`: one function in one context |
-//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`: those used again |
+//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | inline queries | `inline.rs`: a module that is not deployed |
-//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs`, `coverage.rs` |
+//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
 //! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
@@ -55,3 +55,4 @@ mod watchdog;
 
 pub use builder::Helper;
 pub use host::{Config, Host};
+pub use modules::join as joined;

@@ -49,7 +49,7 @@ pub(crate) fn analyze(
 ) -> Result<Arc<Analysis>, PushError> {
     if bundle.components.is_empty() {
         let source = Source { environment: whole(given.environment), definition: "", bundle };
-        let mut parts = built(given.helper, bundle, &[source])?;
+        let mut parts = built(given.helper, &[source])?;
         let part = parts.pop().expect("the builder answers for each part");
         let mut mounted = Components::default();
         if let Some(text) = &part.1.found.definition {
@@ -70,7 +70,7 @@ pub(crate) fn analyze(
         let environment = bound(bindings, given.environment);
         sources.push(Source { definition, bundle, environment });
     }
-    let mut parts = built(given.helper, bundle, &sources)?.into_iter();
+    let mut parts = built(given.helper, &sources)?.into_iter();
     let mut app = parts.next().expect("the builder answers for each part");
     app.1.found.definition = texts.get("").map(ToString::to_string);
     let mut units = Vec::new();
@@ -158,29 +158,8 @@ fn within(definition: &str, error: PushError) -> PushError {
     PushError { code, message: format!("{message}\nIn the component at {definition}.") }
 }
 
-/// Builds every part and watches what its import runs, in two processes at once.
-fn built(
-    helper: &Helper,
-    bundle: &Bundle,
-    sources: &[Source<'_>],
-) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
-    if bundle.for_codegen {
-        return in_some_tier(helper, sources);
-    }
-    std::thread::scope(|scope| {
-        let watched = scope.spawn(|| builder::watch(helper, sources));
-        let mut parts = in_some_tier(helper, sources)?;
-        let watched = watched.join().unwrap_or_default();
-        parts.iter_mut().zip(watched).for_each(|((_, part), ran)| part.ran = ran);
-        Ok(parts)
-    })
-}
-
 /// Builds every part: in the snapshot if they can be, else evaluated anew for each call.
-fn in_some_tier(
-    helper: &Helper,
-    sources: &[Source<'_>],
-) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
+fn built(helper: &Helper, sources: &[Source<'_>]) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
     match in_snapshot(helper, sources) {
         Ok(Built { parts, blob }) => {
             let tier = |part: BuiltPart| (builder::tier(&blob, &part.filled), part);
@@ -224,7 +203,7 @@ fn in_snapshot(helper: &Helper, sources: &[Source<'_>]) -> Result<Built, BuildFa
 fn analyzed(
     given: &Circumstances<'_>,
     bundle: &Arc<Bundle>,
-    (tier, BuiltPart { found, filled, ran }): (Tier, BuiltPart),
+    (tier, BuiltPart { found, filled }): (Tier, BuiltPart),
     components: Components,
 ) -> Result<Analysis, PushError> {
     let warnings = match &tier {
@@ -238,7 +217,6 @@ fn analyzed(
         definition_json: found.definition,
         auth_json: found.auth,
         imported_environment: filled.read,
-        ran_at_import: ran,
         tier,
         components,
         warnings,

@@ -13,13 +13,17 @@ use std::sync::{Arc, OnceLock};
 use database::deployment::{Analysis, Bundle};
 use database::limits;
 
+use crate::builder::{self, Helper, Source};
+use crate::code::Code;
+pub use crate::coverage::Ran;
+
 /// Proves of modules that none of their variables outlives a call.
 pub trait Purity: Send + Sync {
     /// Looks at the module at `entry` and all that it imports.
     ///
     /// # Errors
     /// What a call could leave behind, and where.
-    fn prove(&self, entry: &str, bundle: &Bundle, analysis: &Analysis) -> Result<(), Impure>;
+    fn prove(&self, entry: &str, bundle: &Bundle, ran: &Ran) -> Result<(), Impure>;
 }
 
 /// What a call could leave behind in a module.
@@ -33,6 +37,21 @@ pub struct Impure {
     pub column: u32,
     /// What stands there.
     pub why: String,
+}
+
+/// Finds out in a child process which functions of each part run while it is imported; nothing of a
+/// part where that fails or takes long.
+pub(crate) fn watch(helper: &Helper, code: &Arc<Code>) -> Vec<Ran> {
+    let definitions = code.analysis.components.units.iter().map(|unit| &*unit.definition);
+    let parts = code.parts().zip(std::iter::once("").chain(definitions));
+    let sources: Vec<_> = parts
+        .map(|(part, definition)| Source {
+            definition,
+            bundle: &part.bundle,
+            environment: part.analysis.imported_environment.clone(),
+        })
+        .collect();
+    builder::watch(helper, &sources)
 }
 
 /// How a context is kept.

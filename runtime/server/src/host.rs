@@ -11,12 +11,14 @@ use database::environment::{CLOUD_URL, Change, SITE_URL};
 use database::record::{Functions, World};
 
 use crate::auth::{AdminKey, Auth};
+use crate::convex::export::Exports;
+use crate::convex::import::Imports;
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::logs::Logs;
 use crate::socket::Sockets;
 use crate::why::Why;
-use crate::{Files, HttpActions, Server, ServerConfig};
+use crate::{Files, HttpActions, Server, ServerConfig, fork};
 
 /// What every handler needs.
 pub(crate) struct Host {
@@ -42,6 +44,12 @@ pub(crate) struct Host {
     pub(crate) why: Why,
     /// What functions did lately.
     pub(crate) logs: Logs,
+    /// The export that can be downloaded.
+    pub(crate) exports: Exports,
+    /// Uploads and imports under way.
+    pub(crate) imports: Imports,
+    /// Forks in this process.
+    pub(crate) forks: fork::Running,
     request_ids: RequestIds,
 }
 
@@ -58,6 +66,9 @@ impl Host {
             sockets: Sockets::new(&database),
             why: Why::default(),
             logs: Logs::new(),
+            exports: Exports::default(),
+            imports: Imports::default(),
+            forks: fork::Running::default(),
             database,
             functions,
             http_actions,

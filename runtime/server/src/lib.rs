@@ -14,6 +14,9 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! files.rs      stored files, outside of functions
+//! fork.rs       another host of the same moment, in this process
+//! copy.rs       a whole deployment as a stream
+//! archive/      backups: a snapshot ⇄ a zip, files of rows
 //! http_action.rs  the seam to HTTP actions
 //! scheduler.rs  runs what is due: scheduled functions and cron jobs
 //! crons.rs      what the schedules of cron jobs mean
@@ -29,12 +32,15 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod archive;
 mod auth;
 mod connections;
 mod convex;
+mod copy;
 mod crons;
 mod event;
 mod files;
+mod fork;
 mod history;
 mod host;
 mod http;
@@ -61,6 +67,7 @@ pub use event::{
     CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
 };
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
+pub use fork::{Forked, Forks, Later, Origin};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
@@ -101,4 +108,8 @@ pub struct ServerConfig {
     pub inner: Arc<InnerCalls>,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain: Duration,
+    /// Whether it runs scheduled functions and cron jobs.
+    pub schedules: bool,
+    /// Starts forks in this process, where that can be.
+    pub forks: Option<Arc<dyn Forks>>,
 }

@@ -27,6 +27,7 @@ pub(super) struct Walk<'a> {
     current: usize,
     classes: Vec<Fields>,
     declared: HashMap<Id, usize>,
+    makers: HashSet<Id>,
     writes: Vec<Write>,
     /// Ends of functions that were seen, as byte offsets.
     seen: HashSet<u32>,
@@ -40,8 +41,23 @@ pub(super) struct Walk<'a> {
 struct Scope {
     /// Whether it ran at import; true where several functions end at its place and one of them ran.
     ran: bool,
-    /// The variable of `return variable ??= class …`, if that is all it does.
-    made: Option<Id>,
+    /// What it makes, if it is a [`Maker`].
+    made: Option<Maker>,
+}
+
+/// A function of the module that is nothing but `return variable ??= class …`, without parameters.
+/// Its class is the same whoever makes it, if its parent is.
+struct Maker {
+    variable: Id,
+    parent: Parent,
+}
+
+enum Parent {
+    None,
+    /// A name of the module, or a global.
+    Name(Id),
+    /// What another maker makes.
+    Made(Id),
 }
 
 /// A variable that is assigned.
@@ -81,6 +97,7 @@ impl<'a> Walk<'a> {
             current: MODULE,
             classes: Vec::new(),
             declared: HashMap::new(),
+            makers: HashSet::new(),
             writes: Vec::new(),
             seen: HashSet::new(),
             faults: Vec::new(),
@@ -103,18 +120,23 @@ impl<'a> Walk<'a> {
         if let Some((at, reason)) = self.faults.into_iter().min_by_key(|(at, _)| *at) {
             return Some((Some(at), reason));
         }
-        let module = self.ran.all.iter().max();
-        let is_unknown = |end: &&u32| !self.seen.contains(end) && Some(*end) != module;
-        self.ran.all.iter().find(is_unknown).map(|_| (None, Reason::Unknown))
+        // Without functions there is nothing that could assign later.
+        if self.functions.len() == 1 {
+            return None;
+        }
+        let module = self.ran.module;
+        if !self.ran.all.contains(&module) {
+            return Some((None, Reason::Unwatched));
+        }
+        let mut unknown = self.ran.all.iter().filter(|end| **end != module);
+        let unknown = unknown.find(|end| !self.seen.contains(end))?;
+        Some((Some(self.start + BytePos(*unknown)), Reason::Unknown))
     }
 
     /// Whether an assignment may be seen by a later call.
     fn judge(&self, write: &Write) -> Option<Reason> {
         let owner = self.declared.get(&write.id).copied().unwrap_or(MODULE);
-        let by = &self.functions[write.by];
-        // A class that is made once, from nothing but names of the module, is the same whoever
-        // makes it.
-        if owner == write.by || (write.is_nullish && by.made.as_ref() == Some(&write.id)) {
+        if owner == write.by || (write.is_nullish && self.is_made_alike(write)) {
             return None;
         }
         let name = write.id.0.to_string();
@@ -122,6 +144,24 @@ impl<'a> Walk<'a> {
             MODULE => Some(Reason::ModuleVariable(name)),
             owner => self.functions[owner].ran.then_some(Reason::CapturedVariable(name)),
         }
+    }
+
+    /// Whether a maker assigns its class, and that class is the same in every call.
+    fn is_made_alike(&self, write: &Write) -> bool {
+        let Some(Maker { variable, parent }) = &self.functions[write.by].made else { return false };
+        let is_variable_of_maker = |name: &Id| {
+            let makers = self.functions.iter().filter_map(|function| function.made.as_ref());
+            makers.into_iter().any(|maker| maker.variable == *name)
+        };
+        *variable == write.id
+            && match parent {
+                Parent::None => true,
+                Parent::Made(maker) => self.makers.contains(maker),
+                Parent::Name(name) => {
+                    let is_module = self.declared.get(name) == Some(&MODULE);
+                    (is_module && !is_variable_of_maker(name)) || name.1 == self.unresolved
+                }
+            }
     }
 
     pub(super) fn refuse(&mut self, at: Span, reason: Reason) {
@@ -144,10 +184,14 @@ impl<'a> Walk<'a> {
         self.ran.all.contains(&end)
     }
 
-    /// Walks a function that ends there; gives its number.
-    fn within(&mut self, end: BytePos, made: Option<Id>, walk: impl FnOnce(&mut Self)) {
+    /// Walks a function that ends there.
+    fn within(&mut self, end: BytePos, made: Option<Maker>, walk: impl FnOnce(&mut Self)) {
         let ran = self.has_run(end);
-        self.functions.push(Scope { ran, made });
+        self.inside(Scope { ran, made }, walk);
+    }
+
+    fn inside(&mut self, scope: Scope, walk: impl FnOnce(&mut Self)) {
+        self.functions.push(scope);
         let outer = std::mem::replace(&mut self.current, self.functions.len() - 1);
         walk(self);
         self.current = outer;
@@ -221,13 +265,24 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn function(&mut self, function: &Function, made: Option<Maker>) {
+        self.within(function.span.hi, made, |walk| {
+            if function.is_generator && walk.is_at_import() {
+                walk.refuse(function.span, Reason::Generator);
+            }
+            function.params.iter().for_each(|param| walk.declare(&param.pat));
+            function.visit_children_with(walk);
+        });
+    }
+
     /// A field of a class: its key is the class's, its value the initializer's.
-    fn initializer(&mut self, end: BytePos, is_static: bool, value: Option<&Expr>) {
+    fn initializer(&mut self, is_static: bool, value: Option<&Expr>) {
         let Some(value) = value else { return };
         if is_static {
             return value.visit_with(self);
         }
-        self.within(end, None, |walk| {
+        let ran = self.classes.last().is_none_or(|class| class.is_made);
+        self.inside(Scope { ran, made: None }, |walk| {
             let number = walk.current;
             if let Some(class) = walk.classes.last_mut() {
                 class.beginning.push(number);
@@ -238,9 +293,19 @@ impl<'a> Walk<'a> {
 
     fn fields(&mut self, class: &Class) -> Fields {
         let mut kinds = HashMap::new();
-        // The initializer of the instances, which V8 names by the class's own range.
+        // V8 has a function of all fields of an instance, and one of all that is static: they end
+        // with the class, or with the last of their members.
         let mut is_made = self.has_run(class.span.hi);
         for member in &class.body {
+            let is_static = match member {
+                ClassMember::ClassProp(field) => field.is_static,
+                ClassMember::PrivateProp(field) => field.is_static,
+                ClassMember::StaticBlock(_) => true,
+                _ => false,
+            };
+            for end in ends(member) {
+                is_made |= self.has_run(end) && !is_static;
+            }
             let (name, kind) = match member {
                 ClassMember::PrivateProp(field) => {
                     let kind = if field.is_static { Field::Static } else { Field::Instance };
@@ -258,7 +323,7 @@ impl<'a> Walk<'a> {
         Fields { kinds, outer: self.current, is_made, beginning: Vec::new() }
     }
 
-    fn member(&mut self, member: &ClassMember, end: BytePos) {
+    fn member(&mut self, member: &ClassMember) {
         match member {
             ClassMember::Constructor(constructor) => {
                 self.within(constructor.span.hi, None, |walk| {
@@ -275,62 +340,55 @@ impl<'a> Walk<'a> {
                 })
             }
             ClassMember::ClassProp(field) => {
-                self.static_end(field.span, field.is_static, field.value.as_deref());
                 field.key.visit_with(self);
-                self.initializer(end, field.is_static, field.value.as_deref());
+                self.initializer(field.is_static, field.value.as_deref());
             }
             ClassMember::PrivateProp(field) => {
-                self.static_end(field.span, field.is_static, field.value.as_deref());
-                self.initializer(end, field.is_static, field.value.as_deref());
-            }
-            ClassMember::StaticBlock(block) => {
-                self.static_end(block.span, true, None);
-                block.visit_children_with(self);
+                self.initializer(field.is_static, field.value.as_deref());
             }
             other => other.visit_with(self),
         }
     }
-
-    /// V8 has a function of all that is static, which ends with the last of it.
-    fn static_end(&mut self, span: Span, is_static: bool, value: Option<&Expr>) {
-        if is_static {
-            self.has_run(span.hi);
-            if let Some(value) = value {
-                self.has_run(value.span_hi());
-            }
-        }
-    }
 }
 
-/// The variable of `return variable ??= class …`, where that is the whole body and the class is the
-/// same whoever makes it: it extends a name or what another such function makes, and has methods
-/// only.
-fn made(body: Option<&BlockStmt>) -> Option<Id> {
-    let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = &body?.stmts[..] else { return None };
-    let Expr::Assign(assign) = &**arg else { return None };
-    let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = &assign.left else { return None };
-    let Expr::Class(ClassExpr { class, .. }) = &*assign.right else { return None };
-    let is_name = |expr: &Expr| match expr {
-        Expr::Ident(_) => true,
-        Expr::Call(CallExpr { callee: Callee::Expr(callee), args, .. }) => {
-            callee.is_ident() && args.is_empty()
-        }
-        _ => false,
+/// Where a function of all fields could end whose last one this is: with or without its semicolon.
+fn ends(member: &ClassMember) -> Vec<BytePos> {
+    let (key, value) = match member {
+        ClassMember::ClassProp(field) => (field.key.span(), field.value.as_deref()),
+        ClassMember::PrivateProp(field) => (field.key.span, field.value.as_deref()),
+        ClassMember::PrivateMethod(method) => (method.span, None),
+        ClassMember::StaticBlock(block) => (block.span, None),
+        _ => return Vec::new(),
     };
-    let is_fixed = class.super_class.as_deref().is_none_or(is_name) && has_silent_members(class);
-    (assign.op == AssignOp::NullishAssign && is_fixed).then(|| name.id.to_id())
+    let last = value.map_or(key.hi, Spanned::span_hi);
+    vec![last, member.span_hi()]
+}
+
+impl Maker {
+    fn of(function: &Function) -> Option<Self> {
+        let body = &function.body.as_ref()?.stmts[..];
+        let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = body else { return None };
+        let Expr::Assign(AssignExpr { left, right, .. }) = &**arg else { return None };
+        let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = left else { return None };
+        let Expr::Class(ClassExpr { class, .. }) = &**right else { return None };
+        let parent = match class.super_class.as_deref() {
+            None => Parent::None,
+            Some(Expr::Ident(parent)) => Parent::Name(parent.to_id()),
+            Some(Expr::Call(CallExpr { callee: Callee::Expr(callee), args, .. }))
+                if args.is_empty() =>
+            {
+                Parent::Made(callee.as_ident()?.to_id())
+            }
+            Some(_) => return None,
+        };
+        let is_plain = function.params.is_empty() && has_silent_members(class);
+        is_plain.then(|| Self { variable: name.id.to_id(), parent })
+    }
 }
 
 impl Visit for Walk<'_> {
     fn visit_function(&mut self, function: &Function) {
-        let made = made(function.body.as_ref());
-        self.within(function.span.hi, made, |walk| {
-            if function.is_generator && walk.is_at_import() {
-                walk.refuse(function.span, Reason::Generator);
-            }
-            function.params.iter().for_each(|param| walk.declare(&param.pat));
-            function.visit_children_with(walk);
-        });
+        self.function(function, None);
     }
 
     fn visit_arrow_expr(&mut self, arrow: &ArrowExpr) {
@@ -359,13 +417,17 @@ impl Visit for Walk<'_> {
         class.super_class.visit_with(self);
         let fields = self.fields(class);
         self.classes.push(fields);
-        class.body.iter().for_each(|member| self.member(member, class.span.hi));
+        class.body.iter().for_each(|member| self.member(member));
         self.classes.pop();
     }
 
     fn visit_fn_decl(&mut self, function: &FnDecl) {
         self.declare_name(&function.ident);
-        function.function.visit_with(self);
+        let made = self.is_outside_functions().then(|| Maker::of(&function.function)).flatten();
+        if made.is_some() {
+            self.makers.insert(function.ident.to_id());
+        }
+        self.function(&function.function, made);
     }
 
     fn visit_class_decl(&mut self, class: &ClassDecl) {

@@ -10,6 +10,7 @@ mod conflicts;
 mod durability;
 mod environment;
 mod files;
+mod imports;
 mod limits;
 mod model;
 mod pages;
@@ -72,7 +73,6 @@ fn deployment(schema: Option<&str>) -> Deployment {
         definition_json: None,
         auth_json: None,
         imported_environment: Default::default(),
-        ran_at_import: Default::default(),
         components: Default::default(),
         tier: Tier::Evaluate { reason: "no V8 here".into(), blob: [].into() },
         warnings: Vec::new(),

@@ -112,7 +112,6 @@ impl Functions for Fake {
             definition_json: None,
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
-            ran_at_import: Default::default(),
             components: Default::default(),
             tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
             warnings: vec!["a fake warns".into()],
@@ -259,6 +258,8 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
         inner: Arc::default(),
         drain: Duration::from_millis(200),
+        schedules: true,
+        forks: None,
     };
     let http_actions = Arc::new(NoHttpActions);
     let files = files(&database, &fake.world).1;

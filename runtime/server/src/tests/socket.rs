@@ -199,6 +199,8 @@ async fn live_with(threads: bool) -> Live {
         events: Some(hook),
         inner: Arc::default(),
         drain: Duration::from_secs(5),
+        schedules: true,
+        forks: None,
     };
     let files = files(&database, &shelf.world).1;
     let host = Arc::new(Host::new(Server {

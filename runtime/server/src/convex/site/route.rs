@@ -92,7 +92,6 @@ mod tests {
             definition_json: None,
             auth_json: None,
             imported_environment: Default::default(),
-            ran_at_import: Default::default(),
             components: Components::default(),
             tier: Tier::Evaluate { reason: String::new(), blob: [].into() },
             warnings: Vec::new(),
