@@ -380,6 +380,7 @@ mod tests {
             ("const f = (a) => globalThis.eval(a);", "1:18 Code(\"eval\")"),
             ("const f = new Function('return 1');", "1:15 Code(\"Function\")"),
             ("const f = [Function];", "1:12 Code(\"Function\")"),
+            ("const f = import('./a.js');", "1:11 Code(\"import()\")"),
             ("const f = (a) => new WeakRef(a);", "1:22 Stateful(\"WeakRef\")"),
             ("const f = () => RegExp.$1;", "1:17 Stateful(\"RegExp.$1\")"),
             ("const f = () => RegExp['lastMatch'];", "1:17 Stateful(\"RegExp.lastMatch\")"),
@@ -395,6 +396,7 @@ mod tests {
         for pure in [
             "const f = (a) => a instanceof Function && typeof WeakRef + new RegExp(a).source;",
             "const f = function* () {}; const url = import.meta.url; RegExp.prototype.test.call();",
+            "export const f = async () => await import('./a.js');",
             "function Box(Function, RegExp) { return Function(RegExp); }",
         ] {
             assert_eq!(said(pure), "pure", "{pure}");
