@@ -478,7 +478,5 @@ test("a wrong key, and what is not there, fail at once and say what to do", asyn
     await fails(app, ["data"], /Failed to authenticate: "The provided deploy key/, { env });
   }
   await fails(app, ["run", "_system/none:such"], /'_system\/none:such' is not supported/);
-  const export_ = await fails(app, ["export", "--path", "x.zip"], /is not supported by concave/);
-  assert.doesNotMatch(export_.err, /404/);
   await app.host.stop();
 });
