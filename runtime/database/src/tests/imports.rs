@@ -26,7 +26,7 @@ fn id(table: u32, seed: u8) -> String {
 
 fn rows(texts: &[String]) -> Vec<ImportRow> {
     let row = |(text, place): (&String, usize)| match value(text) {
-        Value::Object(fields) => ImportRow { place, fields },
+        Value::Object(fields) => ImportRow::new(place, fields),
         _ => unreachable!("rows are objects"),
     };
     texts.iter().zip(1..).map(row).collect()

@@ -52,7 +52,7 @@ fn lived() -> Database {
             for (name, number) in [("a", 10_005), ("b", 10_001)] {
                 let number = Some(TableNumber(number));
                 let (component, name): (Arc<str>, Arc<str>) = ("".into(), name.into());
-                let rows = vec![ImportRow { place: 1, fields: Default::default() }; 3];
+                let rows = vec![ImportRow::new(1, Default::default()); 3];
                 let source = String::new();
                 let tables = vec![ImportTable { component, name, number, source, rows }];
                 let (mode, component) = (Mode::Replace, "".into());

@@ -80,7 +80,7 @@ pub(super) fn lines(
     let mut rows = Vec::new();
     each_line(source, file, budget, |place, line| {
         let value = json::import(line, dialect).map_err(|error| at(source, place, &error));
-        rows.push(ImportRow { place, fields: object(value?, source, place)? });
+        rows.push(ImportRow::new(place, object(value?, source, place)?));
         Ok(())
     })?;
     Ok(rows)
@@ -134,7 +134,7 @@ fn array(source: &str, file: impl BufRead) -> Result<Vec<ImportRow>, ArchiveErro
     let rows = items.iter().zip(1..).map(|(item, place)| {
         let value = json::import(item.get(), Dialect::Plain);
         let value = value.map_err(|error| at(source, place, &error))?;
-        Ok(ImportRow { place, fields: object(value, source, place)? })
+        Ok(ImportRow::new(place, object(value, source, place)?))
     });
     rows.collect()
 }
@@ -167,7 +167,7 @@ fn table(
             .zip(record.iter())
             .map(|(name, cell)| (name.to_owned(), cell_value(cell)))
             .collect();
-        rows.push(ImportRow { place: usize::try_from(line).unwrap_or(usize::MAX), fields });
+        rows.push(ImportRow::new(usize::try_from(line).unwrap_or(usize::MAX), fields));
     }
     Ok(rows)
 }
@@ -211,9 +211,7 @@ mod tests {
 
     fn read(text: &str, format: Rows) -> Result<Vec<String>, String> {
         let rows = rows("f", text.as_bytes(), format).map_err(|error| error.to_string())?;
-        let shown = rows
-            .into_iter()
-            .map(|row| format!("{} {}", row.place, json::encode(&Value::Object(row.fields))));
+        let shown = rows.into_iter().map(|row| format!("{} {}", row.place, row.json()));
         Ok(shown.collect())
     }
 
