@@ -3,9 +3,9 @@
 // In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight 32-bit
 // words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'. Out:
 // `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
-// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal inputs
-// give equal results; what a call looked at is told to the host once (1 time, 2 randomness), and
-// nothing while modules are imported, where both are fixed by the push.
+// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal
+// inputs give equal results; what a call looked at is told to the host once (1 time, 2 randomness),
+// and nothing while modules are imported, where both are fixed by the push.
 ((prelude) => {
   'use strict';
   const { host, hooks } = prelude;
@@ -13,7 +13,7 @@
   const { WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
-    timeSeen: false, randomnessSeen: false, console: undefined };
+    timeSeen: false, randomnessSeen: false, console: undefined, resources: 0 };
   prelude.call = call;
 
   hooks.begin = (seed, nowMs, kind) => {
@@ -24,6 +24,7 @@
     call.timeSeen = kind === 'import';
     call.randomnessSeen = kind === 'import';
     call.console = undefined;
+    call.resources = 0;
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;

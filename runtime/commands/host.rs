@@ -18,6 +18,7 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
+use functions::reuse::Purity;
 use functions::{Config, Helper};
 use server::{
     Events, Files, Forked, Forks, Gate, Later, Listeners, Origin, Server, ServerConfig, Stopped,
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use super::target::Address;
 use crate::durable::{self, Data, Keeper, OpenError};
 use crate::outside::{self, Outside};
+use crate::purity::Reader;
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
@@ -197,7 +199,9 @@ impl Running {
         let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
+        let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
+        let config =
+            Config { threads, helper: helper(), actions: outside.clone(), storage, purity };
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let called: Arc<dyn Functions> = functions.clone();

@@ -335,6 +335,23 @@ limits! {
     ACTIONS_OF_A_PROCESS = 1_000, Count,
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
+    /// Calls of queries and mutations of a module before it is looked at whether its contexts may
+    /// serve more than one.
+    CALLS_BEFORE_PROOF = 32, Count,
+        "what is seldom called gains nothing by it",
+        "(never an error: each call has a context of its own)";
+    /// Calls in a kept context of which one is executed again in a fresh one.
+    CALLS_PER_CANARY = 100, Count,
+        "a difference that only some calls show is found, at a cost of a tenth",
+        "(never an error: the fresh one decides)";
+    /// Calls that one kept context serves.
+    CALLS_PER_CONTEXT = 10_000, Count,
+        "what the module has piled up by then is given back",
+        "(never an error: another context is made)";
+    /// Kept contexts of one isolate.
+    KEPT_CONTEXTS = 16, Count,
+        "each keeps a few hundred kilobytes",
+        "(never an error: another context is made)";
     /// Runs of actions in one context, where their module exports `experimental_reuseContext`.
     ACTION_CONTEXT_RUNS = 10_000, Count,
         "what the module has piled up by then is given back",

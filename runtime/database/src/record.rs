@@ -550,6 +550,8 @@ pub struct Outcome {
     pub cached: bool,
     /// The conflicts that made it run again, oldest first.
     pub retries: Vec<Conflict>,
+    /// What the operator should know about how it ran.
+    pub remark: Option<Arc<str>>,
     /// What the host decided for the attempt that counted.
     pub given: Given,
 }

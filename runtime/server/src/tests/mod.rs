@@ -167,6 +167,7 @@ impl Fake {
             journal: None,
             cached: true,
             retries: self.retries.lock().unwrap().clone(),
+            remark: None,
             given: Given {
                 code: CodeVersion::default(),
                 snapshot: Timestamp(1),

@@ -77,6 +77,7 @@ fn outcome(result: Result<String, FunctionError>, ts: Timestamp) -> Outcome {
         journal: None,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given: Given { snapshot: ts, ..Given::default() },
     }
 }
