@@ -224,7 +224,11 @@ test("whoever follows a query sees an import, also one that gives tables other n
     waiting.splice(0).forEach((wake) => wake());
   });
   const until = async (count) => {
-    while (seen?.length !== count) await new Promise((wake) => waiting.push(wake));
+    const late = new Promise((_, reject) =>
+      setTimeout(() => reject(new Error(`${seen?.length} documents, not ${count}`)), 30_000).unref());
+    while (seen?.length !== count) {
+      await Promise.race([late, new Promise((wake) => waiting.push(wake))]);
+    }
   };
   await until(0);
   await works(concave(to, "import", "live.zip"));
