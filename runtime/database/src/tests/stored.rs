@@ -48,7 +48,7 @@ fn lived() -> Database {
             database.change_environment(&[set("A", None), set("B", Some("3"))], 0).unwrap();
         }
         if call == 25 {
-            // Another number, which nobody has; then its old one again, for a table of another name.
+            // Another number, which nobody has; then its old one, for another table.
             for (name, number) in [("a", 10_005), ("b", 10_001)] {
                 let number = Some(TableNumber(number));
                 let (component, name): (Arc<str>, Arc<str>) = ("".into(), name.into());

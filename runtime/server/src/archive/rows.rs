@@ -231,6 +231,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_bounded() {
+        let long = "x".repeat(usize::try_from(limits::IMPORT_LINE_BYTES).unwrap());
+        assert!(read(&long, Rows::Lines).unwrap_err().contains("expected a JSON value"));
+        assert!(read(&(long + "x"), Rows::Lines).unwrap_err().starts_with("f:1 is longer than"));
+        let array = " ".repeat(usize::try_from(limits::IMPORT_ARRAY_BYTES).unwrap() - 1);
+        assert_eq!(read(&format!("[{}]", &array[1..]), Rows::Array).unwrap().len(), 0);
+        let above = read(&format!("[{array}]"), Rows::Array).unwrap_err();
+        assert!(above.contains("JSON arrays may have at most"), "{above}");
+        let mut budget = Budget::default();
+        budget.take(usize::try_from(limits::IMPORT_BYTES).unwrap()).unwrap();
+        let above = budget.take(1).unwrap_err().to_string();
+        assert!(above.starts_with("The import is too large"), "{above}");
+    }
+
+    #[test]
     fn what_is_wrong_has_its_line() {
         let wrong = |text: &str, format| read(text, format).unwrap_err();
         assert!(wrong("{}\n{\"a\":}", Rows::Lines).starts_with("f:2: expected a JSON value"));
