@@ -47,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) | Event::HttpAction(_) => None,
+        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => None,
     };
     events.iter().filter_map(call).collect()
 }
@@ -74,6 +74,7 @@ fn one_mutation_through_its_stops() {
             redact: false,
             world: Arc::new(SeededWorld::new(2)),
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+            inner: Arc::default(),
             drain: Duration::from_secs(5),
             schedules: true,
             forks: None,

@@ -205,11 +205,13 @@ impl Running {
         let functions = functions::Host::start(config, database.clone(), world.clone())
             .map_err(StartError::Threads)?;
         let called: Arc<dyn Functions> = functions.clone();
+        let inner = Arc::<server::InnerCalls>::default();
         outside.connect(outside::Services {
             functions: Arc::downgrade(&called),
             database: database.clone(),
             world: world.clone(),
             files: files.clone(),
+            inner: Arc::clone(&inner),
         });
         tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
         let server = Server {
@@ -225,6 +227,7 @@ impl Running {
                 redact: false,
                 world: world.clone(),
                 events: options.events.clone(),
+                inner,
                 drain: DRAIN,
                 schedules: options.schedules,
                 forks: Some(Arc::new(Forker { options, world })),

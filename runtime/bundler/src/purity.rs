@@ -293,6 +293,20 @@ mod tests {
         let maker = "class P {}\nvar madeA;\nfunction makeA() { return madeA ??= class A extends P \
                      { m() {} }; }";
         assert_eq!(said(maker), "pure");
+        let child = "var madeB; function makeB() { return madeB ??= class B extends makeA() {} }";
+        assert_eq!(said(&format!("{maker} {child}")), "pure");
+        let inside = format!("function f(P) {{ var madeA; {maker} }}");
+        assert_eq!(said(&inside), "pure", "f did not run at import, so madeA is of a call");
+        for other in [
+            "let a; function P() { return class {}; } function make() { return a ??= class extends \
+             P() {}; }",
+            "let a; function make(x) { return a ??= class { m() { return x; } }; }",
+            "let a; function make() { return a ??= class extends a {}; }",
+            "let a; function f(x) { function make() { return a ??= class { m() { x; } }; } }",
+        ] {
+            let refused = said(other);
+            assert!(refused.ends_with("ModuleVariable(\"a\")"), "{other}: {refused}");
+        }
         let other = maker.replace("extends P", "extends P(arguments)");
         assert_eq!(said(&other), "3:27 ModuleVariable(\"madeA\")");
         let other = maker.replace("m() {}", "static n = 1;");
@@ -366,6 +380,7 @@ mod tests {
             ("const f = (a) => globalThis.eval(a);", "1:18 Code(\"eval\")"),
             ("const f = new Function('return 1');", "1:15 Code(\"Function\")"),
             ("const f = [Function];", "1:12 Code(\"Function\")"),
+            ("const f = import('./a.js');", "1:11 Code(\"import()\")"),
             ("const f = (a) => new WeakRef(a);", "1:22 Stateful(\"WeakRef\")"),
             ("const f = () => RegExp.$1;", "1:17 Stateful(\"RegExp.$1\")"),
             ("const f = () => RegExp['lastMatch'];", "1:17 Stateful(\"RegExp.lastMatch\")"),
@@ -381,6 +396,7 @@ mod tests {
         for pure in [
             "const f = (a) => a instanceof Function && typeof WeakRef + new RegExp(a).source;",
             "const f = function* () {}; const url = import.meta.url; RegExp.prototype.test.call();",
+            "export const f = async () => await import('./a.js');",
             "function Box(Function, RegExp) { return Function(RegExp); }",
         ] {
             assert_eq!(said(pure), "pure", "{pure}");

@@ -30,6 +30,7 @@ use crate::host::{Shared, cache_key};
 use crate::kept::{Mode, Traces, Use};
 use crate::run::Target;
 use crate::syscall::probe;
+use crate::warnings;
 use crate::watchdog::Watched;
 
 /// Attempts that may conflict before the call takes its turn.
@@ -325,12 +326,17 @@ impl Attempts<'_> {
         if let Some(job) = own_job {
             execution.transaction.end_run(job);
         }
-        let mut refused = false;
+        let (mut refused, mut result_bytes) = (false, None);
         let result = ran.result.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);
             refused = checked.is_err();
-            checked.map_err(|e| FunctionError { message: e.message, data: e.data })
+            let returned =
+                checked.map_err(|e| FunctionError { message: e.message, data: e.data })?;
+            result_bytes = Some(returned.bytes);
+            Ok(returned.text)
         });
+        execution.log.append(warnings::of_values(&call.args, result_bytes));
+        execution.log.append(warnings::of_usage(&execution.transaction.usage()));
         let mut attempt = finish(self.function_kind, result, execution, given);
         if refused {
             // A table that ids in the result belong to may be created later.

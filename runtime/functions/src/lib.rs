@@ -49,6 +49,7 @@ mod run;
 mod startup;
 mod syscall;
 pub mod traces;
+mod warnings;
 mod wasm;
 mod watchdog;
 

@@ -65,6 +65,7 @@ pub async fn serve(
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
+    host.config.inner.connect(&host);
     let routes = Routes::of(&host);
     let schedules = host.config.schedules;
     let mut scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;

@@ -63,7 +63,9 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
+pub use event::{
+    CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
+};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use fork::{Forked, Forks, Later, Origin};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
@@ -102,6 +104,8 @@ pub struct ServerConfig {
     pub world: Arc<dyn World>,
     /// Told about every finished call and push.
     pub events: Option<Events>,
+    /// Where those who run actions tell of the functions that these call.
+    pub inner: Arc<InnerCalls>,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain: Duration,
     /// Whether it runs scheduled functions and cron jobs.

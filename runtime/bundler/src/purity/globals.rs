@@ -60,6 +60,9 @@ impl Walk<'_> {
     }
 
     pub(super) fn call(&mut self, call: &CallExpr) {
+        if matches!(call.callee, Callee::Import(_)) && self.is_at_import() {
+            self.refuse(call.span, Reason::Code("import()"));
+        }
         let Callee::Expr(callee) = &call.callee else { return call.visit_children_with(self) };
         match callee.as_member() {
             Some(member) => {

@@ -27,6 +27,7 @@ pub(super) struct Walk<'a> {
     current: usize,
     classes: Vec<Fields>,
     declared: HashMap<Id, usize>,
+    makers: HashSet<Id>,
     writes: Vec<Write>,
     /// Ends of functions that were seen, as byte offsets.
     seen: HashSet<u32>,
@@ -40,8 +41,23 @@ pub(super) struct Walk<'a> {
 struct Scope {
     /// Whether it ran at import; true where several functions end at its place and one of them ran.
     ran: bool,
-    /// The variable of `return variable ??= class …`, if that is all it does.
-    made: Option<Id>,
+    /// What it makes, if it is a [`Maker`].
+    made: Option<Maker>,
+}
+
+/// A function of the module that is nothing but `return variable ??= class …`, without parameters.
+/// Its class is the same whoever makes it, if its parent is.
+struct Maker {
+    variable: Id,
+    parent: Parent,
+}
+
+enum Parent {
+    None,
+    /// A name of the module, or a global.
+    Name(Id),
+    /// What another maker makes.
+    Made(Id),
 }
 
 /// A variable that is assigned.
@@ -81,6 +97,7 @@ impl<'a> Walk<'a> {
             current: MODULE,
             classes: Vec::new(),
             declared: HashMap::new(),
+            makers: HashSet::new(),
             writes: Vec::new(),
             seen: HashSet::new(),
             faults: Vec::new(),
@@ -119,10 +136,7 @@ impl<'a> Walk<'a> {
     /// Whether an assignment may be seen by a later call.
     fn judge(&self, write: &Write) -> Option<Reason> {
         let owner = self.declared.get(&write.id).copied().unwrap_or(MODULE);
-        let by = &self.functions[write.by];
-        // A class that is made once, from nothing but names of the module, is the same whoever
-        // makes it.
-        if owner == write.by || (write.is_nullish && by.made.as_ref() == Some(&write.id)) {
+        if owner == write.by || (write.is_nullish && self.is_made_alike(write)) {
             return None;
         }
         let name = write.id.0.to_string();
@@ -130,6 +144,24 @@ impl<'a> Walk<'a> {
             MODULE => Some(Reason::ModuleVariable(name)),
             owner => self.functions[owner].ran.then_some(Reason::CapturedVariable(name)),
         }
+    }
+
+    /// Whether a maker assigns its class, and that class is the same in every call.
+    fn is_made_alike(&self, write: &Write) -> bool {
+        let Some(Maker { variable, parent }) = &self.functions[write.by].made else { return false };
+        let is_variable_of_maker = |name: &Id| {
+            let makers = self.functions.iter().filter_map(|function| function.made.as_ref());
+            makers.into_iter().any(|maker| maker.variable == *name)
+        };
+        *variable == write.id
+            && match parent {
+                Parent::None => true,
+                Parent::Made(maker) => self.makers.contains(maker),
+                Parent::Name(name) => {
+                    let is_module = self.declared.get(name) == Some(&MODULE);
+                    (is_module && !is_variable_of_maker(name)) || name.1 == self.unresolved
+                }
+            }
     }
 
     pub(super) fn refuse(&mut self, at: Span, reason: Reason) {
@@ -153,7 +185,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks a function that ends there.
-    fn within(&mut self, end: BytePos, made: Option<Id>, walk: impl FnOnce(&mut Self)) {
+    fn within(&mut self, end: BytePos, made: Option<Maker>, walk: impl FnOnce(&mut Self)) {
         let ran = self.has_run(end);
         self.inside(Scope { ran, made }, walk);
     }
@@ -231,6 +263,16 @@ impl<'a> Walk<'a> {
         if found != Some(true) {
             self.refuse(field.span, Reason::PrivateField(field.name.to_string()));
         }
+    }
+
+    fn function(&mut self, function: &Function, made: Option<Maker>) {
+        self.within(function.span.hi, made, |walk| {
+            if function.is_generator && walk.is_at_import() {
+                walk.refuse(function.span, Reason::Generator);
+            }
+            function.params.iter().for_each(|param| walk.declare(&param.pat));
+            function.visit_children_with(walk);
+        });
     }
 
     /// A field of a class: its key is the class's, its value the initializer's.
@@ -322,35 +364,31 @@ fn ends(member: &ClassMember) -> Vec<BytePos> {
     vec![last, member.span_hi()]
 }
 
-/// The variable of `return variable ??= class …`, where that is the whole body and the class is the
-/// same whoever makes it: it extends a name or what another such function makes, and has methods
-/// only.
-fn made(body: Option<&BlockStmt>) -> Option<Id> {
-    let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = &body?.stmts[..] else { return None };
-    let Expr::Assign(assign) = &**arg else { return None };
-    let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = &assign.left else { return None };
-    let Expr::Class(ClassExpr { class, .. }) = &*assign.right else { return None };
-    let is_name = |expr: &Expr| match expr {
-        Expr::Ident(_) => true,
-        Expr::Call(CallExpr { callee: Callee::Expr(callee), args, .. }) => {
-            callee.is_ident() && args.is_empty()
-        }
-        _ => false,
-    };
-    let is_fixed = class.super_class.as_deref().is_none_or(is_name) && has_silent_members(class);
-    (assign.op == AssignOp::NullishAssign && is_fixed).then(|| name.id.to_id())
+impl Maker {
+    fn of(function: &Function) -> Option<Self> {
+        let body = &function.body.as_ref()?.stmts[..];
+        let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = body else { return None };
+        let Expr::Assign(AssignExpr { left, right, .. }) = &**arg else { return None };
+        let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = left else { return None };
+        let Expr::Class(ClassExpr { class, .. }) = &**right else { return None };
+        let parent = match class.super_class.as_deref() {
+            None => Parent::None,
+            Some(Expr::Ident(parent)) => Parent::Name(parent.to_id()),
+            Some(Expr::Call(CallExpr { callee: Callee::Expr(callee), args, .. }))
+                if args.is_empty() =>
+            {
+                Parent::Made(callee.as_ident()?.to_id())
+            }
+            Some(_) => return None,
+        };
+        let is_plain = function.params.is_empty() && has_silent_members(class);
+        is_plain.then(|| Self { variable: name.id.to_id(), parent })
+    }
 }
 
 impl Visit for Walk<'_> {
     fn visit_function(&mut self, function: &Function) {
-        let made = made(function.body.as_ref());
-        self.within(function.span.hi, made, |walk| {
-            if function.is_generator && walk.is_at_import() {
-                walk.refuse(function.span, Reason::Generator);
-            }
-            function.params.iter().for_each(|param| walk.declare(&param.pat));
-            function.visit_children_with(walk);
-        });
+        self.function(function, None);
     }
 
     fn visit_arrow_expr(&mut self, arrow: &ArrowExpr) {
@@ -385,7 +423,11 @@ impl Visit for Walk<'_> {
 
     fn visit_fn_decl(&mut self, function: &FnDecl) {
         self.declare_name(&function.ident);
-        function.function.visit_with(self);
+        let made = self.is_outside_functions().then(|| Maker::of(&function.function)).flatten();
+        if made.is_some() {
+            self.makers.insert(function.ident.to_id());
+        }
+        self.function(&function.function, made);
     }
 
     fn visit_class_decl(&mut self, class: &ClassDecl) {

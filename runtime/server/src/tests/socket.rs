@@ -197,6 +197,7 @@ async fn live_with(threads: bool) -> Live {
         redact: false,
         world,
         events: Some(hook),
+        inner: Arc::default(),
         drain: Duration::from_secs(5),
         schedules: true,
         forks: None,
@@ -374,7 +375,7 @@ async fn a_query_follows_what_it_read() {
     let events = live.events.lock().unwrap();
     let told = events.iter().map(|event| match event {
         Event::Call(call) => (call.path.as_str(), call.rerun, call.caller),
-        Event::Push(_) | Event::HttpAction(_) => panic!(),
+        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => panic!(),
     });
     let sync = Caller::SyncWorker;
     let expected = [
