@@ -192,8 +192,8 @@ limits! {
         "as Convex; the pauses begin at half a second and double",
         "(never an error: the job waits)";
     /// Documents of one import, as text.
-    IMPORT_BYTES = 512 << 20, Bytes,
-        "one import is one commit, and one record of the log: import larger data in parts",
+    IMPORT_BYTES = 256 << 20, Bytes,
+        "one import is one commit, held in memory a few times: import larger data in parts",
         "The import is too large";
     /// One line of a file of documents.
     IMPORT_LINE_BYTES = 16 << 20, Bytes,

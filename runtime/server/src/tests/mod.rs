@@ -4,6 +4,7 @@
 //! Invariant: the fake is as small as the seam; what it answers depends only on the call.
 
 mod auth;
+mod backups;
 mod calls;
 mod data;
 mod files;
