@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+mod backfill;
 pub mod cache;
 pub mod catalog;
 pub mod commit;

@@ -4,6 +4,7 @@
 //! checked against models, against serial replays and against fresh executions.
 
 mod activation;
+mod backfill;
 mod caching;
 mod components;
 mod conflicts;
