@@ -75,6 +75,8 @@ fn one_mutation_through_its_stops() {
             world: Arc::new(SeededWorld::new(2)),
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
             drain: Duration::from_secs(5),
+            body_bytes: database::limits::HTTP_BODIES_BYTES,
+            measure: None,
         },
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();

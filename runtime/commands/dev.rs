@@ -118,6 +118,8 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
         data: if arguments.in_memory { None } else { Some(kept(&root)?) },
+        memory: None,
+        tell: Arc::new(|news| terminal::warning(news)),
     })
     .await?;
     let address = host.address.clone();

@@ -18,8 +18,8 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
-use functions::{Config, Helper};
-use server::{Events, Files, Gate, Listeners, Server, ServerConfig, Stopped};
+use functions::{Config, Helper, allocator};
+use server::{Events, Files, Gate, Listeners, Measure, Measured, Server, ServerConfig, Stopped};
 use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -27,7 +27,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::durable::{self, Data, Keeper, OpenError};
+use crate::durable::{self, Data, Keeper, OpenError, Tell};
+use crate::memory::{self, Budget, Processes, Size};
 use crate::outside::{self, Outside};
 use crate::world::RealWorld;
 
@@ -57,6 +58,10 @@ pub struct Options {
     pub node: Option<PathBuf>,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
+    /// How much memory the host may take; `None`: what there is.
+    pub memory: Option<Budget>,
+    /// Told what the operator should know.
+    pub tell: Tell,
 }
 
 /// Where data is kept.
@@ -77,11 +82,17 @@ pub struct Running {
     /// Where pushes go: it answers before the gate is open.
     pub operator: Address,
     gate: Option<oneshot::Sender<()>>,
+    parts: Parts,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<io::Result<Stopped>>,
+}
+
+/// What is ended one by one when a host stops.
+struct Parts {
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
     keeper: Option<Keeper>,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<io::Result<Stopped>>,
+    watch: memory::Watch,
 }
 
 /// Why a host could not start.
@@ -134,6 +145,26 @@ pub enum StartError {
          cannot evaluate it: {0} Start that version, push what this one takes, and come back."
     )]
     Stale(PushError),
+    /// The data alone takes the budget.
+    #[error(
+        "The host takes {} with its data, more than it can work with in --memory {}. Give it {} or \
+         more.",
+        Size(*used),
+        Size(budget.bytes),
+        Size(*used * 2)
+    )]
+    Memory {
+        /// The budget.
+        budget: Budget,
+        /// Bytes that are taken before anything runs.
+        used: u64,
+    },
+    /// A budget that cannot be held.
+    #[error(
+        "This system does not say how much memory a process has (Linux's /proc is missing), so \
+         --memory cannot be held. Leave it out."
+    )]
+    Unmeasured,
     /// The system gives no threads.
     #[error("Could not start the threads that run functions: {0}. Close programs and try again.")]
     Threads(io::Error),
@@ -147,7 +178,9 @@ impl Running {
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let world: Arc<dyn World> = Arc::new(RealWorld::new().map_err(StartError::Entropy)?);
-        let kept = tokio::task::block_in_place(|| open(options.data.as_ref(), &*world))?;
+        allocator::give_back_when_idle();
+        let kept = tokio::task::block_in_place(|| open(&options, &*world))?;
+        fits(options.memory)?;
         let admin_key = match (&options.admin_key, &options.data) {
             (Some(key), _) => key.clone(),
             (None, Some(kept)) => key_in(&kept.folder, &*world)?,
@@ -156,60 +189,24 @@ impl Running {
         check_key(&admin_key)?;
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
-        let operator = listen(0, "--port").await?;
-        let (url, site_url) = (origin(&cloud), origin(&site));
+        let operators = listen(0, "--port").await?;
         warn_unless_confined();
-        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
-        let (database, is_stale) = match &kept {
-            Some(data) => (Arc::clone(&data.database), data.is_stale),
-            None => (Arc::new(Database::new(DatabaseOptions::at(world.now()))), false),
-        };
-        let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        let address = |listener| Address { url: origin(listener), admin_key: admin_key.clone() };
+        let (operator, address) = (address(&operators), address(&cloud));
+        let site_url = origin(&site);
         let outside = start_outside(&options, &[&cloud, &site]);
-        let mut storage = files_in_memory(&admin_key);
-        if let Some(data) = &kept {
-            storage.blobs = data.files.clone();
-        }
-        let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
-        let functions = functions::Host::start(config, database.clone(), world.clone())
-            .map_err(StartError::Threads)?;
-        let called: Arc<dyn Functions> = functions.clone();
-        outside.connect(outside::Services {
-            functions: Arc::downgrade(&called),
-            database: database.clone(),
-            world: world.clone(),
-            files: files.clone(),
-        });
-        tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
-        let keeper = kept.map(|data| data.keeper);
-        let server = Server {
-            database,
-            functions: functions.clone(),
-            http_actions: outside.clone(),
-            files,
-            config: ServerConfig {
-                admin_key: admin_key.clone(),
-                instance_name: "concave".to_owned(),
-                cloud_origin: url.clone(),
-                site_origin: site_url.clone(),
-                redact: false,
-                world,
-                events: options.events,
-                drain: DRAIN,
-            },
-        };
+        let engine = Engine { outside, world, admin_key };
+        let (server, parts) =
+            tokio::task::block_in_place(|| engine.start(kept, &options, (&address, &site_url)))?;
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let gated = Some(Gate { operator, opened });
+        let gated = Some(Gate { operator: operators, opened });
         let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        let address = Address { url, admin_key };
-        let (operator, gate) = (operators, Some(gate));
-        Ok(Self { address, site_url, operator, gate, functions, outside, keeper, stop, served })
+        Ok(Self { address, site_url, operator, gate: Some(gate), parts, stop, served })
     }
 
     /// Lets everybody in. Once is enough.
@@ -223,13 +220,78 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
-        self.outside.shut_down();
-        let (functions, keeper) = (self.functions, self.keeper);
+        let Parts { functions, outside, keeper, watch } = self.parts;
+        outside.shut_down();
         tokio::task::block_in_place(|| {
+            drop(watch);
             functions.shutdown();
             drop(keeper);
         });
         drained
+    }
+}
+
+/// What there is before the database.
+struct Engine {
+    outside: Arc<Outside>,
+    world: Arc<dyn World>,
+    admin_key: String,
+}
+
+impl Engine {
+    /// Starts everything that a server needs. Blocks while code is evaluated.
+    fn start(
+        self,
+        kept: Option<Data>,
+        options: &Options,
+        (address, site_url): (&Address, &str),
+    ) -> Result<(Server, Parts), StartError> {
+        let Self { outside, world, admin_key } = self;
+        let (database, is_stale) = match &kept {
+            Some(data) => (Arc::clone(&data.database), data.is_stale),
+            None => (Arc::new(Database::new(sizes(options, &*world))), false),
+        };
+        let mut storage = files_in_memory(&admin_key, options.memory);
+        if let Some(data) = &kept {
+            storage.blobs = data.files.clone();
+        }
+        let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let threads = isolates(options.memory);
+        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
+        let functions = functions::Host::start(config, database.clone(), world.clone())
+            .map_err(StartError::Threads)?;
+        let called: Arc<dyn Functions> = functions.clone();
+        outside.connect(outside::Services {
+            functions: Arc::downgrade(&called),
+            database: database.clone(),
+            world: world.clone(),
+            files: files.clone(),
+        });
+        resume(&functions, &database, is_stale)?;
+        let keeper = kept.map(|data| data.keeper);
+        let watched = memory::Watched {
+            budget: options.memory,
+            database: database.clone(),
+            processes: processes(&outside),
+            tell: options.tell.clone(),
+        };
+        let measure = Some(measure(&watched, keeper.as_ref()));
+        let watch = memory::Watch::start(watched).map_err(StartError::Threads)?;
+        let config = ServerConfig {
+            admin_key,
+            instance_name: "concave".to_owned(),
+            cloud_origin: address.url.clone(),
+            site_origin: site_url.to_owned(),
+            redact: false,
+            world,
+            events: options.events.clone(),
+            drain: DRAIN,
+            body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
+            measure,
+        };
+        let (called, http_actions) = (functions.clone(), outside.clone());
+        let server = Server { database, functions: called, http_actions, files, config };
+        Ok((server, Parts { functions, outside, keeper, watch }))
     }
 }
 
@@ -252,14 +314,64 @@ fn start_outside(options: &Options, own: &[&TcpListener]) -> Arc<Outside> {
     })
 }
 
+/// How the memory of a database is divided.
+fn sizes(options: &Options, world: &dyn World) -> DatabaseOptions {
+    let now = world.now();
+    options.memory.map_or_else(|| DatabaseOptions::at(now), |budget| budget.database(now))
+}
+
+/// One a core, as far as there is memory for them.
+fn isolates(memory: Option<Budget>) -> usize {
+    let two = NonZeroUsize::MIN.saturating_add(1);
+    let cores = std::thread::available_parallelism().unwrap_or(two);
+    memory.map_or(cores.get(), |budget| budget.isolates(cores))
+}
+
+/// Whether there is room to work in beside the data.
+fn fits(memory: Option<Budget>) -> Result<(), StartError> {
+    let Some(budget) = memory else { return Ok(()) };
+    allocator::give_back();
+    let used = memory::resident().ok_or(StartError::Unmeasured)?;
+    if used >= budget.bytes / 100 * 80 {
+        return Err(StartError::Memory { budget, used });
+    }
+    Ok(())
+}
+
+/// The processes that run actions.
+fn processes(outside: &Arc<Outside>) -> Processes {
+    let outside = Arc::downgrade(outside);
+    Arc::new(move || {
+        let found = outside.upgrade().map(|outside| outside.processes());
+        found.unwrap_or_default()
+    })
+}
+
+/// What says at any time what the host takes.
+fn measure(watched: &memory::Watched, keeper: Option<&Keeper>) -> Measure {
+    let budget = watched.budget.map(|budget| budget.bytes);
+    let processes = watched.processes.clone();
+    let disk = keeper.map(Keeper::disk);
+    Arc::new(move || {
+        let running = processes();
+        Measured {
+            budget,
+            resident: memory::resident(),
+            workers: memory::of_their_own(&running),
+            worker_processes: running.len() as u64,
+            disk: disk.as_ref().map(|disk| disk()),
+        }
+    })
+}
+
 /// Opens the data, if it is kept.
-fn open(kept: Option<&Kept>, world: &dyn World) -> Result<Option<Data>, OpenError> {
-    let Some(Kept { folder, give_up_after }) = kept else { return Ok(None) };
+fn open(options: &Options, world: &dyn World) -> Result<Option<Data>, OpenError> {
+    let Some(Kept { folder, give_up_after }) = &options.data else { return Ok(None) };
     let options = durable::Options {
         folder: folder.clone(),
-        database: DatabaseOptions::at(world.now()),
+        database: sizes(options, world),
         give_up_after: *give_up_after,
-        tell: Arc::new(|news| super::terminal::warning(news)),
+        tell: options.tell.clone(),
     };
     durable::open(options).map(Some)
 }
@@ -314,9 +426,10 @@ fn warn_unless_confined() {
 }
 
 /// File storage of a host without a data folder.
-pub fn files_in_memory(admin_key: &str) -> Storage {
+pub fn files_in_memory(admin_key: &str, memory: Option<Budget>) -> Storage {
+    let most = memory.map_or(limits::FILES_MEMORY_BYTES, Budget::files);
     Storage {
-        blobs: Arc::new(MemoryStore::new(limits::FILES_MEMORY_BYTES)),
+        blobs: Arc::new(MemoryStore::new(most)),
         tokens: Arc::new(UploadTokens::new(admin_key)),
     }
 }

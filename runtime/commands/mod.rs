@@ -8,6 +8,7 @@
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
+//! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod push;
 pub mod run;
 pub mod serve;
+pub mod stats;
 pub mod target;
 mod terminal;
 pub mod variables;
@@ -60,6 +62,7 @@ enum Command {
     Data(data::Arguments),
     Why(why::Arguments),
     History(history::Arguments),
+    Stats(stats::Arguments),
     Env(variables::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
@@ -98,6 +101,9 @@ pub enum Failure {
     /// `concave history`
     #[error(transparent)]
     History(#[from] history::HistoryError),
+    /// `concave stats`
+    #[error(transparent)]
+    Stats(#[from] stats::StatsError),
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
@@ -121,6 +127,7 @@ impl Failure {
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
+            | Self::Stats(stats::StatsError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
@@ -156,6 +163,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Stats(arguments) => {
+            threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)
         }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)

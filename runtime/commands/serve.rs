@@ -4,6 +4,7 @@
 //! Invariant: it never pretends to keep data that it does not keep.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use thiserror::Error;
@@ -11,6 +12,7 @@ use thiserror::Error;
 use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
+use crate::memory::Budget;
 
 /// Run a host: an empty one, or one with an app pushed to it
 #[derive(Debug, Args)]
@@ -41,6 +43,9 @@ pub struct Arguments {
     /// Node.js for modules with "use node" [default: node on PATH]
     #[arg(long, env = actions::node::NODE_VARIABLE, value_name = "PATH")]
     node: Option<PathBuf>,
+    /// Memory that the host may take, with its processes for actions: 512M, 2G [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Budget>,
     /// Push this app first
     #[arg(long, value_name = "DIR")]
     push: Option<PathBuf>,
@@ -97,6 +102,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         events: None,
         node: arguments.node,
         data: arguments.data.map(|folder| Kept { folder, give_up_after }),
+        memory: arguments.memory,
+        tell: Arc::new(|news| terminal::warning(news)),
     })
     .await?;
     if !arguments.in_memory && !is_kept {

@@ -2,7 +2,7 @@
 //! documents checked.
 //!
 //! ```text
-//!   a snapshot ─▶ every document ─▶ what changed since ─▶ … ─▶ [turn: what changed since] ─▶ commit
+//!   a snapshot ─▶ every document ─▶ what changed since ─▶ … ─▶ [turn: the rest] ─▶ commit
 //! ```
 //! In: a deployment that is to run, and newer and newer snapshots. Out: maps of the indexes that it
 //! adds, which hold every document of the newest one. Invariant: what was worked out is a function

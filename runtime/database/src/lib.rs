@@ -28,6 +28,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod pagination;
 pub mod probe;
 pub mod query;

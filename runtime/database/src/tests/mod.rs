@@ -12,6 +12,7 @@ mod durability;
 mod environment;
 mod files;
 mod limits;
+mod memory;
 mod model;
 mod pages;
 mod ranges;

@@ -3,6 +3,7 @@
 //! In: HTTP requests. Out: assertions on the responses.
 //! Invariant: the fake is as small as the seam; what it answers depends only on the call.
 
+mod admission;
 mod auth;
 mod calls;
 mod data;
@@ -256,6 +257,8 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         world,
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
         drain: Duration::from_millis(200),
+        body_bytes: database::limits::HTTP_BODIES_BYTES,
+        measure: None,
     };
     let http_actions = Arc::new(NoHttpActions);
     let files = files(&database, &fake.world).1;

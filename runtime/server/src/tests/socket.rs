@@ -197,6 +197,8 @@ async fn live_with(threads: bool) -> Live {
         world,
         events: Some(hook),
         drain: Duration::from_secs(5),
+        body_bytes: limits::HTTP_BODIES_BYTES,
+        measure: None,
     };
     let files = files(&database, &shelf.world).1;
     let host = Arc::new(Host::new(Server {
