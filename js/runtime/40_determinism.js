@@ -3,9 +3,9 @@
 // In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight 32-bit
 // words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'. Out:
 // `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
-// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal inputs
-// give equal results; what a call looked at is told to the host once (1 time, 2 randomness), and
-// nothing while modules are imported, where both are fixed by the push.
+// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal
+// inputs give equal results; what a call looked at is told to the host once (1 time, 2 randomness),
+// and nothing while modules are imported, where both are fixed by the push.
 ((prelude) => {
   'use strict';
   const { host, hooks } = prelude;
