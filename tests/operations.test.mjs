@@ -10,7 +10,8 @@ import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
-import { CONCAVE, KEY, concave, pointedAt, serve } from "./host.mjs";
+import { folder } from "./crash.mjs";
+import { CONCAVE, KEY, concave, pointedAt, serve, start } from "./host.mjs";
 
 const SCHEMA = (index) => `
   import { defineSchema, defineTable } from "convex/server";
@@ -35,6 +36,10 @@ const NOTES = {
       return some.length;
     } });
     export const one = query({ handler: async ({ db }) => (await db.query("notes").first())?.n });
+    export const says = query({ handler: async () => {
+      console.log("hello", { n: 1 });
+      console.warn("careful");
+    } });
     export const fails = query({ handler: async () => { throw new Error("on purpose"); } });`,
 };
 const APP = app("operations", NOTES);
@@ -80,13 +85,15 @@ async function call(host, path, args) {
 test("a budget is held: work is refused with the reason, and taken again", async () => {
   const budget = 160;
   const host = await serve("--push", APP, "--memory", `${budget}M`);
-  let refused;
-  let highest = 0;
-  for (let n = 0; n < 400 && !refused; n++) {
+  let [refused, kept, highest] = [undefined, 0, 0];
+  // What shrinks at the first refusal makes room for a little more.
+  for (let n = 0, refusals = 0; n < 1_000 && refusals < 50; n++) {
     const { status, body } = await call(host, "notes:add", { n, bytes: 900_000 });
+    if (status === 200) kept++;
+    else refusals++;
     const rss = readFileSync(`/proc/${host.child.pid}/status`, "utf8").match(/VmRSS:\s+(\d+)/)[1];
     highest = Math.max(highest, Number(rss) / 1024);
-    if (status !== 200) refused = { status, body, n };
+    if (status !== 200) refused ??= { status, body, n };
   }
   assert.ok(refused, "the budget was never reached");
   assert.equal(refused.status, 503, JSON.stringify(refused));
@@ -94,13 +101,12 @@ test("a budget is held: work is refused with the reason, and taken again", async
   assert.match(refused.body.message, /it uses \d+ MiB of 160 MiB, of which documents .* \d+ MiB/);
   assert.ok(refused.n > 20, `there was room for more than ${refused.n} documents`);
   assert.ok(highest <= budget, `${highest} MiB`);
-  assert.equal((await fetch(`${host.url}/ready`)).status, 503);
   assert.equal((await fetch(`${host.url}/health`)).status, 200);
   await host.says(/New work is refused: The host is out of memory/);
   const { memory } = stats(host);
   assert.equal(memory.budget, budget * MIB);
-  assert.equal(memory.pressure, "full");
-  assert.ok(memory.documents > refused.n * 900_000, JSON.stringify(memory));
+  assert.notEqual(memory.pressure, "calm");
+  assert.ok(memory.documents > kept * 900_000, JSON.stringify(memory));
 
   const client = operator(host);
   while (await client.mutation(api.notes.remove, {})) { /* until nothing is left */ }
@@ -177,20 +183,20 @@ test("history that has no room is dropped, oldest first, and that is said", asyn
 });
 
 test("a push fills an index while mutations go on, and misses none of them", async () => {
-  const folder = app("backfill", NOTES);
-  const host = await serve("--push", folder);
+  const source = app("backfill", NOTES);
+  const host = await serve("--push", source);
   const client = operator(host);
   for (let from = 0; from < 20_000; from += 2_000) {
     await client.mutation(api.notes.many, { from, count: 2_000 });
   }
-  writeFileSync(join(folder, "convex/schema.ts"), SCHEMA(`.index("by_n", ["n"])`));
-  writeFileSync(join(folder, "convex/check.ts"), `
+  writeFileSync(join(source, "convex/schema.ts"), SCHEMA(`.index("by_n", ["n"])`));
+  writeFileSync(join(source, "convex/check.ts"), `
     import { query } from "./_generated/server";
     export const range = query({ handler: async ({ db }, { from, to }) =>
       (await db.query("notes").withIndex("by_n", q => q.gte("n", from).lt("n", to)).collect())
         .map(({ n }) => n) });`);
   let pushed = false;
-  const push = beside(host, ["push", folder]).finally(() => (pushed = true));
+  const push = beside(host, ["push", source]).finally(() => (pushed = true));
   let n = 20_000;
   for (; !pushed; n++) await client.mutation(api.notes.add, { n, bytes: 0 });
   const { code, output } = await push;
@@ -202,4 +208,38 @@ test("a push fills an index while mutations go on, and misses none of them", asy
     assert.deepEqual(found, Array.from({ length: to - from }, (_, at) => from + at));
   }
   await host.stop();
+});
+
+test("structured logs: every line is JSON, with facts in fields and without secrets", async () => {
+  const data = join(folder(), "kept");
+  const ports = ["--port", "0", "--site-port", "0"];
+  const logs = ["--log-format", "json", "--log-level", "debug"];
+  const host = await start(["serve", "--data", data, ...ports, ...logs, "--push", APP]);
+  const client = new ConvexHttpClient(host.url);
+  await client.mutation(api.notes.add, { n: 7, bytes: 1 });
+  await client.query(api.notes.says);
+  await assert.rejects(client.query(api.notes.fails), /on purpose/);
+  assert.equal(await host.stop(), 0);
+  const lines = host.output.trimEnd().split("\n").map((line) => JSON.parse(line));
+  for (const { timestamp, level, target, message } of lines) {
+    assert.ok(Date.parse(timestamp) > 1.7e12 && level && target.startsWith("concave") && message);
+  }
+  const find = (message) => lines.find((line) => message.test(line.message));
+  assert.equal(find(/^serving/).url, host.url);
+  assert.equal(find(/^a push is running/).functions, 7);
+  const call = lines.find((line) => line.function === "notes:add");
+  const { kind, caller, identity, documents_written, duration_ms, level } = call;
+  assert.deepEqual({ kind, caller, identity, documents_written, level },
+    { kind: "mutation", caller: "http", identity: "unknown", documents_written: 1,
+      level: "DEBUG" });
+  assert.ok(duration_ms > 0 && /^[0-9a-f]{16}$/.test(call.request_id));
+  const said = lines.filter(({ target }) => target === "concave::console");
+  assert.deepEqual(said.map(({ level, message }) => [level, message]),
+    [["INFO", "hello { n: 1 }"], ["WARN", "careful"]]);
+  const failed = find(/^a call failed/);
+  assert.equal(failed.level, "INFO");
+  assert.match(failed.error, /on purpose\n +at handler \(.*convex\/notes\.ts:\d+:\d+\)/);
+  assert.ok(find(/^stopping/));
+  const key = readFileSync(join(data, "admin-key"), "utf8");
+  assert.ok(!host.output.includes(key), "the admin key stands in its file");
 });

@@ -36,6 +36,8 @@ use crate::world::RealWorld;
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
 /// The hidden command that is a process of actions.
 pub const WORKER_COMMAND: &str = "action-worker";
+/// The admin key of a data folder, inside of it.
+pub const KEY_FILE: &str = "admin-key";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,9 @@ pub struct Options {
     pub data: Option<Kept>,
     /// How much memory the host may take; `None`: what there is.
     pub memory: Option<Budget>,
-    /// Told what the operator should know.
+    /// Told what may go wrong.
+    pub warn: Tell,
+    /// Told what takes long.
     pub tell: Tell,
 }
 
@@ -190,7 +194,7 @@ impl Running {
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
         let operators = listen(0, "--port").await?;
-        warn_unless_confined();
+        warn_unless_confined(&options.warn);
         let address = |listener| Address { url: origin(listener), admin_key: admin_key.clone() };
         let (operator, address) = (address(&operators), address(&cloud));
         let site_url = origin(&site);
@@ -273,7 +277,7 @@ impl Engine {
             budget: options.memory,
             database: database.clone(),
             processes: processes(&outside),
-            tell: options.tell.clone(),
+            tell: options.warn.clone(),
         };
         let measure = Some(measure(&watched, keeper.as_ref()));
         let watch = memory::Watch::start(watched).map_err(StartError::Threads)?;
@@ -309,7 +313,7 @@ fn start_outside(options: &Options, own: &[&TcpListener]) -> Arc<Outside> {
         node: outside::NodeOptions {
             program: options.node.clone(),
             timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
-            tell: Arc::new(|news| super::terminal::news(news)),
+            tell: options.tell.clone(),
         },
     })
 }
@@ -371,7 +375,7 @@ fn open(options: &Options, world: &dyn World) -> Result<Option<Data>, OpenError>
         folder: folder.clone(),
         database: sizes(options, world),
         give_up_after: *give_up_after,
-        tell: options.tell.clone(),
+        tell: options.warn.clone(),
     };
     durable::open(options).map(Some)
 }
@@ -399,7 +403,7 @@ fn resume(
 
 /// The admin key of a data folder, made up at its first start.
 fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
-    let file = folder.join("admin-key");
+    let file = folder.join(KEY_FILE);
     let failed = |cause| StartError::KeyFile { file: file.clone(), cause };
     match fs::read_to_string(&file) {
         Ok(key) => Ok(key.trim_end().to_owned()),
@@ -415,9 +419,9 @@ fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
 }
 
 /// Says what the operator does without on a system that cannot filter system calls.
-fn warn_unless_confined() {
+fn warn_unless_confined(warn: &Tell) {
     if !::actions::confinement::is_available() {
-        super::terminal::warning(
+        warn(
             "This system cannot confine processes (Linux's seccomp is missing or forbidden), so \
              actions could send signals to this host and to other programs of its user. Serve \
              only functions that you trust.",

@@ -12,6 +12,7 @@
 //! variables.rs          the same: concave env
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
+//! log.rs                what serve says: text or JSON
 //! watch.rs              which saves matter    events.rs: one line an event
 //! environment.rs        .env.local            terminal.rs: where lines go
 //! ```
@@ -28,10 +29,12 @@ pub mod events;
 pub mod history;
 pub mod host;
 pub mod limits;
+pub mod log;
 pub mod push;
 pub mod run;
 pub mod serve;
 pub mod stats;
+mod structured;
 pub mod target;
 mod terminal;
 pub mod variables;

@@ -275,7 +275,7 @@ impl Database {
             let oldest = log.oldest();
             Refusal::OutOfRetention(format!(
                 "The snapshot at {ts} is no longer kept: the oldest one is at {oldest}. Ask for a \
-                 newer timestamp, or give the history more memory."
+                 newer timestamp, or give the history more memory (--memory)."
             ))
         })
     }
