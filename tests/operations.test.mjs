@@ -11,6 +11,7 @@ import { ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder } from "./crash.mjs";
+import { endure } from "./endurance.mjs";
 import { CONCAVE, KEY, concave, pointedAt, serve, start } from "./host.mjs";
 
 const SCHEMA = (index) => `
@@ -114,6 +115,16 @@ test("a budget is held: work is refused with the reason, and taken again", async
   await host.says(/New work is taken again/);
   assert.equal((await call(host, "notes:add", { n: 1, bytes: 10 })).status, 200);
   assert.ok(stats(host).memory.documents < MIB);
+});
+
+test("work that goes on stays within its budget", async () => {
+  const { run, looks } = await endure("160M", (round) => round > 4);
+  const { highest, history, work } = looks.at(-1);
+  assert.ok(highest <= 160, JSON.stringify(looks, null, 1));
+  assert.ok(history.trimmed > 0, "there was more history than it has room for");
+  assert.equal(work.sessions, 6);
+  assert.ok(run.updates > 100);
+  assert.equal(await run.host.stop(), 0);
 });
 
 test("a budget that makes no sense is refused at the start", () => {

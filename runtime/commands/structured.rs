@@ -131,15 +131,17 @@ mod tests {
         let collected = Collected(Lines { least: Level::INFO }, Arc::clone(&lines));
         tracing::subscriber::with_default(collected, || {
             let (path, error) = ("a:b", Some("two\nlines"));
-            tracing::warn!(target: "concave::call", path, n = 3_u64, x = 1.5, error, "it \"{}\"", 1);
+            let n = 3_u64;
+            tracing::warn!(target: "concave::call", path, n, x = 1.5, error, "it \"{}\"", 1);
             tracing::info!(target: "concave", none = None::<&str>, yes = true, "plain");
             tracing::debug!(target: "concave", "too little");
             tracing::error!(target: "hyper", "a library's");
         });
-        let expected = [
-            r#"{"timestamp":"1970-01-01T00:00:00.000000Z","level":"WARN","target":"concave::call","message":"it \"1\"","path":"a:b","n":3,"x":1.5,"error":"two\nlines"}"#,
-            r#"{"timestamp":"1970-01-01T00:00:00.000000Z","level":"INFO","target":"concave","message":"plain","yes":true}"#,
-        ];
+        let at = r#"{"timestamp":"1970-01-01T00:00:00.000000Z","#;
+        let warned = r#""level":"WARN","target":"concave::call","message":"it \"1\"","#;
+        let fields = r#""path":"a:b","n":3,"x":1.5,"error":"two\nlines"}"#;
+        let plain = r#""level":"INFO","target":"concave","message":"plain","yes":true}"#;
+        let expected = [format!("{at}{warned}{fields}"), format!("{at}{plain}")];
         assert_eq!(*lines.lock().unwrap(), expected);
     }
 }
