@@ -4,13 +4,13 @@
 // the processes behind them. Invariant: whatever a worker process dies of, the host answers, and
 // the next call works.
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { answers } from "./answers.mjs";
-import { serve } from "./host.mjs";
+import { KEY, children, serve } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const { acts } = anyApi;
@@ -19,13 +19,6 @@ after(() => host.stop());
 const client = new ConvexHttpClient(host.url, { logger: false });
 
 const { answer, error } = answers(host, "acts");
-
-/** Processes that a host has started, by a thread of its own each. */
-function children({ pid }) {
-  const tasks = readdirSync(`/proc/${pid}/task`);
-  const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
-  return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
-}
 
 test("an action calls a mutation, a query and an action, as its caller", async () => {
   const value = { list: [1, "two", 3n, null], bytes: new Uint8Array([1, 2]).buffer };
@@ -40,6 +33,54 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   const [handle, through] = await client.action(acts.handles, {});
   assert.match(handle, /^function:\/\//);
   assert.equal(through, "through a handle");
+});
+
+/** What the log has, and where to go on from. */
+async function logged(from = 0) {
+  const headers = { authorization: `Convex ${KEY}` };
+  const path = `/api/stream_function_logs?cursor=${from}`;
+  return (await fetch(`${host.url}${path}`, { headers })).json();
+}
+
+test("the log has an entry for each function that an action calls, each line once", async () => {
+  const { newCursor } = await logged();
+  await answer("roundTrip", { key: "logged", value: 1 });
+  const { entries } = await logged(newCursor);
+  const shown = entries.map(({ kind, udfType, identifier, caller, logLines }) => [kind, udfType,
+    identifier, caller ?? "", ...logLines.map(({ messages }) => messages.join(" "))].join(" "));
+  assert.deepEqual(shown, [
+    "Progress Action acts:roundTrip  before { key: 'logged' }",
+    "Completion Mutation acts:put Action putting logged",
+    "Completion Query acts:get Action",
+    "Completion Action acts:echo Action",
+    "Progress Action acts:roundTrip  after Map(1) { 'seen' => [ 1 ] }",
+    "Completion Action acts:roundTrip HttpApi",
+  ]);
+  assert.equal(new Set(entries.map(({ requestId }) => requestId)).size, 1);
+  assert.equal(entries[1].usageStats.databaseWriteDocuments, 1);
+
+  await error("nestedError");
+  const refused = (await logged(entries.at(-1).timestamp * 1000)).entries;
+  assert.match(refused.find(({ identifier }) => identifier === "acts:put").error,
+    /^ArgumentValidationError: /);
+});
+
+test("an action's lines are in the log while it runs", async () => {
+  let { newCursor: cursor } = await logged();
+  let ended = false;
+  const running = client.action(acts.speaks, {}).then(() => (ended = true));
+  for (let entries = []; entries.length === 0;) {
+    ({ entries, newCursor: cursor } = await logged(cursor));
+    if (entries.length === 0) continue;
+    const [{ kind, identifier, logLines, timestamp }] = entries;
+    assert.deepEqual([kind, identifier], ["Progress", "acts:speaks"]);
+    assert.deepEqual(logLines.map(({ level, messages }) => [level, ...messages]),
+      [["WARN", "not done yet"]]);
+    assert.equal(typeof timestamp, "number");
+  }
+  assert.equal(ended, false);
+  await client.mutation(acts.write, { key: "spoken" });
+  await running;
 });
 
 test("values at module level are those of the push, later ones are live", async () => {
@@ -58,9 +99,32 @@ test("over the WebSocket too, many at once", async () => {
   await socket.close();
 });
 
+const source = readFileSync("tests/actions/convex/acts.ts", "utf8").split("\n");
+/** Where a text first stands in the functions' source. */
+const line = (text) => source.findIndex((found) => found.includes(text)) + 1;
+
+for (const [kind, name] of [["query", "framesInQuery"], ["action", "framesInAction"]]) {
+  test(`the stacks that ${kind === "query" ? "a query" : "an action"} logs are its author's`,
+    async () => {
+      const response = await fetch(`${host.url}/api/${kind}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ path: `acts:${name}`, args: {}, format: "json" }),
+      });
+      const { logLines } = await response.json();
+      const [traced, logged] = logLines.map((text) => text.replaceAll(/:\d+\)/g, ":_)"));
+      const at = (text) => `(../convex/acts.ts:${line(text)}:_)`;
+      const caller = `<anonymous> ${at(`const ${name}`)}`;
+      const frames = (text, margin) => [`logsFrames ${at(text)}`, caller]
+        .map((frame) => `\n${margin}at ${frame}`).join("");
+      assert.equal(traced, `[LOG] here 1 Trace${frames("console.trace", "    ")}`);
+      assert.equal(logged, `[LOG] [\n  Error: logged${frames("new Error(\"logged", "      ")} {\n`
+        + `    code: 5,\n    [cause]: TypeError: deep${frames("new Error(\"logged", "        ")}\n`
+        + "  }\n]");
+    });
+}
+
 test("errors name the author's lines", async () => {
-  const source = readFileSync("tests/actions/convex/acts.ts", "utf8").split("\n");
-  const line = (text) => source.findIndex((found) => found.includes(text)) + 1;
   const thrown = await error("throws");
   const [first, ...frames] = thrown.trimEnd().split("\n");
   assert.equal(first, "Uncaught Error: from inside");
@@ -127,6 +191,12 @@ test("a killed worker is an error for its actions; the host goes on", async () =
   assert.match(await waiting, /^The process that ran acts:waits ended: signal: 9/);
   assert.match(await looping, /^The process that ran acts:loops ended: signal: 9/);
   assert.equal(await client.action(acts.oneEach, { key: "after" }), 1);
+});
+
+test("objects that pretend to be of the platform are errors, and their process lives", async () => {
+  const waiting = client.action(acts.waits, { ms: 500 });
+  assert.deepEqual(await client.action(acts.forges, {}), []);
+  assert.equal(await waiting, "waited");
 });
 
 test("100 actions wait at once", async () => {

@@ -48,21 +48,22 @@ fn runnable(mut modules: BTreeMap<Arc<str>, Module>) -> Bundle {
     Bundle { modules, import_time_ms: 1_600_000_000_000, ..Bundle::default() }
 }
 
-fn ours(project: &Path) -> BTreeMap<Arc<str>, Module> {
+pub fn ours(project: &Path) -> BTreeMap<Arc<str>, Module> {
     let project = Project::find(project).unwrap();
     let output = Bundler::new().bundle(&project).unwrap_or_else(|errors| panic!("{errors}"));
     let isolate = output.modules.iter().filter(|module| module.environment == "isolate");
     isolate.map(|m| module(&m.path, &m.source, m.source_map.as_deref())).collect()
 }
 
-fn esbuilds(project: &Path) -> BTreeMap<Arc<str>, Module> {
+/// What esbuild makes of these entries, with the options of the official CLI and shorter names.
+pub fn esbuilds(folder: &Path, entries: &[&str]) -> BTreeMap<Arc<str>, Module> {
     let out = tempfile::tempdir().unwrap();
-    let entries = ENTRIES.iter().map(|entry| {
+    let entries = entries.iter().map(|entry| {
         let typed = format!("convex/{entry}.ts");
-        if project.join(&typed).exists() { typed } else { format!("{typed}x") }
+        if folder.join(&typed).exists() { typed } else { format!("{typed}x") }
     });
-    let status = Command::new(project.join("node_modules/@esbuild/linux-x64/bin/esbuild"))
-        .current_dir(project)
+    let status = Command::new(project().join("node_modules/@esbuild/linux-x64/bin/esbuild"))
+        .current_dir(folder)
         .args(entries)
         .args(["--bundle", "--format=esm", "--platform=browser", "--target=esnext", "--splitting"])
         .args(["--conditions=convex,module", "--jsx=automatic", "--chunk-names=_deps/[hash]"])
@@ -75,8 +76,9 @@ fn esbuilds(project: &Path) -> BTreeMap<Arc<str>, Module> {
         .unwrap();
     assert!(status.success(), "esbuild failed");
     let mut modules = BTreeMap::new();
+    // One entry alone shares nothing: there is no second folder.
     for folder in [out.path().to_owned(), out.path().join("_deps")] {
-        for file in fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()) {
+        for file in fs::read_dir(folder).into_iter().flatten().map(|file| file.unwrap().path()) {
             if file.is_file() {
                 let path = file.strip_prefix(out.path()).unwrap().to_str().unwrap().to_owned();
                 modules.extend([module(&path, &fs::read_to_string(&file).unwrap(), None)]);
@@ -91,7 +93,7 @@ fn packages_run_as_when_bundled_by_esbuild() {
     let project = project();
     let (mine, theirs) = (Deployed::empty(), Deployed::empty());
     mine.push_bundle(runnable(ours(&project))).unwrap();
-    theirs.push_bundle(runnable(esbuilds(&project))).unwrap();
+    theirs.push_bundle(runnable(esbuilds(&project, &ENTRIES))).unwrap();
     for entry in ENTRIES {
         let path = format!("runner:{entry}");
         let (a, b) = (mine.value(&path, "{}"), theirs.value(&path, "{}"));

@@ -15,6 +15,7 @@ use database::record::{
     Action, ActionEnd, ActionReply, Actions, Arguments, Call, Caller, Expect, FunctionError,
     FunctionPath, Functions as _, Identity, Outcome,
 };
+use functions::reuse::Purity;
 use functions::{Config, Helper, Host};
 use server::{Answering, HttpActions, HttpFailure, HttpRequest};
 use storage::{MemoryStore, Storage, UploadTokens};
@@ -107,12 +108,17 @@ impl Deployed {
 
     /// A host with nothing deployed and so many isolates.
     pub fn on_threads(threads: usize) -> Self {
+        Self::proved_by(threads, None)
+    }
+
+    /// The same, where contexts of modules that `purity` proves are used again.
+    pub fn proved_by(threads: usize, purity: Option<Arc<dyn Purity>>) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
         let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
         let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
-        let config = Config { threads, helper: helper(), actions, storage: given };
+        let config = Config { threads, helper: helper(), actions, storage: given, purity };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, storage, blobs, requests: AtomicU64::new(1) }
     }

@@ -3,7 +3,9 @@
 // In: arguments of `concave`. Out: address, key, output. Invariant: a host that does not start
 // fails the test with what it printed; nothing outlives the test process.
 import { spawn, spawnSync } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import {
+  cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -104,4 +106,11 @@ export function copy(example) {
   symlinkSync(join(source, "node_modules"), join(folder, "node_modules"));
   process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
   return folder;
+}
+
+/** Processes that a host has started, by a thread of its own each. */
+export function children({ pid }) {
+  const tasks = readdirSync(`/proc/${pid}/task`);
+  const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
+  return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
 }

@@ -32,6 +32,7 @@ export const passwords = query(async (db, { iterations }) => {
     const algorithm = { name: "PBKDF2", hash: "SHA-1", salt: new Uint8Array(8), iterations };
     await crypto.subtle.deriveBits(algorithm, key, 168); });
 export const bigResult = query(() => "x".repeat((16 << 20) + 10));
+export const largeResult = query(() => "x".repeat(14_000_000));
 export const logs = query(() => { for (let i = 0; i < 300; i++) console.log("line", i); });
 export const longLog = query(() => { console.log("y".repeat(40000)); });
 export const manyWrites = mutation(async (db) => { for (let i = 0; i < 16001;
@@ -167,6 +168,34 @@ fn reads_are_bounded() {
     }
     assert_eq!(limits::BYTES_READ, 16 << 20, "what 20 documents of 900,000 bytes go above");
     stops(&deployed, "readAll", "Too many bytes read in a single function execution");
+}
+
+#[test]
+fn what_comes_near_a_limit_is_told() {
+    let deployed = hungry();
+    let told = |name: &str, args: &str| {
+        let lines = deployed.run(&format!("hungry:{name}"), args).log_lines;
+        lines.iter().map(database::record::LogLine::client_text).collect::<Vec<_>>()
+    };
+    let limit = limits::DOCUMENTS_WRITTEN;
+    let fill = |from| told("fill", &format!(r#"{{"from":{from},"n":14000,"size":1}}"#));
+    let writes = "Many writes in a single function execution (actual: 14000";
+    assert_eq!(fill(0), [format!("[WARN] {writes}, limit: {limit}).")]);
+    assert_eq!(told("readAll", "{}"), [""; 0]);
+    fill(14_000);
+    let reads = "Many documents read in a single function execution (actual: 28000";
+    let [read] = &told("readAll", "{}")[..] else { panic!("one line") };
+    let limit = limits::DOCUMENTS_READ;
+    let expected = format!("[WARN] {reads}, limit: {limit}). Consider using smaller limits in");
+    assert!(read.starts_with(&expected), "{read}");
+    let large = format!(r#"{{"text":"{}"}}"#, "x".repeat(14_000_000));
+    let [arguments] = &told("fine", &large)[..] else { panic!("one line") };
+    let expected = "[WARN] Large size of the function arguments (actual: 140000";
+    assert!(arguments.starts_with(expected), "{arguments}");
+    let limit = limits::RESULT_BYTES;
+    let sizes = format!("(actual: 14000002 bytes, limit: {limit} bytes)");
+    let expected = format!("[WARN] Large size of the function return value {sizes}.");
+    assert_eq!(told("largeResult", "{}"), [expected]);
 }
 
 #[test]

@@ -115,6 +115,17 @@ test("console lines are Convex's, long ones cut", async () => {
   assert.match(logLines[4], /é \(truncated due to length\)$/);
 });
 
+test("the stacks that are logged are the author's", async () => {
+  const source = readFileSync(join(APP, "convex/deep/work.ts"), "utf8").split("\n");
+  const frame = (text) => `\n    at <anonymous> (../convex/deep/work.ts:${
+    source.findIndex((found) => found.includes(text)) + 1}:_)`;
+  const { logLines } = await answer("traces");
+  assert.deepEqual(logLines.map((line) => line.replaceAll(/:\d+\)/g, ":_)")), [
+    `[LOG] here 1 Trace${frame("console.trace")}`,
+    `[LOG] Error: logged${frame("new Error(\"logged")} {\n  code: 5\n}`,
+  ]);
+});
+
 test("errors name the author's lines, whatever ended the function", async () => {
   const source = readFileSync(join(APP, "convex/deep/work.ts"), "utf8").split("\n");
   const at = (text) => {
@@ -181,6 +192,7 @@ test("a module that is imported meanwhile is not taken for what a run left", asy
   const socket = new ConvexClient(other.url, { logger: false });
   t.after(() => socket.close());
   const waits = socket.action(work.waits, { time: 3_000 });
+  while ((await there.query(rows.seen, { key: "waits" })).length === 0);
   const first = await there.action(work.pid, {});
   assert.equal(await there.action(work.pid, {}), first);
   assert.notEqual(await waits, first);

@@ -47,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) | Event::HttpAction(_) => None,
+        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => None,
     };
     events.iter().filter_map(call).collect()
 }
@@ -74,9 +74,12 @@ fn one_mutation_through_its_stops() {
             redact: false,
             world: Arc::new(SeededWorld::new(2)),
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+            inner: Arc::default(),
             drain: Duration::from_secs(5),
             body_bytes: database::limits::HTTP_BODIES_BYTES,
             measure: None,
+            schedules: true,
+            forks: None,
         },
     };
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -355,9 +355,8 @@ test('the clock is frozen and told to the host once', () => {
   assert.equal(run(fixed), vm.runInThisContext(fixed));
   assert.deepEqual(seen, []);
   assert.equal(run('Date.now()'), NOW);
-  assert.equal(run('new Date().getTime() === Date.now() && performance.timeOrigin'), NOW);
+  assert.equal(run('new Date().getTime() === Date.now()'), true);
   assert.equal(run('Date()'), run(`new Date(${NOW}).toString()`));
-  assert.equal(run('performance.now() === performance.now()'), true);
   assert.deepEqual(seen, [1]);
 });
 

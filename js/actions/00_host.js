@@ -42,6 +42,12 @@
       if (typeof thrown.data === 'string') error.data = JSON.parse(thrown.data);
       throw error;
     },
+    // What deno_web's classes know.
+    cloneBrand: core.hostObjectBrand,
+    cloneMakers: core.getCloneableDeserializers(),
+    structuredClone(value, brand, receive, fail) {
+      return ops.op_clone(value, brand, receive, fail);
+    },
     // A worker's modules live as long as their run.
     keepModule() {},
     countMemory(memory) { ops.op_wasm_memory(memory); },

@@ -1,22 +1,22 @@
 // The web classes, on the global object.
 //
-// In: deno_web's scripts and `js/web`. Out: globals, not enumerable, and how the console shows
-// them. Invariant: what `convex-compat.md` section 8.1 lists, and URLPattern, CustomEvent,
-// queueMicrotask, CryptoKey, which cannot break code; a test names them all.
+// In: deno_web's scripts and `js/web`. Out: globals, not enumerable. Invariant: what
+// `convex-compat.md` section 8.1 lists, and URLPattern, CustomEvent, queueMicrotask, CryptoKey,
+// which cannot break code; tests/globals.test.mjs names them all.
 ((prelude) => {
   'use strict';
   const { core, primordials } = prelude.bootstrap;
   const { ObjectDefineProperty } = primordials;
-  const { show } = core.loadExtScript('ext:concave_web/shown.js');
+  const { apply } = prelude.primordials;
+  const { dress } = prelude.open().platform();
   const from = (specifier, names) => {
-    const exports = core.loadExtScript(specifier);
+    const exports = dress(core.loadExtScript(specifier));
     for (let at = 0; at < names.length; at++) {
       const name = names[at];
       ObjectDefineProperty(globalThis, name, {
         __proto__: null, value: exports[name], writable: true, enumerable: false,
         configurable: true,
       });
-      show(prelude.shown, name, exports[name]);
     }
   };
   const web = (script, names) => from(`ext:deno_web/${script}.js`, names);
@@ -25,12 +25,19 @@
   web('01_urlpattern', ['URLPattern']);
   web('02_event', ['Event', 'EventTarget', 'CustomEvent']);
   core.loadExtScript('ext:deno_web/02_event.js').saveGlobalThisReference(globalThis);
-  // deno_web's copies and transfers nothing: it is the half that `70_structured_clone.js` needs.
   const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
   prelude.domException = (message, name) => new DOMException(message, name);
-  prelude.host.structuredClone =
-    core.loadExtScript('ext:deno_web/02_structured_clone.js').structuredClone;
+  // Its members are own properties, under symbols.
+  const members = primordials.ReflectOwnKeys(new DOMException());
+  prelude.isHidden = (key) =>
+    typeof key === 'symbol' && apply(prelude.primordials.ArrayIncludes, members, [key]);
+  // deno_web's own asks deno_core's serializer, which ends the process where user code gives a
+  // platform object's parts a type of its own.
+  core.loadExtScript('ext:deno_web/02_structured_clone.js').structuredClone =
+    prelude.cloning().structuredClone;
   web('02_timers', ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval']);
+  // deno_core's is enumerable.
+  ObjectDefineProperty(globalThis, 'queueMicrotask', { __proto__: null, enumerable: false });
   web('03_abort_signal', ['AbortController', 'AbortSignal']);
   web('05_base64', ['atob', 'btoa']);
   web('06_streams', ['ReadableStream', 'ReadableStreamDefaultReader', 'ReadableStreamBYOBReader',
@@ -43,6 +50,14 @@
   delete URL.revokeObjectURL;
   web('15_performance', ['performance', 'Performance', 'PerformanceEntry', 'PerformanceMark',
     'PerformanceMeasure']);
+  const { performance, setTimeOrigin } = core.loadExtScript('ext:deno_web/15_performance.js');
+  const { clearMarks, clearMeasures } = performance;
+  // What was marked before, by another run in this context or while modules were imported, is gone.
+  prelude.call.forget = () => {
+    setTimeOrigin();
+    apply(clearMarks, performance, []);
+    apply(clearMeasures, performance, []);
+  };
   from('ext:concave_web/headers.js', ['Headers']);
   from('ext:concave_web/form_data.js', ['FormData']);
   from('ext:concave_web/request.js', ['Request']);

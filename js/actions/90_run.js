@@ -51,6 +51,7 @@
         namespaces[module] = await load(`convex:/${module}`);
       } finally {
         prelude.importPhase.end();
+        prelude.call.forget();
       }
     }
     return namespaces[module];
@@ -59,6 +60,7 @@
   /** Forgets what an earlier run in this context has left with the host. */
   const begin = () => {
     prelude.call.console = undefined;
+    prelude.call.forget();
     core.setAsyncContext(undefined);
   };
 

@@ -27,9 +27,13 @@ function cut(messages, limit) {
   return false;
 }
 
-/** A console whose lines go to `line(level, messages, truncated)`. */
-export function makeConsole(line, limits) {
-  const write = (level, messages) => {
+/**
+ * A console whose lines go to `line(level, messages, truncated)`; `place(text)` names positions as
+ * an author knows them.
+ */
+export function makeConsole(line, limits, place) {
+  const write = (level, given) => {
+    const messages = given.map(place);
     const truncated = cut(messages, limits().log_line_bytes);
     line(level, messages, truncated);
   };
@@ -46,9 +50,8 @@ export function makeConsole(line, limits) {
     console[method] = (...values) => write(level, values.map(render));
   }
   console.trace = (...values) => {
-    const stack = new Error().stack.split('\n').slice(2)
-      .filter((frame) => !frame.includes('node:'));
-    write('LOG', [...values.map(render), stack.join('\n')]);
+    const [, , ...stack] = new Error().stack.split('\n');
+    write('LOG', [...values.map(render), ['Trace', ...stack].join('\n')]);
   };
   return console;
 }

@@ -32,8 +32,12 @@ function convexData(error) {
 /** Positions in a bundle's modules instead of files; frames of ours and of Node left out. */
 export function place(stack, folder) {
   if (typeof stack !== 'string') return undefined;
-  const lines = hide(stack, folder).split('\n').filter((line) =>
-    !line.startsWith('    at ') || !/node:|concave:|\(native\)/.test(line));
+  const lines = [];
+  for (const line of hide(stack, folder).split('\n')) {
+    if (!/^ +at /.test(line) || !/node:|concave:|\(native\)/.test(line)) lines.push(line);
+    // What an error has besides its stack follows its last frame.
+    else if (line.endsWith(' {') && lines.length > 0) lines.push(`${lines.pop()} {`);
+  }
   return lines.join('\n');
 }
 

@@ -396,4 +396,4 @@ globalThis.console = makeConsole((level, messages, truncated) => {
   if (current !== undefined) {
     send({ type: 'log', run: current.number, level, messages, truncated });
   }
-}, () => limits);
+}, () => limits, (text) => place(text, folder));

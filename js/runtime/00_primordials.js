@@ -61,6 +61,12 @@
     return prelude;
   };
 
+  /** Opens everything; gives the objects of the prelude that change from call to call. */
+  hooks.own = () => {
+    prelude.open();
+    return [prelude, hooks, host];
+  };
+
   /**
    * Data properties of `target` that `part()` makes, by name, when one is first touched in a
    * context. Until then they cost a slot each; so nothing that a call seldom uses is made at once.

@@ -407,7 +407,8 @@ globalThis.__concave.later((prelude) => {
         const stack = own?.get === undefined ? own?.value : value.stack;
         const head = typeof stack === 'string' && stack !== '' ? userStack(stack)
           : `[${apply(primordials.ErrorToString, value, [])}]`;
-        const out = members(run, value, (key) => key === 'stack' || key === 'message');
+        const out = members(run, value,
+          (key) => key === 'stack' || key === 'message' || prelude.isHidden?.(key));
         const cause = getOwnPropertyDescriptor(value, 'cause');
         if (cause !== undefined && !cause.enumerable) {
           run.depth++;

@@ -355,8 +355,8 @@ globalThis.__concave.later((prelude) => {
       return { encode, decode, decodeAll, atob, btoa };
     });
 
-    return { __proto__: null, bytesOf, base64,
-      TextEncoder: makeEncoder(), TextDecoder: makeDecoder() };
+    return prelude.platform().dress({ __proto__: null, bytesOf, base64,
+      TextEncoder: makeEncoder(), TextDecoder: makeDecoder() });
   });
   lazy(['TextEncoder', 'TextDecoder'], prelude.encoding);
 });

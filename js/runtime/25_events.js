@@ -44,6 +44,16 @@ globalThis.__concave.later((prelude) => {
           this.#name = name === undefined ? 'Error' : `${name}`;
         }
 
+        static {
+          // V8's serializer takes it for a plain Error.
+          prelude.copyException = (value) => {
+            if (!primordials.isObject(value) || !(#name in value)) return undefined;
+            const copy = new DOMException(value.message, value.#name);
+            return defineProperty(copy, 'stack', { __proto__: null, value: value.stack,
+              writable: true, enumerable: false, configurable: true });
+          };
+        }
+
         get name() { return this.#name; }
 
         get code() { return codes[this.#name] ?? 0; }
@@ -328,8 +338,8 @@ globalThis.__concave.later((prelude) => {
 
     const { Event, CustomEvent, EventTarget } = events();
     const { AbortSignal, AbortController, internals } = signals();
-    return { __proto__: null, DOMException, Event, CustomEvent, EventTarget, AbortSignal,
-      AbortController, internals };
+    return prelude.platform().dress({ __proto__: null, DOMException, Event, CustomEvent,
+      EventTarget, AbortSignal, AbortController, internals });
   });
   lazy(['DOMException', 'Event', 'CustomEvent', 'EventTarget', 'AbortSignal', 'AbortController'],
     classes);

@@ -92,13 +92,6 @@ globalThis.__concave.later((prelude) => {
         toString() { return this.#parts[HREF]; }
         toJSON() { return this.#parts[HREF]; }
         get [SymbolToStringTag]() { return 'URL'; }
-
-        [prelude.shown]() {
-          const { href, origin, protocol, username, password, host: authority, hostname } = this;
-          const { port, pathname, search, searchParams, hash } = this;
-          return { href, origin, protocol, username, password, host: authority, hostname, port,
-            pathname, search, searchParams, hash };
-        }
       }
       return URL;
     });
@@ -260,16 +253,6 @@ globalThis.__concave.later((prelude) => {
         values() { return new Iteration(this, (pair) => pair[1]); }
         toString() { return format(this.#pairs); }
         get [SymbolToStringTag]() { return 'URLSearchParams'; }
-
-        [prelude.shown]() {
-          const shown = new primordials.Map();
-          this.forEach((value, name) => {
-            const known = apply(primordials.MapGet, shown, [name]);
-            const all = known === undefined ? value : `${known}, ${value}`;
-            apply(primordials.MapSet, shown, [name, all]);
-          });
-          return shown;
-        }
       }
       primordials.defineProperty(URLSearchParams.prototype, SymbolIterator, {
         __proto__: null, value: URLSearchParams.prototype.entries, writable: true,
@@ -392,7 +375,7 @@ globalThis.__concave.later((prelude) => {
       return { parse, format };
     });
 
-    return { __proto__: null, URL: locator(), URLSearchParams: query() };
+    return prelude.platform().dress({ __proto__: null, URL: locator(), URLSearchParams: query() });
   });
   lazy(['URL', 'URLSearchParams'], prelude.urls);
 });

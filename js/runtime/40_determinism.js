@@ -1,11 +1,11 @@
 // Clock and randomness: frozen and seeded, per call.
 //
-// In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight 32-bit
-// words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'. Out:
-// `Math.random`, `Intl.DateTimeFormat` without arguments, `performance`, `WeakRef`,
-// `FinalizationRegistry`, and `__concave.{call,now,random}` for other files. Invariant: equal
-// inputs give equal results; what a call looked at is told to the host once (1 time, 2 randomness),
-// and nothing while modules are imported, where both are fixed by the push.
+// In: `hooks.begin(seed, nowMs, kind)` before every call and before module evaluation: eight
+// 32-bit words of seed, milliseconds since the epoch, 'import', 'query', 'mutation' or 'action'.
+// Out: `Math.random`, `Intl.DateTimeFormat` without arguments, `WeakRef`, `FinalizationRegistry`,
+// and `__concave.{call,now,random}` for other files. Invariant: equal inputs give equal results;
+// what a call looked at is told to the host once (1 time, 2 randomness), and nothing while modules
+// are imported, where both are fixed by the push.
 ((prelude) => {
   'use strict';
   const { host, hooks } = prelude;
@@ -13,7 +13,8 @@
   const { WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
-    timeSeen: false, randomnessSeen: false, console: undefined };
+    timeSeen: false, randomnessSeen: false, console: undefined, resources: 0,
+    forget: undefined };
   prelude.call = call;
 
   hooks.begin = (seed, nowMs, kind) => {
@@ -24,6 +25,8 @@
     call.timeSeen = kind === 'import';
     call.randomnessSeen = kind === 'import';
     call.console = undefined;
+    call.resources = 0;
+    call.forget?.();
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;
@@ -138,32 +141,11 @@ globalThis.__concave.later((prelude) => {
       defineProperty(FinalizationRegistry.prototype.register, 'length', {
         __proto__: null, value: 2, configurable: true,
       });
-      return { __proto__: null, WeakRef, FinalizationRegistry };
+      return prelude.platform().dress({ __proto__: null, WeakRef, FinalizationRegistry });
     }
 
-    function makePerformance() {
-      const { SymbolToStringTag, TypeError } = primordials;
-      const key = {};
-
-      class Performance {
-        #brand = true;
-
-        constructor(token) {
-          if (token !== key) throw new TypeError('Illegal constructor');
-        }
-
-        // No time passes inside a function, so this says nothing about the clock.
-        now() { return this.#brand && 0; }
-        get timeOrigin() { return this.#brand && prelude.now(); }
-        toJSON() { return { timeOrigin: this.timeOrigin }; }
-        get [SymbolToStringTag]() { return 'Performance'; }
-      }
-      return { __proto__: null, performance: new Performance(key), Performance };
-    }
-
-    return { __proto__: null, formats: new primordials.WeakMap(), ...makeWeak(),
-      ...makePerformance() };
+    return { __proto__: null, formats: new primordials.WeakMap(), ...makeWeak() };
   });
-  // The first two let a function see the garbage collector.
-  lazy(['WeakRef', 'FinalizationRegistry', 'performance', 'Performance'], prelude.rare);
+  // V8's own let a function see the garbage collector.
+  lazy(['WeakRef', 'FinalizationRegistry'], prelude.rare);
 });

@@ -47,6 +47,8 @@ globalThis.__concave.later((prelude) => {
         encode: host.utf8Encode,
         decode: (bytes) => host.textDecode('utf-8', bytes, false, true),
         loadExtScript: () => ({ DOMException }),
+        hostObjectBrand: prelude.platform().brand,
+        registerCloneableResource: prelude.platform().cloneable,
       };
       const names = {
         ArrayBufferIsView: p.isView,
@@ -61,6 +63,7 @@ globalThis.__concave.later((prelude) => {
         MathTrunc: p.MathTrunc,
         Number: p.Number,
         NumberPrototypeToString: uncurry(p.NumberToString),
+        ObjectDefineProperty: p.defineProperty,
         ObjectKeys: p.ObjectKeys,
         StringPrototypePadEnd: uncurry(p.StringPadEnd),
         StringPrototypePadStart: uncurry(p.StringPadStart),
@@ -78,6 +81,6 @@ globalThis.__concave.later((prelude) => {
       return { core, primordials: names };
     }
 
-    return apply(prelude.webCrypto, undefined, [bootstrap()]);
+    return prelude.platform().dress(apply(prelude.webCrypto, undefined, [bootstrap()]));
   }));
 });

@@ -1,8 +1,9 @@
 // structuredClone, and the DataCloneError of V8's serializer.
 //
-// In: a value, and buffers to transfer; `host.structuredClone`. Out: its copy. Invariant: whatever
-// cannot be copied throws a DOMException named DataCloneError; what the value's own getters throw
-// passes through as it is.
+// In: a value, and buffers to transfer; `host.structuredClone(value, brand, receive, fail)`; what
+// is cloned of platform objects (`68_platform.js`). Out: its copy. Invariant: whatever cannot be
+// copied throws a DOMException named DataCloneError; what the value's own getters throw passes
+// through as it is.
 globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, hooks, primordials } = prelude;
@@ -11,16 +12,10 @@ globalThis.__concave.later((prelude) => {
   prelude.cloning = section(() => {
     const cloneError = (message) => prelude.domException(message, 'DataCloneError');
 
-    // The host throws a plain Error with V8's text; nothing else tells it from an author's error.
-    const asCloneError = (error) => {
-      const { ErrorPrototype, StringIncludes } = primordials;
-      const { getOwnPropertyDescriptor, getPrototypeOf } = primordials;
-      if (!primordials.isObject(error) || getPrototypeOf(error) !== ErrorPrototype) return error;
-      const message = getOwnPropertyDescriptor(error, 'message')?.value;
-      const known = typeof message === 'string' && (
-        apply(StringIncludes, message, [' could not be cloned'])
-        || apply(StringIncludes, message, ['cannot be cloned']));
-      return known ? cloneError(message) : error;
+    // Called by the host with V8's text.
+    const fail = (message) => {
+      const isStream = message === 'Unsupported object type';
+      throw cloneError(isStream ? 'A stream could not be cloned.' : message);
     };
 
     const listed = (transfer) => {
@@ -48,12 +43,9 @@ globalThis.__concave.later((prelude) => {
         }
         const transfer = options?.transfer;
         const buffers = transfer === undefined || transfer === null ? [] : listed(transfer);
-        let copy;
-        try {
-          copy = host.structuredClone(value);
-        } catch (error) {
-          throw asCloneError(error);
-        }
+        const { brand, receive } = prelude.platform();
+        const copy = prelude.copyException?.(value)
+          ?? host.structuredClone(value, brand, receive, fail);
         // Copied, then taken away from the sender: what it sees is what a transfer does.
         for (let at = 0; at < buffers.length; at++) {
           apply(primordials.ArrayBufferTransfer, buffers[at], []);

@@ -39,11 +39,12 @@ globalThis.__concave.later((prelude) => {
 
     function makeCore() {
       const loaded = { __proto__: null };
+      const platform = prelude.platform();
       const scripts = makeReplaced();
       const loadExtScript = (specifier) => {
         if (loaded[specifier] === undefined) {
           loaded[specifier] = scripts[specifier]?.()
-            ?? apply(host.webScript(specifier), undefined, [bootstrap]);
+            ?? platform.dress(apply(host.webScript(specifier), undefined, [bootstrap]));
         }
         return loaded[specifier];
       };
@@ -63,8 +64,8 @@ globalThis.__concave.later((prelude) => {
         loadExtScript,
         encode: (text) => host.utf8Encode(text),
         decode: (bytes) => host.textDecode('utf-8', bytes, false, false),
-        hostObjectBrand: primordials.Symbol('host object'),
-        registerCloneableResource() {},
+        hostObjectBrand: platform.brand,
+        registerCloneableResource: platform.cloneable,
         registerTransferableResource() {},
         isArrayBuffer,
         isAnyArrayBuffer: isArrayBuffer,
@@ -92,6 +93,7 @@ globalThis.__concave.later((prelude) => {
         'ext:deno_web/01_console.js': () =>
           ({ createFilteredInspectProxy: ({ object }) => object }),
         'ext:deno_web/01_dom_exception.js': () => prelude.events(),
+        'ext:deno_web/02_event.js': () => prelude.events(),
         'ext:deno_web/02_structured_clone.js': () => prelude.cloning(),
         'ext:deno_web/03_abort_signal.js': () => {
           const exports = prelude.events().internals;
@@ -122,9 +124,13 @@ globalThis.__concave.later((prelude) => {
         __proto__: null,
         // A part of a blob is known by its bytes: garbage collection needs no help.
         op_blob_create_part: (bytes) => slice(bytes),
+        op_blob_clone_part: (part) => ({ uuid: part, size: part.byteLength }),
         op_blob_slice_part: (part, { start, len }) => subarray(part, start, start + len),
         op_blob_read_part: async (part) => slice(part),
         op_blob_remove_part() {},
+        // No time passes inside a function; `75_web.js` says where it began.
+        op_now() {},
+        op_time_origin() {},
         op_blob_create_object_url: noUrls,
         op_blob_from_object_url: noUrls,
         op_blob_revoke_object_url: noUrls,
@@ -198,6 +204,7 @@ globalThis.__concave.later((prelude) => {
     return {
       __proto__: null,
       ArrayBufferIsView: primordials.isView,
+      ArrayIsArray: primordials.isArray,
       ArrayIteratorPrototype: getPrototypeOf([][SymbolIterator]()),
       AsyncGeneratorPrototype,
       AsyncGeneratorPrototypeNext: uncurry(AsyncGeneratorPrototype.next),

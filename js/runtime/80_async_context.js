@@ -94,10 +94,9 @@ globalThis.__concave.later((prelude) => {
       get [SymbolToStringTag]() { return 'AsyncLocalStorage'; }
     }
 
-    let resources = 0;
     class AsyncResource {
       #frame = current();
-      #id = ++resources;
+      #id = ++prelude.call.resources;
       #type;
 
       constructor(type) {

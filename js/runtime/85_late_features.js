@@ -5,7 +5,7 @@
 // In: the built-ins they extend. Out: Promise.try, base64 and hex of Uint8Array, RegExp.escape,
 // Error.isError, Map and WeakMap getOrInsert, Iterator.concat, Math.sumPrecise. Left absent:
 // Float16Array, Math.f16round, DataView getFloat16 and setFloat16, Temporal, Atomics.pause,
-// Intl.Locale.prototype.variants.
+// Intl.Locale.prototype.variants; tests/globals.test.mjs says why.
 // Invariant: names, lengths and attributes are those of the standard. Known difference:
 // Error.isError goes by the prototype chain for an error that carries Symbol.toStringTag.
 globalThis.__concave.later((prelude) => {

@@ -1,17 +1,19 @@
 // Bodies of requests and responses, of the Fetch standard.
 //
-// In: a BodyInit. Out: `extract(init)`, `Content`, `mixBody(Class, contentOf, typeOf)`. Invariant:
-// a content is read once; one that is in memory becomes a stream only when somebody asks for one.
+// In: a BodyInit. Out: `extract(init)`, `Content`, `mixBody(Class, contentOf, typeOf)`,
+// `markUnplaced(error)`. Invariant: a content is read once; one that is in memory becomes a stream
+// only when somebody asks for one.
 (function () {
   'use strict';
   const { core, primordials } = __bootstrap;
   const {
     ArrayBufferIsView, ArrayPrototypePush, DataViewPrototypeGetBuffer,
     DataViewPrototypeGetByteLength, DataViewPrototypeGetByteOffset, JSONParse, MapPrototypeGet,
-    ObjectDefineProperties, ObjectPrototypeIsPrototypeOf, StringPrototypeCharCodeAt, TypeError,
-    TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength,
+    ObjectDefineProperties, ObjectPrototypeIsPrototypeOf, SafeWeakMap, StringPrototypeCharCodeAt,
+    TypeError, TypedArrayPrototypeGetBuffer, TypedArrayPrototypeGetByteLength,
     TypedArrayPrototypeGetByteOffset, TypedArrayPrototypeGetSymbolToStringTag,
-    TypedArrayPrototypeSet, TypedArrayPrototypeSlice, Uint8Array,
+    TypedArrayPrototypeSet, TypedArrayPrototypeSlice, Uint8Array, WeakMapPrototypeGet,
+    WeakMapPrototypeSet,
   } = primordials;
   const { Blob, isBlob } = core.loadExtScript('ext:deno_web/09_file.js');
   const { URLSearchParams, URLSearchParamsPrototype } = core.loadExtScript(
@@ -138,13 +140,30 @@
     });
   }
 
+  /** Errors that the host made while nobody's code was running. */
+  const unplaced = new SafeWeakMap();
+  const markUnplaced = (error) => {
+    if (typeof error === 'object' && error !== null) WeakMapPrototypeSet(unplaced, error, true);
+    return error;
+  };
+
+  /** Reads on; an error of the host's is made anew here, where whoever waits is on the stack. */
+  async function next(reader) {
+    try {
+      return await reader.read();
+    } catch (error) {
+      if (WeakMapPrototypeGet(unplaced, error) !== true) throw error;
+      throw new TypeError(error.message);
+    }
+  }
+
   async function collect(stream, url = undefined) {
     const reader = stream.getReader();
     const most = url === undefined ? Infinity : core.ops.op_fetch_whole_body();
     const chunks = [];
     let length = 0;
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await next(reader);
       if (done) break;
       if (!isBytes(value)) {
         const error = new TypeError('A body is a stream of Uint8Arrays');
@@ -256,5 +275,5 @@
     return formOf(entries);
   }
 
-  return { Content, extract, mixBody };
+  return { Content, extract, markUnplaced, mixBody };
 })();

@@ -8,7 +8,7 @@
 //   core.ops.op_crypto_slow(request, [key, data, first, second]): optional; the same, as a promise,
 //     for what takes long.
 //   core.ops.op_crypto_fill(bytes): fills a Uint8Array with random bytes, or throws.
-//   core.encode, core.decode: UTF-8.
+//   core.encode, core.decode: UTF-8. core.hostObjectBrand, core.registerCloneableResource.
 //   core.loadExtScript('ext:deno_web/01_dom_exception.js').DOMException.
 // Out: the four. Invariant: this file converts arguments, keeps keys and checks what they may be
 // used for, in the order of the Web Cryptography specification; it computes nothing itself. Key
@@ -21,8 +21,8 @@
     ArrayBufferIsView, ArrayBufferPrototypeGetByteLength, ArrayPrototypeIncludes,
     ArrayPrototypePush, DataViewPrototypeGetBuffer, DataViewPrototypeGetByteLength,
     DataViewPrototypeGetByteOffset, JSONParse, JSONStringify,
-    MathTrunc, Number, NumberPrototypeToString, ObjectKeys, StringPrototypePadEnd,
-    StringPrototypePadStart, StringPrototypeSlice, StringPrototypeStartsWith,
+    MathTrunc, Number, NumberPrototypeToString, ObjectDefineProperty, ObjectKeys,
+    StringPrototypePadEnd, StringPrototypePadStart, StringPrototypeSlice, StringPrototypeStartsWith,
     StringPrototypeToUpperCase, SymbolToStringTag, TypeError, TypedArrayPrototypeGetBuffer,
     TypedArrayPrototypeGetByteLength, TypedArrayPrototypeGetByteOffset,
     TypedArrayPrototypeGetSymbolToStringTag, Uint8Array,
@@ -116,6 +116,24 @@
 
     get [SymbolToStringTag]() { return 'CryptoKey'; }
   }
+
+  // A clone goes by its place here: no part of a key passes through the serializer.
+  const cloned = [];
+  ObjectDefineProperty(CryptoKey.prototype, core.hostObjectBrand, {
+    __proto__: null,
+    value() {
+      ArrayPrototypePush(cloned, innerOf(this));
+      return { type: 'CryptoKey', at: cloned.length - 1 };
+    },
+  });
+  core.registerCloneableResource('CryptoKey', ({ at }) => {
+    const inner = cloned[at];
+    if (inner === undefined) throw fail('DataCloneError', 'The key could not be cloned.');
+    cloned[at] = undefined;
+    const { usages } = inner;
+    return new CryptoKey(SECRET,
+      { __proto__: null, ...inner, shownUsages: intersect(usages, usages) });
+  });
 
   // Every method is async, so whatever it throws rejects its promise.
   class SubtleCrypto {

@@ -23,7 +23,7 @@
   const { add, remove } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
   const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
   const { listOf } = core.loadExtScript('ext:concave_web/headers.js');
-  const { Content } = core.loadExtScript('ext:concave_web/body.js');
+  const { Content, markUnplaced } = core.loadExtScript('ext:concave_web/body.js');
   const { Request, partsOf } = core.loadExtScript('ext:concave_web/request.js');
   const { NO_BODY, REDIRECTS, responseOf } = core.loadExtScript('ext:concave_web/response.js');
 
@@ -107,7 +107,7 @@
         return await promise;
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
-        throw exchange.failure === undefined ? error : exchange.failure.error;
+        throw exchange.failure === undefined ? markUnplaced(error) : exchange.failure.error;
       }
     };
     exchange.head = () => exchange.guard(ops.op_fetch_response(id));

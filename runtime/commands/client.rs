@@ -67,6 +67,17 @@ pub enum ClientError {
         /// The host.
         url: String,
     },
+    /// An answer that ended early.
+    #[error(
+        "What {url} sent ended early ({cause}): it is not whole, and nothing of it was kept. The \
+         host may say why; try again."
+    )]
+    Cut {
+        /// The host.
+        url: String,
+        /// The system's words.
+        cause: String,
+    },
     /// The host said no.
     #[error("{message}")]
     Refused {
@@ -157,6 +168,73 @@ impl Client {
             return self.send(endpoint, text.into(), None).await;
         }
         self.send(endpoint, compress(text.as_bytes()).into(), Some("br")).await
+    }
+
+    /// Posts bytes and reads JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        endpoint: &str,
+        body: Bytes,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, endpoint);
+        let request = request.header(header::CONTENT_TYPE, "application/octet-stream");
+        self.exchange(endpoint, request.body(Full::new(body))).await
+    }
+
+    /// Gets bytes, piece by piece.
+    ///
+    /// # Errors
+    /// See [`ClientError`], [`ClientError::Cut`] where they end early; `take`'s own.
+    pub async fn download<E: From<ClientError>>(
+        &self,
+        endpoint: &str,
+        take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.pieces(self.request(Method::GET, endpoint), endpoint, take).await
+    }
+
+    /// Posts nothing, and hears what the host says for as long as it says something.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn follow(
+        &self,
+        endpoint: &str,
+        mut hear: impl FnMut(&[u8]),
+    ) -> Result<(), ClientError> {
+        let hear = |bytes: &[u8]| {
+            hear(bytes);
+            Ok(())
+        };
+        self.pieces(self.request(Method::POST, endpoint), endpoint, hear).await
+    }
+
+    async fn pieces<E: From<ClientError>>(
+        &self,
+        request: Builder,
+        endpoint: &str,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let url = || self.address.url.clone();
+        let request = request.body(Full::new(Bytes::new()));
+        let request = request.map_err(|_| ClientError::Address { url: url() })?;
+        let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
+        let response = self.connections.request(request).await;
+        let response = response.map_err(|error| unreachable(root_cause(&error)))?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let said = body.collect().await.map_err(|error| unreachable(error.to_string()))?;
+            return Err(self.refusal(endpoint, status, &said.to_bytes()).into());
+        }
+        let cut = |error: hyper::Error| ClientError::Cut { url: url(), cause: root_cause(&error) };
+        while let Some(frame) = body.frame().await {
+            take(&frame.map_err(cut)?.into_data().unwrap_or_default())?;
+        }
+        Ok(())
     }
 
     async fn send<T: DeserializeOwned>(

@@ -8,11 +8,11 @@ use std::env;
 
 use clap::{Args, ValueEnum};
 use console::Term;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
+use super::system::{SystemError, system};
 use super::target::{Target, TargetError};
 use super::terminal;
 
@@ -57,7 +57,7 @@ pub enum DataError {
     /// No host is known.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// The host could not be asked, or refused.
+    /// No such address.
     #[error(transparent)]
     Host(#[from] ClientError),
     /// No table of that name.
@@ -69,11 +69,8 @@ pub enum DataError {
         known: String,
     },
     /// The host's own function failed.
-    #[error("{message}")]
-    System {
-        /// Its error.
-        message: String,
-    },
+    #[error(transparent)]
+    System(#[from] SystemError),
 }
 
 /// The host's own tables.
@@ -154,27 +151,6 @@ async fn documents(
             return Ok(rows);
         }
         cursor = page["continueCursor"].take();
-    }
-}
-
-/// Calls one of the host's own functions.
-async fn system(client: &Client, name: &str, args: Value) -> Result<Value, DataError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Answer {
-        status: String,
-        #[serde(default)]
-        value: Value,
-        #[serde(default)]
-        error_message: String,
-    }
-    let path = format!("_system/cli/{name}");
-    let body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
-    let answer: Answer = client.post("/api/query", &body).await?;
-    if answer.status == "success" {
-        Ok(answer.value)
-    } else {
-        Err(DataError::System { message: answer.error_message.trim_end().to_owned() })
     }
 }
 

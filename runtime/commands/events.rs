@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use console::Style;
 use database::commit::Conflict;
-use database::record::{Caller, FunctionKind, LogLevel, LogLine};
+use database::record::{Caller, FunctionKind, LogLevel, LogLine, Logged};
 use server::{CallEvent, Event, HttpActionEvent, PushEvent};
 
 use super::terminal;
@@ -84,6 +84,8 @@ fn lines(event: &Event) -> Vec<String> {
         Event::Call(call) => call_lines(call),
         Event::HttpAction(request) => http_action_lines(request),
         Event::Push(push) => push_lines(push),
+        // They come again with the end of their action.
+        Event::Progress(_) => Vec::new(),
     }
 }
 
@@ -106,7 +108,10 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     match call.caller {
         Caller::Scheduler => head.push_str(&format!(" {}", dim().apply_to("scheduled"))),
         Caller::Cron => head.push_str(&format!(" {}", dim().apply_to("cron job"))),
-        Caller::HttpApi | Caller::SyncWorker | Caller::Function { .. } | Caller::Tester => {}
+        Caller::Function { .. } => {
+            head.push_str(&format!(" {}", dim().apply_to("called by an action")));
+        }
+        Caller::HttpApi | Caller::SyncWorker | Caller::Tester => {}
     }
     if !call.conflicts.is_empty() {
         let note = match call.conflicts.len() {
@@ -136,6 +141,8 @@ fn http_action_lines(request: &HttpActionEvent) -> Vec<String> {
 
 /// What a function logged, and why it failed.
 fn said(log_lines: &[LogLine], error: Option<&str>) -> Vec<String> {
+    // A function that an action called has a line of its own, with what it logged.
+    let own = log_lines.iter().filter(|line| line.logged != Logged::ByCallee);
     let line = |line: &LogLine| {
         let text = indented(&line.client_text());
         match line.level {
@@ -145,7 +152,7 @@ fn said(log_lines: &[LogLine], error: Option<&str>) -> Vec<String> {
         }
     };
     let error = error.map(|error| red().apply_to(indented(error.trim_end())).to_string());
-    log_lines.iter().map(line).chain(error).collect()
+    own.map(line).chain(error).collect()
 }
 
 fn push_lines(push: &PushEvent) -> Vec<String> {
@@ -221,8 +228,7 @@ mod tests {
 
     #[test]
     fn logs_and_errors_stand_below_it() {
-        let line =
-            LogLine { level: LogLevel::Warn, messages: vec!["'low'".into()], truncated: false };
+        let line = LogLine::warning("'low'".into());
         let error = "Uncaught Error: sold out\n    at handler (../convex/shop.ts:4:7)\n";
         let failed =
             CallEvent { error: Some(error.into()), log_lines: Arc::from([line]), ..call() };
@@ -269,8 +275,7 @@ mod tests {
 
     #[test]
     fn an_http_action_says_what_was_asked_and_who_answered() {
-        let line =
-            LogLine { level: LogLevel::Log, messages: vec!["'hi'".into()], truncated: false };
+        let line = LogLine { level: LogLevel::Log, ..LogLine::warning("'hi'".into()) };
         let request = HttpActionEvent {
             request_id: "0123456789abcdef".into(),
             method: "GET".into(),

@@ -18,8 +18,12 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
+use functions::reuse::Purity;
 use functions::{Config, Helper, allocator};
-use server::{Events, Files, Gate, Listeners, Measure, Measured, Server, ServerConfig, Stopped};
+use server::{
+    Events, Files, Forked, Forks, Gate, Later, Listeners, Measure, Measured, Origin, Server,
+    ServerConfig, Stopped,
+};
 use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -30,6 +34,7 @@ use super::target::Address;
 use crate::durable::{self, Data, Keeper, OpenError, Tell};
 use crate::memory::{self, Budget, Processes, Size};
 use crate::outside::{self, Outside};
+use crate::purity::Reader;
 use crate::world::RealWorld;
 
 /// The hidden command that is the builder's child process.
@@ -66,6 +71,18 @@ pub struct Options {
     pub warn: Tell,
     /// Told what takes long.
     pub tell: Tell,
+    /// Whether it runs scheduled functions and cron jobs.
+    pub schedules: bool,
+}
+
+/// What a host serves.
+struct Content {
+    database: Arc<Database>,
+    storage: Storage,
+    admin_key: String,
+    /// Whether its code must be evaluated again.
+    is_stale: bool,
+    keeper: Option<Keeper>,
 }
 
 /// Where data is kept.
@@ -86,17 +103,12 @@ pub struct Running {
     /// Where pushes go: it answers before the gate is open.
     pub operator: Address,
     gate: Option<oneshot::Sender<()>>,
-    parts: Parts,
-    stop: oneshot::Sender<()>,
-    served: JoinHandle<io::Result<Stopped>>,
-}
-
-/// What is ended one by one when a host stops.
-struct Parts {
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
     keeper: Option<Keeper>,
     watch: memory::Watch,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<io::Result<Stopped>>,
 }
 
 /// Why a host could not start.
@@ -191,26 +203,94 @@ impl Running {
             (None, None) => fresh_key(&*world),
         };
         check_key(&admin_key)?;
+        let mut storage = files_in_memory(&admin_key, options.memory);
+        if let Some(data) = &kept {
+            storage.blobs = data.files.clone();
+        }
+        let (database, is_stale) = match &kept {
+            Some(data) => (Arc::clone(&data.database), data.is_stale),
+            None => (Arc::new(Database::new(sizes(&options, &*world))), false),
+        };
+        let keeper = kept.map(|data| data.keeper);
+        warn_unless_confined(&options.warn);
+        let content = Content { database, storage, admin_key, is_stale, keeper };
+        Self::serve(options, content, world).await
+    }
+
+    /// Serves what is there.
+    async fn serve(
+        options: Options,
+        content: Content,
+        world: Arc<dyn World>,
+    ) -> Result<Self, StartError> {
+        let Content { database, storage, admin_key, is_stale, keeper } = content;
         let cloud = listen(options.port, "--port").await?;
         let site = listen(options.site_port, "--site-port").await?;
-        let operators = listen(0, "--port").await?;
-        warn_unless_confined(&options.warn);
-        let address = |listener| Address { url: origin(listener), admin_key: admin_key.clone() };
-        let (operator, address) = (address(&operators), address(&cloud));
-        let site_url = origin(&site);
+        let operator = listen(0, "--port").await?;
+        let (url, site_url) = (origin(&cloud), origin(&site));
+        let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
+        let threads = isolates(options.memory);
         let outside = start_outside(&options, &[&cloud, &site]);
-        let engine = Engine { outside, world, admin_key };
-        let (server, parts) =
-            tokio::task::block_in_place(|| engine.start(kept, &options, (&address, &site_url)))?;
+        let files = Files::new(database.clone(), storage.clone(), world.clone());
+        let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
+        let config =
+            Config { threads, helper: helper(), actions: outside.clone(), storage, purity };
+        let functions = functions::Host::start(config, database.clone(), world.clone())
+            .map_err(StartError::Threads)?;
+        let called: Arc<dyn Functions> = functions.clone();
+        let inner = Arc::<server::InnerCalls>::default();
+        outside.connect(outside::Services {
+            functions: Arc::downgrade(&called),
+            database: database.clone(),
+            world: world.clone(),
+            files: files.clone(),
+            inner: Arc::clone(&inner),
+        });
+        tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
+        let (measure, watch) = watched(&options, &database, &outside, keeper.as_ref())?;
+        let server = Server {
+            database,
+            functions: functions.clone(),
+            http_actions: outside.clone(),
+            files,
+            config: ServerConfig {
+                admin_key: admin_key.clone(),
+                instance_name: "concave".to_owned(),
+                cloud_origin: url.clone(),
+                site_origin: site_url.clone(),
+                redact: false,
+                world: world.clone(),
+                events: options.events.clone(),
+                inner,
+                drain: DRAIN,
+                body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
+                measure: Some(measure),
+                schedules: options.schedules,
+                forks: Some(Arc::new(Forker { options, world })),
+            },
+        };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let gated = Some(Gate { operator: operators, opened });
+        let gated = Some(Gate { operator, opened });
         let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        Ok(Self { address, site_url, operator, gate: Some(gate), parts, stop, served })
+        let address = Address { url, admin_key };
+        let (operator, gate) = (operators, Some(gate));
+        Ok(Self {
+            address,
+            site_url,
+            operator,
+            gate,
+            functions,
+            outside,
+            keeper,
+            watch,
+            stop,
+            served,
+        })
     }
 
     /// Lets everybody in. Once is enough.
@@ -224,8 +304,8 @@ impl Running {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
-        let Parts { functions, outside, keeper, watch } = self.parts;
-        outside.shut_down();
+        self.outside.shut_down();
+        let (functions, keeper, watch) = (self.functions, self.keeper, self.watch);
         tokio::task::block_in_place(|| {
             drop(watch);
             functions.shutdown();
@@ -235,67 +315,35 @@ impl Running {
     }
 }
 
-/// What there is before the database.
-struct Engine {
-    outside: Arc<Outside>,
+/// Starts forks of a host, with its options.
+struct Forker {
+    options: Options,
     world: Arc<dyn World>,
-    admin_key: String,
 }
 
-impl Engine {
-    /// Starts everything that a server needs. Blocks while code is evaluated.
-    fn start(
-        self,
-        kept: Option<Data>,
-        options: &Options,
-        (address, site_url): (&Address, &str),
-    ) -> Result<(Server, Parts), StartError> {
-        let Self { outside, world, admin_key } = self;
-        let (database, is_stale) = match &kept {
-            Some(data) => (Arc::clone(&data.database), data.is_stale),
-            None => (Arc::new(Database::new(sizes(options, &*world))), false),
-        };
-        let mut storage = files_in_memory(&admin_key, options.memory);
-        if let Some(data) = &kept {
-            storage.blobs = data.files.clone();
-        }
-        let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let threads = isolates(options.memory);
-        let config = Config { threads, helper: helper(), actions: outside.clone(), storage };
-        let functions = functions::Host::start(config, database.clone(), world.clone())
-            .map_err(StartError::Threads)?;
-        let called: Arc<dyn Functions> = functions.clone();
-        outside.connect(outside::Services {
-            functions: Arc::downgrade(&called),
-            database: database.clone(),
-            world: world.clone(),
-            files: files.clone(),
-        });
-        resume(&functions, &database, is_stale)?;
-        let keeper = kept.map(|data| data.keeper);
-        let watched = memory::Watched {
-            budget: options.memory,
-            database: database.clone(),
-            processes: processes(&outside),
-            tell: options.warn.clone(),
-        };
-        let measure = Some(measure(&watched, keeper.as_ref()));
-        let watch = memory::Watch::start(watched).map_err(StartError::Threads)?;
-        let config = ServerConfig {
-            admin_key,
-            instance_name: "concave".to_owned(),
-            cloud_origin: address.url.clone(),
-            site_origin: site_url.to_owned(),
-            redact: false,
-            world,
-            events: options.events.clone(),
-            drain: DRAIN,
-            body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
-            measure,
-        };
-        let (called, http_actions) = (functions.clone(), outside.clone());
-        let server = Server { database, functions: called, http_actions, files, config };
-        Ok((server, Parts { functions, outside, keeper, watch }))
+impl Forks for Forker {
+    fn fork(&self, origin: Origin) -> Later<Result<Forked, String>> {
+        let Origin { snapshot, blobs, schedules } = origin;
+        let (options, world) = (self.options.clone(), self.world.clone());
+        let options =
+            Options { port: 0, site_port: 0, events: None, data: None, schedules, ..options };
+        let admin_key = fresh_key(&*world);
+        let storage = Storage { blobs, ..files_in_memory(&admin_key, options.memory) };
+        let database = Arc::new(Database::fork(snapshot, &sizes(&options, &*world)));
+        let content = Content { database, storage, admin_key, is_stale: false, keeper: None };
+        Box::pin(async move {
+            let mut host =
+                Running::serve(options, content, world).await.map_err(|e| e.to_string())?;
+            host.open();
+            let Address { url, admin_key } = host.address.clone();
+            let site_url = host.site_url.clone();
+            let stop: Box<dyn FnOnce() -> Later<()> + Send> = Box::new(|| {
+                Box::pin(async {
+                    host.stop().await;
+                })
+            });
+            Ok(Forked { url, site_url, admin_key, stop })
+        })
     }
 }
 
@@ -349,6 +397,23 @@ fn processes(outside: &Arc<Outside>) -> Processes {
         let found = outside.upgrade().map(|outside| outside.processes());
         found.unwrap_or_default()
     })
+}
+
+/// Starts to watch memory; what says at any time what the host takes.
+fn watched(
+    options: &Options,
+    database: &Arc<Database>,
+    outside: &Arc<Outside>,
+    keeper: Option<&Keeper>,
+) -> Result<(Measure, memory::Watch), StartError> {
+    let watched = memory::Watched {
+        budget: options.memory,
+        database: database.clone(),
+        processes: processes(outside),
+        tell: options.warn.clone(),
+    };
+    let measure = measure(&watched, keeper);
+    Ok((measure, memory::Watch::start(watched).map_err(StartError::Threads)?))
 }
 
 /// What says at any time what the host takes.

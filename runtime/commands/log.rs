@@ -144,6 +144,8 @@ fn structured(event: &Event) {
     match event {
         Event::Call(call) => call_ended(call),
         Event::HttpAction(request) => request_ended(request),
+        // The event of its end has the line too.
+        Event::Progress(_) => {}
         Event::Push(push) => push_ended(push),
     }
 }

@@ -10,6 +10,8 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
+//! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
+//! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
 //! log.rs                what serve says: text or JSON
@@ -20,14 +22,18 @@
 use clap::{Parser, Subcommand};
 use thiserror::Error;
 
+pub mod backup;
 pub mod client;
 pub mod codegen;
 pub mod data;
 pub mod dev;
 pub mod environment;
 pub mod events;
+pub mod export;
+pub mod fork;
 pub mod history;
 pub mod host;
+pub mod import;
 pub mod limits;
 pub mod log;
 pub mod push;
@@ -35,6 +41,7 @@ pub mod run;
 pub mod serve;
 pub mod stats;
 mod structured;
+mod system;
 pub mod target;
 mod terminal;
 pub mod variables;
@@ -67,6 +74,10 @@ enum Command {
     History(history::Arguments),
     Stats(stats::Arguments),
     Env(variables::Arguments),
+    Export(export::Arguments),
+    Backup(backup::Arguments),
+    Fork(fork::Arguments),
+    Import(import::Arguments),
     Limits(limits::Arguments),
     /// The child process that evaluates a pushed bundle: request in, snapshot out.
     #[command(hide = true, name = host::BUILDER_COMMAND)]
@@ -107,6 +118,18 @@ pub enum Failure {
     /// `concave stats`
     #[error(transparent)]
     Stats(#[from] stats::StatsError),
+    /// `concave export`
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
+    /// `concave backup`
+    #[error(transparent)]
+    Backup(#[from] backup::BackupError),
+    /// `concave fork`
+    #[error(transparent)]
+    Fork(#[from] fork::ForkError),
+    /// `concave import`
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
@@ -131,6 +154,10 @@ impl Failure {
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
             | Self::Stats(stats::StatsError::Target(_))
+            | Self::Export(export::ExportError::Target(_))
+            | Self::Backup(backup::BackupError::Target(_))
+            | Self::Fork(fork::ForkError::Target(_))
+            | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
@@ -169,6 +196,18 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Stats(arguments) => {
             threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)
+        }
+        Command::Export(arguments) => {
+            threads()?.block_on(export::run(arguments)).map_err(Failure::Export)
+        }
+        Command::Backup(arguments) => {
+            threads()?.block_on(backup::run(arguments)).map_err(Failure::Backup)
+        }
+        Command::Fork(arguments) => {
+            threads()?.block_on(fork::run(arguments)).map_err(Failure::Fork)
+        }
+        Command::Import(arguments) => {
+            threads()?.block_on(import::run(arguments)).map_err(Failure::Import)
         }
         Command::Env(arguments) => {
             threads()?.block_on(variables::run(arguments)).map_err(Failure::Env)

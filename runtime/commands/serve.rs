@@ -104,6 +104,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         site_port: arguments.site_port,
         admin_key: arguments.admin_key,
         private_network: arguments.allow_private_network,
+        schedules: true,
         loopback: false,
         events: log.events(),
         node: arguments.node,

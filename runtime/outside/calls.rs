@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Weak};
 
-use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
+use ::actions::pool::{Callbacks, Line, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
 use database::error::UserError;
 use database::limits;
@@ -16,10 +16,11 @@ use functions::address::Address;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
+use server::{InnerCalls, ProgressEvent};
 use tokio::sync::oneshot;
 
 use super::services::{Asking, Services};
-use super::{Outside, line};
+use super::{Outside, Version, line};
 
 /// The callbacks of one run.
 pub(super) struct Calls {
@@ -30,6 +31,8 @@ pub(super) struct Calls {
     job: Option<Job>,
     /// Actions above the run.
     depth: u8,
+    version: Arc<Version>,
+    is_http: bool,
 }
 
 #[derive(Deserialize)]
@@ -40,7 +43,11 @@ struct RunFunction<'a> {
 
 impl Calls {
     /// Those of an action.
-    pub(super) fn of_action(outside: &Arc<Outside>, action: &Action) -> Self {
+    pub(super) fn of_action(
+        outside: &Arc<Outside>,
+        action: &Action,
+        version: &Arc<Version>,
+    ) -> Self {
         let Action { call, .. } = action;
         Self {
             outside: Arc::downgrade(outside),
@@ -52,6 +59,8 @@ impl Calls {
                 Caller::Function { depth } => depth,
                 _ => 0,
             },
+            version: Arc::clone(version),
+            is_http: false,
         }
     }
 
@@ -60,6 +69,7 @@ impl Calls {
         outside: &Arc<Outside>,
         request: &server::HttpRequest,
         path: FunctionPath,
+        version: &Arc<Version>,
     ) -> Self {
         Self {
             outside: Arc::downgrade(outside),
@@ -68,6 +78,8 @@ impl Calls {
             request_id: Arc::clone(&request.request_id),
             job: None,
             depth: 0,
+            version: Arc::clone(version),
+            is_http: true,
         }
     }
 
@@ -78,14 +90,15 @@ impl Calls {
 
     /// Runs a function for the action.
     fn call(&self, kind: FunctionKind, json: &str) -> Replying {
-        let functions = self.services().and_then(|services| services.functions.upgrade());
+        let services = self.services();
+        let functions = services.as_ref().and_then(|services| services.functions.upgrade());
         let prepared = self.prepare(kind, json);
         Box::pin(async move {
-            let (Some(functions), call) = (functions, prepared) else {
+            let (Some(services), Some(functions)) = (services, functions) else {
                 return Reply::error("The host is shutting down.");
             };
-            match call {
-                Ok(call) => called(&*functions, call).await,
+            match prepared {
+                Ok(call) => called(&*functions, call, &services.inner).await,
                 Err(error) => thrown(error),
             }
         })
@@ -202,13 +215,27 @@ impl Callbacks for Calls {
             }
         }
     }
+
+    fn logged(&self, line: &Line) {
+        let Some(services) = self.services() else { return };
+        let name = if self.is_http { self.path.export.to_string() } else { self.path.identifier() };
+        services.inner.progress(ProgressEvent {
+            request_id: Arc::clone(&self.request_id),
+            path: name,
+            component: Arc::clone(&self.path.component),
+            is_http: self.is_http,
+            line: self.version.log_line(line.clone()),
+        });
+    }
 }
 
-async fn called(functions: &dyn Functions, call: Call) -> Reply {
+async fn called(functions: &dyn Functions, call: Call, inner: &InnerCalls) -> Reply {
     let (done, outcome) = oneshot::channel();
+    let told = inner.begin(&call);
     functions.call(
         call,
         Box::new(move |answer| {
+            told.end(&answer);
             // An action that has ended hears nothing.
             let _ = done.send(answer);
         }),

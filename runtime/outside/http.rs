@@ -9,12 +9,12 @@ use ::actions::pool::{self, Ended, Input, Job, ResponseHead, Running};
 use ::actions::protocol::End;
 use ::actions::streams::Body;
 use bytes::Bytes;
-use database::record::{FunctionError, FunctionPath};
+use database::record::{ActionEnd, FunctionError, FunctionPath};
 use server::{Answering, Content, Gone, HttpEnd, HttpFailure, HttpRequest, HttpResponse};
 use tokio::sync::{mpsc, oneshot};
 
 use super::calls::Calls;
-use super::{Outside, Version, log_line};
+use super::{Outside, Version};
 
 /// The module and export that is the router.
 const ROUTER: (&str, &str) = ("http.js", "default");
@@ -37,7 +37,7 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
             module: module.into(),
             export: format!("{} {}", request.method, request.routed_path).into(),
         };
-        let calls = Arc::new(Calls::of_request(&outside, &request, path));
+        let calls = Arc::new(Calls::of_request(&outside, &request, path, &version));
         let job = Job {
             code: Arc::clone(&version.code),
             environment,
@@ -109,8 +109,8 @@ fn respond(version: Arc<Version>, mut running: Running, head: ResponseHead) -> H
             running.client_left();
         }
         let ended = running.end().await;
-        let log_lines = ended.lines.iter().cloned().map(log_line).collect();
-        let error = version.end(ended).result.err();
+        let ActionEnd { result, log_lines } = version.end(ended);
+        let error = result.err();
         // Nobody wants to know.
         let _ = tell.send(HttpEnd { route, error, log_lines });
     });

@@ -15,13 +15,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool};
+use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool, Source};
 use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
 use database::record::{
-    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Unanalyzed,
+    Action, ActionEnd, ActionReply, Actions, FunctionError, LogLevel, LogLine, Logged, Unanalyzed,
 };
 use database::snapshot::Deployment;
 use functions::traces::Traces;
@@ -175,7 +175,7 @@ impl Outside {
             reuse: version.reuses(&call.path.module),
             input: Input::Action { arguments: call.args.json.to_string() },
         };
-        let calls = Arc::new(Calls::of_action(&self, &action));
+        let calls = Arc::new(Calls::of_action(&self, &action, &version));
         let ended = match self.pool.run(job, calls).await {
             Ok(mut running) => running.end().await,
             Err(refused) => refused,
@@ -188,7 +188,7 @@ impl Outside {
         let Some(version) = self.version(&action.deployment, "") else {
             return failed("There is no app.".to_owned());
         };
-        let calls = Arc::new(Calls::of_action(&self, &action));
+        let calls = Arc::new(Calls::of_action(&self, &action, &version));
         let environment = self.environment(&action.deployment, "");
         let bundle = &action.deployment.bundle;
         version.end(self.node.run(bundle, environment, &action.call, calls).await)
@@ -277,7 +277,7 @@ impl Version {
 
     /// What a worker said of an action's end, for the action's caller.
     fn end(&self, ended: Ended) -> ActionEnd {
-        let log_lines = ended.lines.into_iter().map(log_line).collect();
+        let log_lines = ended.lines.into_iter().map(|line| self.log_line(line)).collect();
         let result = match ended.end {
             End::Returned => Ok(ended.result),
             End::NoRoute => Err("the worker took it for a router".to_owned()),
@@ -293,22 +293,28 @@ impl Version {
         let result = result.map_err(|message| FunctionError { message, data: None });
         ActionEnd { result, log_lines }
     }
+
+    /// A line of a worker as functions have them.
+    fn log_line(&self, line: Line) -> LogLine {
+        let level = match line.level.as_str() {
+            "DEBUG" => LogLevel::Debug,
+            "ERROR" => LogLevel::Error,
+            "WARN" => LogLevel::Warn,
+            "INFO" => LogLevel::Info,
+            _ => LogLevel::Log,
+        };
+        let messages = line.messages.into_iter().map(|text| self.traces.readable(text)).collect();
+        let logged = match line.source {
+            Source::Run => Logged::Live,
+            Source::Callee => Logged::ByCallee,
+            Source::Host => Logged::AtEnd,
+        };
+        LogLine { level, messages, truncated: line.truncated, logged }
+    }
 }
 
 fn failed(message: String) -> ActionEnd {
     ActionEnd { result: Err(FunctionError { message, data: None }), log_lines: Vec::new() }
-}
-
-/// A line of a worker as functions have them.
-fn log_line(line: Line) -> LogLine {
-    let level = match line.level.as_str() {
-        "DEBUG" => LogLevel::Debug,
-        "ERROR" => LogLevel::Error,
-        "WARN" => LogLevel::Warn,
-        "INFO" => LogLevel::Info,
-        _ => LogLevel::Log,
-    };
-    LogLine { level, messages: line.messages, truncated: line.truncated }
 }
 
 /// A line of a function as workers send them.
@@ -317,6 +323,7 @@ fn line(log: &LogLine) -> Line {
         level: log.level.name().to_owned(),
         messages: log.messages.clone(),
         truncated: log.truncated,
+        source: Source::Callee,
     }
 }
 

@@ -17,7 +17,7 @@ use functions::address::Address;
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
-use server::{Files, Outgoing, Promised, parse_sha256};
+use server::{Files, InnerCalls, Outgoing, Promised, parse_sha256};
 
 use super::calls::{parse, thrown};
 
@@ -31,6 +31,8 @@ pub struct Services {
     pub world: Arc<dyn World>,
     /// Stored files.
     pub files: Arc<Files>,
+    /// Who is told of the functions that actions call.
+    pub inner: Arc<InnerCalls>,
 }
 
 /// Who asks.

@@ -37,7 +37,8 @@ async function blobs(print) {
   const blob = await typed.blob();
   print(blob.type, blob.size, blob instanceof Blob, await blob.text());
   print((await new Response(BYTES).blob()).type, (await new Response("a").blob()).type);
-  print(await new Response("\ufeffmark").text(), await new Response("\ufeff{}").json());
+  print(await new Response("\ufeffmark").text());
+  await settled(print, new Response("\ufeff{}").json());
 }
 
 async function streams(print) {
@@ -63,11 +64,16 @@ async function streams(print) {
   const whole = new Response("in parts");
   const reader = whole.body.getReader();
   print((await reader.read()).value, whole.bodyUsed, (await reader.read()).done);
-  const byob = new Response("byob").body.getReader({ mode: "byob" });
-  print((await byob.read(new Uint8Array(2))).value, (await byob.read(new Uint8Array(9))).value);
+  await settled(print, inTurns(new Response("byob")));
   const after = new Response("x");
   await after.text();
   print(after.body !== null, after.bodyUsed);
+}
+
+async function inTurns(response) {
+  const reader = response.body.getReader({ mode: "byob" });
+  const views = [new Uint8Array(2), new Uint8Array(9)];
+  return [(await reader.read(views[0])).value, (await reader.read(views[1])).value];
 }
 
 async function clones(print) {

@@ -16,13 +16,15 @@ impl Lines {
         Self { lines: Vec::new(), limit }
     }
 
-    /// Keeps a line; the first that is too many is replaced by one that says so.
-    pub(crate) fn push(&mut self, line: Line) {
-        match self.lines.len() {
-            count if count < self.limit => self.lines.push(line),
-            count if count == self.limit => self.lines.push(Line::overflow(self.limit)),
-            _ => {}
+    /// Keeps a line, and says whether; the first that is too many is replaced by one that says so.
+    pub(crate) fn push(&mut self, line: Line) -> bool {
+        let count = self.lines.len();
+        if count < self.limit {
+            self.lines.push(line);
+        } else if count == self.limit {
+            self.lines.push(Line::overflow(self.limit));
         }
+        count < self.limit
     }
 
     /// The lines, in order.

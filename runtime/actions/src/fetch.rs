@@ -50,7 +50,6 @@ deno_core::extension!(
         "multipart.js",
         "request.js",
         "response.js",
-        "shown.js",
     ],
 );
 

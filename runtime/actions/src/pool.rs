@@ -181,6 +181,9 @@ pub type Replying = Pin<Box<dyn Future<Output = Reply> + Send>>;
 pub trait Callbacks: Send + Sync + 'static {
     /// Answers one call.
     fn syscall(&self, syscall: Syscall) -> Replying;
+
+    /// Hears of a console line as soon as it is written.
+    fn logged(&self, _line: &Line) {}
 }
 
 /// A console line.
@@ -192,13 +195,27 @@ pub struct Line {
     pub messages: Vec<String>,
     /// Whether text was cut at the line limit.
     pub truncated: bool,
+    /// Whose it is.
+    pub source: Source,
+}
+
+/// Whose a console line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The run's own; [`Callbacks::logged`] has been told of it.
+    Run,
+    /// A function's that the run called.
+    Callee,
+    /// The host's.
+    Host,
 }
 
 impl Line {
     /// The last line, where there were more than `limit`.
     pub(crate) fn overflow(limit: usize) -> Self {
         let text = format!("Log overflow (maximum {limit}). Remaining log lines omitted.");
-        Self { level: "ERROR".to_owned(), messages: vec![text], truncated: false }
+        let (level, source) = ("ERROR".to_owned(), Source::Host);
+        Self { level, messages: vec![text], truncated: false, source }
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::bounds::{Lines, Waiting};
 use crate::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Line, Reply, ResponseHead,
-    Syscall,
+    Source, Syscall,
 };
 use crate::protocol::{
     self, CallId, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker,
@@ -321,7 +321,7 @@ impl Process {
                 self.ask((run, call), Syscall { op, json, body });
             }
             ToHost::Log { run, level, messages, truncated } => {
-                self.log(run, vec![Line { level, messages, truncated }]);
+                self.logged(run, Line { level, messages, truncated, source: Source::Run });
             }
             ToHost::HttpHead { run, status, headers, body, route } => {
                 let body = match body {
@@ -373,9 +373,22 @@ impl Process {
         });
     }
 
+    /// A line of the run's own: told at once, where it is one of those that are kept.
+    fn logged(&self, run: RunId, line: Line) {
+        let told = self.state().runs.get_mut(&run).and_then(|entry| {
+            let fits = entry.lines.push(line.clone());
+            fits.then(|| Arc::clone(&entry.callbacks))
+        });
+        if let Some(callbacks) = told {
+            callbacks.logged(&line);
+        }
+    }
+
     fn log(&self, run: RunId, lines: Vec<Line>) {
         if let Some(entry) = self.state().runs.get_mut(&run) {
-            lines.into_iter().for_each(|line| entry.lines.push(line));
+            for line in lines {
+                entry.lines.push(line);
+            }
         }
     }
 

@@ -22,6 +22,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/actions/40_import_phase.js", include_str!("../../../js/actions/40_import_phase.js")),
     ("concave:/42_date.js", include_str!("../../../js/runtime/42_date.js")),
     ("concave:/55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
+    ("concave:/68_platform.js", include_str!("../../../js/runtime/68_platform.js")),
     ("concave:/70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
     ("concave:/80_async_context.js", include_str!("../../../js/runtime/80_async_context.js")),
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use deno_core::{Extension, JsBuffer, OpState, ToJsBuffer, op2};
+use deno_core::{Extension, JsBuffer, OpState, ToJsBuffer, op2, v8};
 use deno_error::JsErrorBox;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +19,7 @@ deno_core::extension!(
     deps = [deno_web],
     ops = [
         op_action_log,
+        op_clone,
         op_action_env,
         op_action_syscall,
         op_action_async_syscall,
@@ -64,6 +65,21 @@ struct Described {
 /// The run on this thread.
 fn run(state: &Rc<RefCell<OpState>>) -> Rc<RunState> {
     Rc::clone(state.borrow().borrow::<Rc<RunState>>())
+}
+
+/// A copy of a value: [`web::clone`]. Getters and platform objects run JavaScript meanwhile.
+#[op2(reentrant)]
+fn op_clone<'s, 'i>(
+    scope: &mut v8::PinScope<'s, 'i>,
+    value: v8::Local<'s, v8::Value>,
+    brand: v8::Local<'s, v8::Symbol>,
+    receive: v8::Local<'s, v8::Function>,
+    fail: v8::Local<'s, v8::Function>,
+) -> v8::Local<'s, v8::Value> {
+    let platform = web::clone::Platform { brand, receive, fail };
+    web::clone::structured_clone(scope, value, platform)
+        // What was thrown is pending.
+        .unwrap_or_else(|| v8::undefined(scope).into())
 }
 
 #[op2]

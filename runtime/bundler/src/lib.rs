@@ -14,6 +14,7 @@
 //! hoist    one module of all that packages without side effects declare and somebody uses (prune),
 //!          what several of them declare alike once (same), families of classes on demand
 //!          (family)
+//! purity   whether a module of the output keeps anything of a call in its variables
 //! emit     ES modules, source maps             single   schema and definition: one module each
 //! ```
 
@@ -36,6 +37,7 @@ mod names;
 mod package;
 mod project;
 mod prune;
+pub mod purity;
 mod resolve;
 mod same;
 mod single;

@@ -2,9 +2,10 @@
 //!
 //! In: tables that transactions create, indexes that a push declares. Out: the definitions that
 //! reads and writes go by, and the catalog keys under which their existence is read and written.
-//! Invariant: a table never loses its number until its whole component is deleted; an [`IndexId`]
-//! never names two indexes. Both follow from one rule: whoever makes either reads every table
-//! number or the deployment, so two makers that run side by side conflict.
+//! Invariant: a table never loses its number until its whole component is deleted, or an import
+//! puts other documents under its name; an [`IndexId`] never names two indexes. Both follow from
+//! one rule: whoever makes either reads every table number or the deployment, so two makers that
+//! run side by side conflict.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::snapshot::IndexId;
 use crate::value::Value;
 
 /// The number of the first table that an author creates.
-const FIRST_USER_TABLE: u32 = 10_001;
+pub(crate) const FIRST_USER_TABLE: u32 = 10_001;
 
 /// Tables below this number belong to the host.
 const FIRST_FREE_SYSTEM_NUMBER: u32 = 10_000;
@@ -43,8 +44,15 @@ pub(crate) const FUNCTION_HANDLES: &str = "_function_handles";
 /// The table of cron jobs.
 pub(crate) const CRON_JOBS: &str = "_cron_jobs";
 
+/// The table of exports that were asked for.
+pub const EXPORTS: &str = "_exports";
+
+/// The table of imports, finished and not.
+pub const IMPORTS: &str = "_snapshot_imports";
+
 /// The host's tables.
-const SYSTEM_TABLES: [SystemTable; 5] = [
+const SYSTEM_TABLES: [SystemTable; 7] = [
+    SystemTable { name: EXPORTS, number: 516, order: &[], shown: false, everywhere: false },
     SystemTable {
         name: CRON_JOBS,
         number: 531,
@@ -60,6 +68,7 @@ const SYSTEM_TABLES: [SystemTable; 5] = [
         everywhere: true,
     },
     SystemTable { name: "_storage", number: 540, order: &[], shown: true, everywhere: true },
+    SystemTable { name: IMPORTS, number: 541, order: &[], shown: false, everywhere: false },
     SystemTable {
         name: crate::files::BLOBS,
         number: 600,
@@ -319,6 +328,17 @@ impl Catalog {
         number: TableNumber,
     ) -> Arc<Table> {
         self.add_table(component, name, number)
+    }
+
+    /// Takes a table away; its indexes' identities are not used again.
+    pub(crate) fn remove_table(&mut self, table: &Table) {
+        let component =
+            self.components.get_mut(&table.component).expect("a table's component exists");
+        component.tables.remove(&table.name);
+        component.names.remove(&table.number);
+        for index in table.all_indexes() {
+            self.indexes.remove(&index.id);
+        }
     }
 
     fn add_table(&mut self, component: &str, name: &str, number: TableNumber) -> Arc<Table> {

@@ -236,6 +236,11 @@ impl Database {
         Self::from(Log::new(Arc::new(Snapshot::empty(Timestamp(options.now))), &options), &options)
     }
 
+    /// A database of its own that begins with a snapshot of another; it costs a pointer.
+    pub fn fork(snapshot: Arc<Snapshot>, options: &Options) -> Self {
+        Self::from(Log::new(snapshot, options), options)
+    }
+
     /// A database that begins with a history.
     pub(crate) fn from(log: Log, options: &Options) -> Self {
         let newest = log.newest_snapshot();
@@ -517,7 +522,15 @@ fn next_maps(
     for id in catalog.index_ids().filter(missing) {
         maps.insert(id, Default::default());
     }
-    for write in state.writes.values() {
+    if !state.created.is_empty() {
+        // An import may have taken a table away; its deletes are of no consequence then.
+        let gone: Vec<_> = maps.keys().copied().filter(|id| catalog.index(*id).is_none()).collect();
+        for id in gone {
+            maps.remove(&id);
+        }
+    }
+    let stays = |write: &&Arc<Write>| catalog.index(write.table.by_id.id).is_some();
+    for write in state.writes.values().filter(stays) {
         apply(&mut maps, write);
     }
     maps

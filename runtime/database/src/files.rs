@@ -98,12 +98,21 @@ impl Transaction {
         file: NewFile<'_>,
     ) -> Result<DocumentId, UserError> {
         self.check_writable("storage.store")?;
-        let Some((storage, blobs)) = self.file_tables(component) else {
-            let text = format!("The component {component:?} has no file storage.");
-            return Err(UserError::new("NoFileStorage", text));
-        };
+        let (storage, _) = self.file_tables(component)?;
         let id = self.draw_id(&storage);
         let creation_time = self.draw_creation_time();
+        self.write_file(component, (id, creation_time), file)?;
+        Ok(id)
+    }
+
+    /// Writes both rows of a new file.
+    pub(crate) fn write_file(
+        &mut self,
+        component: &str,
+        (id, creation_time): (DocumentId, f64),
+        file: NewFile<'_>,
+    ) -> Result<(), UserError> {
+        let (storage, blobs) = self.file_tables(component)?;
         let text = |text: &str| Value::String(text.to_owned());
         let mut fields: BTreeMap<String, Value> = BTreeMap::new();
         fields.insert("_id".into(), text(&id.encode()));
@@ -123,7 +132,7 @@ impl Transaction {
         ]));
         let document = Arc::new(Document::new(id_of_blob, creation_time, &value));
         self.write(&blobs, None, Some((document, value)));
-        Ok(id)
+        Ok(())
     }
 
     /// One file; that there is none is a read too. `operation` is what its author called.
@@ -202,9 +211,12 @@ impl Transaction {
         blobs.filter_map(|write| blob_name(write.after.as_ref()?)).collect()
     }
 
-    fn file_tables(&self, component: &str) -> Option<FileTables> {
+    pub(crate) fn file_tables(&self, component: &str) -> Result<FileTables, UserError> {
         let table = |name| self.state.catalog.table(component, name).cloned();
-        Some((table(STORAGE)?, table(BLOBS)?))
+        table(STORAGE).zip(table(BLOBS)).ok_or_else(|| {
+            let text = format!("The component {component:?} has no file storage.");
+            UserError::new("NoFileStorage", text)
+        })
     }
 
     fn look_file_up(
@@ -224,7 +236,7 @@ impl Transaction {
         })?;
         let Some(table) = self.table_of(component, id) else { return Ok(None) };
         check_table(&table, Some(STORAGE), operation)?;
-        let Some((storage, blobs)) = self.file_tables(component) else { return Ok(None) };
+        let Ok((storage, blobs)) = self.file_tables(component) else { return Ok(None) };
         let Some(document) = self.look_up(&storage, id) else { return Ok(None) };
         let blob = self.look_up(&blobs, DocumentId { table: blobs.number, ..id });
         let blob = blob.expect("both rows of a file are written and deleted together");
@@ -233,7 +245,7 @@ impl Transaction {
 }
 
 /// `_storage` and [`BLOBS`].
-type FileTables = (Arc<Table>, Arc<Table>);
+pub(crate) type FileTables = (Arc<Table>, Arc<Table>);
 
 /// A file's tables and its rows in them.
 type FoundFile = (FileTables, Arc<Document>, Arc<Document>);
@@ -256,6 +268,18 @@ fn within(used: [(u64, u64); 2], done: &str, code: &'static str) -> Result<(), U
 }
 
 impl Snapshot {
+    /// The files of a component, by id, each with its `_creationTime`.
+    pub fn files(&self, component: &str) -> impl Iterator<Item = (StoredFile, f64)> {
+        let table = |name| self.catalog.table(component, name);
+        let tables = table(STORAGE).zip(table(BLOBS));
+        tables.into_iter().flat_map(move |(storage, blobs)| {
+            self.range(storage.by_id.id, &Interval::all()).filter_map(move |(key, document)| {
+                let row = self.maps.get(&blobs.by_id.id)?.get(&**key)?;
+                Some((StoredFile::read(document, row), document.creation_time))
+            })
+        })
+    }
+
     /// The file whose blob has this name.
     pub fn file_of_blob(&self, component: &str, blob: &str) -> Option<StoredFile> {
         let blobs = self.catalog.table(component, BLOBS)?;
@@ -283,11 +307,14 @@ impl Database {
 }
 
 impl LogEntry {
-    /// The names of blobs whose files it deleted.
+    /// The names of blobs whose files it deleted, or gave another blob.
     pub fn deleted_blobs(&self) -> impl Iterator<Item = String> {
-        let deleted = self.writes.iter().filter(|write| write.after.is_none());
-        let blobs = deleted.filter(|write| *write.table.name == *BLOBS);
-        blobs.filter_map(|write| blob_name(write.before.as_ref()?))
+        let blobs = self.writes.iter().filter(|write| *write.table.name == *BLOBS);
+        blobs.filter_map(|write| {
+            let before = blob_name(write.before.as_ref()?)?;
+            let after = write.after.as_deref().and_then(blob_name);
+            (after.as_ref() != Some(&before)).then_some(before)
+        })
     }
 }
 

@@ -24,6 +24,25 @@ pub fn decode(text: &str) -> Result<Value, UserError> {
     value.ok_or_else(|| parser.error("`undefined` is not a value here"))
 }
 
+/// How a file writes values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// As [`Format::Export`] does: integers are int64, and specials are what they say.
+    Export,
+    /// As any other program does: numbers are float64, and no field starts with a `$`.
+    Plain,
+}
+
+/// Decodes a value of a file.
+///
+/// # Errors
+/// As [`decode`].
+pub fn import(text: &str, dialect: Dialect) -> Result<Value, UserError> {
+    let mut parser = Parser { dialect: Some(dialect), ..Parser::new(text) };
+    let value = parser.document()?;
+    value.ok_or_else(|| parser.error("`undefined` is not a value here"))
+}
+
 /// Decodes a literal of a filter or an index range; `{"$undefined": null}` is `None`.
 ///
 /// # Errors
@@ -62,6 +81,8 @@ pub fn decode_patch(text: &str) -> Result<BTreeMap<String, Option<Value>>, UserE
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    /// `None`: encoded JSON.
+    dialect: Option<Dialect>,
 }
 
 /// Levels the parser follows: far below the stack. Above [`limits::VALUE_DEPTH`], because a special
@@ -70,7 +91,7 @@ const MAX_DEPTH: usize = 96;
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, dialect: None }
     }
 
     /// The whole text.
@@ -145,7 +166,7 @@ impl<'a> Parser<'a> {
             let value = self.value(depth)?;
             more = self.goes_on(b'}', "expected `,` or `}`")?;
             if name.starts_with('$') {
-                let alone = fields.is_empty() && !more;
+                let alone = fields.is_empty() && !more && self.dialect != Some(Dialect::Plain);
                 let special =
                     if alone { special(&name, value.as_ref()) } else { Err(reserved(&name)) };
                 return special.map_err(|why| self.error_at(start, &why));
@@ -257,7 +278,7 @@ impl<'a> Parser<'a> {
         Ok(number)
     }
 
-    /// A JSON number, always a float64.
+    /// A JSON number: a float64, but for integers of exports.
     fn number(&mut self) -> Result<Value, UserError> {
         let bytes = self.text.as_bytes();
         let start = self.at;
@@ -281,7 +302,15 @@ impl<'a> Parser<'a> {
             at += usize::from(matches!(bytes.get(at), Some(b'+' | b'-')));
             valid &= digits(&mut at);
         }
-        let number = self.text[start..at].parse::<f64>().ok().filter(|_| valid);
+        let digits = &self.text[start..at];
+        if valid
+            && self.dialect == Some(Dialect::Export)
+            && let Ok(integer) = digits.parse::<i64>()
+        {
+            self.at = at;
+            return Ok(Value::Int64(integer));
+        }
+        let number = digits.parse::<f64>().ok().filter(|_| valid);
         let number = number.ok_or_else(|| self.error("malformed number"))?;
         if !number.is_finite() {
             return Err(self.error("the number is too large for a float64"));
@@ -527,6 +556,20 @@ mod tests {
 
     fn error(text: &str) -> String {
         decode(text).unwrap_err().message
+    }
+
+    #[test]
+    fn files_say_what_their_numbers_and_dollars_mean() {
+        let both = |text: &str| {
+            [Dialect::Export, Dialect::Plain].map(|d| import(text, d).ok().map(|v| encode(&v)))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(both("3"), [some(r#"{"$integer":"AwAAAAAAAAA="}"#), some("3")]);
+        assert_eq!(both("3.0"), [some("3"), some("3")]);
+        assert_eq!(both("9223372036854775808")[0], some("9.223372036854776e18"));
+        let bytes = r#"{"$bytes":"AQ=="}"#;
+        assert_eq!(both(bytes), [some(bytes), None]);
+        assert_eq!(both("03"), [None, None]);
     }
 
     #[test]

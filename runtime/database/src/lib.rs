@@ -7,6 +7,7 @@
 
 pub mod activate;
 mod backfill;
+pub mod backup_rows;
 pub mod cache;
 pub mod catalog;
 pub mod commit;
@@ -22,6 +23,7 @@ pub mod expression;
 pub mod files;
 pub mod handles;
 pub mod id;
+pub mod import;
 mod index_range;
 mod intervals;
 pub mod json;

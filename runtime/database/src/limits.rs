@@ -195,6 +195,42 @@ limits! {
     SCHEDULER_BACKOFF_MS = 2 * 3_600_000, Milliseconds,
         "as Convex; the pauses begin at half a second and double",
         "(never an error: the job waits)";
+    /// Documents of one import, as text.
+    IMPORT_BYTES = 512 << 20, Bytes,
+        "one import is one commit, and one record of the log: import larger data in parts",
+        "The import is too large";
+    /// One line of a file of documents.
+    IMPORT_LINE_BYTES = 16 << 20, Bytes,
+        "a document of 1 MiB, however its text is escaped",
+        "… is longer than";
+    /// A file that is one JSON array of documents.
+    IMPORT_ARRAY_BYTES = 16 << 20, Bytes,
+        "as Convex; such a file is read whole, other formats line by line",
+        "JSON arrays may have at most";
+    /// Parts of one upload for an import.
+    IMPORT_PARTS = 10_000, Count,
+        "as Convex; its command line makes parts larger rather than more",
+        "The upload has too many parts";
+    /// Imports that are uploaded, or wait to be confirmed, at the same time.
+    IMPORTS_AT_ONCE = 4, Count,
+        "each may hold its documents in memory",
+        "Too many imports at the same time";
+    /// How long an upload or an import waits for its next step.
+    IMPORT_WAIT_MS = 3_600_000, Milliseconds,
+        "long enough to read the question and answer it",
+        "The import was not confirmed in time";
+    /// How long an export can be downloaded.
+    EXPORT_KEPT_MS = 3_600_000, Milliseconds,
+        "until then the documents of its moment stay in memory, and files on disk",
+        "There is no export at";
+    /// Forks of a host in its own process, at the same time.
+    FORKS = 4, Count,
+        "each has isolates, caches and a history of its own",
+        "Too many forks";
+    /// Rows kept about exports, and about imports.
+    BACKUP_ROWS = 20, Count,
+        "as Convex's list of imports; the rest is history",
+        "(never an error: the oldest row goes)";
     /// Components of a deployment, those inside of others included.
     COMPONENTS = 256, Count,
         "each evaluated definition is a context in the startup snapshot",
@@ -312,6 +348,23 @@ limits! {
     ACTIONS_OF_A_PROCESS = 1_000, Count,
         "what a process may have lost of its memory by then comes back",
         "(never an error: another process is started)";
+    /// Calls of queries and mutations of a module before it is looked at whether its contexts may
+    /// serve more than one.
+    CALLS_BEFORE_PROOF = 32, Count,
+        "what is seldom called gains nothing by it",
+        "(never an error: each call has a context of its own)";
+    /// Calls in a kept context of which one is executed again in a fresh one.
+    CALLS_PER_CANARY = 100, Count,
+        "a difference that only some calls show is found, at a cost of a tenth",
+        "(never an error: the fresh one decides)";
+    /// Calls that one kept context serves.
+    CALLS_PER_CONTEXT = 10_000, Count,
+        "what the module has piled up by then is given back",
+        "(never an error: another context is made)";
+    /// Kept contexts of one isolate.
+    KEPT_CONTEXTS = 16, Count,
+        "each keeps a few hundred kilobytes",
+        "(never an error: another context is made)";
     /// Runs of actions in one context, where their module exports `experimental_reuseContext`.
     ACTION_CONTEXT_RUNS = 10_000, Count,
         "what the module has piled up by then is given back",

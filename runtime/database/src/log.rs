@@ -12,7 +12,6 @@ use crate::catalog::Table;
 use crate::commit::{Options, Writer};
 use crate::document::Document;
 use crate::key::{Interval, Key};
-use crate::memory;
 use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::Timestamp;
@@ -164,8 +163,8 @@ pub struct Log {
     base: Arc<Snapshot>,
     bytes: usize,
     budget: usize,
-    /// Of the newest snapshot.
-    document_bytes: u64,
+    /// Bytes by which the documents have grown since the beginning.
+    growth: i64,
     /// Commits that the budget no longer held.
     trimmed: u64,
 }
@@ -173,9 +172,8 @@ pub struct Log {
 impl Log {
     /// An empty history that begins at `base` and may grow to `history_bytes`.
     pub(crate) fn new(base: Arc<Snapshot>, options: &Options) -> Self {
-        let document_bytes = memory::document_bytes(&base);
         let budget = options.history_bytes;
-        Self { entries: VecDeque::new(), base, bytes: 0, budget, document_bytes, trimmed: 0 }
+        Self { entries: VecDeque::new(), base, bytes: 0, budget, growth: 0, trimmed: 0 }
     }
 
     /// Adds a commit and forgets the oldest ones that the budget no longer holds, as far as they
@@ -189,7 +187,7 @@ impl Log {
         assert_eq!(entry.ts, entry.snapshot.ts, "an entry keeps its own snapshot");
         let bytes = entry.bytes();
         self.bytes += bytes;
-        self.document_bytes = self.document_bytes.saturating_add_signed(entry.growth());
+        self.growth += entry.growth();
         self.entries.push_back((entry, bytes));
         self.forget(durable)
     }
@@ -221,7 +219,7 @@ impl Log {
         let mut dropped = Vec::new();
         while let Some((entry, bytes)) = self.entries.pop_back_if(|(entry, _)| entry.ts > ts) {
             self.bytes -= bytes;
-            self.document_bytes = self.document_bytes.saturating_add_signed(-entry.growth());
+            self.growth -= entry.growth();
             dropped.push(entry);
         }
         dropped
@@ -278,9 +276,9 @@ impl Log {
         self.bytes
     }
 
-    /// Bytes of the documents of the newest snapshot.
-    pub(crate) fn document_bytes(&self) -> u64 {
-        self.document_bytes
+    /// Bytes by which the documents of the newest snapshot have grown since the beginning.
+    pub(crate) fn growth(&self) -> i64 {
+        self.growth
     }
 
     /// How many commits are gone because the budget no longer held them.

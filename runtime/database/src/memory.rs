@@ -8,6 +8,7 @@
 //! history, the reason why new work is refused. Invariant: nothing that a client was told is given
 //! up; what goes can be computed again, or is the past.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
@@ -57,6 +58,9 @@ pub(crate) struct Pressed {
     squeezes: AtomicU64,
     cache_bytes: u64,
     history_bytes: usize,
+    /// Bytes of the documents in the beginning: found out when somebody asks, so that a fork costs
+    /// nothing.
+    documents: OnceLock<i64>,
 }
 
 impl Pressed {
@@ -66,6 +70,7 @@ impl Pressed {
             squeezes: AtomicU64::new(0),
             cache_bytes: options.cache_bytes as u64,
             history_bytes: options.history_bytes,
+            documents: OnceLock::new(),
         }
     }
 }
@@ -112,12 +117,19 @@ impl Database {
     /// What it holds.
     pub fn memory(&self) -> Memory {
         let snapshot = self.newest();
-        let (documents, history) = {
+        let begun = *self.pressed.documents.get_or_init(|| {
+            let (snapshot, growth) = {
+                let log = self.log();
+                (log.newest_snapshot(), log.growth())
+            };
+            document_bytes(&snapshot).cast_signed() - growth
+        });
+        let (growth, history) = {
             let log = self.log();
-            (log.document_bytes(), log.bytes() as u64)
+            (log.growth(), log.bytes() as u64)
         };
         Memory {
-            documents,
+            documents: begun.saturating_add(growth).max(0).cast_unsigned(),
             indexes: index_bytes(&snapshot.maps),
             cache: self.cache().bytes(),
             history,

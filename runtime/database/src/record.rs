@@ -478,9 +478,29 @@ pub struct LogLine {
     pub messages: Vec<String>,
     /// Whether text was cut at the line limit.
     pub truncated: bool,
+    /// Where the log has it.
+    pub logged: Logged,
+}
+
+/// Where the log has a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Logged {
+    /// With the end of the call.
+    #[default]
+    AtEnd,
+    /// By itself, since it was written: an action goes on for long.
+    Live,
+    /// With a function that the action called.
+    ByCallee,
 }
 
 impl LogLine {
+    /// One of the host's own, a warning.
+    pub fn warning(text: String) -> Self {
+        let level = LogLevel::Warn;
+        Self { level, messages: vec![text], truncated: false, logged: Logged::AtEnd }
+    }
+
     /// The form clients parse: `[LEVEL] a b c` (`convex-compat.md` section 8.4).
     pub fn client_text(&self) -> String {
         let cut = if self.truncated { " (truncated due to length)" } else { "" };
@@ -550,6 +570,8 @@ pub struct Outcome {
     pub cached: bool,
     /// The conflicts that made it run again, oldest first.
     pub retries: Vec<Conflict>,
+    /// What the operator should know about how it ran.
+    pub remark: Option<Arc<str>>,
     /// What the host decided for the attempt that counted.
     pub given: Given,
 }

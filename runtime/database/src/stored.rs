@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, Table};
 use crate::commit::Writer;
 use crate::document::Document;
 use crate::id::{DocumentId, TableNumber};
-use crate::log::LogEntry;
+use crate::log::{LogEntry, Write};
 use crate::record::{RequestKey, Timestamp};
 use crate::requests::RequestAnswer;
 use crate::snapshot::Snapshot;
@@ -136,13 +136,12 @@ pub fn pairs(snapshot: &Snapshot, build: &str) -> impl Iterator<Item = (Vec<u8>,
     all.extend(variable_changes(&nothing, snapshot));
     all.extend(snapshot.deployment.is_some().then(|| deployment_change(snapshot, build)));
     all.extend(snapshot.requests.all().map(|(ts, key, answer)| request_change(ts, key, answer)));
-    for table in snapshot.catalog.all_tables() {
+    // One by one: together they are as large as the database.
+    let documents = snapshot.catalog.all_tables().flat_map(|table| {
         let documents = snapshot.range(table.by_id.id, &crate::key::Interval::all());
-        all.extend(
-            documents.map(|(_, document)| document_change(table, document.id, Some(document))),
-        );
-    }
-    all.into_iter().filter_map(|Change { key, value }| Some((key, value?)))
+        documents.map(|(_, document)| document_change(table, document.id, Some(document)))
+    });
+    all.into_iter().chain(documents).filter_map(|Change { key, value }| Some((key, value?)))
 }
 
 /// Where the pairs of requests older than a snapshot's oldest one are: they are no longer needed.
@@ -155,15 +154,21 @@ fn changes(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<Change> {
     let after = &entry.snapshot;
     let mut changes = Vec::with_capacity(entry.writes.len() + 1);
     let mut unmounted = Vec::new();
-    if !Arc::ptr_eq(&before.catalog, &after.catalog) {
+    let write = |write: &Arc<Write>| {
+        document_change(&write.table, write.document().id, write.after.as_deref())
+    };
+    if Arc::ptr_eq(&before.catalog, &after.catalog) {
+        changes.extend(entry.writes.iter().map(write));
+    } else {
         let (added, gone) = component_changes(&before.catalog, &after.catalog);
         changes.extend(added);
-        changes.extend(table_changes(&before.catalog, &after.catalog));
         unmounted = gone;
-    }
-    for write in &entry.writes {
-        let document = write.after.as_deref();
-        changes.push(document_change(&write.table, write.document().id, document));
+        // A table goes after its documents, and comes before them.
+        let stays = |write: &&Arc<Write>| after.catalog.index(write.table.by_id.id).is_some();
+        let (stay, go): (Vec<_>, Vec<_>) = entry.writes.iter().partition(stays);
+        changes.extend(go.into_iter().map(write));
+        changes.extend(table_changes(&before.catalog, &after.catalog));
+        changes.extend(stay.into_iter().map(write));
     }
     if !entry.catalog.is_empty() {
         changes.extend(variable_changes(before, after));
@@ -218,7 +223,8 @@ fn table_changes(before: &Catalog, after: &Catalog) -> Vec<Change> {
     });
     let gone = gone
         .map(|table| Change { key: table_key(TABLE, &table.component, table.number), value: None });
-    changed.chain(gone).collect()
+    // First those that are gone: another may have their name or their number now.
+    gone.chain(changed).collect()
 }
 
 fn document_change(table: &Table, id: DocumentId, document: Option<&Document>) -> Change {

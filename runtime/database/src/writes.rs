@@ -192,7 +192,7 @@ impl Transaction {
     }
 
     /// Checks a document without its system fields against names, limits and the schema.
-    fn check_document(
+    pub(crate) fn check_document(
         &mut self,
         component: &str,
         table: &str,

@@ -17,6 +17,7 @@ use crate::call::{failed, nothing_ran};
 use crate::check;
 use crate::code::Code;
 use crate::host::Shared;
+use crate::warnings;
 
 /// Runs one action; `found` is where it was looked up.
 pub(crate) fn run(
@@ -50,16 +51,18 @@ pub(crate) fn run(
 fn ended(shared: Arc<Shared>, action: Action, reply: Reply) -> ActionReply {
     Box::new(move |end| {
         let Action { call, deployment, given, .. } = action;
-        let ActionEnd { result, log_lines } = end;
+        let ActionEnd { result, mut log_lines } = end;
         let snapshot = shared.database.snapshot();
         let result = result.and_then(|text| {
             let function = deployment.analysis.function(&call.path).expect("it was found to run");
             check::result(&snapshot, function, &call.path, &text)
                 .map_err(|e| FunctionError { message: e.message, data: e.data })
         });
+        let result_bytes = result.as_ref().ok().map(|returned| returned.bytes);
+        log_lines.extend(warnings::of_values(&call.args, result_bytes));
         reply(Ok(Outcome {
             kind: FunctionKind::Action,
-            result: result.map(Into::into),
+            result: result.map(|returned| returned.text.into()),
             log_lines: log_lines.into(),
             ts: snapshot.ts,
             ..nothing_ran(given)

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::analyze::{self, AnalysisFailure, Found};
 use crate::code::{Code, Origin};
 use crate::context::Purpose;
+use crate::coverage::{self, Ran};
 use crate::engine::Engine;
 use crate::execution::Imported;
 use crate::startup::{Content, Filled, Made, Part};
@@ -45,6 +46,8 @@ pub(crate) enum Mode {
     Evaluate,
     /// Only the definitions, `convex.config.js`.
     Definitions,
+    /// Only what runs while the bundle is imported.
+    Watch,
 }
 
 /// What is evaluated together: the app, or one unit of its components.
@@ -101,8 +104,22 @@ pub(crate) fn build(
         Answer::Found(parts) => Ok(Built { parts, blob: blob.into() }),
         Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
-        Answer::Defined { .. } => Err(BuildFailure::NoChild("it was not asked for that".into())),
+        Answer::Defined { .. } | Answer::Ran(_) => {
+            Err(BuildFailure::NoChild("it was not asked for that".into()))
+        }
     }
+}
+
+/// Finds out in a child process which functions run while each part is imported; nothing where that
+/// fails or takes long.
+pub(crate) fn watch(helper: &Helper, sources: &[Source<'_>]) -> Vec<Ran> {
+    let parts = sources.iter().map(WirePart::from).collect();
+    let mut ran = match ask(helper, &Request { mode: Mode::Watch, parts }) {
+        Ok((Answer::Ran(ran), _)) => ran,
+        _ => Vec::new(),
+    };
+    ran.resize_with(sources.len(), || None);
+    ran.into_iter().map(Option::unwrap_or_default).collect()
 }
 
 /// What the definitions say.
@@ -122,7 +139,7 @@ pub(crate) fn define(helper: &Helper, sources: &[Source<'_>]) -> Result<Defined,
     match ask(helper, &Request { mode: Mode::Definitions, parts })?.0 {
         Answer::Defined { texts, read } => Ok(Defined { texts, read }),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
-        Answer::Found(_) | Answer::Touched(_) => {
+        Answer::Found(_) | Answer::Touched(_) | Answer::Ran(_) => {
             Err(BuildFailure::NoChild("it was not asked for that".into()))
         }
     }
@@ -172,7 +189,7 @@ fn split_answer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// # Errors
 /// Standard input or output that cannot be read or written.
 pub fn main() -> std::io::Result<()> {
-    limit_cpu_time();
+    limit_cpu_time(limits::ANALYSIS_TIME_MS / 1000);
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text)?;
     let request: Request = serde_json::from_slice(&text)?;
@@ -199,10 +216,11 @@ fn with_log(mut failure: AnalysisFailure) -> AnalysisFailure {
     failure
 }
 
-/// CPU seconds of the whole build: a module that loops at import ends here, however busy the
-/// machine.
-fn limit_cpu_time() {
-    let seconds = limits::ANALYSIS_TIME_MS / 1000;
+/// CPU seconds for watching imports: V8 optimises nothing then, and what takes longer goes unseen.
+const WATCH_SECONDS: u64 = 2;
+
+/// CPU seconds of the child: a module that loops at import ends here, however busy the machine.
+fn limit_cpu_time(seconds: u64) {
     let limit = libc::rlimit { rlim_cur: seconds, rlim_max: seconds + 2 };
     // SAFETY: a plain system call on a value that lives here.
     unsafe { libc::setrlimit(libc::RLIMIT_CPU, &raw const limit) };
@@ -213,7 +231,7 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     let parts = request.to_parts();
     let made = startup::make_blob(&match &request.mode {
         Mode::Snapshot(_) => Content::Modules(&parts),
-        Mode::Evaluate | Mode::Definitions => Content::Prelude,
+        Mode::Evaluate | Mode::Definitions | Mode::Watch => Content::Prelude,
     })?;
     let (bytes, filled) = match made {
         Made::Blob { bytes, filled } => (bytes, filled),
@@ -222,7 +240,7 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     let blob: Arc<[u8]> = bytes.as_slice().into();
     let tier_of = |at: usize| match request.mode {
         Mode::Snapshot(_) => tier(&blob, &filled[at]),
-        Mode::Evaluate | Mode::Definitions => {
+        Mode::Evaluate | Mode::Definitions | Mode::Watch => {
             Tier::Evaluate { reason: String::new(), blob: Arc::clone(&blob) }
         }
     };
@@ -231,6 +249,10 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     if request.mode == Mode::Definitions {
         let Defined { texts, read } = define::all(&mut engine, &code, &parts)?;
         return Ok((Answer::Defined { texts, read }, Vec::new()));
+    }
+    if request.mode == Mode::Watch {
+        limit_cpu_time(WATCH_SECONDS);
+        return Ok((Answer::Ran(coverage::watch(&mut engine, &code)), Vec::new()));
     }
     let mut built = Vec::new();
     for (at, (part, code)) in parts.iter().zip(code.parts()).enumerate() {
@@ -361,7 +383,12 @@ struct Request {
 enum Answer {
     Found(Vec<BuiltPart>),
     Touched(Vec<BTreeSet<Arc<str>>>),
-    Defined { texts: BTreeMap<Arc<str>, Arc<str>>, read: Imported },
+    Defined {
+        texts: BTreeMap<Arc<str>, Arc<str>>,
+        read: Imported,
+    },
+    /// By part; `None` where an import failed.
+    Ran(Vec<Option<Ran>>),
     Failed(AnalysisFailure),
 }
 
@@ -377,7 +404,7 @@ impl Request {
     fn to_parts(&self) -> Vec<Part> {
         let absent = match &self.mode {
             Mode::Snapshot(absent) => &absent[..],
-            Mode::Evaluate | Mode::Definitions => &[],
+            Mode::Evaluate | Mode::Definitions | Mode::Watch => &[],
         };
         let parts = self.parts.iter().enumerate();
         let part = |(at, part): (usize, &WirePart)| Part {

@@ -27,8 +27,10 @@ use crate::engine::Engine;
 use crate::execution::Execution;
 use crate::files::Files;
 use crate::host::{Shared, cache_key};
+use crate::kept::{Mode, Traces, Use};
 use crate::run::Target;
 use crate::syscall::probe;
+use crate::warnings;
 use crate::watchdog::Watched;
 
 /// Attempts that may conflict before the call takes its turn.
@@ -136,7 +138,7 @@ fn again(
     };
     let mut engine = Engine::new(Arc::clone(code));
     let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
-    attempts.attempt(&mut engine, call, given.clone(), snapshot).outcome
+    attempts.once(&mut engine, call, (given.clone(), snapshot), Mode::Fresh).0.outcome
 }
 
 fn done(answer: Result<Outcome, Refusal>) -> Ran {
@@ -249,7 +251,8 @@ impl Attempts<'_> {
         }
     }
 
-    /// Runs the function once at `snapshot`.
+    /// Runs the function at `snapshot`: where a kept context served it and something threw, or the
+    /// call is a sample, once more in fresh contexts, and that execution counts.
     fn attempt(
         &self,
         engine: &mut Engine,
@@ -257,6 +260,36 @@ impl Attempts<'_> {
         given: Given,
         snapshot: Arc<Snapshot>,
     ) -> Attempt {
+        let at = (given, snapshot);
+        let (first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
+        let code = Arc::clone(engine.code());
+        let standing = |of: &Use| code.parts().nth(of.part)?.standings.get(&of.module);
+        if traces.served.is_empty() {
+            self.shared.consider(&code, &call.path);
+            return first;
+        }
+        let sampled = traces.served.iter().filter_map(standing).filter(|s| s.is_sampled()).count();
+        // An isolate that was stopped decides nothing again: the reason is time or memory.
+        if engine.is_spent() || (sampled == 0 && !traces.threw) {
+            return first;
+        }
+        let (mut fresh, _) = self.once(engine, call, at, Mode::Fresh);
+        if let Some(what) = difference(&first.outcome, &fresh.outcome) {
+            let why = differed(call, what, &first.outcome);
+            traces.served.iter().filter_map(standing).for_each(|s| s.refuse(why.clone()));
+            fresh.outcome.remark = Some(why.into());
+        }
+        fresh
+    }
+
+    /// Runs the function once.
+    fn once(
+        &self,
+        engine: &mut Engine,
+        call: &Call,
+        (given, snapshot): (Given, Arc<Snapshot>),
+        mode: Mode,
+    ) -> (Attempt, Traces) {
         let code = Arc::clone(engine.code());
         let read_only = self.function_kind == FunctionKind::Query;
         let mut transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
@@ -269,7 +302,7 @@ impl Attempts<'_> {
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
             let kind = self.function_kind;
             let outcome = Outcome { kind, ..failed(call, &given, error) };
-            return Attempt { outcome, to_commit: None };
+            return (Attempt { outcome, to_commit: None }, Traces::default());
         }
         let target = Target {
             path: call.path.clone(),
@@ -287,25 +320,56 @@ impl Attempts<'_> {
         ));
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
-        let ran = engine.run(execution, &target);
+        let ran = engine.run(execution, &target, mode);
         self.watched.end();
         let mut execution = *ran.execution;
         if let Some(job) = own_job {
             execution.transaction.end_run(job);
         }
-        let mut refused = false;
+        let (mut refused, mut result_bytes) = (false, None);
         let result = ran.result.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);
             refused = checked.is_err();
-            checked.map_err(|e| FunctionError { message: e.message, data: e.data })
+            let returned =
+                checked.map_err(|e| FunctionError { message: e.message, data: e.data })?;
+            result_bytes = Some(returned.bytes);
+            Ok(returned.text)
         });
+        execution.log.append(warnings::of_values(&call.args, result_bytes));
+        execution.log.append(warnings::of_usage(&execution.transaction.usage()));
         let mut attempt = finish(self.function_kind, result, execution, given);
         if refused {
             // A table that ids in the result belong to may be created later.
             Arc::make_mut(&mut attempt.outcome.reads).insert(CATALOG, Interval::all());
         }
-        attempt
+        (attempt, ran.traces)
     }
+}
+
+/// In what two executions of one call differ.
+fn difference(one: &Outcome, other: &Outcome) -> Option<&'static str> {
+    let equal = [
+        ("its result", one.result == other.result),
+        ("its log lines", one.log_lines == other.log_lines),
+        ("what it wrote", one.writes_digest == other.writes_digest),
+        ("what it read", one.reads == other.reads),
+        ("what it looked at", one.observed == other.observed && one.usage == other.usage),
+        ("where its page ended", one.journal == other.journal),
+    ];
+    equal.iter().find(|(_, equal)| !equal).map(|(what, _)| *what)
+}
+
+/// Why contexts of the modules that a call ran in are not kept any more.
+fn differed(call: &Call, what: &str, kept: &Outcome) -> String {
+    let threw = kept.result.as_ref().err().and_then(|error| error.message.lines().next());
+    let how = threw.map(|text| format!(" There it threw: {text}.")).unwrap_or_default();
+    format!(
+        "{} behaved otherwise in a context that earlier calls had used: {what} differed.{how} The \
+         execution in a fresh context counts. From now on each call of that module has a fresh \
+         context, which is slower; keep what a call changes out of module-level variables and \
+         objects.",
+        call.path
+    )
 }
 
 fn finish(
@@ -326,6 +390,7 @@ fn finish(
         journal,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given,
         result: result.map(Into::into),
     };
@@ -365,6 +430,7 @@ pub(crate) fn nothing_ran(given: Given) -> Outcome {
         journal: None,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given,
     }
 }

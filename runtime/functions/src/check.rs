@@ -13,6 +13,7 @@ use database::json;
 use database::limits;
 use database::record::{Arguments, Call, Caller, Expect, FunctionKind, FunctionPath};
 use database::snapshot::Snapshot;
+use serde::de::IgnoredAny;
 
 /// Finds the function a call from outside names.
 ///
@@ -144,7 +145,15 @@ pub(crate) fn arguments(
     })
 }
 
-/// Checks what a function returned; gives it back in canonical encoding.
+/// What a function returned.
+pub(crate) struct Returned {
+    /// In canonical encoding.
+    pub(crate) text: String,
+    /// As values are counted.
+    pub(crate) bytes: u64,
+}
+
+/// Checks what a function returned.
 ///
 /// # Errors
 /// Not JSON, too large, or not what the returns validator says.
@@ -153,10 +162,16 @@ pub(crate) fn result(
     function: &AnalyzedFunction,
     path: &FunctionPath,
     text: &str,
-) -> Result<String, UserError> {
+) -> Result<Returned, UserError> {
     let invalid = |why: String| UserError::new("InvalidReturnValue", why);
-    let value = json::decode(text)
-        .map_err(|e| invalid(format!("Function {path} return value invalid: {}", e.message)))?;
+    let value = json::decode(text).map_err(|e| {
+        invalid(match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(IgnoredAny) => format!("Function {path} return value invalid: {}", e.message),
+            Err(why) => {
+                format!("Function {path} failed. Could not parse return value as json: {why}")
+            }
+        })
+    })?;
     let size = value.size() as u64;
     if size > limits::RESULT_BYTES {
         return Err(invalid(format!(
@@ -172,7 +187,7 @@ pub(crate) fn result(
             UserError::new("ReturnsValidationError", format!("ReturnsValidationError: {e}"))
         })?;
     }
-    Ok(json::encode(&value))
+    Ok(Returned { text: json::encode(&value), bytes: size })
 }
 
 fn tables<'a>(

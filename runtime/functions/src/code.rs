@@ -13,6 +13,7 @@ use database::snapshot::Snapshot;
 use sha2::Digest as _;
 
 use crate::execution::Imported;
+use crate::reuse::{Impure, Ran, Standings};
 use crate::startup::FIRST_MODULE;
 
 /// A deployment version, or one of the units that its components run.
@@ -25,8 +26,12 @@ pub(crate) struct Code {
     pub(crate) kept: Arc<BTreeMap<Arc<str>, usize>>,
     /// Compiled code of the modules that it does not hold.
     pub(crate) caches: Arc<Caches>,
+    /// Which modules' contexts serve more than one call.
+    pub(crate) standings: Standings,
     /// Which part of its version it is: 0 is the app, then come the units.
     pub(crate) part: usize,
+    /// Of a version: what ran while each part was imported, once somebody wanted to know.
+    pub(crate) ran: OnceLock<Vec<Ran>>,
     /// Of a version: its units, in the order of the analysis.
     pub(crate) units: Vec<Arc<Self>>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
@@ -63,7 +68,18 @@ impl Code {
             Tier::Snapshot(_) | Tier::Evaluate { .. } => BTreeMap::new(),
         };
         let (kept, caches) = (Arc::new(kept), Arc::default());
-        Self { bundle, analysis, kept, caches, part: 0, units: Vec::new(), maps }
+        let standings = Standings::of(&analysis);
+        Self {
+            bundle,
+            analysis,
+            kept,
+            caches,
+            standings,
+            part: 0,
+            ran: OnceLock::new(),
+            units: Vec::new(),
+            maps,
+        }
     }
 
     /// The code that a mounted component runs; the empty path is the app.
@@ -160,6 +176,16 @@ impl Code {
             line: token.get_src_line() + 1,
             column: token.get_src_col() + 1,
         })
+    }
+
+    /// What keeps a context from being kept, with its place as its author knows it.
+    pub(crate) fn place(&self, impure: &Impure) -> String {
+        let Impure { path, line, column, why } = impure;
+        match self.position(path, *line, *column) {
+            Some(Position { path, line, column }) => format!("{path}:{line}:{column}: {why}"),
+            None if *line == 0 => format!("{path}: {why}"),
+            None => format!("{path}:{line}:{column}: {why}"),
+        }
     }
 
     fn parse_map(&self, path: &str) -> Option<sourcemap::SourceMap> {

@@ -13,8 +13,9 @@ use crate::code::{Code, Origin};
 use crate::context::{Purpose, Ready};
 use crate::execution::{self, Execution};
 use crate::isolate::{LimitedIsolate, StopSwitch};
+use crate::kept::{Mode, Traces};
 use crate::run::{self, Target};
-use crate::{modules, rejections};
+use crate::{kept, modules, rejections};
 
 /// Contexts kept ready for the module called last: one for the call, one for its retry.
 const READY_CONTEXTS: usize = 2;
@@ -53,6 +54,7 @@ type Hooks<'s> = v8::Local<'s, v8::Object>;
 pub(crate) struct Ran {
     pub(crate) result: Result<String, FunctionError>,
     pub(crate) execution: Box<Execution>,
+    pub(crate) traces: Traces,
 }
 
 impl Engine {
@@ -90,7 +92,14 @@ impl Engine {
     /// Makes a context for a function of `module` if none is ready: before a transaction begins,
     /// so that it is not among the time in which another commit can conflict with it.
     pub(crate) fn ensure_ready(&mut self, path: &FunctionPath) {
-        let Some(code) = self.code.of(&path.component) else { return };
+        let Some(code) = self.code.of(&path.component).cloned() else { return };
+        let isolate = self.isolate.as_mut().expect("an engine owns its isolate");
+        {
+            v8::scope!(let scope, isolate.v8());
+            if kept::ensure(scope, &code, &path.module) {
+                return;
+            }
+        }
         let origin = code.origin(&path.module);
         if count_ready(&origin) == 0 {
             self.make_ready(&origin);
@@ -139,9 +148,10 @@ impl Engine {
         }
     }
 
-    /// Runs one call to its end in a fresh context.
-    pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target) -> Ran {
+    /// Runs one call to its end.
+    pub(crate) fn run(&mut self, execution: Box<Execution>, target: &Target, mode: Mode) -> Ran {
         rejections::clear();
+        kept::begin(mode);
         let code = self.code.of(&target.path.component).expect("it was found to run").clone();
         self.note(code.origin(&target.path.module));
         execution::begin(execution);
@@ -168,7 +178,7 @@ impl Engine {
                 },
             }),
         };
-        Ran { result, execution }
+        Ran { result, execution, traces: kept::end() }
     }
 
     /// Calls `look` with a part of the engine's code in a fresh context, outside any call.
@@ -203,6 +213,7 @@ impl Drop for Engine {
         // Every handle before its isolate; the queues before it too: their destructor unlinks them
         // from the isolate's own queue.
         READY.take();
+        kept::clear();
         self.stop_switch().memories.take_after(0);
         rejections::clear();
         modules::end();

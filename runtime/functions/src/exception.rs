@@ -117,6 +117,31 @@ fn frames(code: Option<&Code>, stack: &str) -> Vec<String> {
         .collect()
 }
 
+/// A logged text with the frames in it as their author knows them: in TypeScript, the host's own
+/// left out.
+pub(crate) fn readable(code: &Code, text: String) -> String {
+    if !text.contains(SCHEME) {
+        return text;
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.split('\n') {
+        let frame = line.trim_start();
+        let margin = &line[..line.len() - frame.len()];
+        let Some(frame) = frame.strip_prefix("at ").filter(|frame| frame.contains(SCHEME)) else {
+            lines.push(line.to_owned());
+            continue;
+        };
+        // What an error has besides its stack follows its last frame.
+        let (frame, rest) = frame.strip_suffix(" {").map_or((frame, ""), |frame| (frame, " {"));
+        match (map_frame(Some(code), frame), lines.last_mut()) {
+            (Some(frame), _) => lines.push(format!("{margin}at {frame}{rest}")),
+            (None, Some(last)) => last.push_str(rest),
+            (None, None) => {}
+        }
+    }
+    lines.join("\n")
+}
+
 /// One frame: `fn (convex:/path.js:L:C)` or `convex:/path.js:L:C`, perhaps after `async `.
 fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
     let (name, location) = split_frame(frame);

@@ -12,12 +12,15 @@ use std::sync::Arc;
 use database::components::Binding;
 use database::error::UserError;
 use database::limits;
-use database::record::{Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Observed};
+use database::record::{
+    Call, FunctionKind, FunctionPath, Given, LogLevel, LogLine, Logged, Observed,
+};
 use database::transaction::{Savepoint, Transaction};
 
 use storage::Storage;
 
 use crate::code::Code;
+use crate::exception;
 use crate::files::Files;
 
 /// The state of one call.
@@ -226,7 +229,11 @@ pub(crate) fn log(level: &str, parts: Vec<String>) {
         _ => LogLevel::Log,
     };
     RUNNING.with_borrow_mut(|running| match running {
-        Some(execution) => execution.log.push(level, parts),
+        Some(execution) => {
+            let code = &execution.code;
+            let parts = parts.into_iter().map(|part| exception::readable(code, part)).collect();
+            execution.log.push(level, parts);
+        }
         None => IMPORT_LOG.with_borrow_mut(|log| log.push(level, parts)),
     });
 }
@@ -311,11 +318,17 @@ impl Log {
                 limits::LOG_LINES
             );
             let messages = vec![text];
-            self.lines.push(LogLine { level: LogLevel::Error, messages, truncated: false });
+            let (level, logged) = (LogLevel::Error, Logged::AtEnd);
+            self.lines.push(LogLine { level, messages, truncated: false, logged });
             return;
         }
         let truncated = truncate(&mut messages);
-        self.lines.push(LogLine { level, messages, truncated });
+        self.lines.push(LogLine { level, messages, truncated, logged: Logged::AtEnd });
+    }
+
+    /// The host's own lines, however many there are already.
+    pub(crate) fn append(&mut self, lines: Vec<LogLine>) {
+        self.lines.extend(lines);
     }
 
     /// The lines, in order.

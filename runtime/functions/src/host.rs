@@ -15,8 +15,8 @@ use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
-    Actions, Call, Caller, Expect, FunctionKind, Functions, Given, Identity, Outcome, Reply,
-    Timestamp, World,
+    Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Identity, Outcome,
+    Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
 use storage::Storage;
@@ -29,6 +29,7 @@ use crate::code::Code;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
+use crate::reuse::{self, Purity, Ran, Reuse, Standing};
 
 /// What a host is made with.
 pub struct Config {
@@ -40,6 +41,9 @@ pub struct Config {
     pub actions: Arc<dyn Actions>,
     /// Where files are kept.
     pub storage: Storage,
+    /// Who proves that contexts of a module may serve more than one call; `None`: only those serve
+    /// more whose module asks for it.
+    pub purity: Option<Arc<dyn Purity>>,
 }
 
 /// The functions of a deployment, running.
@@ -57,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) storage: Storage,
+    purity: Option<Arc<dyn Purity>>,
+    helper: Helper,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
 }
@@ -90,11 +96,13 @@ impl Host {
         world: Arc<dyn World>,
     ) -> std::io::Result<Arc<Self>> {
         crate::platform::initialize();
-        let Config { threads, helper, actions, storage } = config;
+        let Config { threads, helper, actions, storage, purity } = config;
         let shared = Arc::new(Shared {
             database,
             world,
             storage,
+            purity,
+            helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
@@ -116,6 +124,24 @@ impl Host {
         let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
         call::rerun(&self.shared, &code, call, given, snapshot)
+    }
+
+    /// What runs while the modules of the newest deployment are imported, the app's first.
+    pub fn ran_at_import(&self) -> Vec<Ran> {
+        self.shared.newest_code().map(|code| reuse::watch(&self.helper, &code)).unwrap_or_default()
+    }
+
+    /// How the contexts of the newest deployment's modules are used, by component and module.
+    pub fn reuse(&self) -> BTreeMap<String, Reuse> {
+        let Some(code) = self.shared.newest_code() else { return BTreeMap::new() };
+        let of_part = |part: &Arc<Code>| {
+            let unit =
+                part.part.checked_sub(1).and_then(|at| code.analysis.components.units.get(at));
+            let prefix = unit.map(|unit| format!("{}/", unit.definition)).unwrap_or_default();
+            let shown = part.standings.shown().into_iter();
+            shown.map(|(path, reuse)| (format!("{prefix}{path}"), reuse)).collect::<Vec<_>>()
+        };
+        code.parts().flat_map(of_part).collect()
     }
 
     /// Makes a deployment the running one, with the environment that its modules saw.
@@ -342,6 +368,33 @@ impl Shared {
         let code = Arc::new(Code::new(bundle, analysis));
         self.keep(&code);
         Some(code)
+    }
+
+    /// Counts a call in a fresh context, and has its module looked at when that is due.
+    pub(crate) fn consider(&self, code: &Arc<Code>, path: &FunctionPath) {
+        let (Some(purity), Some(part)) = (&self.purity, code.of(&path.component)) else { return };
+        if !part.standings.get(&path.module).is_some_and(Standing::is_due) {
+            return;
+        }
+        let (purity, helper) = (Arc::clone(purity), self.helper.clone());
+        let (code, part, module) = (Arc::clone(code), Arc::clone(part), Arc::clone(&path.module));
+        // Beside the calls. Where there is no thread for it, the contexts stay fresh.
+        let _ = std::thread::Builder::new().name("purity".to_owned()).spawn(move || {
+            let prove = || {
+                let ran = code.ran.get_or_init(|| reuse::watch(&helper, &code));
+                let nothing = Ran::new();
+                purity.prove(&module, &part.bundle, ran.get(part.part).unwrap_or(&nothing))
+            };
+            let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(prove));
+            let verdict = match verdict {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(impure)) => Err(part.place(&impure)),
+                Err(_) => Err("the host hit a bug of its own while it looked".to_owned()),
+            };
+            if let Some(standing) = part.standings.get(&module) {
+                standing.proved(verdict);
+            }
+        });
     }
 
     /// The answer of the cache to a question at a snapshot.

@@ -7,7 +7,8 @@
 //! | the door | `host.rs`: cache, equal queries, queue |
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
-//! | 4 function | `run.rs`: one function in one fresh context |
+//! | 4 function | `run.rs`: one function in one context |
+//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
@@ -26,14 +27,17 @@ mod call;
 mod check;
 mod code;
 mod context;
+mod coverage;
 mod define;
 mod engine;
 mod exception;
 mod execution;
 mod files;
+mod harden;
 mod host;
 mod inline;
 mod isolate;
+mod kept;
 mod late;
 mod linear_memory;
 mod modules;
@@ -42,12 +46,15 @@ pub mod platform;
 mod pool;
 mod push;
 mod rejections;
+pub mod reuse;
 mod run;
 mod startup;
 mod syscall;
 pub mod traces;
+mod warnings;
 mod wasm;
 mod watchdog;
 
 pub use builder::Helper;
 pub use host::{Config, Host};
+pub use modules::join as joined;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use database::limits;
 
 /// One memory.
+#[derive(Clone)]
 pub(crate) enum Memory {
     /// One that JavaScript can see.
     Seen(Store),
@@ -18,6 +19,7 @@ pub(crate) enum Memory {
 }
 
 /// V8's hold on a memory.
+#[derive(Clone)]
 pub(crate) struct Store(v8::SharedRef<v8::BackingStore>);
 
 // SAFETY: a counted reference whose count is atomic; other threads read the length alone, which

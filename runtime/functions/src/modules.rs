@@ -391,7 +391,7 @@ fn resolve<'s>(
 }
 
 /// The path that `specifier` names when `from` imports it; `./` and `../` as URLs resolve them.
-pub(crate) fn join(from: &str, specifier: &str) -> String {
+pub fn join(from: &str, specifier: &str) -> String {
     if let Some(absolute) = specifier.strip_prefix(SCHEME) {
         return with_extension(absolute.trim_start_matches('/'));
     }

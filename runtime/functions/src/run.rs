@@ -14,7 +14,7 @@ use crate::context::Ready;
 use crate::isolate::StopSwitch;
 use crate::natives::string;
 use crate::startup::{self, Start};
-use crate::{engine, exception, rejections};
+use crate::{engine, exception, kept, rejections};
 
 /// What to run.
 pub(crate) struct Target {
@@ -38,7 +38,8 @@ pub(crate) enum End {
     Stopped,
 }
 
-/// Runs `target` in a fresh context at `depth` of nesting.
+/// Runs `target` at `depth` of nesting: in a kept context where there is one that may be used, else
+/// in a fresh one.
 ///
 /// # Errors
 /// See [`End`].
@@ -49,10 +50,30 @@ pub(crate) fn invoke(
     depth: usize,
 ) -> Result<String, End> {
     v8::scope!(let scope, scope);
-    let ready = engine::take_ready(scope, code, &target.path.module, depth);
-    let Ready { context, hooks, memories, .. } = ready.map_err(End::Threw)?;
+    let module = &target.path.module;
+    if let Some(kept) = kept::take(scope, code, module, depth) {
+        let ended = run_in(scope, code, target, (kept.ready(), depth));
+        if ended.is_ok() {
+            kept.give_back();
+        } else {
+            kept.drop_after_error();
+        }
+        return ended;
+    }
+    let ready = engine::take_ready(scope, code, module, depth).map_err(End::Threw)?;
+    run_in(scope, code, target, (&ready, depth))
+}
+
+fn run_in(
+    scope: &mut v8::PinScope<'_, '_, ()>,
+    code: &Code,
+    target: &Target,
+    (ready, depth): (&Ready, usize),
+) -> Result<String, End> {
+    v8::scope!(let scope, scope);
+    let Ready { context, hooks, memories, .. } = ready;
     if let Some(stop) = scope.get_slot::<Arc<StopSwitch>>() {
-        memories.into_iter().for_each(|memory| stop.memories.add(memory));
+        memories.iter().cloned().for_each(|memory| stop.memories.add(memory));
     }
     let context = v8::Local::new(scope, context);
     let scope = &mut v8::ContextScope::new(scope, context);

@@ -33,6 +33,7 @@ const PRELUDE: &[(&str, &str)] = &[
     ("50_crypto.js", include_str!("../../../js/runtime/50_crypto.js")),
     ("55_web_assembly.js", include_str!("../../../js/runtime/55_web_assembly.js")),
     ("60_timers.js", include_str!("../../../js/runtime/60_timers.js")),
+    ("68_platform.js", include_str!("../../../js/runtime/68_platform.js")),
     ("70_structured_clone.js", include_str!("../../../js/runtime/70_structured_clone.js")),
     ("72_bootstrap.js", include_str!("../../../js/runtime/72_bootstrap.js")),
     ("75_web.js", include_str!("../../../js/runtime/75_web.js")),

@@ -26,4 +26,9 @@ impl Traces {
     pub fn full_text(&self, text: String, stack: &str) -> String {
         exception::full_text(Some(&self.code), text, stack)
     }
+
+    /// A logged text whose frames stand in TypeScript.
+    pub fn readable(&self, text: String) -> String {
+        exception::readable(&self.code, text)
+    }
 }

@@ -3,12 +3,12 @@
 //! In: outcomes and refusals. Out: plain data for the log and for whoever set the hook.
 //! Invariant: an event holds no more than a path's text and what the outcome shares already.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use database::commit::Conflict;
 use database::error::Refusal;
 use database::record::{
-    CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
+    Call, CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
 };
 
 use crate::host::Host;
@@ -24,8 +24,25 @@ pub enum Event {
     Call(CallEvent),
     /// An HTTP action came to its end, or its client left.
     HttpAction(HttpActionEvent),
+    /// An action that still runs, or an HTTP action, has logged a line.
+    Progress(ProgressEvent),
     /// A push was finished, or failed.
     Push(PushEvent),
+}
+
+/// One console line of an action that goes on.
+#[derive(Clone, Debug)]
+pub struct ProgressEvent {
+    /// Names the action in logs and errors.
+    pub request_id: Arc<str>,
+    /// `dir/mod:fn` of an action, `GET /path` of an HTTP action.
+    pub path: String,
+    /// The component that it belongs to; the app's path is empty.
+    pub component: Arc<str>,
+    /// Whether it is an HTTP action.
+    pub is_http: bool,
+    /// The line.
+    pub line: LogLine,
 }
 
 /// One finished request to `http.ts`.
@@ -135,6 +152,56 @@ impl Told {
             log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));
+    }
+}
+
+/// Where those tell who run actions: of the calls that no client makes, those of functions that an
+/// action calls, and of lines that it logs.
+#[derive(Default)]
+pub struct InnerCalls(OnceLock<Weak<Host>>);
+
+/// One of them, on its way.
+pub struct InnerCall(Option<(Arc<Host>, Told)>);
+
+impl InnerCalls {
+    /// Connects it to a host. Once: a second host would get nothing.
+    pub(crate) fn connect(&self, host: &Arc<Host>) {
+        let _ = self.0.set(Arc::downgrade(host));
+    }
+
+    /// Tells of a line.
+    pub fn progress(&self, event: ProgressEvent) {
+        if let Some(host) = self.0.get().and_then(Weak::upgrade) {
+            host.tell(Event::Progress(event));
+        }
+    }
+
+    /// Takes note of a call that begins.
+    pub fn begin(&self, call: &Call) -> InnerCall {
+        let host = self.0.get().and_then(Weak::upgrade);
+        InnerCall(host.map(|host| {
+            let told = Told {
+                request_id: Arc::clone(&call.request_id),
+                caller: call.caller,
+                identity_type: identity_type(&call.identity),
+                rerun: false,
+                cause: None,
+                record: None,
+                begun: host.stopwatch(),
+                path: call.path.identifier(),
+                component: Arc::clone(&call.path.component),
+            };
+            (host, told)
+        }))
+    }
+}
+
+impl InnerCall {
+    /// Tells of its end.
+    pub fn end(self, outcome: &Result<Outcome, Refusal>) {
+        if let Some((host, told)) = self.0 {
+            told.tell(&host, outcome);
+        }
     }
 }
 

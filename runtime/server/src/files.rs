@@ -6,7 +6,7 @@
 //! file is deleted goes when no snapshot that is kept shows it.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +17,10 @@ use database::error::UserError;
 use database::files::{NewFile, StoredFile, url_suffix};
 use database::limits;
 use database::record::{Given, Timestamp, World};
+use database::snapshot::Snapshot;
 use database::transaction::Transaction;
 use sha2::{Digest as _, Sha256};
-use storage::{Blob, BlobError, BlobId, Draft, Storage, TokenError, UploadGrant};
+use storage::{Blob, BlobError, BlobId, BlobStore, Draft, Storage, TokenError, UploadGrant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http_action::Body;
@@ -42,6 +43,40 @@ pub struct Files {
     database: Arc<Database>,
     storage: Storage,
     world: Arc<dyn World>,
+    pins: Mutex<Pins>,
+}
+
+/// A snapshot whose files are kept for as long as this lives.
+pub(crate) struct Pinned(pub(crate) Arc<Snapshot>);
+
+/// What must stay although the history has forgotten it.
+#[derive(Default)]
+struct Pins {
+    snapshots: Vec<Weak<Pinned>>,
+    /// Blobs that go when no snapshot here shows them.
+    waiting: Vec<String>,
+}
+
+impl Pins {
+    /// Sorts out what must stay, and what can go.
+    fn release(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        newest: &Snapshot,
+    ) -> Vec<String> {
+        self.snapshots.retain(|pin| pin.strong_count() > 0);
+        let pinned: Vec<_> = self.snapshots.iter().filter_map(Weak::upgrade).collect();
+        let shows = |snapshot: &Snapshot, name: &str| {
+            let mut components = snapshot.components();
+            components.any(|component| snapshot.file_of_blob(component, name).is_some())
+        };
+        let all = std::mem::take(&mut self.waiting).into_iter().chain(names);
+        let (stay, go): (Vec<_>, Vec<_>) =
+            all.partition(|name| pinned.iter().any(|pinned| shows(&pinned.0, name)));
+        self.waiting = stay;
+        // An import may have brought a file back.
+        go.into_iter().filter(|name| !shows(newest, name)).collect()
+    }
 }
 
 /// What whoever stores a file says about it.
@@ -119,7 +154,7 @@ pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
 impl Files {
     /// The files of a database, with their bytes in `storage`.
     pub fn new(database: Arc<Database>, storage: Storage, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self { database, storage, world })
+        Arc::new(Self { database, storage, world, pins: Mutex::default() })
     }
 
     /// Stores a stream of bytes: `ctx.storage.store` of actions. Gives the `Id<"_storage">`.
@@ -242,7 +277,35 @@ impl Files {
         added
     }
 
-    async fn durable(&self, ts: Timestamp) -> Result<(), FileError> {
+    /// Keeps the files that a snapshot shows.
+    pub(crate) fn pin(&self, snapshot: Arc<Snapshot>) -> Arc<Pinned> {
+        let pinned = Arc::new(Pinned(snapshot));
+        self.pins().snapshots.push(Arc::downgrade(&pinned));
+        pinned
+    }
+
+    fn pins(&self) -> MutexGuard<'_, Pins> {
+        // Nothing panics under this lock.
+        self.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes.
+    pub(crate) fn blobs(&self) -> &Arc<dyn BlobStore> {
+        &self.storage.blobs
+    }
+
+    /// A name that no blob has.
+    pub(crate) fn fresh_name(&self) -> BlobId {
+        let mut random = [0; 16];
+        random.copy_from_slice(&self.world.seed()[..16]);
+        BlobId::from_random(random)
+    }
+
+    /// Waits until a commit is durable.
+    ///
+    /// # Errors
+    /// It was undone.
+    pub(crate) async fn durable(&self, ts: Timestamp) -> Result<(), FileError> {
         let (tell, told) = oneshot::channel();
         // Whoever waits may go away.
         self.database.when_durable(ts, Box::new(move |durable| drop(tell.send(durable))));
@@ -273,6 +336,7 @@ impl Files {
     }
 
     async fn remove(&self, names: &[String]) {
+        let names = self.pins().release(names.to_vec(), &self.database.newest());
         let ids: Vec<BlobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
         if ids.is_empty() {
             return;
@@ -295,7 +359,8 @@ impl Files {
         snapshot.environment().get(CLOUD_URL).cloned().unwrap_or_default()
     }
 
-    fn given(&self) -> Given {
+    /// What a transaction of the host's own is given.
+    pub(crate) fn given(&self) -> Given {
         let (seed, now) = (self.world.seed(), self.world.now());
         Given { seed, now, ..Given::default() }
     }
@@ -306,7 +371,7 @@ impl Files {
     }
 
     /// Runs a transaction while nobody else commits: it cannot conflict. Gives when.
-    fn commit<T>(
+    pub(crate) fn commit<T>(
         &self,
         operation: &str,
         write: impl FnOnce(&mut Transaction) -> Result<T, UserError>,
@@ -384,15 +449,24 @@ impl Incoming {
         finished.map_err(|error| BlobError::Io(std::io::Error::other(error)))?
     }
 
+    /// Makes it a blob that is no file; gives its name.
+    ///
+    /// # Errors
+    /// As [`Files::store`].
+    pub(crate) async fn keep_blob(self) -> Result<BlobId, FileError> {
+        let Self { files, state, .. } = self.write().await?;
+        let blob = files.fresh_name();
+        blocking(move || state.draft.keep(blob)).await?;
+        Ok(blob)
+    }
+
     async fn keep(self, component: String, promised: Promised) -> Result<String, FileError> {
         let Self { files, state, size, .. } = self.write().await?;
         let sha256: [u8; 32] = state.hash.finalize().into();
         if let Some(promised) = promised.sha256.filter(|promised| *promised != sha256) {
             return Err(mismatch(&promised, &sha256).into());
         }
-        let mut random = [0; 16];
-        random.copy_from_slice(&files.world.seed()[..16]);
-        let blob = BlobId::from_random(random);
+        let blob = files.fresh_name();
         blocking(move || state.draft.keep(blob)).await?;
         let (name, content_type) = (blob.to_string(), promised.content_type.as_deref());
         files.add(&component, NewFile { blob: &name, sha256, size, content_type }).await

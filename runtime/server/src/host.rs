@@ -12,13 +12,15 @@ use database::record::{Functions, World};
 
 use crate::admission::Bodies;
 use crate::auth::{AdminKey, Auth};
+use crate::convex::export::Exports;
+use crate::convex::import::Imports;
 use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::logs::Logs;
 use crate::socket::Sockets;
 use crate::stats::Counts;
 use crate::why::Why;
-use crate::{Files, HttpActions, Server, ServerConfig};
+use crate::{Files, HttpActions, Server, ServerConfig, fork};
 
 /// What every handler needs.
 pub(crate) struct Host {
@@ -48,6 +50,12 @@ pub(crate) struct Host {
     pub(crate) bodies: Bodies,
     /// How many calls came to which end.
     pub(crate) counts: Counts,
+    /// The export that can be downloaded.
+    pub(crate) exports: Exports,
+    /// Uploads and imports under way.
+    pub(crate) imports: Imports,
+    /// Forks in this process.
+    pub(crate) forks: fork::Running,
     request_ids: RequestIds,
 }
 
@@ -66,6 +74,9 @@ impl Host {
             logs: Logs::new(),
             bodies: Bodies::new(config.body_bytes),
             counts: Counts::default(),
+            exports: Exports::default(),
+            imports: Imports::default(),
+            forks: fork::Running::default(),
             database,
             functions,
             http_actions,

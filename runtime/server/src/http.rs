@@ -20,11 +20,11 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::connections::Connections;
 use crate::convex::{
-    admin, api, client, components, environment, inline, logs, push, site, storage,
+    admin, api, client, components, environment, export, import, inline, logs, push, site, storage,
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, admission, history, scheduler, socket, stats, why};
+use crate::{Server, admission, copy, fork, history, scheduler, socket, stats, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -65,8 +65,10 @@ pub async fn serve(
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
     let host = Arc::new(Host::new(server));
+    host.config.inner.connect(&host);
     let routes = Routes::of(&host);
-    let mut scheduler = scheduler::Thread::start(&host)?;
+    let schedules = host.config.schedules;
+    let mut scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
@@ -96,8 +98,11 @@ pub async fn serve(
     drop(stop);
     let drained = async {
         host.logs.stop();
+        host.forks.stop();
         host.sockets.stop().await;
-        scheduler.stop().await;
+        if let Some(scheduler) = &mut scheduler {
+            scheduler.stop().await;
+        }
         let mut finished = Ok(());
         for listener in serving {
             finished = finished.and(listener.await);
@@ -151,6 +156,7 @@ impl Routes {
             .merge(files(host))
             .merge(deploys())
             .merge(operator())
+            .merge(backups())
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
             .layer(from_fn(client::supported))
@@ -225,6 +231,20 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/v1/update_environment_variables", post(environment::update))
         .route("/api/update_environment_variables", post(environment::update))
         .route("/api/delete_component", post(components::delete))
+}
+
+/// `convex-compat.md` sections 6.12 and 6.13.
+fn backups() -> Router<Arc<Host>> {
+    Router::new()
+        .route("/api/export/request/zip", post(export::request))
+        .route("/api/export/zip/{ts}", get(export::download))
+        .route("/api/import/start_upload", post(import::start_upload))
+        .route("/api/import/upload_part", post(import::upload_part))
+        .route("/api/import/finish_upload", post(import::finish_upload))
+        .route("/api/perform_import", post(import::perform))
+        .route("/api/cancel_import", post(import::cancel))
+        .route("/api/concave/copy", get(copy::copy))
+        .route("/api/concave/fork", post(fork::fork))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

@@ -14,6 +14,9 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! files.rs      stored files, outside of functions
+//! fork.rs       another host of the same moment, in this process
+//! copy.rs       a whole deployment as a stream
+//! archive/      backups: a snapshot ⇄ a zip, files of rows
 //! http_action.rs  the seam to HTTP actions
 //! scheduler.rs  runs what is due: scheduled functions and cron jobs
 //! crons.rs      what the schedules of cron jobs mean
@@ -32,12 +35,15 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod archive;
 mod auth;
 mod connections;
 mod convex;
+mod copy;
 mod crons;
 mod event;
 mod files;
+mod fork;
 mod history;
 mod host;
 mod http;
@@ -61,8 +67,11 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
-pub use event::{CallEvent, Event, Events, HttpActionEvent, PushEvent};
+pub use event::{
+    CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
+};
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
+pub use fork::{Forked, Forks, Later, Origin};
 pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
@@ -100,10 +109,16 @@ pub struct ServerConfig {
     pub world: Arc<dyn World>,
     /// Told about every finished call and push.
     pub events: Option<Events>,
+    /// Where those who run actions tell of the functions that these call.
+    pub inner: Arc<InnerCalls>,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain: Duration,
     /// Bytes of bodies that requests in flight may hold together.
     pub body_bytes: u64,
     /// Measures the process; `None`: nobody knows what it takes.
     pub measure: Option<Measure>,
+    /// Whether it runs scheduled functions and cron jobs.
+    pub schedules: bool,
+    /// Starts forks in this process, where that can be.
+    pub forks: Option<Arc<dyn Forks>>,
 }

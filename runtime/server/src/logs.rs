@@ -15,7 +15,7 @@ use database::limits::{LOG_ENTRIES, LOG_ENTRY_BYTES, LOGS_WAIT_MS};
 use database::record::LogLine;
 use tokio::sync::watch;
 
-use crate::event::{CallEvent, Event, HttpActionEvent};
+use crate::event::{CallEvent, Event, HttpActionEvent, ProgressEvent};
 
 /// The last events.
 pub(crate) struct Logs {
@@ -134,10 +134,13 @@ fn bytes(event: &Event) -> Option<u64> {
         Event::Call(CallEvent { kind: None, .. }) | Event::Push(_) => return None,
         Event::Call(CallEvent { path, .. }) if path.starts_with("_system/") => return None,
         Event::Call(CallEvent { path, error, log_lines, conflicts, .. }) => {
-            (path, error, log_lines, &conflicts[..])
+            (path, error, &log_lines[..], &conflicts[..])
         }
         Event::HttpAction(HttpActionEvent { path, error, log_lines, .. }) => {
-            (path, error, log_lines, &[][..])
+            (path, error, &log_lines[..], &[][..])
+        }
+        Event::Progress(ProgressEvent { path, line, .. }) => {
+            (path, &None, std::slice::from_ref(line), &[][..])
         }
     };
     let message = |message: &String| size_of::<String>() + message.len();

@@ -224,6 +224,7 @@ fn by_the_host(
         journal: None,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given: Given { snapshot: ts, ..Given::default() },
     }
 }

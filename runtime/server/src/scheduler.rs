@@ -26,8 +26,8 @@ use database::id::DocumentId;
 use database::limits;
 use database::read_set::ReadSet;
 use database::record::{
-    Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Identity, Job, LogLevel,
-    LogLine, Outcome,
+    Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Identity, Job, LogLine,
+    Outcome,
 };
 use database::scheduling::{self, JobState, Pending};
 use database::snapshot::Snapshot;
@@ -432,14 +432,12 @@ impl Scheduler {
         if cron.next == Some(run.next) && run.next <= now {
             self.set_next(run.id, (Some(run.next), next));
         }
-        (missed > 0).then(|| LogLine {
-            level: LogLevel::Warn,
-            messages: vec![format!(
+        (missed > 0).then(|| {
+            LogLine::warning(format!(
                 "Skipping {missed} run(s) of job {} because multiple scheduled runs are in the \
                  past",
                 cron.name
-            )],
-            truncated: false,
+            ))
         })
     }
 

@@ -100,6 +100,7 @@ impl Counts {
                 let end = if error.is_some() { 2 } else { 0 };
                 self.ended(3, end, *duration_ns);
             }
+            Event::Progress(_) => {}
             Event::Push(_) => add(&self.pushes, 1),
         }
     }

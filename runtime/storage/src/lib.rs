@@ -7,32 +7,38 @@
 //! blob.rs    the trait, names and errors
 //! memory.rs  blobs in this process, within a budget
 //! folder.rs  blobs as files of a folder
+//! overlay.rs blobs of a fork, over those of its original
 //! token.rs   who may upload: signed, and only for a while
 //!
 //! log.rs         the trait of logs of commits
 //! memory_log.rs  commits in this process
 //! sqlite_log.rs  commits in a folder
 //! folder_lock.rs that folder: its version, and one host at a time
+//! copy.rs        a whole deployment as a stream, and a folder made of it
 //! ```
 #![forbid(unsafe_code)]
 
 mod blob;
+mod copy;
 mod folder;
 mod folder_lock;
 mod log;
 mod memory;
 mod memory_log;
+mod overlay;
 mod sqlite_log;
 mod token;
 
 use std::sync::Arc;
 
 pub use blob::{Blob, BlobError, BlobId, BlobStore, Draft};
+pub use copy::{CopyError, CopyFolder, CopyWriter, Frame};
 pub use folder::FolderStore;
 pub use folder_lock::{DataFolder, FolderError};
 pub use log::{Changes, LogStore, Record, StoreError, Take};
 pub use memory::MemoryStore;
 pub use memory_log::MemoryLog;
+pub use overlay::Overlay;
 pub use sqlite_log::SqliteLog;
 pub use token::{TokenError, UploadGrant, UploadTokens};
 

@@ -6,6 +6,7 @@
 //! mutations, where it must be deterministic, and actions.
 #![forbid(unsafe_code)]
 
+pub mod clone;
 pub mod crypto;
 mod scripts;
 pub mod url_pattern;

@@ -17,7 +17,6 @@ const OURS: &[(&str, &str)] = &[
     ("ext:concave_web/body.js", include_str!("../../../js/web/body.js")),
     ("ext:concave_web/request.js", include_str!("../../../js/web/request.js")),
     ("ext:concave_web/response.js", include_str!("../../../js/web/response.js")),
-    ("ext:concave_web/shown.js", include_str!("../../../js/web/shown.js")),
 ];
 
 /// The script called `specifier`, as the expression `(__bootstrap) => exports`. ASCII only.

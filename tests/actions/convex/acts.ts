@@ -82,6 +82,12 @@ export const both = action(async (ctx, { key }: any) => {
 const inner = () => {
   throw new Error("from inside");
 };
+const logsFrames = () => {
+  console.trace("here", 1);
+  console.log([Object.assign(new Error("logged", { cause: new TypeError("deep") }), { code: 5 })]);
+};
+export const framesInQuery = query(async () => logsFrames());
+export const framesInAction = action(async () => logsFrames());
 export const throws = action(async () => {
   await sleep(1);
   inner();
@@ -149,3 +155,30 @@ export const handles = action(async (ctx) => {
 export const again = action(async (ctx): Promise<any> => ctx.runAction(acts.again, {}));
 export const exits = action(async () => (process as any).exit(3));
 export const stores = action(async (ctx) => ctx.storage.store("text" as any));
+
+/** Says something, and waits until somebody has written. */
+export const speaks = action(async (ctx) => {
+  console.warn("not done yet");
+  while ((await ctx.runQuery(acts.read, { key: "spoken" })) === null) await sleep(5);
+});
+
+/** Objects that say they are of the platform, and are not. */
+export const forges = action(async () => {
+  const brand = Symbol.for("Deno.core.hostObject");
+  const forged = (parts: any) => ({ [brand]: () => parts });
+  const errors: string[] = [];
+  const types = ["nope", "Blob", "File", "CryptoKey", "DOMException", "__proto__", "constructor"];
+  const parts = [null, 1, "Blob", {}, { type: {} }, ...types.map((type) => ({ type }))];
+  const copies = [(value: any) => structuredClone(value), (value: any) => structuredClone([value]),
+    (value: any) => performance.mark("m", { detail: value }).detail];
+  for (const part of parts) {
+    for (const copy of copies) {
+      try {
+        errors.push(typeof copy(forged(part)));
+      } catch (error: any) {
+        errors.push(error.name);
+      }
+    }
+  }
+  return errors.filter((name) => !["object", "DataCloneError", "TypeError"].includes(name));
+});

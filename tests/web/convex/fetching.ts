@@ -23,6 +23,15 @@ export const get = action({
   },
 });
 
+/** Fails in the middle of a body, read in one of the ways. */
+export const breaksOff = action({
+  args: { url: v.string(), how: v.string() },
+  handler: async (_ctx, { url, how }) => {
+    const response: any = await fetch(url);
+    await response[how]();
+  },
+});
+
 /** How many bytes of an endless answer come before it is said that they are too many. */
 export const stream = action({
   args: { url: v.string() },

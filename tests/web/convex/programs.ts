@@ -7,11 +7,14 @@ import clones from "../clones.js";
 import forms, { outside } from "../forms.js";
 import headers from "../headers.js";
 import messages from "../messages.js";
+import platform, { uncloneable } from "../platform.js";
 import { printed } from "../print.js";
 import streams from "../streams.js";
+import timing from "../timing.js";
 
 const PROGRAMS: Record<string, (print: any) => unknown> = {
-  blobs, bodies, clones, forms, headers, messages, streams, formsOutside: outside,
+  blobs, bodies, clones, forms, headers, messages, platform, streams, timing, uncloneable,
+  formsOutside: outside,
 };
 
 /** What a program prints in a query. */

@@ -178,8 +178,7 @@ impl Replaying<'_> {
         match (key.first(), value) {
             (Some(&COMPONENT), value) => self.component(&key[1..], value.is_some()),
             (Some(&TABLE), Some(value)) => self.table(key, value),
-            // It goes with its component.
-            (Some(&TABLE), None) => Ok(()),
+            (Some(&TABLE), None) => self.no_table(key),
             (Some(&DOCUMENT), value) => self.document(key, value.as_deref()),
             (Some(&VARIABLE), value) => self.variable(&key[1..], value.as_deref()),
             (Some(&DEPLOYMENT), Some(value)) => self.deployment(value),
@@ -240,6 +239,23 @@ impl Replaying<'_> {
             }
         }
         self.fill_new_indexes(component, &stored.name);
+        Ok(())
+    }
+
+    /// A table that is gone after its documents; one that still has some goes with its component.
+    fn no_table(&mut self, key: &[u8]) -> Result<(), Damaged> {
+        let (component, number) = split_table_key(key)?;
+        let Snapshot { catalog, maps, .. } = &mut *self.snapshot;
+        let name = catalog.table_name(component, number);
+        let table = name.and_then(|name| catalog.table(component, &name).cloned());
+        let is_empty = |table: &Arc<Table>| maps.get(&table.by_id.id).is_none_or(|m| m.is_empty());
+        let Some(table) = table.filter(is_empty) else { return Ok(()) };
+        for index in table.all_indexes() {
+            maps.remove(&index.id);
+        }
+        Arc::make_mut(catalog).remove_table(&table);
+        self.catalog.push(table_key(component, &table.name));
+        self.catalog.push(number_key(component, number));
         Ok(())
     }
 

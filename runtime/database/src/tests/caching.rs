@@ -30,6 +30,7 @@ fn run(database: &Database, snapshot: Arc<Snapshot>, low: u8, high: u8) -> Outco
         journal: None,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given,
     }
 }

@@ -11,6 +11,7 @@ mod conflicts;
 mod durability;
 mod environment;
 mod files;
+mod imports;
 mod limits;
 mod memory;
 mod model;

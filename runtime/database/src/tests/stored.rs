@@ -7,6 +7,8 @@ use super::components::mounted;
 use super::{EPOCH, SCHEMA, begin, database, dump, given, push, value, writer};
 use crate::commit::{Database, Options};
 use crate::environment::Change as Variable;
+use crate::id::TableNumber;
+use crate::import::{Import, ImportRow, ImportTable, Mode};
 use crate::log::LogEntry;
 use crate::record::{RequestKey, Timestamp};
 use crate::requests::RequestAnswer;
@@ -44,6 +46,23 @@ fn lived() -> Database {
             };
             database.change_environment(&[set("A", Some("1")), set("B", Some("2"))], 0).unwrap();
             database.change_environment(&[set("A", None), set("B", Some("3"))], 0).unwrap();
+        }
+        if call == 25 {
+            // Another number, which nobody has; then its old one again, for a table of another name.
+            for (name, number) in [("a", 10_005), ("b", 10_001)] {
+                let number = Some(TableNumber(number));
+                let (component, name): (Arc<str>, Arc<str>) = ("".into(), name.into());
+                let rows = vec![ImportRow { place: 1, fields: Default::default() }; 3];
+                let source = String::new();
+                let tables = vec![ImportTable { component, name, number, source, rows }];
+                let (mode, component) = (Mode::Replace, "".into());
+                let import = Import { mode, component, tables, files: Vec::new() };
+                super::mutate(&database, call, |now| now.import(&import));
+            }
+            ids.clear();
+            ids.extend(["1", "2", "3"].map(|_| {
+                super::mutate(&database, call, |now| now.insert("", "a", value("{}"))).0.encode()
+            }));
         }
         if call == 30 {
             push(&database, Some(SCHEMA)).unwrap();

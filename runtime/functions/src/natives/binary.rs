@@ -4,8 +4,6 @@
 
 use std::ptr::NonNull;
 
-use v8::{ValueDeserializerHelper as _, ValueSerializerHelper as _};
-
 use super::{string, throw_error};
 
 /// The bytes of an ArrayBuffer or a view; nothing for anything else.
@@ -148,39 +146,21 @@ fn decoded(mut text: Vec<u8>, is_url: bool) -> Option<Vec<u8>> {
     GeneralPurpose::new(alphabet, config).decode(text).ok()
 }
 
-/// `(value) → copy`, by V8's structured clone; throws an `Error` named `DataCloneError`.
-pub(super) fn structured_clone(
-    scope: &mut v8::PinScope<'_, '_>,
-    args: v8::FunctionCallbackArguments<'_>,
+/// `(value, brand, receive, fail) → copy`: [`web::clone`].
+pub(super) fn structured_clone<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    args: v8::FunctionCallbackArguments<'s>,
     mut result: v8::ReturnValue<'_, v8::Value>,
 ) {
-    let context = scope.get_current_context();
-    let serializer = v8::ValueSerializer::new(scope, Box::new(Cloner));
-    serializer.write_header();
-    if serializer.write_value(context, args.get(0)) != Some(true) {
-        return;
-    }
-    let bytes = serializer.release();
-    let deserializer = v8::ValueDeserializer::new(scope, Box::new(Cloner), &bytes);
-    if deserializer.read_header(context) != Some(true) {
-        return;
-    }
-    if let Some(copy) = deserializer.read_value(context) {
+    let (Ok(brand), Ok(receive), Ok(fail)) = (
+        v8::Local::<v8::Symbol>::try_from(args.get(1)),
+        v8::Local::<v8::Function>::try_from(args.get(2)),
+        v8::Local::<v8::Function>::try_from(args.get(3)),
+    ) else {
+        return throw_error(scope, "structuredClone takes a symbol and two functions", None);
+    };
+    let platform = web::clone::Platform { brand, receive, fail };
+    if let Some(copy) = web::clone::structured_clone(scope, args.get(0), platform) {
         result.set(copy);
     }
 }
-
-struct Cloner;
-
-impl v8::ValueSerializerImpl for Cloner {
-    fn throw_data_clone_error<'s>(
-        &self,
-        scope: &mut v8::PinScope<'s, '_>,
-        message: v8::Local<'s, v8::String>,
-    ) {
-        let text = message.to_rust_string_lossy(scope);
-        throw_error(scope, &text, None);
-    }
-}
-
-impl v8::ValueDeserializerImpl for Cloner {}

@@ -167,6 +167,7 @@ fn leave(
         Ok(text) => {
             let function = execution.code.analysis.function(path).expect("it was found to run");
             check::result(execution.transaction.snapshot(), function, path, &text)
+                .map(|returned| returned.text)
         }
     };
     if checked.is_err()

@@ -11,12 +11,12 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
 use database::commit::Conflict;
-use database::record::{Caller, LogLine, Usage};
+use database::record::{Caller, LogLine, Logged, Usage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::json as answer;
-use crate::event::{CallEvent, Event, HttpActionEvent};
+use crate::event::{CallEvent, Event, HttpActionEvent, ProgressEvent};
 use crate::host::Host;
 use crate::logs::{Batch, Entry};
 use crate::refusal::Failure;
@@ -43,16 +43,17 @@ pub(crate) async fn stream(
     }
     let cursor = cursor.unwrap_or(0.0);
     let Batch { entries, cursor } = host.logs.after(cursor, host.config.world.now()).await;
-    let entries: Vec<Value> = entries.iter().filter_map(|entry| completion(entry)).collect();
+    let entries: Vec<Value> = entries.iter().filter_map(|entry| told(entry)).collect();
     Ok(answer(json!({ "entries": entries, "newCursor": cursor }).to_string()))
 }
 
-/// An entry of kind `Completion`.
-fn completion(entry: &Entry) -> Option<Value> {
+/// What the CLI is told of an event.
+fn told(entry: &Entry) -> Option<Value> {
     let Entry { ended, event, .. } = entry;
     let mut shown = match event {
         Event::Call(call) => of_call(call, *ended),
         Event::HttpAction(action) => of_http_action(action, *ended),
+        Event::Progress(progress) => return Some(of_progress(progress, *ended)),
         Event::Push(_) => return None,
     };
     shown["kind"] = "Completion".into();
@@ -60,6 +61,21 @@ fn completion(entry: &Entry) -> Option<Value> {
     shown["environment"] = "isolate".into();
     shown["willRetry"] = false.into();
     Some(shown)
+}
+
+/// An entry of kind `Progress`.
+fn of_progress(progress: &ProgressEvent, at: u64) -> Value {
+    let ProgressEvent { request_id, path, component, is_http, line } = progress;
+    json!({
+        "kind": "Progress",
+        "udfType": if *is_http { "HttpAction" } else { "Action" },
+        "componentPath": (!component.is_empty()).then_some(&**component),
+        "identifier": path,
+        "timestamp": at as f64 / NS_PER_S,
+        "logLines": [shown(line, at)],
+        "requestId": &**request_id,
+        "executionId": &**request_id,
+    })
 }
 
 fn of_call(call: &CallEvent, ended: u64) -> Value {
@@ -106,17 +122,20 @@ fn of_http_action(action: &HttpActionEvent, ended: u64) -> Value {
     })
 }
 
-/// Console lines; the clock of a query or mutation stands, so they all have its beginning.
+/// Console lines that have no entry yet; the clock of a query or mutation stands, so they all have
+/// its beginning.
 fn lines(lines: &[LogLine], began: u64) -> Vec<Value> {
-    let line = |line: &LogLine| {
-        json!({
-            "messages": line.messages,
-            "level": line.level.name(),
-            "timestamp": began / 1_000_000,
-            "isTruncated": line.truncated,
-        })
-    };
-    lines.iter().map(line).collect()
+    let left = lines.iter().filter(|line| line.logged == Logged::AtEnd);
+    left.map(|line| shown(line, began)).collect()
+}
+
+fn shown(line: &LogLine, at: u64) -> Value {
+    json!({
+        "messages": line.messages,
+        "level": line.level.name(),
+        "timestamp": at / 1_000_000,
+        "isTruncated": line.truncated,
+    })
 }
 
 fn caller(caller: Caller) -> &'static str {

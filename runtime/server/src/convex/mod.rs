@@ -10,6 +10,8 @@ pub(crate) mod api;
 pub(crate) mod client;
 pub(crate) mod components;
 pub(crate) mod environment;
+pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod inline;
 pub(crate) mod logs;
 pub(crate) mod push;

@@ -17,7 +17,7 @@ use database::snapshot::Snapshot;
 use database::value::Value;
 use serde_json::json;
 
-use super::{components, environment};
+use super::{components, environment, export, import};
 use crate::host::Host;
 
 /// Most documents of one page of `tableData`; the CLI asks for 10,000 when it has no limit.
@@ -70,9 +70,9 @@ pub(crate) fn run(
             Ok(environment::document_named(&host.database, text(args, "name")?).into())
         }
         "_system/frontend/components:list" => Ok(components::list(&host.database).into()),
-        // Nothing of these kinds can exist yet, so their lists are empty.
-        "_system/cli/queryImport:list" => Ok("[]".to_owned().into()),
-        "_system/cli/exports:getLatest" => Ok("null".to_owned().into()),
+        "_system/cli/queryImport:list" => Ok(import::list(host)),
+        "_system/cli/queryImport" => import::one(host, text(args, "importId")?),
+        "_system/cli/exports:getLatest" => Ok(export::latest(&host.database)),
         _ => Err(UserError::new(
             "NotSupported",
             format!("The system function '{name}' is not supported by concave yet."),

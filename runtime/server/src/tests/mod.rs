@@ -34,8 +34,8 @@ use database::environment::Change;
 use database::error::{PushError, Refusal};
 use database::probe::{Probe, Site};
 use database::record::{
-    Call, FunctionError, FunctionKind, Functions, Given, LogLevel, LogLine, Observed, Outcome,
-    Reply, Timestamp, Usage, World,
+    Call, FunctionError, FunctionKind, Functions, Given, LogLevel, LogLine, Logged, Observed,
+    Outcome, Reply, Timestamp, Usage, World,
 };
 use database::schema::Schema;
 use database::snapshot::Deployment;
@@ -168,6 +168,7 @@ impl Fake {
             journal: None,
             cached: true,
             retries: self.retries.lock().unwrap().clone(),
+            remark: None,
             given: Given {
                 code: CodeVersion::default(),
                 snapshot: Timestamp(1),
@@ -256,9 +257,12 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         redact,
         world,
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+        inner: Arc::default(),
         drain: Duration::from_millis(200),
         body_bytes: database::limits::HTTP_BODIES_BYTES,
         measure: None,
+        schedules: true,
+        forks: None,
     };
     let http_actions = Arc::new(NoHttpActions);
     let files = files(&database, &fake.world).1;
@@ -332,5 +336,6 @@ impl Bench {
 
 /// A `console.log` line.
 fn log_line(text: &str) -> LogLine {
-    LogLine { level: LogLevel::Log, messages: vec![text.to_owned()], truncated: false }
+    let (level, messages) = (LogLevel::Log, vec![text.to_owned()]);
+    LogLine { level, messages, truncated: false, logged: Logged::AtEnd }
 }

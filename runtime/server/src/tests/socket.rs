@@ -77,6 +77,7 @@ fn outcome(result: Result<String, FunctionError>, ts: Timestamp) -> Outcome {
         journal: None,
         cached: false,
         retries: Vec::new(),
+        remark: None,
         given: Given { snapshot: ts, ..Given::default() },
     }
 }
@@ -196,9 +197,12 @@ async fn live_with(threads: bool) -> Live {
         redact: false,
         world,
         events: Some(hook),
+        inner: Arc::default(),
         drain: Duration::from_secs(5),
         body_bytes: limits::HTTP_BODIES_BYTES,
         measure: None,
+        schedules: true,
+        forks: None,
     };
     let files = files(&database, &shelf.world).1;
     let host = Arc::new(Host::new(Server {
@@ -373,7 +377,7 @@ async fn a_query_follows_what_it_read() {
     let events = live.events.lock().unwrap();
     let told = events.iter().map(|event| match event {
         Event::Call(call) => (call.path.as_str(), call.rerun, call.caller),
-        Event::Push(_) | Event::HttpAction(_) => panic!(),
+        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => panic!(),
     });
     let sync = Caller::SyncWorker;
     let expected = [

@@ -216,3 +216,8 @@ export const loops = action(async (ctx) => {
   await ctx.runMutation(rows.put, { key: "loops", value: process.pid });
   for (;;);
 });
+
+export const traces = action(async () => {
+  console.trace("here", 1);
+  console.log(Object.assign(new Error("logged"), { code: 5 }));
+});

@@ -9,6 +9,7 @@
  */
 
 import type * as fetching from "../fetching.js";
+import type * as globals from "../globals.js";
 import type * as http from "../http.js";
 import type * as programs from "../programs.js";
 
@@ -20,6 +21,7 @@ import type {
 
 declare const fullApi: ApiFromModules<{
   fetching: typeof fetching;
+  globals: typeof globals;
   http: typeof http;
   programs: typeof programs;
 }>;

@@ -1,0 +1,141 @@
+//! Which functions of a bundle run while its modules are imported.
+//!
+//! In: code whose blob holds the prelude alone. Out: [`Ran`]. Invariant: runs in a child process of
+//! its own, and only for a version with a module that is called often; where it does not see every
+//! import to its end, it says nothing at all.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use v8::inspector::{
+    Channel, ChannelImpl, StringBuffer, StringView, V8Inspector, V8InspectorClient,
+    V8InspectorClientImpl, V8InspectorClientTrustLevel, V8InspectorSession,
+};
+
+use crate::code::{Code, Origin};
+use crate::context::Purpose;
+use crate::engine::Engine;
+use crate::modules::SCHEME;
+
+/// Where the functions end that ran while their module was imported, by module path: UTF-16
+/// offsets in its source, in order. Each module is one of its own functions.
+pub type Ran = BTreeMap<Arc<str>, Vec<u32>>;
+
+/// Watches the import of each part: all entries together, then each by itself, as contexts of a
+/// blob and contexts without one do it. `None`: an import failed.
+pub(crate) fn watch(engine: &mut Engine, code: &Arc<Code>) -> Vec<Option<Ran>> {
+    let before = engine
+        .in_context(code, Purpose::Calls(&code.whole()), |scope, _, _| Coverage::start(scope));
+    let Ok(coverage) = before else { return Vec::new() };
+    code.parts().map(|part| watch_part(engine, part, &coverage)).collect()
+}
+
+fn watch_part(engine: &mut Engine, code: &Code, coverage: &Coverage) -> Option<Ran> {
+    let mut ran = BTreeMap::new();
+    engine.in_context(code, Purpose::Everything, |_, _, _| ()).ok()?;
+    coverage.take(&mut ran)?;
+    for entry in Code::entries(&code.bundle) {
+        let origin = Origin { late: Some(Arc::clone(entry)), ..code.whole() };
+        // One that fails by itself is served by the context of all; what ran by then ran.
+        let _ = engine.in_context(code, Purpose::Calls(&origin), |_, _, _| ());
+        coverage.take(&mut ran)?;
+    }
+    let is_whole = !engine.is_spent();
+    is_whole.then(|| ran.into_iter().map(|(path, ends)| (path, Vec::from_iter(ends))).collect())
+}
+
+/// V8's counting of calls, for one isolate. Dropped before it.
+struct Coverage {
+    // Dropped in this order.
+    session: V8InspectorSession,
+    _inspector: V8Inspector,
+    answer: Rc<RefCell<String>>,
+}
+
+impl Coverage {
+    fn start(isolate: &mut v8::Isolate) -> Self {
+        let inspector = V8Inspector::create(isolate, V8InspectorClient::new(Box::new(Client)));
+        let answer = Rc::new(RefCell::new(String::new()));
+        let channel = Channel::new(Box::new(Answers(Rc::clone(&answer))));
+        let state = StringView::from(&b"{}"[..]);
+        let trusted = V8InspectorClientTrustLevel::FullyTrusted;
+        let session = inspector.connect(1, channel, state, trusted);
+        let coverage = Self { session, _inspector: inspector, answer };
+        coverage.ask("Profiler.enable", "{}");
+        coverage.ask("Profiler.startPreciseCoverage", r#"{"callCount":true,"detailed":false}"#);
+        coverage
+    }
+
+    fn ask(&self, method: &str, params: &str) -> String {
+        let message = format!(r#"{{"id":1,"method":"{method}","params":{params}}}"#);
+        self.session.dispatch_protocol_message(StringView::from(message.as_bytes()));
+        self.answer.take()
+    }
+
+    /// Adds what ran since the last time. `None`: V8 gave no such answer.
+    fn take(&self, ran: &mut BTreeMap<Arc<str>, BTreeSet<u32>>) -> Option<()> {
+        let answer = self.ask("Profiler.takePreciseCoverage", "{}");
+        let Answer { result: Scripts { result } } = serde_json::from_str(&answer).ok()?;
+        for Script { url, functions } in result {
+            let Some(path) = url.strip_prefix(SCHEME) else { continue };
+            let called = functions.iter().filter_map(|function| function.ranges.first());
+            let called = called.filter(|range| range.count > 0).map(|range| range.end_offset);
+            let mut called = called.peekable();
+            if called.peek().is_some() {
+                ran.entry(path.into()).or_default().extend(called);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Nothing stops at breakpoints here.
+struct Client;
+
+impl V8InspectorClientImpl for Client {}
+
+/// Keeps the answer to the last question.
+struct Answers(Rc<RefCell<String>>);
+
+impl ChannelImpl for Answers {
+    fn send_response(&self, _: i32, message: v8::UniquePtr<StringBuffer>) {
+        let text = message.as_ref().map(|message| message.string().to_string());
+        self.0.replace(text.unwrap_or_default());
+    }
+
+    fn send_notification(&self, _: v8::UniquePtr<StringBuffer>) {}
+
+    fn flush_protocol_notifications(&self) {}
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    result: Scripts,
+}
+
+#[derive(Deserialize)]
+struct Scripts {
+    result: Vec<Script>,
+}
+
+#[derive(Deserialize)]
+struct Script {
+    url: String,
+    functions: Vec<Function>,
+}
+
+#[derive(Deserialize)]
+struct Function {
+    /// Without details it has one.
+    ranges: Vec<Range>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Range {
+    end_offset: u32,
+    count: u32,
+}

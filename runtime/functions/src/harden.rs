@@ -1,0 +1,318 @@
+//! Freezes a context, so that no call can leave anything in an object of it.
+//!
+//! In: a context whose modules are evaluated, and no call has run in. Out: the same with every
+//! object frozen that code of the deployment could reach. Invariant: what cannot be frozen, because
+//! its state is not in properties, refuses: a `Map` that lives at module level keeps what a call
+//! puts into it. A call that tries to change something frozen throws, and is decided by a fresh
+//! context.
+//!
+//! V8's inspector knows all objects of a context (`Runtime.queryObjects`), also those that only a
+//! closure holds. Objects without a prototype that only a closure holds are not among them: the
+//! proof (`Purity`) refuses code that makes such; generators too, which V8 has one of for each module.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use v8::inspector::{
+    Channel, ChannelImpl, StringBuffer, StringView, V8Inspector, V8InspectorClient,
+    V8InspectorClientImpl, V8InspectorClientTrustLevel, V8InspectorSession,
+};
+
+use crate::context::Ready;
+use crate::natives::string;
+
+/// Where the inspector leaves what it found, while it looks; no code of the deployment runs then.
+const FOUND: &str = "__concave_found";
+/// Rounds of opening what is made on first touch; each may show more of it.
+const ROUNDS: usize = 4;
+
+const SILENT: &str = "V8 does not say which objects there are";
+
+/// Freezes everything in `ready`.
+///
+/// # Errors
+/// What cannot be frozen, for whoever wonders why contexts of the module are not kept.
+pub(crate) fn harden(scope: &mut v8::PinScope<'_, '_, ()>, ready: &Ready) -> Result<(), String> {
+    if ready.origin.late.is_some() {
+        return Err("it is evaluated in each context, because a startup snapshot cannot hold it \
+                    (it uses WebAssembly or Intl while it is imported)"
+            .to_owned());
+    }
+    v8::scope!(let scope, scope);
+    let context = v8::Local::new(scope, &ready.context);
+    let scope = &mut v8::ContextScope::new(scope, context);
+    let hooks = v8::Local::new(scope, &ready.hooks);
+    refuse_state(scope)?;
+    let own = own_objects(scope, hooks).ok_or("the prelude does not open")?;
+    let mut count = 0;
+    for _ in 0..ROUNDS {
+        // What this round makes is gone when the next one looks.
+        v8::scope!(let scope, scope);
+        let all = Everything::of(scope, own)?;
+        let before = count;
+        count = all.open(scope);
+        if count == before {
+            return all.freeze(scope);
+        }
+        all.forget(scope);
+    }
+    Err("it goes on making objects while it is looked at".to_owned())
+}
+
+/// Looks for objects whose state is not in properties. The parts of the prelude that have such are
+/// not open yet, unless a module has touched them while it was imported.
+fn refuse_state(scope: &mut v8::PinScope<'_, '_>) -> Result<(), String> {
+    v8::scope!(let scope, scope);
+    let holder = v8::Object::new(scope);
+    let found = query_objects(scope, holder).ok_or(SILENT)?;
+    for at in 0..found.length() {
+        v8::scope!(let scope, scope);
+        let object = found.get_index(scope, at).map(v8::Local::<v8::Object>::try_from);
+        if let Some(what) = object.and_then(Result::ok).and_then(keeps_state) {
+            return Err(format!("it keeps {what}, which a call could change"));
+        }
+    }
+    Ok(())
+}
+
+/// The prelude's own objects, which change with each call and which no function can reach; a set.
+fn own_objects<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    hooks: v8::Local<'s, v8::Object>,
+) -> Option<v8::Local<'s, v8::Set>> {
+    let own = v8::Set::new(scope);
+    let key = string(scope, "own");
+    let open = v8::Local::<v8::Function>::try_from(hooks.get(scope, key.into())?).ok()?;
+    let list = v8::Local::<v8::Array>::try_from(open.call(scope, hooks.into(), &[])?).ok()?;
+    for at in 0..list.length() {
+        let object = list.get_index(scope, at)?;
+        own.add(scope, object)?;
+    }
+    own.add(scope, list.into())?;
+    own.add(scope, own.into())
+}
+
+/// All objects of a context.
+struct Everything<'s> {
+    /// Where the inspector left them.
+    holder: v8::Local<'s, v8::Object>,
+    /// Those with a prototype.
+    found: v8::Local<'s, v8::Array>,
+    /// The prelude's own.
+    own: v8::Local<'s, v8::Set>,
+}
+
+impl<'s> Everything<'s> {
+    fn of(scope: &mut v8::PinScope<'s, '_>, own: v8::Local<'s, v8::Set>) -> Result<Self, String> {
+        let holder = v8::Object::new(scope);
+        let found = query_objects(scope, holder);
+        let found = found.ok_or(SILENT)?;
+        own.add(scope, holder.into());
+        own.add(scope, found.into());
+        Ok(Self { holder, found, own })
+    }
+
+    /// Lets the objects that were made to look go.
+    fn forget(&self, scope: &mut v8::PinScope<'s, '_>) {
+        self.own.delete(scope, self.holder.into());
+        self.own.delete(scope, self.found.into());
+    }
+
+    /// Reads every property once: what is made on first touch is there afterwards. Gives how many
+    /// objects there are, those without a prototype that properties hold included.
+    fn open(&self, scope: &mut v8::PinScope<'s, '_>) -> usize {
+        self.each(scope, |_, _| Ok(())).unwrap_or_default()
+    }
+
+    /// Freezes everything.
+    fn freeze(&self, scope: &mut v8::PinScope<'s, '_>) -> Result<(), String> {
+        self.each(scope, |scope, object| {
+            // The first two do not change; of the third only the prelude has any now.
+            let passes = object.is_proxy()
+                || object.is_module_namespace_object()
+                || object.is_array_buffer_view();
+            let level = v8::IntegrityLevel::Frozen;
+            if passes || object.set_integrity_level(scope, level) == Some(true) {
+                return Ok(());
+            }
+            let name = object.get_constructor_name().to_rust_string_lossy(scope);
+            Err(format!("an object of it ({name}) cannot be frozen"))
+        })?;
+        Ok(())
+    }
+
+    /// Calls `act` with each object once; gives how many there were.
+    fn each(
+        &self,
+        scope: &mut v8::PinScope<'s, '_>,
+        mut act: impl FnMut(&mut v8::PinScope<'_, '_>, v8::Local<'_, v8::Object>) -> Result<(), String>,
+    ) -> Result<usize, String> {
+        let seen = v8::Set::new(scope);
+        let mut count = 0;
+        for at in 0..self.found.length() {
+            v8::scope!(let scope, scope);
+            v8::tc_scope!(let scope, scope);
+            let mut unseen: Vec<v8::Local<'_, v8::Value>> =
+                self.found.get_index(scope, at).into_iter().collect();
+            while let Some(value) = unseen.pop() {
+                let Ok(object) = v8::Local::<v8::Object>::try_from(value) else { continue };
+                let is_known = |set: v8::Local<'_, v8::Set>, scope: &mut v8::PinScope<'_, '_>| {
+                    set.has(scope, value).unwrap_or(true)
+                };
+                if is_known(seen, scope) || is_known(self.own, scope) {
+                    continue;
+                }
+                seen.add(scope, value);
+                count += 1;
+                unseen.extend(values(scope, object));
+                act(scope, object)?;
+            }
+        }
+        Ok(count)
+    }
+}
+
+/// What is in the properties of an object, getters and setters included; its prototype too.
+fn values<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    object: v8::Local<'s, v8::Object>,
+) -> Vec<v8::Local<'s, v8::Value>> {
+    // A proxy's traps are code of the deployment; its target and handler are found by themselves.
+    if object.is_proxy() || object.is_array_buffer_view() || object.is_module_namespace_object() {
+        return Vec::new();
+    }
+    let mut all: Vec<_> = object.get_prototype(scope).into_iter().collect();
+    let every = v8::GetPropertyNamesArgs {
+        mode: v8::KeyCollectionMode::OwnOnly,
+        property_filter: v8::PropertyFilter::ALL_PROPERTIES,
+        index_filter: v8::IndexFilter::IncludeIndices,
+        key_conversion: v8::KeyConversionMode::ConvertToString,
+    };
+    let Some(names) = object.get_own_property_names(scope, every) else { return all };
+    let parts = ["value", "get", "set"].map(|part| string(scope, part));
+    for at in 0..names.length() {
+        let Some(name) = names.get_index(scope, at) else { continue };
+        let Ok(name) = v8::Local::<v8::Name>::try_from(name) else { continue };
+        let descriptor = object.get_own_property_descriptor(scope, name);
+        let Some(Ok(descriptor)) = descriptor.map(v8::Local::<v8::Object>::try_from) else {
+            continue;
+        };
+        for part in parts {
+            all.extend(descriptor.get(scope, part.into()).filter(|value| value.is_object()));
+        }
+    }
+    all
+}
+
+/// What an object keeps outside of its properties.
+fn keeps_state(object: v8::Local<'_, v8::Object>) -> Option<&'static str> {
+    Some(match () {
+        () if object.is_map() => "a Map",
+        () if object.is_set() => "a Set",
+        () if object.is_weak_map() => "a WeakMap",
+        () if object.is_weak_set() => "a WeakSet",
+        () if object.is_date() => "a Date",
+        () if object.is_map_iterator() || object.is_set_iterator() => "an iterator",
+        () if object.is_array_buffer() || object.is_shared_array_buffer() => "an ArrayBuffer",
+        () if object.is_array_buffer_view() => "a typed array",
+        () if object.is_wasm_memory_object() => "a WebAssembly.Memory",
+        () if is_pending(object) => "a promise that nothing has settled",
+        () => return None,
+    })
+}
+
+fn is_pending(object: v8::Local<'_, v8::Object>) -> bool {
+    let promise = v8::Local::<v8::Promise>::try_from(object);
+    promise.is_ok_and(|promise| promise.state() == v8::PromiseState::Pending)
+}
+
+/// All objects of the current context that inherit from its `Object.prototype`.
+fn query_objects<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+    holder: v8::Local<'s, v8::Object>,
+) -> Option<v8::Local<'s, v8::Array>> {
+    let context = scope.get_current_context();
+    let global = context.global(scope);
+    // The inspector adds to the console that it finds.
+    let console = string(scope, "console");
+    let shown = global.get(scope, console.into())?;
+    let nothing = v8::undefined(scope);
+    global.set(scope, console.into(), nothing.into())?;
+    let prototype = string(scope, "prototype");
+    let root = holder.get_prototype(scope)?;
+    holder.set(scope, prototype.into(), root)?;
+    let key = string(scope, FOUND);
+    global.set(scope, key.into(), holder.into())?;
+    let asked = {
+        let mut inspector = V8Inspector::create(scope, V8InspectorClient::new(Box::new(Client)));
+        inspector.context_created(context, GROUP, StringView::empty(), StringView::empty());
+        let asked = ask(&mut inspector);
+        inspector.context_destroyed(context);
+        asked
+    };
+    global.set(scope, console.into(), shown)?;
+    global.delete(scope, key.into())?;
+    asked?;
+    let list = string(scope, "list");
+    let found = holder.get(scope, list.into())?;
+    v8::Local::<v8::Array>::try_from(found).ok()
+}
+
+const GROUP: i32 = 1;
+
+fn ask(inspector: &mut V8Inspector) -> Option<()> {
+    let replies = Rc::new(RefCell::new(Vec::new()));
+    let channel = Channel::new(Box::new(Replies(Rc::clone(&replies))));
+    let trust = V8InspectorClientTrustLevel::FullyTrusted;
+    let session = inspector.connect(GROUP, channel, StringView::empty(), trust);
+    let id = |value: &Value, of: &str| Some(value["result"][of]["objectId"].as_str()?.to_owned());
+    let mut number = 0;
+    let mut call = |method: &str, parameters: Value| {
+        number += 1;
+        send(&session, &json!({ "id": number, "method": method, "params": parameters }));
+        let reply: String = replies.borrow_mut().pop()?;
+        serde_json::from_str::<Value>(&reply).ok()
+    };
+    let mut evaluate = |text: &str| {
+        // An inspector counts its contexts from 1, and this one knows no other.
+        call("Runtime.evaluate", json!({ "expression": text, "contextId": 1 }))
+    };
+    let root = evaluate(&format!("{FOUND}.prototype"))?;
+    let holder = evaluate(FOUND)?;
+    let prototype = id(&root, "result")?;
+    let all = call("Runtime.queryObjects", json!({ "prototypeObjectId": prototype }))?;
+    let kept = call(
+        "Runtime.callFunctionOn",
+        json!({
+            "objectId": id(&all, "objects")?,
+            "functionDeclaration": "function (holder) { holder.list = this; }",
+            "arguments": [{ "objectId": id(&holder, "result")? }],
+        }),
+    )?;
+    kept["error"].is_null().then_some(())
+}
+
+fn send(session: &V8InspectorSession, message: &Value) {
+    let text = message.to_string();
+    session.dispatch_protocol_message(StringView::from(text.as_bytes()));
+}
+
+/// Nobody to ask back.
+struct Client;
+
+impl V8InspectorClientImpl for Client {}
+
+/// What the inspector answers.
+struct Replies(Rc<RefCell<Vec<String>>>);
+
+impl ChannelImpl for Replies {
+    fn send_response(&self, _call: i32, message: v8::UniquePtr<StringBuffer>) {
+        let text = message.unwrap().as_mut().string().to_string();
+        self.0.borrow_mut().push(text);
+    }
+
+    fn send_notification(&self, _message: v8::UniquePtr<StringBuffer>) {}
+
+    fn flush_protocol_notifications(&self) {}
+}

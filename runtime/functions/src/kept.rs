@@ -1,0 +1,158 @@
+//! Contexts that serve more than one call, one after another.
+//!
+//! In: contexts whose call ended with a result. Out: the same, for the next call of their module at
+//! their depth. Invariant: a context in which anything threw is dropped, and the attempt that used
+//! it is decided by one in fresh contexts ([`Traces::threw`]); at most one call uses a context at a
+//! time.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use database::limits;
+
+use crate::code::Code;
+use crate::context::{Purpose, Ready};
+use crate::reuse::Keeping;
+use crate::{engine, harden};
+
+/// Whether an attempt may use kept contexts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Each function of it runs in a context of its own.
+    #[default]
+    Fresh,
+    /// Where the module's standing allows it, in kept ones.
+    MayKeep,
+}
+
+/// A context that is kept.
+pub(crate) struct Kept {
+    ready: Ready,
+    of: Use,
+    depth: usize,
+    /// Calls that it has served.
+    runs: u64,
+}
+
+/// What makes calls of one module.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Use {
+    /// [`Code::part`].
+    pub(crate) part: usize,
+    pub(crate) module: Arc<str>,
+}
+
+/// What an attempt did with kept contexts.
+#[derive(Debug, Default)]
+pub(crate) struct Traces {
+    /// The modules whose contexts served it.
+    pub(crate) served: Vec<Use>,
+    /// Whether something threw in one of them, even if it was caught.
+    pub(crate) threw: bool,
+}
+
+thread_local! {
+    static MODE: Cell<Mode> = const { Cell::new(Mode::Fresh) };
+    static TRACES: RefCell<Traces> = RefCell::default();
+    /// The one used last comes first.
+    static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Begins an attempt.
+pub(crate) fn begin(mode: Mode) {
+    MODE.set(mode);
+    TRACES.take();
+}
+
+/// Ends it.
+pub(crate) fn end() -> Traces {
+    MODE.set(Mode::Fresh);
+    TRACES.take()
+}
+
+/// Drops all contexts: before their isolate goes.
+pub(crate) fn clear() {
+    KEPT.take();
+}
+
+/// A kept context for a call of a function of `module` at `depth`, made if there is none. `None`:
+/// the module's contexts are not kept, or not in this attempt.
+pub(crate) fn take(
+    scope: &mut v8::PinScope<'_, '_, ()>,
+    code: &Code,
+    module: &Arc<str>,
+    depth: usize,
+) -> Option<Kept> {
+    if MODE.get() == Mode::Fresh {
+        return None;
+    }
+    let kept = find(code, module, depth).or_else(|| make(scope, code, module, depth))?;
+    TRACES.with_borrow_mut(|traces| traces.served.push(kept.of.clone()));
+    Some(kept)
+}
+
+/// Makes sure that there is one for the next call from outside, where the module's standing allows
+/// it. Returns whether there is.
+pub(crate) fn ensure(scope: &mut v8::PinScope<'_, '_, ()>, code: &Code, module: &Arc<str>) -> bool {
+    let kept = find(code, module, 0).or_else(|| make(scope, code, module, 0));
+    kept.map(keep).is_some()
+}
+
+fn find(code: &Code, module: &Arc<str>, depth: usize) -> Option<Kept> {
+    code.standings.get(module)?.keeping()?;
+    let fits =
+        |kept: &Kept| kept.depth == depth && kept.of.part == code.part && kept.of.module == *module;
+    KEPT.with_borrow_mut(|all| {
+        let at = all.iter().position(fits)?;
+        Some(all.remove(at))
+    })
+}
+
+fn make(
+    scope: &mut v8::PinScope<'_, '_, ()>,
+    code: &Code,
+    module: &Arc<str>,
+    depth: usize,
+) -> Option<Kept> {
+    let standing = code.standings.get(module)?;
+    let keeping = standing.keeping()?;
+    let queue = engine::queue_at(scope, depth);
+    // A failure shows again in the fresh context that the call gets instead.
+    let ready = Ready::make(scope, code, queue, Purpose::Calls(&code.origin(module))).ok()?;
+    if keeping == Keeping::Frozen
+        && let Err(why) = harden::harden(scope, &ready)
+    {
+        standing.refuse(why);
+        return None;
+    }
+    let of = Use { part: code.part, module: Arc::clone(module) };
+    Some(Kept { ready, of, depth, runs: 0 })
+}
+
+impl Kept {
+    /// The context.
+    pub(crate) fn ready(&self) -> &Ready {
+        &self.ready
+    }
+
+    /// Its call ended with a result.
+    pub(crate) fn give_back(mut self) {
+        self.runs += 1;
+        if self.runs < limits::CALLS_PER_CONTEXT {
+            keep(self);
+        }
+    }
+
+    /// Its call did not.
+    pub(crate) fn drop_after_error(self) {
+        TRACES.with_borrow_mut(|traces| traces.threw = true);
+    }
+}
+
+fn keep(kept: Kept) {
+    let most = usize::try_from(limits::KEPT_CONTEXTS).expect("a small count fits");
+    KEPT.with_borrow_mut(|all| {
+        all.insert(0, kept);
+        all.truncate(most);
+    });
+}

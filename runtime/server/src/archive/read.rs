@@ -1,0 +1,347 @@
+//! A zip of a deployment, as an import.
+//!
+//! In: a zip, of concave or of Convex. Out: its documents; and its files, when they are asked for.
+//! Invariant: an entry is read whole and its checksum compared; entries that mean nothing here are
+//! told, not guessed.
+
+use std::collections::BTreeMap;
+use std::io::{BufReader, Read, Write};
+use std::sync::Arc;
+
+use database::id::TableNumber;
+use database::import::{Import, ImportFile, ImportFiles, ImportTable, Mode};
+use database::json::Dialect;
+use sha2::{Digest as _, Sha256};
+use storage::{BlobId, Draft};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::rows::{Budget, each_line, lines, unreadable};
+use super::write::{FileLine, TableLine};
+use super::{ArchiveError, COMPONENTS, DOCUMENTS, Parts, SCHEMA, TABLES, UNIFORM};
+use crate::files::parse_sha256;
+
+/// A zip that is open.
+pub(crate) struct Zip {
+    archive: ZipArchive<BufReader<Parts>>,
+}
+
+/// A zip that was read, but for the bytes of its files.
+pub(crate) struct Zipped {
+    /// What to import; the blobs of its files have names, and are not kept yet.
+    pub(crate) import: Import,
+    /// For each component with files, and each of its files: where its bytes are; `None`: its blob
+    /// is there.
+    pub(crate) entries: Vec<Vec<Option<Entry>>>,
+    /// Entries that were not understood.
+    pub(crate) ignored: Vec<String>,
+    /// The zip.
+    pub(crate) zip: Zip,
+}
+
+/// The bytes of a file.
+#[derive(Clone, Copy)]
+pub(crate) struct Entry {
+    index: usize,
+    promised: Option<[u8; 32]>,
+}
+
+/// What an entry's name says, after its component.
+enum Place<'a> {
+    Numbers,
+    Documents(&'a str),
+    Schema(&'a str),
+    FileLines,
+    File(&'a str),
+    Nothing,
+    Unknown,
+}
+
+/// Entries of one component, by what they are.
+#[derive(Default)]
+struct Component {
+    numbers: Option<usize>,
+    documents: BTreeMap<String, usize>,
+    schemas: BTreeMap<String, usize>,
+    file_lines: Option<usize>,
+    /// By id.
+    files: BTreeMap<String, usize>,
+}
+
+/// Components by the names on the way to each.
+type Components = BTreeMap<Vec<String>, Component>;
+
+/// Which blob a file gets.
+pub(crate) enum Named {
+    /// One that is to be written.
+    New(BlobId),
+    /// One that is there, with the file's bytes; this many.
+    There(BlobId, u64),
+}
+
+/// What decides about the names of blobs.
+pub(crate) trait Names {
+    /// The blob of a component's file with this hash, whose blob was called so when it was exported.
+    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named;
+}
+
+impl Zip {
+    /// Opens a zip.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn open(parts: Parts) -> Result<Self, ArchiveError> {
+        match ZipArchive::new(BufReader::new(parts)) {
+            Ok(archive) => Ok(Self { archive }),
+            Err(ZipError::Io(error)) => Err(not_a_zip(&error)),
+            Err(error) => Err(not_a_zip(&error)),
+        }
+    }
+
+    /// Reads the documents.
+    ///
+    /// # Errors
+    /// Entries that are not what their names say.
+    pub(crate) fn read(
+        mut self,
+        mode: Mode,
+        into: &Arc<str>,
+        names: &dyn Names,
+    ) -> Result<Zipped, ArchiveError> {
+        let (components, ignored) = self.contents()?;
+        let mut import =
+            Import { mode, component: Arc::clone(into), tables: Vec::new(), files: Vec::new() };
+        let mut entries = Vec::new();
+        let mut budget = Budget::default();
+        for (inner, component) in components {
+            let prefix: String = inner.iter().map(|name| format!("{COMPONENTS}{name}/")).collect();
+            let path: Vec<&str> = [&**into].into_iter().filter(|path| !path.is_empty()).collect();
+            let path: Vec<&str> =
+                path.into_iter().chain(inner.iter().map(String::as_str)).collect();
+            let path: Arc<str> = path.join("/").into();
+            let numbers = self.numbers(&prefix, &component)?;
+            for (name, index) in &component.documents {
+                let source = format!("{prefix}{name}/{DOCUMENTS}");
+                let dialect = self.dialect(&source, component.schemas.get(name))?;
+                let mut entry = self.entry(*index, &source)?;
+                let rows = lines(&source, &mut entry, dialect, &mut budget);
+                let rows = rows.map_err(|wrong| damage_or(wrong, &source, entry))?;
+                let (component, name) = (Arc::clone(&path), Arc::from(&**name));
+                let number = numbers.get(&*name).copied();
+                import.tables.push(ImportTable { component, name, number, source, rows });
+            }
+            if let Some(lines) = component.file_lines {
+                let naming = |before, sha256| names.name(&path, before, sha256);
+                let (files, of) = self.files(&prefix, lines, &component, &naming)?;
+                import.files.push(ImportFiles { component: path, files });
+                entries.push(of);
+            }
+        }
+        if import.tables.is_empty() && import.files.is_empty() {
+            let text = format!("The zip has no tables: no entry is called <table>/{DOCUMENTS}.");
+            return Err(ArchiveError::wrong("InvalidZip", text));
+        }
+        Ok(Zipped { import, entries, ignored, zip: self })
+    }
+
+    /// Copies a file's bytes; gives their hash and how many they are.
+    ///
+    /// # Errors
+    /// They are damaged, or not those that were promised; the store's.
+    pub(crate) fn copy(
+        &mut self,
+        entry: Entry,
+        draft: &mut dyn Draft,
+    ) -> Result<([u8; 32], u64), ArchiveError> {
+        let source = self.archive.name_for_index(entry.index).and_then(Result::ok);
+        let source = source.map(String::from).unwrap_or_default();
+        let mut file = self.entry(entry.index, &source)?;
+        let (mut hash, mut size) = (Sha256::new(), 0);
+        let mut bytes = vec![0; 256 << 10];
+        loop {
+            let read = file.read(&mut bytes).map_err(|error| unreadable(&source, &error))?;
+            if read == 0 {
+                break;
+            }
+            size += read as u64;
+            crate::files::check_size(size)?;
+            hash.write_all(&bytes[..read])?;
+            draft.write(&bytes[..read])?;
+        }
+        let sha256: [u8; 32] = hash.finalize().into();
+        if entry.promised.is_some_and(|promised| promised != sha256) {
+            let text =
+                format!("{source} is damaged: its SHA-256 is not the one in _storage/{DOCUMENTS}.");
+            return Err(ArchiveError::wrong("Sha256Mismatch", text));
+        }
+        Ok((sha256, size))
+    }
+
+    /// What there is, by the names of the components on the way.
+    fn contents(&self) -> Result<(Components, Vec<String>), ArchiveError> {
+        let mut components = Components::new();
+        let mut ignored = Vec::new();
+        for index in 0..self.archive.len() {
+            let name = self.archive.name_for_index(index).and_then(Result::ok);
+            let Some(name) = name else { continue };
+            let (inner, rest) = split_components(&name);
+            if matches!(place(rest), Place::Nothing) {
+                continue;
+            }
+            let found = components.entry(inner).or_default();
+            let twice = match place(rest) {
+                Place::Numbers => found.numbers.replace(index).is_some(),
+                Place::Documents(table) => found.documents.insert(table.into(), index).is_some(),
+                Place::Schema(table) => found.schemas.insert(table.into(), index).is_some(),
+                Place::FileLines => found.file_lines.replace(index).is_some(),
+                Place::File(id) => found.files.insert(id.into(), index).is_some(),
+                Place::Nothing | Place::Unknown => {
+                    ignored.push(name.to_string());
+                    false
+                }
+            };
+            if twice {
+                let text = format!("The zip has two entries for {name}.");
+                return Err(ArchiveError::wrong("InvalidZip", text));
+            }
+        }
+        Ok((components, ignored))
+    }
+
+    /// The numbers of a component's tables.
+    fn numbers(
+        &mut self,
+        prefix: &str,
+        component: &Component,
+    ) -> Result<BTreeMap<String, TableNumber>, ArchiveError> {
+        let mut numbers = BTreeMap::new();
+        let Some(index) = component.numbers else { return Ok(numbers) };
+        let source = format!("{prefix}{TABLES}/{DOCUMENTS}");
+        let file = self.entry(index, &source)?;
+        each_line(&source, file, &mut Budget::default(), |place, line| {
+            let table: TableLine = parsed(&source, place, line)?;
+            let number = table.number();
+            numbers.insert(table.name, number);
+            Ok(())
+        })?;
+        Ok(numbers)
+    }
+
+    /// How a table's documents are written.
+    fn dialect(&mut self, of: &str, schema: Option<&usize>) -> Result<Dialect, ArchiveError> {
+        let Some(index) = schema else { return Ok(Dialect::Plain) };
+        let mut uniform = false;
+        let file = self.entry(*index, SCHEMA)?;
+        each_line(SCHEMA, file, &mut Budget::default(), |_, line| {
+            uniform |= line.trim() == UNIFORM;
+            Ok(())
+        })?;
+        if uniform {
+            return Ok(Dialect::Export);
+        }
+        let text = format!(
+            "{of} is written as exports were years ago: its {SCHEMA} does not say {UNIFORM}. \
+             Export it again with a newer Convex."
+        );
+        Err(ArchiveError::wrong("OldExport", text))
+    }
+
+    fn files(
+        &mut self,
+        prefix: &str,
+        index: usize,
+        component: &Component,
+        name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
+    ) -> Result<(Vec<ImportFile>, Vec<Option<Entry>>), ArchiveError> {
+        let source = format!("{prefix}_storage/{DOCUMENTS}");
+        let (mut files, mut entries) = (Vec::new(), Vec::new());
+        let file = self.entry(index, &source)?;
+        each_line(&source, file, &mut Budget::default(), |place, line| {
+            let file: FileLine = parsed(&source, place, line)?;
+            let wrong = |why: String| {
+                ArchiveError::wrong("InvalidFile", format!("{source}:{place}: {why}"))
+            };
+            let id = file.document_id().filter(|id| id.table.0 == 540);
+            let id = id.ok_or_else(|| wrong(format!("{:?} is no ID of a file.", file.id)))?;
+            let index = component.files.get(&file.id);
+            let index = index.ok_or_else(|| wrong(format!("the zip has no file {}.", file.id)))?;
+            let promised = file.sha256.as_deref().and_then(parse_sha256);
+            let before = file.internal_id.as_deref().and_then(|id| id.parse().ok());
+            let (blob, size, entry) = match name(before, promised) {
+                Named::New(blob) => (blob, 0, Some(Entry { index: *index, promised })),
+                Named::There(blob, size) => (blob, size, None),
+            };
+            files.push(ImportFile {
+                id: Some(id),
+                creation_time: file.creation_time.filter(|time| *time > 0.0),
+                blob: blob.to_string(),
+                sha256: promised.unwrap_or_default(),
+                size,
+                content_type: file.content_type,
+            });
+            entries.push(entry);
+            Ok(())
+        })?;
+        Ok((files, entries))
+    }
+
+    fn entry(&mut self, index: usize, source: &str) -> Result<BufReader<impl Read>, ArchiveError> {
+        let entry = self.archive.by_index(index).map_err(|error| {
+            ArchiveError::wrong("InvalidZip", format!("{source} cannot be read: {error}."))
+        })?;
+        Ok(BufReader::with_capacity(64 << 10, entry))
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(
+    source: &str,
+    place: usize,
+    line: &str,
+) -> Result<T, ArchiveError> {
+    serde_json::from_str(line)
+        .map_err(|error| ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {error}")))
+}
+
+/// What is wrong in an entry may come of its damage, which its checksum shows at the end.
+fn damage_or(wrong: ArchiveError, source: &str, mut rest: impl Read) -> ArchiveError {
+    let read = std::io::copy(&mut rest, &mut std::io::sink());
+    read.err().map_or(wrong, |error| unreadable(source, &error))
+}
+
+fn not_a_zip(error: &dyn std::fmt::Display) -> ArchiveError {
+    let text = format!(
+        "The file is no whole zip ({error}). It may have been cut off on its way: compare its size, \
+         or export it again."
+    );
+    ArchiveError::wrong("InvalidZip", text)
+}
+
+/// The components on the way to an entry, and the rest of its name.
+fn split_components(name: &str) -> (Vec<String>, &str) {
+    let (mut inner, mut rest) = (Vec::new(), name);
+    while let Some((component, after)) =
+        rest.strip_prefix(COMPONENTS).and_then(|after| after.split_once('/'))
+    {
+        inner.push(component.to_owned());
+        rest = after;
+    }
+    (inner, rest)
+}
+
+fn place(name: &str) -> Place<'_> {
+    let junk = name.starts_with("__MACOSX/") || name.ends_with(".DS_Store");
+    match name.split_once('/') {
+        _ if name.is_empty() || name.ends_with('/') || junk || name == "README.md" => {
+            Place::Nothing
+        }
+        Some((TABLES, DOCUMENTS)) => Place::Numbers,
+        Some(("_storage", DOCUMENTS)) => Place::FileLines,
+        Some(("_storage", SCHEMA)) | Some((TABLES, SCHEMA)) => Place::Nothing,
+        Some(("_storage", file)) if !file.contains('/') => {
+            Place::File(file.split('.').next().unwrap_or_default())
+        }
+        Some((table, DOCUMENTS)) if !table.starts_with('_') => Place::Documents(table),
+        Some((table, SCHEMA)) if !table.starts_with('_') => Place::Schema(table),
+        _ => Place::Unknown,
+    }
+}

@@ -1,0 +1,247 @@
+//! Documents of text files: JSON lines, one JSON array, CSV.
+//!
+//! In: bytes and a format. Out: the fields of each document, with the line or place it is from.
+//! Invariant: memory is bounded by what the limits allow, whatever the bytes say.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Read};
+
+use database::error::UserError;
+use database::import::ImportRow;
+use database::json::{self, Dialect};
+use database::limits;
+use database::value::Value;
+use serde_json::value::RawValue;
+
+use super::ArchiveError;
+
+/// How a file of documents is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rows {
+    /// One JSON object a line.
+    Lines,
+    /// One JSON array of objects.
+    Array,
+    /// A line of names, then lines of values.
+    Csv,
+}
+
+/// Reads all documents of a file. `source` names it in errors.
+///
+/// # Errors
+/// The first thing that is wrong, with its line.
+pub(crate) fn rows(
+    source: &str,
+    mut file: impl BufRead,
+    format: Rows,
+) -> Result<Vec<ImportRow>, ArchiveError> {
+    if file.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
+        let text = format!("{source} begins with a byte order mark. Save it as UTF-8 without one.");
+        return Err(ArchiveError::wrong("ByteOrderMark", text));
+    }
+    let mut budget = Budget::default();
+    match format {
+        Rows::Lines => lines(source, file, Dialect::Plain, &mut budget),
+        Rows::Array => array(source, file),
+        Rows::Csv => table(source, file, &mut budget),
+    }
+}
+
+/// How many bytes of documents an import may still read.
+pub(super) struct Budget(u64);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(limits::IMPORT_BYTES)
+    }
+}
+
+impl Budget {
+    fn take(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.0 = self.0.checked_sub(bytes as u64).ok_or_else(|| {
+            let text = format!(
+                "The import is too large: its documents may have at most {} bytes together. Import \
+                 the tables one by one, or a table in parts with `append`.",
+                limits::IMPORT_BYTES
+            );
+            ArchiveError::wrong("ImportTooLarge", text)
+        })?;
+        Ok(())
+    }
+}
+
+/// One JSON object a line; empty lines are none.
+pub(super) fn lines(
+    source: &str,
+    file: impl BufRead,
+    dialect: Dialect,
+    budget: &mut Budget,
+) -> Result<Vec<ImportRow>, ArchiveError> {
+    let mut rows = Vec::new();
+    each_line(source, file, budget, |place, line| {
+        let value = json::import(line, dialect).map_err(|error| at(source, place, &error));
+        rows.push(ImportRow { place, fields: object(value?, source, place)? });
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Hands out the lines of a file that are not empty, with their numbers.
+pub(super) fn each_line(
+    source: &str,
+    mut file: impl BufRead,
+    budget: &mut Budget,
+    mut take: impl FnMut(usize, &str) -> Result<(), ArchiveError>,
+) -> Result<(), ArchiveError> {
+    let mut line = Vec::new();
+    for place in 1.. {
+        line.clear();
+        let most = limits::IMPORT_LINE_BYTES;
+        let read = file.by_ref().take(most + 1).read_until(b'\n', &mut line);
+        if read.map_err(|error| unreadable(source, &error))? == 0 {
+            break;
+        }
+        if line.len() as u64 > most {
+            let text = format!("{source}:{place} is longer than {most} bytes.");
+            return Err(ArchiveError::wrong("LineTooLong", text));
+        }
+        budget.take(line.len())?;
+        let text = str::from_utf8(&line).map_err(|_| {
+            ArchiveError::wrong("InvalidText", format!("{source}:{place}: not valid UTF-8."))
+        })?;
+        if !text.trim().is_empty() {
+            take(place, text.trim_end())?;
+        }
+    }
+    Ok(())
+}
+
+fn array(source: &str, file: impl BufRead) -> Result<Vec<ImportRow>, ArchiveError> {
+    let most = limits::IMPORT_ARRAY_BYTES;
+    let mut text = Vec::new();
+    file.take(most + 1).read_to_end(&mut text).map_err(|error| unreadable(source, &error))?;
+    if text.len() as u64 > most {
+        let text = format!(
+            "{source}: JSON arrays may have at most {most} bytes. Write one object a line, and \
+             import it as jsonLines."
+        );
+        return Err(ArchiveError::wrong("ArrayTooLarge", text));
+    }
+    let items: Vec<&RawValue> = serde_json::from_slice(&text).map_err(|error| {
+        let text = format!("{source}: not a JSON array of objects: {error}");
+        ArchiveError::wrong("InvalidJson", text)
+    })?;
+    let rows = items.iter().zip(1..).map(|(item, place)| {
+        let value = json::import(item.get(), Dialect::Plain);
+        let value = value.map_err(|error| at(source, place, &error))?;
+        Ok(ImportRow { place, fields: object(value, source, place)? })
+    });
+    rows.collect()
+}
+
+fn table(
+    source: &str,
+    file: impl BufRead,
+    budget: &mut Budget,
+) -> Result<Vec<ImportRow>, ArchiveError> {
+    let wrong = |error: csv::Error| ArchiveError::wrong("InvalidCsv", format!("{source}: {error}"));
+    let mut reader = csv::Reader::from_reader(file);
+    let names = reader.headers().map_err(wrong)?.clone();
+    for (at, name) in names.iter().enumerate() {
+        let text = match name {
+            "" => format!("{source}:1: column {} has no name.", at + 1),
+            name if names.iter().take(at).any(|other| other == name) => {
+                format!("{source}:1: two columns are called {name:?}.")
+            }
+            _ => continue,
+        };
+        return Err(ArchiveError::wrong("InvalidCsv", text));
+    }
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(wrong)?;
+        budget.take(record.as_slice().len())?;
+        let line = record.position().map_or(0, csv::Position::line);
+        let fields: BTreeMap<String, Value> = names
+            .iter()
+            .zip(record.iter())
+            .map(|(name, cell)| (name.to_owned(), cell_value(cell)))
+            .collect();
+        rows.push(ImportRow { place: usize::try_from(line).unwrap_or(usize::MAX), fields });
+    }
+    Ok(rows)
+}
+
+/// A number where the cell is one. Words that Rust reads as numbers, as `nan` or `infinity`, are
+/// somebody's words.
+fn cell_value(cell: &str) -> Value {
+    let number = cell.parse::<f64>().ok().filter(|_| cell.contains(|c: char| c.is_ascii_digit()));
+    number.map_or_else(|| Value::String(cell.to_owned()), Value::Float64)
+}
+
+fn object(
+    value: Value,
+    source: &str,
+    place: usize,
+) -> Result<BTreeMap<String, Value>, ArchiveError> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => {
+            let kind = other.kind_name();
+            let text = format!("{source}:{place}: a document must be an object, and is {kind}.");
+            Err(ArchiveError::wrong("InvalidDocumentError", text))
+        }
+    }
+}
+
+pub(super) fn at(source: &str, place: usize, error: &UserError) -> ArchiveError {
+    // A line has one line.
+    let why = error.message.replace(" at line 1 column ", " at column ");
+    ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {why}"))
+}
+
+/// Compressed bytes that do not unpack, or whose checksum is wrong, come as errors of reading.
+pub(super) fn unreadable(source: &str, error: &std::io::Error) -> ArchiveError {
+    ArchiveError::wrong("InvalidFile", format!("{source} cannot be read: {error}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, format: Rows) -> Result<Vec<String>, String> {
+        let rows = rows("f", text.as_bytes(), format).map_err(|error| error.to_string())?;
+        let shown = rows
+            .into_iter()
+            .map(|row| format!("{} {}", row.place, json::encode(&Value::Object(row.fields))));
+        Ok(shown.collect())
+    }
+
+    #[test]
+    fn three_formats_give_the_same() {
+        let expected = ["2 {\"a\":1,\"b\":\"x, y\"}".to_owned()];
+        assert_eq!(read("\n{\"a\":1,\"b\":\"x, y\"}\r\n\n", Rows::Lines).unwrap(), expected);
+        assert_eq!(read("a,b\n1,\"x, y\"\n", Rows::Csv).unwrap(), expected);
+        let array = read("[{\"a\":0,\"b\":\"\"},{\"a\":1,\"b\":\"x, y\"}]", Rows::Array).unwrap();
+        assert_eq!(array[1..], expected);
+    }
+
+    #[test]
+    fn cells_are_numbers_only_if_they_look_like_it() {
+        let cells = read("a,b,c,d\n1e3,nan,,-0.5\n", Rows::Csv).unwrap();
+        assert_eq!(cells, ["2 {\"a\":1000,\"b\":\"nan\",\"c\":\"\",\"d\":-0.5}"]);
+    }
+
+    #[test]
+    fn what_is_wrong_has_its_line() {
+        let wrong = |text: &str, format| read(text, format).unwrap_err();
+        assert!(wrong("{}\n{\"a\":}", Rows::Lines).starts_with("f:2: expected a JSON value"));
+        assert!(wrong("{}\n[1]", Rows::Lines).starts_with("f:2: a document must be an object"));
+        assert!(wrong("{\"a\":{\"$bytes\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
+        assert!(wrong("\u{feff}{}", Rows::Lines).contains("byte order mark"));
+        assert!(wrong("a,a\n1,2", Rows::Csv).contains("two columns"));
+        assert!(wrong("a,b\n1", Rows::Csv).contains("line: 2"));
+        assert!(wrong("{}", Rows::Array).contains("not a JSON array"));
+        assert!(wrong("[{},3]", Rows::Array).starts_with("f:2:"));
+    }
+}

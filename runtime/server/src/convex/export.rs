@@ -1,0 +1,168 @@
+//! Exports (`convex-compat.md` section 6.12): a moment is pinned when it is asked for, and written
+//! as a zip while it is downloaded.
+//!
+//! In: what to export. Out: a row that says it is there; then a stream. Invariant: the zip is the
+//! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use database::backup_rows::Backups;
+use database::commit::Database;
+use database::limits;
+use database::record::Timestamp;
+use database::value::Value;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::json as answer;
+use super::system::Answered;
+use crate::archive::{Exported, write};
+use crate::copy::piped;
+use crate::files::Pinned;
+use crate::host::Host;
+use crate::refusal::Failure;
+use crate::request;
+
+/// What can be downloaded.
+#[derive(Default)]
+pub(crate) struct Exports {
+    newest: Mutex<Option<Arc<Held>>>,
+    asking: AtomicBool,
+}
+
+/// A moment that is held.
+struct Held {
+    pinned: Arc<Pinned>,
+    component: Option<String>,
+    with_files: bool,
+}
+
+impl Held {
+    fn ts(&self) -> Timestamp {
+        self.pinned.0.ts
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    #[serde(default)]
+    include_storage: bool,
+    component: Option<String>,
+}
+
+/// `POST /api/export/request/zip?includeStorage=&component=`
+pub(crate) async fn request(
+    State(host): State<Arc<Host>>,
+    head: Parts,
+) -> Result<Response, Failure> {
+    host.admin_key.require(&head, None)?;
+    let asked: Asked = request::parameters(&head.uri)?;
+    if host.exports.asking.swap(true, Ordering::AcqRel) {
+        let text = "An export is being started at this moment. Try again.";
+        return Err(Failure::bad("ExportInProgress", text));
+    }
+    let held = hold(&host, asked).await;
+    host.exports.asking.store(false, Ordering::Release);
+    let held = held?;
+    let ts = held.ts();
+    *host.exports.newest() = Some(Arc::clone(&held));
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(limits::EXPORT_KEPT_MS)).await;
+        let mut newest = host.exports.newest();
+        if newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &held)) {
+            *newest = None;
+        }
+    });
+    Ok(answer(json!({ "startTs": ts.to_string() }).to_string()))
+}
+
+/// Pins the newest durable moment, and notes that it is there.
+async fn hold(host: &Host, asked: Asked) -> Result<Arc<Held>, Failure> {
+    let snapshot = host.database.snapshot();
+    let Asked { include_storage: with_files, component } = asked;
+    let component = component.filter(|component| !component.is_empty());
+    if let Some(component) = component.as_ref().filter(|path| !snapshot.has_component(path)) {
+        let text = format!("There is no component {component:?}.");
+        return Err(Failure::bad("ComponentPathNotFound", text));
+    }
+    let integer = |ts: u64| Value::Int64(i64::try_from(ts).unwrap_or(i64::MAX));
+    let text = |text: &str| Value::String(text.to_owned());
+    let (ts, kept) = (snapshot.ts.0, limits::EXPORT_KEPT_MS * 1_000_000);
+    let format = [("format", text("zip")), ("include_storage", Value::Boolean(with_files))];
+    let format = format.map(|(name, value)| (name.to_owned(), value));
+    let fields = [
+        ("state", text("completed")),
+        ("start_ts", integer(ts)),
+        ("complete_ts", integer(ts)),
+        ("expiration_ts", integer(host.config.world.now().saturating_add(kept))),
+        ("zip_object_key", text(&ts.to_string())),
+        ("format", Value::Object(format.into())),
+        ("component", component.as_deref().map_or(Value::Null, text)),
+        ("requestor", text("snapshotExport")),
+    ];
+    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    let pinned = host.files.pin(snapshot);
+    let add = |now: &mut database::transaction::Transaction| {
+        Ok(now.add_backup(Backups::Exports, fields.into()))
+    };
+    let (_, row) = host.files.commit("export", add)?;
+    host.files.durable(row).await?;
+    Ok(Arc::new(Held { pinned, component, with_files }))
+}
+
+impl Exports {
+    fn newest(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
+        // Each change is a single store.
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `GET /api/export/zip/{ts}`
+pub(crate) async fn download(
+    State(host): State<Arc<Host>>,
+    Path(ts): Path<String>,
+    head: Parts,
+) -> Result<Response, Failure> {
+    host.admin_key.require(&head, None)?;
+    let held = host.exports.newest().clone().filter(|held| held.ts().to_string() == ts);
+    let Some(held) = held else {
+        let text = format!(
+            "There is no export at {ts} to download: it is an hour old, the host was started \
+             again, or a newer one took its place. Ask for a new one."
+        );
+        return Err(Failure::new(StatusCode::NOT_FOUND, "ExportNotFound", text));
+    };
+    let (files, name) = (Arc::clone(&host.files), &host.config.instance_name);
+    let disposition = format!("attachment; filename=snapshot_{name}_{ts}.zip");
+    let body = piped(move |pipe| {
+        let what = Exported {
+            snapshot: &held.pinned.0,
+            component: held.component.as_deref(),
+            files: held.with_files.then(|| &**files.blobs()),
+        };
+        write(&what, pipe).map(drop).map_err(io::Error::other)
+    });
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
+    if let Ok(disposition) = HeaderValue::from_str(&disposition) {
+        headers.insert(header::CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+/// `_system/cli/exports:getLatest`
+pub(super) fn latest(database: &Database) -> Answered {
+    let snapshot = database.snapshot();
+    let newest = snapshot.backups(Backups::Exports).next_back();
+    let value = newest.map_or_else(|| "null".to_owned(), |row| row.json().to_owned());
+    Answered { value, reads: snapshot.backup_reads(Backups::Exports) }
+}

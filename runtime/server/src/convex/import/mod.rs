@@ -1,0 +1,263 @@
+//! Imports (`convex-compat.md` section 6.13): upload, look, confirm, perform.
+//!
+//! ```text
+//!   start_upload ─▶ upload_part × n ─▶ finish_upload ─▶ (prepare.rs) ─▶ waiting_for_confirmation
+//!   perform_import ─▶ in_progress ─▶ (perform.rs: one commit) ─▶ completed │ failed
+//! ```
+//! In: parts of a file; what to do with it. Out: a row that the operator follows, and one commit.
+//! Invariant: nothing changes before it is confirmed, and then all of it or nothing: the row says
+//! `completed` in the very commit that writes the documents. What is under way is bounded, and gone
+//! when the host ends.
+
+mod perform;
+mod prepare;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use database::import::Mode;
+use database::limits;
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::json as answer;
+use crate::archive::Rows;
+use crate::files::{FileError, stalled};
+use crate::host::Host;
+use crate::refusal::Failure;
+use crate::request::{self, CALL_BODY};
+
+pub(crate) use state::Imports;
+pub(super) use state::{list, one};
+
+/// What the operator wants.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Wanted {
+    table_name: Option<String>,
+    component_path: Option<String>,
+    mode: WantedMode,
+    format: WantedFormat,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum WantedMode {
+    RequireEmpty,
+    Append,
+    Replace,
+    ReplaceAll,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum WantedFormat {
+    Csv,
+    JsonLines,
+    JsonArray,
+    Zip,
+}
+
+impl WantedMode {
+    fn mode(self) -> Mode {
+        match self {
+            Self::RequireEmpty => Mode::RequireEmpty,
+            Self::Append => Mode::Append,
+            Self::Replace => Mode::Replace,
+            Self::ReplaceAll => Mode::ReplaceAll,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::RequireEmpty => "requireEmpty",
+            Self::Append => "append",
+            Self::Replace => "replace",
+            Self::ReplaceAll => "replaceAll",
+        }
+    }
+}
+
+impl WantedFormat {
+    /// `None`: a zip.
+    fn rows(self) -> Option<Rows> {
+        match self {
+            Self::Csv => Some(Rows::Csv),
+            Self::JsonLines => Some(Rows::Lines),
+            Self::JsonArray => Some(Rows::Array),
+            Self::Zip => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::JsonLines => "jsonLines",
+            Self::JsonArray => "jsonArray",
+            Self::Zip => "zip",
+        }
+    }
+}
+
+impl Wanted {
+    fn component(&self) -> &str {
+        self.component_path.as_deref().unwrap_or_default()
+    }
+
+    /// Whether a table is named where one must be, and only there.
+    fn check(&self) -> Result<(), Failure> {
+        match (self.format.rows(), &self.table_name) {
+            (None, Some(table)) => Err(Failure::bad(
+                "InvalidName",
+                format!("A zip names its own tables, so {table:?} cannot be named beside it."),
+            )),
+            (Some(_), None) => Err(Failure::bad(
+                "InvalidName",
+                format!("The format {} needs the name of a table.", self.format.name()),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `POST /api/import/start_upload`
+pub(crate) async fn start_upload(
+    State(host): State<Arc<Host>>,
+    head: Parts,
+) -> Result<Response, Failure> {
+    host.admin_key.require(&head, None)?;
+    host.imports.tidy(&host);
+    let token = host.files.fresh_name().to_string();
+    host.imports.begin(&token, host.config.world.now())?;
+    Ok(answer(json!({ "uploadToken": token }).to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part {
+    upload_token: String,
+    part_number: u64,
+}
+
+/// `POST /api/import/upload_part?uploadToken=&partNumber=`: gives the part's token.
+pub(crate) async fn upload_part(
+    State(host): State<Arc<Host>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (head, mut body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let Part { upload_token, part_number } = request::parameters(&head.uri)?;
+    host.imports.check(&upload_token, part_number)?;
+    let mut incoming = host.files.receive().await?;
+    let patience = Duration::from_millis(limits::UPLOAD_STALL_MS);
+    loop {
+        let frame = tokio::time::timeout(patience, body.frame()).await.map_err(|_| stalled())?;
+        match frame {
+            Some(Ok(frame)) => {
+                incoming = incoming.push(frame.into_data().unwrap_or_default()).await?;
+            }
+            Some(Err(error)) => return Err(FileError::Cut(error.to_string()).into()),
+            None => break,
+        }
+    }
+    let blob = incoming.keep_blob().await?;
+    if let Err(failure) = host.imports.part(&upload_token, part_number, blob) {
+        delete(&host, vec![blob]).await;
+        return Err(failure);
+    }
+    Ok(answer(json!(blob.to_string()).to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Finish {
+    import: Wanted,
+    upload_token: String,
+    part_tokens: Vec<String>,
+}
+
+/// `POST /api/import/finish_upload`: begins to read what was uploaded.
+pub(crate) async fn finish_upload(
+    State(host): State<Arc<Host>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let Finish { import, upload_token, part_tokens } = request::parse(&body)?;
+    import.check()?;
+    host.imports.tidy(&host);
+    let blobs = host.imports.take_upload(&upload_token, &part_tokens)?;
+    let import_id = match state::add(&host, &import).await {
+        Ok(id) => id,
+        Err(failure) => {
+            delete(&host, blobs).await;
+            return Err(failure);
+        }
+    };
+    host.imports.enter(import_id, blobs.clone(), host.config.world.now());
+    let id = import_id.encode();
+    tokio::task::spawn_blocking(move || prepare::prepare(&host, import_id, &import, &blobs));
+    Ok(answer(json!({ "importId": id }).to_string()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Named {
+    import_id: String,
+}
+
+/// `POST /api/perform_import`: does what was asked for.
+pub(crate) async fn perform(
+    State(host): State<Arc<Host>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let id = named(&host, request).await?;
+    let prepared = host.imports.confirm(&id)?;
+    let (done, started) = tokio::sync::oneshot::channel();
+    tokio::task::spawn_blocking(move || perform::perform(&host, *prepared, done));
+    // Whoever follows the row sees it under way before this answers.
+    let _ = started.await;
+    Ok(answer("null"))
+}
+
+/// `POST /api/cancel_import`
+pub(crate) async fn cancel(
+    State(host): State<Arc<Host>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let id = named(&host, request).await?;
+    let prepared = host.imports.confirm(&id)?;
+    let work = move || {
+        state::fail(&host, prepared.id, "The import was canceled; nothing was imported.");
+        host.imports.leave(&host, prepared.id);
+    };
+    // It runs to its end by itself.
+    let _ = tokio::task::spawn_blocking(work).await;
+    Ok(answer("null"))
+}
+
+async fn named(host: &Host, request: Request) -> Result<String, Failure> {
+    let (head, body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let Named { import_id } = request::parse(&body)?;
+    Ok(import_id)
+}
+
+async fn delete(host: &Host, blobs: Vec<storage::BlobId>) {
+    let store = Arc::clone(host.files.blobs());
+    // What cannot be deleted goes at the next start.
+    let work = move || blobs.into_iter().for_each(|blob| drop(store.delete(blob)));
+    let _ = tokio::task::spawn_blocking(work).await;
+}
+
+fn not_found(what: &str) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "ImportNotFound", what)
+}

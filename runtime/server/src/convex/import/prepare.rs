@@ -1,0 +1,173 @@
+//! Reads what was uploaded, and says what it would change.
+//!
+//! In: the parts of a file. Out: an import that waits to be confirmed, or why it cannot be one.
+//! Invariant: nothing is written but the import's row.
+
+use std::io::BufReader;
+use std::sync::Arc;
+
+use database::error::UserError;
+use database::id::DocumentId;
+use database::import::{Import, ImportTable, TableChange};
+use database::snapshot::Snapshot;
+use storage::{Blob, BlobId};
+
+use super::state::{self, Progress};
+use super::{Wanted, WantedFormat};
+use crate::archive::{ArchiveError, Entry, Named, Names, Parts, Zip, Zipped, rows};
+use crate::files::Pinned;
+use crate::host::Host;
+
+/// An import that can be performed.
+pub(crate) struct Prepared {
+    /// Its row.
+    pub(super) id: DocumentId,
+    /// What to write.
+    pub(super) import: Import,
+    /// Where the bytes of its files are.
+    pub(super) files: Option<(Zip, Vec<Vec<Option<Entry>>>)>,
+    /// Keeps the blobs that it found.
+    pub(super) pinned: Arc<Pinned>,
+    /// How many documents and files it has.
+    pub(super) size: u64,
+}
+
+/// Reads an upload, and asks for confirmation.
+pub(super) fn prepare(host: &Arc<Host>, id: DocumentId, wanted: &Wanted, blobs: &[BlobId]) {
+    match read(host, id, wanted, blobs) {
+        Ok((prepared, progress)) => {
+            host.imports.wait(Box::new(prepared));
+            state::set(host, id, progress);
+        }
+        Err(error) => {
+            state::fail(host, id, &error.to_string());
+            host.imports.leave(host, id);
+        }
+    }
+}
+
+fn read(
+    host: &Host,
+    id: DocumentId,
+    wanted: &Wanted,
+    blobs: &[BlobId],
+) -> Result<(Prepared, Progress), ArchiveError> {
+    let snapshot = host.database.snapshot();
+    let component: Arc<str> = wanted.component().into();
+    if !snapshot.has_component(&component) {
+        let text = format!("There is no component {component:?}. Push it first.");
+        return Err(UserError::new("ComponentPathNotFound", text).into());
+    }
+    let opened = blobs.iter().map(|blob| {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        Ok(Arc::from(host.files.blobs().open(*blob)?.ok_or_else(gone)?))
+    });
+    let parts = Parts::new(opened.collect::<Result<Vec<Arc<dyn Blob>>, ArchiveError>>()?);
+    let (import, files, ignored) = match (wanted.format.rows(), &wanted.table_name) {
+        (Some(format), Some(name)) => {
+            let source = format!("{name}.{}", extension(wanted.format));
+            let rows = rows(&source, BufReader::new(parts), format)?;
+            let (component_of, name, number) = (Arc::clone(&component), name.as_str().into(), None);
+            let table = ImportTable { component: component_of, name, number, source, rows };
+            let mode = wanted.mode.mode();
+            (Import { mode, component, tables: vec![table], files: Vec::new() }, None, Vec::new())
+        }
+        _ => {
+            let read =
+                Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host, &snapshot))?;
+            let Zipped { import, entries, ignored, zip } = read;
+            (import, Some((zip, entries)), ignored)
+        }
+    };
+    let changes = import.changes(&snapshot)?;
+    let deletes = changes.iter().any(|change| change.deletes > 0);
+    let size = changes.iter().map(|change| change.creates).sum();
+    let message = message(&changes, &ignored);
+    let pinned = host.files.pin(snapshot);
+    let prepared = Prepared { id, import, files, pinned, size };
+    Ok((prepared, Progress::Waiting { message, deletes }))
+}
+
+fn extension(format: WantedFormat) -> &'static str {
+    match format {
+        WantedFormat::Csv => "csv",
+        WantedFormat::JsonLines => "jsonl",
+        WantedFormat::JsonArray => "json",
+        WantedFormat::Zip => "zip",
+    }
+}
+
+/// Blobs get their names back where those are free, so that URLs stay as they were; a file that is
+/// as it was keeps its blob.
+struct Blobs<'a>(&'a Host, &'a Snapshot);
+
+impl Names for Blobs<'_> {
+    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named {
+        let Some(before) = before else { return Named::New(self.0.files.fresh_name()) };
+        let there = self.1.file_of_blob(component, &before.to_string());
+        match (self.0.files.blobs().open(before), there) {
+            (Ok(None), _) => Named::New(before),
+            (Ok(Some(_)), Some(file)) if Some(file.sha256) == sha256 => {
+                Named::There(before, file.size)
+            }
+            _ => Named::New(self.0.files.fresh_name()),
+        }
+    }
+}
+
+/// What will change, as a table.
+fn message(changes: &[TableChange], ignored: &[String]) -> String {
+    let mut lines = vec![["table".to_owned(), "create".to_owned(), "delete".to_owned()]];
+    for change in changes {
+        let name = match &*change.component {
+            "" => change.name.to_string(),
+            component => format!("{component}:{}", change.name),
+        };
+        let deletes = match (change.deletes, change.there) {
+            (0, 0) => String::new(),
+            (deletes, there) => format!("{deletes} of {there}"),
+        };
+        lines.push([name, change.creates.to_string(), deletes]);
+    }
+    let width = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+    let [first, second, third] = [width(0), width(1), width(2)];
+    let mut text = "Import change summary:\n".to_owned();
+    for (at, [name, creates, deletes]) in lines.iter().enumerate() {
+        let line = format!("{name:first$} | {creates:second$} | {deletes:third$} |");
+        text += line.trim_end();
+        text.push('\n');
+        if at == 0 {
+            text += &"-".repeat(line.len());
+            text.push('\n');
+        }
+    }
+    if !ignored.is_empty() {
+        text += &format!("Not imported, because it means nothing here: {}\n", ignored.join(", "));
+    }
+    text + "Once the import has started, it runs in the host, whatever becomes of the command."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_is_a_table() {
+        let change = |name: &str, creates, deletes, there| {
+            let (component, name) = ("".into(), name.into());
+            TableChange { component, name, creates, deletes, there }
+        };
+        let text = message(&[change("messages", 12, 3, 3), change("x", 0, 0, 0)], &["y".into()]);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[1..5],
+            [
+                "table    | create | delete |",
+                "----------------------------",
+                "messages | 12     | 3 of 3 |",
+                "x        | 0      |        |",
+            ]
+        );
+        assert!(lines[5].ends_with(": y"), "{text}");
+    }
+}

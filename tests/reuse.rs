@@ -1,0 +1,235 @@
+//! Design, section 6, point 2: a call in a context that served others is a call in a fresh one.
+//!
+//! In: modules that try to leave something behind, and a proof that lets everything pass, so that
+//! only what the host does itself stands between them. Out: no call sees anything of another;
+//! modules whose contexts cannot be kept say why.
+
+use std::sync::Arc;
+
+use database::deployment::Bundle;
+use database::limits;
+use functions::reuse::{Impure, Purity, Ran, Reuse};
+
+use crate::deployed::Deployed;
+
+/// A proof that lets everything pass.
+struct Blind;
+
+impl Purity for Blind {
+    fn prove(&self, _: &str, _: &Bundle, _: &Ran) -> Result<(), Impure> {
+        Ok(())
+    }
+}
+
+/// A host with one isolate on which `module` serves from kept contexts as far as they can be.
+fn kept(module: &str, warm: &str) -> Deployed {
+    let deployed = Deployed::proved_by(1, Some(Arc::new(Blind)));
+    deployed.push(&[("m", module)]).expect("it is fine");
+    for number in 0..limits::CALLS_BEFORE_PROOF {
+        deployed.run(warm, &other(number));
+    }
+    while standing(&deployed) == Reuse::NotYet {
+        std::thread::yield_now();
+    }
+    deployed.run(warm, &other(limits::CALLS_BEFORE_PROOF));
+    deployed
+}
+
+/// Arguments that no cached answer has.
+fn other(number: u64) -> String {
+    format!(r#"{{"number":{number}}}"#)
+}
+
+fn standing(deployed: &Deployed) -> Reuse {
+    deployed.host.reuse().remove("m.js").expect("it is deployed")
+}
+
+/// Calls often enough that most are no samples, and gives the different answers.
+fn answers(deployed: &Deployed, path: &str) -> Vec<String> {
+    let mut all: Vec<String> = (1_000..1_040)
+        .map(|number| match deployed.run(path, &other(number)).result {
+            Ok(text) => text.to_string(),
+            Err(error) => error.message.lines().next().unwrap_or_default().to_owned(),
+        })
+        .collect();
+    all.dedup();
+    all
+}
+
+#[test]
+fn nothing_of_a_call_stays_in_an_object() {
+    // Each leaves something in an object and says what an earlier call had left there.
+    let places = [
+        ("an array", "const list = [];", "const n = list.length; list.push(1); return n;"),
+        ("an object", "const o = {};", "const n = o.n ?? 0; o.n = n + 1; return n;"),
+        ("a function", "const g = () => 1;", "const n = g.n ?? 0; g.n = n + 1; return n;"),
+        (
+            "a hidden object",
+            "const get = (() => { const o = { n: 0 }; return () => o; })();",
+            "return get().n++;",
+        ),
+        ("a class", "class C { static n = 0; }", "return C.n++;"),
+        (
+            "a prototype",
+            "class C {}",
+            "const n = C.prototype.n ?? 0; C.prototype.n = n + 1;
+            return n;",
+        ),
+        (
+            "the prototype of a function",
+            "function F() {}",
+            "const n = F.prototype.n ?? 0;
+            F.prototype.n = n + 1; return n;",
+        ),
+        ("the global object", "", "const n = globalThis.n ?? 0; globalThis.n = n + 1; return n;"),
+        (
+            "a built-in",
+            "",
+            "const n = Array.prototype.n ?? 0; Array.prototype.n = n + 1;
+            return n;",
+        ),
+        (
+            "a lazy global",
+            "",
+            "const n = TextEncoder.prototype.n ?? 0;
+            TextEncoder.prototype.n = n + 1; return n;",
+        ),
+        (
+            "an object without prototype",
+            "const o = { o: Object.create(null) };",
+            "const n = o.o.n ?? 0; o.o.n = n + 1; return n;",
+        ),
+        (
+            "a regular expression",
+            "const e = /a/g;",
+            "const n = e.lastIndex; e.test('aaa');
+            return n;",
+        ),
+        (
+            "a property of the console",
+            "",
+            "const n = console.n ?? 0; console.n = n + 1;
+            return n;",
+        ),
+    ];
+    for (place, module, body) in places {
+        let source = format!(
+            "import {{ query }} from './abi.js';\n{module}\n\
+             export const f = query(async () => {{ {body} }});"
+        );
+        let deployed = kept(&source, "m:f");
+        assert_eq!(answers(&deployed, "m:f"), ["0"], "{place}");
+        match standing(&deployed) {
+            Reuse::Never(why) => assert!(why.contains("There it threw: "), "{place}: {why}"),
+            other => panic!("{place}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_module_that_keeps_state_out_of_properties_has_fresh_contexts() {
+    let kinds = [
+        ("a Map", "new Map()"),
+        ("a Set", "[new Set()]"),
+        ("a WeakMap", "new WeakMap()"),
+        ("a Date", "new Date(0)"),
+        ("a typed array", "new Uint8Array(4)"),
+        ("a promise", "new Promise(() => {})"),
+    ];
+    for (what, made) in kinds {
+        let source = format!(
+            "import {{ query }} from './abi.js';\nconst hidden = (() => {{ const made = {made}; \
+             return () => made; }})();\nexport const f = query(async () => typeof hidden());"
+        );
+        let deployed = kept(&source, "m:f");
+        match standing(&deployed) {
+            Reuse::Never(why) => assert!(why.contains(&format!("it keeps {what}")), "{why}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn state_of_the_prelude_is_each_calls_own() {
+    let source = "
+        import { query } from './abi.js';
+        export const f = query(async () => {
+            console.group();
+            console.count('c');
+            console.time('t');
+            const storage = new AsyncLocalStorage();
+            const seen = storage.run(7, () => storage.getStore());
+            const left = storage.getStore() ?? null;
+            storage.enterWith(8);
+            new TextDecoder().decode(new TextEncoder().encode('é'));
+            new URLSearchParams('a=1').append('b', '2');
+            crypto.randomUUID();
+            return [seen, left, new AsyncResource('R').asyncId(), performance.now()];
+        });
+        export const random = query(async () => [Math.random(), Math.random()]);
+    ";
+    let deployed = kept(source, "m:f");
+    let lines = deployed.run("m:f", "{}").log_lines;
+    for number in 1_000..1_040 {
+        let outcome = deployed.run("m:f", &other(number));
+        assert_eq!(&*outcome.result.unwrap(), "[7,null,1,0]");
+        assert_eq!(outcome.log_lines, lines);
+        let call = deployed.make("m:random", &other(number));
+        let outcome = deployed.run("m:random", &other(number));
+        let again = deployed.host.rerun(&call, &outcome.given).expect("it is kept");
+        assert_eq!(again.result.unwrap(), outcome.result.unwrap());
+    }
+    assert_eq!(standing(&deployed), Reuse::Proved);
+}
+
+#[test]
+fn a_variable_that_the_proof_missed_is_found_by_a_sample() {
+    let source = "
+        import { query } from './abi.js';
+        let n = 0;
+        export const f = query(async () => n++);
+    ";
+    let deployed = kept(source, "m:f");
+    assert_eq!(answers(&deployed, "m:f"), ["0"]);
+    match standing(&deployed) {
+        Reuse::Never(why) => assert!(why.contains("m:f behaved otherwise"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_error_is_decided_by_a_fresh_context() {
+    let source = "
+        import { mutation } from './abi.js';
+        class Mine extends Error { constructor(text) { super(text); this.name = 'Mine'; } }
+        export const f = mutation(async (db, { fail }) => {
+            await db.insert('rows', {});
+            if (fail) throw new Mine('no');
+            return 1;
+        });
+    ";
+    let deployed = kept(source, "m:f");
+    for _ in 0..20 {
+        // The name is an assignment that a frozen `Error.prototype` refuses.
+        let text = deployed.error("m:f", r#"{"fail":true}"#);
+        assert!(text.contains("Uncaught Mine: no\n"), "{text}");
+        assert_eq!(deployed.value("m:f", "{}"), "1");
+    }
+}
+
+#[test]
+fn a_module_that_asks_keeps_its_state() {
+    let source = "
+        import { query } from './abi.js';
+        export const experimental_reuseContext = true;
+        const cache = new Map();
+        export const f = query(async () => {
+            if (!cache.has('made')) cache.set('made', 42);
+            return cache.get('made');
+        });
+    ";
+    let deployed = Deployed::on_threads(1);
+    deployed.push(&[("m", source)]).expect("it is fine");
+    assert_eq!(answers(&deployed, "m:f"), ["42"]);
+    assert_eq!(standing(&deployed), Reuse::AskedFor);
+}

@@ -1,0 +1,63 @@
+// Zips as a test needs them: entries by name, read and written without a library of the program's.
+//
+// In: bytes, or entries. Out: the other. Invariant: what is written is stored, not compressed, so a
+// test can break a byte and knows what it broke; what is read may be deflated.
+import * as zlib from "node:zlib";
+
+/** Entries of a zip, in the order of its directory. */
+export function unzip(bytes) {
+  const end = bytes.lastIndexOf(Buffer.from("PK\x05\x06"));
+  const entries = new Map();
+  let at = bytes.readUInt32LE(end + 16);
+  for (let left = bytes.readUInt16LE(end + 10); left > 0; left--) {
+    const method = bytes.readUInt16LE(at + 10);
+    const size = bytes.readUInt32LE(at + 20);
+    const [name, extra, comment] = [28, 30, 32].map((offset) => bytes.readUInt16LE(at + offset));
+    const start = bytes.readUInt32LE(at + 42);
+    const title = bytes.toString("utf8", at + 46, at + 46 + name);
+    const data = start + 30 + bytes.readUInt16LE(start + 26) + bytes.readUInt16LE(start + 28);
+    const stored = bytes.subarray(data, data + size);
+    entries.set(title, method === 8 ? zlib.inflateRawSync(stored) : stored);
+    at += 46 + name + extra + comment;
+  }
+  return entries;
+}
+
+/** A zip of `{name: text or bytes}`. */
+export function zip(entries) {
+  const [files, directory] = [[], []];
+  let offset = 0;
+  for (const [title, content] of Object.entries(entries)) {
+    const [name, data] = [Buffer.from(title), Buffer.from(content)];
+    const head = Buffer.alloc(26);
+    head.writeUInt16LE(20, 0);
+    head.writeUInt32LE(sum(data), 10);
+    head.writeUInt32LE(data.length, 14);
+    head.writeUInt32LE(data.length, 18);
+    head.writeUInt16LE(name.length, 22);
+    const file = Buffer.concat([Buffer.from("PK\x03\x04"), head, name, data]);
+    const rest = Buffer.alloc(14);
+    rest.writeUInt32LE(offset, 10);
+    const made = Buffer.from([20, 0]);
+    directory.push(Buffer.concat([Buffer.from("PK\x01\x02"), made, head, rest, name]));
+    files.push(file);
+    offset += file.length;
+  }
+  const end = Buffer.alloc(18);
+  end.writeUInt16LE(directory.length, 4);
+  end.writeUInt16LE(directory.length, 6);
+  end.writeUInt32LE(Buffer.concat(directory).length, 8);
+  end.writeUInt32LE(offset, 12);
+  return Buffer.concat([...files, ...directory, Buffer.from("PK\x05\x06"), end]);
+}
+
+/** CRC-32, also where Node has none yet. */
+function sum(bytes) {
+  if (zlib.crc32) return zlib.crc32(bytes);
+  let rest = 0xffffffff;
+  for (const byte of bytes) {
+    rest ^= byte;
+    for (let bit = 0; bit < 8; bit++) rest = (rest >>> 1) ^ (rest & 1 ? 0xedb88320 : 0);
+  }
+  return (rest ^ 0xffffffff) >>> 0;
+}
