@@ -36,12 +36,17 @@ enum Message {
 }
 
 impl Printer {
-    /// Starts the thread.
-    pub fn start() -> Self {
+    /// Starts the thread, which prints lines for people.
+    pub fn in_lines() -> Self {
+        Self::start(|event| lines(event).into_iter().for_each(terminal::news))
+    }
+
+    /// Starts the thread, which shows each event.
+    pub fn start(show: fn(&Event)) -> Self {
         let (queue, waiting) = mpsc::sync_channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let count = dropped.clone();
-        let thread = std::thread::spawn(move || print_all(&waiting, &count));
+        let thread = std::thread::spawn(move || print_all(&waiting, &count, show));
         Self { queue, dropped, thread: Arc::new(Mutex::new(Some(thread))) }
     }
 
@@ -63,11 +68,9 @@ impl Printer {
     }
 }
 
-fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64) {
+fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64, show: fn(&Event)) {
     while let Ok(Message::Event(event)) = waiting.recv() {
-        for line in lines(&event) {
-            terminal::news(line);
-        }
+        show(&event);
         let dropped = dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             terminal::news(format!("… and {dropped} more calls, faster than this terminal"));

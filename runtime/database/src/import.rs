@@ -11,7 +11,7 @@ mod numbers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::activate::check_documents;
+use crate::backfill::check_all;
 use crate::catalog::{
     Catalog, Table, all_numbers, check_table_name, components_key, deployment_key, number_key,
     table_key,
@@ -404,7 +404,7 @@ impl Transaction {
         let deployment = before.deployment.as_ref();
         for (component, analysis) in deployment.iter().flat_map(|now| now.analysis.each()) {
             if let Some(schema) = &analysis.schema {
-                check_documents(&after, component, schema, None)
+                check_all(&after, component, schema)
                     .map_err(|error| UserError::new(error.code, error.message))?;
             }
         }
