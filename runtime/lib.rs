@@ -9,6 +9,7 @@ pub mod durable;
 pub mod memory;
 pub mod outside;
 pub mod purity;
+pub mod testing;
 pub mod world;
 
 // V8's helpers and the persistent maps free much memory on other threads than allocated it.

@@ -58,7 +58,7 @@ impl File {
     /// What tests feed to the program, and what the program writes: not ours to style.
     fn is_input(&self) -> bool {
         let fixture = self.name.strip_prefix("tests/").is_some_and(|p| p.matches('/').count() > 1);
-        fixture || self.name.contains("/_generated/")
+        fixture || self.name.contains("/_generated/") || self.name.contains("/vendor/")
     }
 
     fn finding(&self, line: usize, what: impl std::fmt::Display) -> String {

@@ -29,11 +29,13 @@
   const problem = (text) => { ops.op_action_done({ text, stack: null, data: null }, ''); };
   const succeed = (text) => { ops.op_action_done(null, text); };
 
+  /** What nobody caught: the end of an action. A file of tests goes on (`js/test/main.js`). */
+  let uncaught = fail;
   core.setUnhandledPromiseRejectionHandler((_promise, reason) => {
-    fail(reason);
+    uncaught(reason);
     return true;
   });
-  core.setReportExceptionCallback(fail);
+  core.setReportExceptionCallback((error) => uncaught(error));
 
   const found = (namespace, { module, export: name }) => {
     const value = namespace[name];
@@ -160,6 +162,7 @@
       answered = response;
       return { status: response.status };
     },
+    'concave/unhandled'(take) { uncaught = take; },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
       if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
         throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '

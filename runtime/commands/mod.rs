@@ -10,6 +10,7 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
+//! test.rs               run test files (../testing/)
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
 //! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
@@ -44,6 +45,7 @@ mod structured;
 mod system;
 pub mod target;
 mod terminal;
+pub mod test;
 pub mod variables;
 pub mod watch;
 pub mod why;
@@ -74,6 +76,7 @@ enum Command {
     History(history::Arguments),
     Stats(stats::Arguments),
     Env(variables::Arguments),
+    Test(test::Arguments),
     Export(export::Arguments),
     Backup(backup::Arguments),
     Fork(fork::Arguments),
@@ -133,6 +136,9 @@ pub enum Failure {
     /// `concave env`
     #[error(transparent)]
     Env(#[from] variables::EnvError),
+    /// `concave test`
+    #[error(transparent)]
+    Test(#[from] test::TestError),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
@@ -196,6 +202,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Stats(arguments) => {
             threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)
+        }
+        Command::Test(arguments) => {
+            threads()?.block_on(test::run(arguments)).map_err(Failure::Test)
         }
         Command::Export(arguments) => {
             threads()?.block_on(export::run(arguments)).map_err(Failure::Export)

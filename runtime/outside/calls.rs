@@ -3,7 +3,7 @@
 //! In: an operation and its arguments. Out: JSON text, or the error that the action sees.
 //! Invariant: a function that an action calls runs as its caller, in a transaction of its own.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ::actions::pool::{Callbacks, Line, Reply, Replying, Syscall};
 use ::actions::protocol::Thrown;
@@ -23,15 +23,16 @@ use super::services::{Asking, Services};
 use super::{Outside, Version, line};
 
 /// The callbacks of one run.
-pub(super) struct Calls {
-    outside: Weak<Outside>,
+pub struct Calls {
+    /// What it may ask for; `None` while the host shuts down.
+    services: Option<Arc<Services>>,
     path: FunctionPath,
     identity: Result<Identity, UserError>,
     request_id: Arc<str>,
     job: Option<Job>,
     /// Actions above the run.
     depth: u8,
-    version: Arc<Version>,
+    version: Option<Arc<Version>>,
     is_http: bool,
 }
 
@@ -48,9 +49,14 @@ impl Calls {
         action: &Action,
         version: &Arc<Version>,
     ) -> Self {
-        let Action { call, .. } = action;
+        let version = Some(Arc::clone(version));
+        Self { version, ..Self::of_call(outside.services(), &action.call) }
+    }
+
+    /// Those of a call of an action, whoever runs it.
+    pub fn of_call(services: Option<Arc<Services>>, call: &Call) -> Self {
         Self {
-            outside: Arc::downgrade(outside),
+            services,
             path: call.path.clone(),
             identity: Ok(call.identity.clone()),
             request_id: Arc::clone(&call.request_id),
@@ -59,7 +65,7 @@ impl Calls {
                 Caller::Function { depth } => depth,
                 _ => 0,
             },
-            version: Arc::clone(version),
+            version: None,
             is_http: false,
         }
     }
@@ -72,20 +78,19 @@ impl Calls {
         version: &Arc<Version>,
     ) -> Self {
         Self {
-            outside: Arc::downgrade(outside),
+            services: outside.services(),
             path,
             identity: request.identity.clone(),
             request_id: Arc::clone(&request.request_id),
             job: None,
             depth: 0,
-            version: Arc::clone(version),
+            version: Some(Arc::clone(version)),
             is_http: true,
         }
     }
 
-    /// What it may ask for; `None` while the host shuts down.
     fn services(&self) -> Option<Arc<Services>> {
-        self.outside.upgrade()?.services()
+        self.services.clone()
     }
 
     /// Runs a function for the action.
@@ -217,14 +222,14 @@ impl Callbacks for Calls {
     }
 
     fn logged(&self, line: &Line) {
-        let Some(services) = self.services() else { return };
+        let (Some(services), Some(version)) = (self.services(), &self.version) else { return };
         let name = if self.is_http { self.path.export.to_string() } else { self.path.identifier() };
         services.inner.progress(ProgressEvent {
             request_id: Arc::clone(&self.request_id),
             path: name,
             component: Arc::clone(&self.path.component),
             is_http: self.is_http,
-            line: self.version.log_line(line.clone()),
+            line: version.log_line(line.clone()),
         });
     }
 }
@@ -253,7 +258,7 @@ async fn called(functions: &dyn Functions, call: Call, inner: &InnerCalls) -> Re
     Reply { result, body: None, lines }
 }
 
-pub(super) fn thrown(error: UserError) -> Reply {
+pub(crate) fn thrown(error: UserError) -> Reply {
     let thrown = Thrown { message: error.message, stack: None, data: error.data };
     Reply { result: Err(thrown), body: None, lines: Vec::new() }
 }

@@ -28,7 +28,8 @@ use functions::traces::Traces;
 use server::{Answering, HttpActions, HttpRequest};
 use tokio::runtime::Handle;
 
-use calls::Calls;
+pub use calls::Calls;
+pub(crate) use calls::thrown;
 use node::NodeActions;
 pub use node::NodeOptions;
 pub use services::Services;

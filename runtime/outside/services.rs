@@ -142,7 +142,7 @@ impl Services {
     }
 
     /// `ctx.storage.store` and `ctx.storage.get`.
-    pub(super) async fn file(&self, component: &str, syscall: Syscall) -> Reply {
+    pub(crate) async fn file(&self, component: &str, syscall: Syscall) -> Reply {
         let done = match syscall.op.as_str() {
             "storage/storeBlob" => self.store(component, syscall).await,
             _ => self.get(component, &syscall.json).await,

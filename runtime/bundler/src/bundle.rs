@@ -100,8 +100,8 @@ pub struct Output {
 /// Bundles projects; keeps compiled files in memory between runs.
 #[derive(Default)]
 pub struct Bundler {
-    options: Options,
-    cache: Cache,
+    pub(crate) options: Options,
+    pub(crate) cache: Cache,
     memo: Memo,
 }
 
@@ -202,6 +202,8 @@ pub(crate) enum Purpose {
     Configuration,
     /// The same, and imports of other components stay.
     Definitions,
+    /// Modules that import each other, and files by patterns.
+    Tests,
 }
 
 impl Run<'_> {
@@ -222,14 +224,15 @@ impl Run<'_> {
     pub(crate) fn load(&mut self, entries: &[Location], purpose: Purpose) -> Graph {
         let environment = match purpose {
             Purpose::Functions(environment) => environment,
-            Purpose::Configuration | Purpose::Definitions => Environment::Isolate,
+            Purpose::Configuration | Purpose::Definitions | Purpose::Tests => Environment::Isolate,
         };
         let loader = Loader {
             resolvers: &self.resolvers,
             packages: self.packages,
             cache: self.cache,
             environment,
-            inline: !matches!(purpose, Purpose::Functions(_)),
+            inline: !matches!(purpose, Purpose::Functions(_) | Purpose::Tests),
+            tests: purpose == Purpose::Tests,
             definitions: purpose == Purpose::Definitions,
         };
         let graph = loader.load(entries);
@@ -243,7 +246,7 @@ impl Run<'_> {
     }
 
     /// The function modules of one environment, with everything they import.
-    fn functions(&mut self, entries: &Entries, environment: Environment) {
+    pub(crate) fn functions(&mut self, entries: &Entries, environment: Environment) {
         let node = environment == Environment::Node;
         let chosen: Vec<_> = entries.functions.iter().filter(|(_, e)| e.node == node).collect();
         if chosen.is_empty() {

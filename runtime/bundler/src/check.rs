@@ -12,7 +12,13 @@ use crate::project::Project;
 
 /// Finds the faults of every included module.
 pub(crate) fn check(project: &Project, link: &Link<'_>) -> Vec<BundleError> {
-    link.modules().flat_map(|module| Checker { project, link, module }.errors()).collect()
+    faults(project, link).into_iter().flat_map(|(_, errors)| errors).collect()
+}
+
+/// The included modules that have faults, and those.
+pub(crate) fn faults(project: &Project, link: &Link<'_>) -> Vec<(ModuleId, Vec<BundleError>)> {
+    let faults = |module| (module, Checker { project, link, module }.errors());
+    link.modules().map(faults).filter(|(_, errors)| !errors.is_empty()).collect()
 }
 
 struct Checker<'a> {

@@ -12,10 +12,14 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::Environment;
-use crate::compile::{Compiled, Language, RequestKind, Settings, Source, base64_of, compile};
+use crate::compile::{
+    Compiled, Language, RequestKind, Settings, Source, base64_of, compile, quoted,
+};
+use crate::glob;
 use crate::hoist::Chunk;
 use crate::package::{Package, Packages};
-use crate::resolve::{Location, Missing, Resolved, Resolvers};
+use crate::resolve::{Location, Missing, Resolved, Resolvers, Supplied};
+use crate::tests::is_test_file;
 
 /// Index of a module in its graph.
 pub(crate) type ModuleId = usize;
@@ -131,6 +135,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) inline: bool,
     /// Whether these are definitions, which import other components.
     pub(crate) definitions: bool,
+    /// Whether these are test files, which import files by patterns.
+    pub(crate) tests: bool,
 }
 
 impl Loader<'_> {
@@ -214,7 +220,8 @@ impl Loader<'_> {
                     !matches!(source.language, Language::Json | Language::Text)
                         && package.has_side_effects(path)
                 }
-                Location::Supplied(_) | Location::Ignored(_) => false,
+                Location::Supplied(supplied) => *supplied == Supplied::ConvexTest,
+                Location::Ignored(_) => false,
             },
             node_interop: package.is_module || matches!(extension, "mjs" | "mts"),
             is_typescript: matches!(source.language, Language::TypeScript | Language::Tsx),
@@ -240,7 +247,10 @@ impl Loader<'_> {
             Location::Supplied(supplied) => {
                 let settings = self.settings(None, true);
                 let language = Language::JavaScript;
-                return Ok(Source { text: supplied.source().into(), language, settings });
+                let file = self.resolvers.functions_dir().join(supplied.name());
+                let text = glob::expand(supplied.source(), &file);
+                let text = text.unwrap_or_else(|| supplied.source().to_owned());
+                return Ok(Source { text: text.into(), language, settings });
             }
             // As esbuild: an ignored file is an empty CommonJS module.
             Location::Ignored(_) => return Ok(self.empty_source()),
@@ -255,6 +265,7 @@ impl Loader<'_> {
             _ => String::from_utf8(bytes).map_err(|_| "The file is not UTF-8".to_owned())?,
         };
         let data = matches!(language, Language::Text | Language::WebAssembly);
+        let text = if self.tests && !data { for_tests(text, path) } else { text };
         let prefer_esm = data
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
@@ -277,6 +288,17 @@ impl Loader<'_> {
             legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
         }
     }
+}
+
+/// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, and a
+/// test file says when it has been evaluated.
+fn for_tests(text: String, path: &Path) -> String {
+    let text = glob::expand(&text, path).unwrap_or(text);
+    if !is_test_file(path) {
+        return text;
+    }
+    let name = quoted(&path.to_string_lossy());
+    format!("{text}\n;globalThis[Symbol.for(\"concave.evaluated\")]?.add({name});\n")
 }
 
 /// Whether a file without import and export statements is CommonJS even in an ES package.

@@ -16,6 +16,7 @@
 //!          (family)
 //! purity   whether a module of the output keeps anything of a call in its variables
 //! emit     ES modules, source maps             single   schema and definition: one module each
+//! tests    test files, and lists of function files      glob     `import.meta.glob`
 //! ```
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod define;
 mod emit;
 mod error;
 mod family;
+mod glob;
 mod graph;
 mod hoist;
 mod inline;
@@ -42,8 +44,10 @@ mod resolve;
 mod same;
 mod single;
 mod tables;
+mod tests;
 
 pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
 pub use component::{Component, Folder};
 pub use error::{BundleError, BundleErrors};
 pub use project::Project;
+pub use tests::{TestFiles, is_test_file};

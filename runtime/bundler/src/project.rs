@@ -269,7 +269,7 @@ fn has_module_line(text: &str) -> bool {
 }
 
 /// Whether the directives at the head of a file contain `"use node"`.
-fn has_use_node(text: &str) -> bool {
+pub(crate) fn has_use_node(text: &str) -> bool {
     let mut rest = text.trim_start_matches('\u{feff}');
     loop {
         rest = rest.trim_start_matches(|c: char| c.is_whitespace() || c == ';');

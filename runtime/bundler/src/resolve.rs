@@ -4,6 +4,7 @@
 //! found as esbuild finds with `--conditions=convex,module` for the browser (default runtime) or
 //! Node.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub(crate) enum Supplied {
     ServerOnly,
     /// The `convex.config.ts` that a project without one has.
     Definition,
+    /// `convex-test`, in test files.
+    ConvexTest,
 }
 
 impl Supplied {
@@ -49,6 +52,7 @@ impl Supplied {
                  export default { AsyncLocalStorage, AsyncResource };\n"
             }
             Self::ServerOnly => "export {};\n",
+            Self::ConvexTest => include_str!("../../../js/test/convex_test.js"),
             Self::Definition => {
                 "import { defineApp } from \"convex/server\";\nexport default defineApp();\n"
             }
@@ -61,6 +65,7 @@ impl Supplied {
             Self::AsyncHooks => "async_hooks.js",
             Self::ServerOnly => "server_only.js",
             Self::Definition => "convex.config.js",
+            Self::ConvexTest => "convex_test.js",
         }
     }
 }
@@ -96,6 +101,8 @@ pub(crate) struct Resolvers {
     pub(crate) external_packages: Vec<String>,
     functions_dir: PathBuf,
     definition: PathBuf,
+    /// Specifiers that lead out of the bundle, and where.
+    pub(crate) aliases: BTreeMap<String, String>,
 }
 
 impl Resolvers {
@@ -118,7 +125,13 @@ impl Resolvers {
             external_packages: project.external_packages.clone(),
             functions_dir: project.functions_dir.clone(),
             definition: project.functions_dir.join("convex.config.ts"),
+            aliases: BTreeMap::new(),
         }
+    }
+
+    /// The functions folder.
+    pub(crate) fn functions_dir(&self) -> &Path {
+        &self.functions_dir
     }
 
     /// The settings that govern a TypeScript file, if they can be read.
@@ -136,6 +149,7 @@ impl Resolvers {
             external_packages: self.external_packages.clone(),
             functions_dir: self.functions_dir.clone(),
             definition: self.definition.clone(),
+            aliases: self.aliases.clone(),
         }
     }
 
@@ -194,7 +208,7 @@ impl Resolvers {
                 Resolved::Module(Location::File(other.flatten().unwrap_or(path)))
             }
             Err(ResolveError::Ignored(path)) => Resolved::Module(Location::Ignored(path)),
-            Err(_) if is_builtin(specifier) => Resolved::Missing(node_builtin(specifier)),
+            Err(_) if is_builtin(specifier) => Resolved::Missing(self.node_builtin(specifier)),
             Err(error) => Resolved::Missing(self.unresolved(from, specifier, &error)),
         }
     }
@@ -218,6 +232,12 @@ impl Resolvers {
 
     /// Specifiers that are decided by their text alone.
     fn without_files(&self, specifier: &str, environment: Environment) -> Option<Resolved> {
+        if let Some(elsewhere) = self.aliases.get(specifier) {
+            return Some(Resolved::External(elsewhere.clone()));
+        }
+        if specifier == "convex-test" && !self.aliases.is_empty() {
+            return Some(Resolved::Module(Location::Supplied(Supplied::ConvexTest)));
+        }
         if specifier == "server-only" {
             return Some(Resolved::Module(Location::Supplied(Supplied::ServerOnly)));
         }
@@ -232,9 +252,21 @@ impl Resolvers {
             "async_hooks" | "node:async_hooks" => {
                 Some(Resolved::Module(Location::Supplied(Supplied::AsyncHooks)))
             }
-            _ if specifier.starts_with("node:") => Some(Resolved::Missing(node_builtin(specifier))),
+            _ if specifier.starts_with("node:") => {
+                Some(Resolved::Missing(self.node_builtin(specifier)))
+            }
             _ => None,
         }
+    }
+
+    fn node_builtin(&self, specifier: &str) -> Missing {
+        let missing = node_builtin(specifier);
+        if self.aliases.is_empty() {
+            return missing;
+        }
+        let help = "Tests of `concave test` run in V8, without Node: import what you need as a \
+                    module, or run this file with Node (`node --test`, vitest).";
+        Missing { help: Some(help.to_owned()), ..missing }
     }
 
     fn unresolved(&self, from: &Location, specifier: &str, error: &ResolveError) -> Missing {

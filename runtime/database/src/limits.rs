@@ -83,6 +83,18 @@ limits! {
     WALL_TIME_MS = 15_000, Milliseconds,
         "the second bound, for a machine that gives a call no CPU",
         "Your request timed out performing too many system operations.";
+    /// JavaScript heap of one test file.
+    TEST_HEAP_BYTES = 512 << 20, Bytes,
+        "a test may hold what functions may not: fixtures, mocks and their history",
+        "JavaScript execution ran out of memory";
+    /// Memory of a process that runs test files.
+    TEST_PROCESS_BYTES = 2 << 30, Bytes,
+        "a few files side by side, each below its own limit",
+        "(the process ends, and the tests that ran in it fail)";
+    /// Console lines of one test file.
+    TEST_LOG_LINES = 10_000, Count,
+        "they are told together when the file has ended",
+        "Log overflow";
     /// Documents one call reads.
     DOCUMENTS_READ = 32_000, Count,
         "as Convex; keeps re-runs of a subscribed query cheap",

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::UserError;
 use crate::limits;
+use crate::record::Timestamp;
 
 /// A Convex value. `undefined` is not one: where it can occur, code says `Option<Value>`.
 #[derive(Clone, Debug)]
@@ -35,6 +36,21 @@ pub enum Value {
 }
 
 impl Value {
+    /// Puts a commit's timestamp where it has `db.vars.commitTs`.
+    pub fn fill_placeholders(&mut self, ts: Timestamp) {
+        match self {
+            Self::CommitTs => {
+                let ts = i64::try_from(ts.0).expect("nanoseconds fit until the year 2262");
+                *self = Self::Int64(ts);
+            }
+            Self::Array(items) => items.iter_mut().for_each(|item| item.fill_placeholders(ts)),
+            Self::Object(fields) => {
+                fields.values_mut().for_each(|item| item.fill_placeholders(ts));
+            }
+            _ => {}
+        }
+    }
+
     /// Size in bytes by Convex's rule (`convex-compat.md` section 2.3).
     pub fn size(&self) -> usize {
         match self {

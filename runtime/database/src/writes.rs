@@ -352,7 +352,7 @@ fn resolved(write: Arc<Write>, ts: Timestamp) -> Arc<Write> {
     if !holds_placeholder(&value) {
         return write;
     }
-    fill_placeholders(&mut value, ts);
+    value.fill_placeholders(ts);
     let after = Arc::new(Document::new(document.id, document.creation_time, &value));
     let mut write = Write::clone(&write);
     for (change, index) in write.keys.iter_mut().zip(write.table.all_indexes()) {
@@ -458,17 +458,5 @@ fn holds_placeholder(value: &Value) -> bool {
         Value::Array(items) => items.iter().any(holds_placeholder),
         Value::Object(fields) => fields.values().any(holds_placeholder),
         _ => false,
-    }
-}
-
-fn fill_placeholders(value: &mut Value, ts: Timestamp) {
-    match value {
-        Value::CommitTs => {
-            let ts = i64::try_from(ts.0).expect("nanoseconds fit in 63 bits until the year 2262");
-            *value = Value::Int64(ts);
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| fill_placeholders(item, ts)),
-        Value::Object(fields) => fields.values_mut().for_each(|item| fill_placeholders(item, ts)),
-        _ => {}
     }
 }

@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use database::commit::{Committed, Conflict, Rejected, Turn, Writer};
 use database::error::{Refusal, UserError};
+use database::json;
 use database::key::Interval;
 use database::probe::{Probe, Site};
 use database::read_set::ReadSet;
 use database::record::{
-    Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Usage,
+    Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Timestamp,
+    Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
 use database::scheduling;
@@ -29,7 +31,7 @@ use crate::files::Files;
 use crate::host::{Shared, cache_key};
 use crate::kept::{Mode, Traces, Use};
 use crate::run::Target;
-use crate::syscall::probe;
+use crate::syscall::{elsewhere, probe};
 use crate::warnings;
 use crate::watchdog::Watched;
 
@@ -131,14 +133,26 @@ fn again(
     given: &Given,
     snapshot: Arc<Snapshot>,
 ) -> Outcome {
+    let mut engine = Engine::new(Arc::clone(code));
     let watched = Watched::this_thread();
+    once_more((shared, &watched), &mut engine, call, given.clone(), snapshot)
+}
+
+/// Runs `call` with what was decided for it before; nothing is committed and nothing is cached.
+pub(crate) fn once_more(
+    (shared, watched): (&Shared, &Watched),
+    engine: &mut Engine,
+    call: &Call,
+    given: Given,
+    snapshot: Arc<Snapshot>,
+) -> Outcome {
+    let code = Arc::clone(engine.code());
     let function = match check::find(&code.analysis, call) {
         Ok(function) => function,
-        Err(error) => return failed(call, given, error),
+        Err(error) => return failed(call, &given, error),
     };
-    let mut engine = Engine::new(Arc::clone(code));
-    let attempts = Attempts { shared, watched: &watched, function_kind: function.kind };
-    attempts.once(&mut engine, call, (given.clone(), snapshot), Mode::Fresh).0.outcome
+    let attempts = Attempts { shared, watched, function_kind: function.kind };
+    attempts.once(engine, call, (given, snapshot), Mode::Fresh).0.outcome
 }
 
 fn done(answer: Result<Outcome, Refusal>) -> Ran {
@@ -155,7 +169,7 @@ fn no_longer_waits(call: &Call) -> Refusal {
 fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran {
     let RequestAnswer { result, log_lines } = recorded.answer.clone();
     done(Ok(Outcome {
-        result: Ok(result),
+        result: Ok(stamped(result, recorded.ts)),
         kind: FunctionKind::Mutation,
         log_lines,
         ts: recorded.ts,
@@ -163,6 +177,20 @@ fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran
         retries,
         ..nothing_ran(given)
     }))
+}
+
+/// A result with the commit's timestamp where it has `db.vars.commitTs`.
+fn stamped(text: Arc<str>, ts: Timestamp) -> Arc<str> {
+    if !text.contains("$commitTs") {
+        return text;
+    }
+    match json::decode(&text) {
+        Ok(mut value) => {
+            value.fill_placeholders(ts);
+            json::encode(&value).into()
+        }
+        Err(_) => text,
+    }
 }
 
 /// What every attempt of one call needs.
@@ -222,7 +250,8 @@ impl Attempts<'_> {
                 Ok(committed) => {
                     kept.committed();
                     outcome.ts = committed.ts;
-                    return done(Ok(outcome));
+                    let result = outcome.result.map(|text| stamped(text, committed.ts));
+                    return done(Ok(Outcome { result, ..outcome }));
                 }
                 Err(rejected) => {
                     kept.discard();
@@ -293,6 +322,9 @@ impl Attempts<'_> {
         let code = Arc::clone(engine.code());
         let read_only = self.function_kind == FunctionKind::Query;
         let mut transaction = Transaction::begin(Arc::clone(&snapshot), &given, read_only);
+        if let Some(budget) = self.shared.budget {
+            transaction.enter(Some(budget));
+        }
         let own_job = call.own_job().filter(|_| !read_only);
         if let Some(job) = own_job {
             let waited = transaction.begin_run(job);
@@ -318,6 +350,7 @@ impl Attempts<'_> {
             given.clone(),
             self.shared.storage.clone(),
         ));
+        execution.elsewhere.clone_from(&self.shared.elsewhere);
         execution.enter(call.path.clone(), function.kind).expect("the first call has depth one");
         self.watched.begin(engine.stop_switch());
         let ran = engine.run(execution, &target, mode);
@@ -327,7 +360,9 @@ impl Attempts<'_> {
             execution.transaction.end_run(job);
         }
         let (mut refused, mut result_bytes) = (false, None);
-        let result = ran.result.and_then(|text| {
+        let raw = execution.elsewhere_threw.take();
+        let ended = ran.result.map_err(|error| elsewhere::as_thrown(error, raw.as_deref()));
+        let result = ended.and_then(|text| {
             let checked = check::result(&snapshot, function, &call.path, &text);
             refused = checked.is_err();
             let returned =

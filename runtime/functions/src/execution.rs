@@ -20,6 +20,7 @@ use database::transaction::{Savepoint, Transaction};
 use storage::Storage;
 
 use crate::code::Code;
+use crate::elsewhere::Elsewhere;
 use crate::exception;
 use crate::files::Files;
 
@@ -33,6 +34,10 @@ pub(crate) struct Execution {
     pub(crate) log: Log,
     pub(crate) journal: Option<Arc<str>>,
     pub(crate) files: Files,
+    /// Where functions run that are not in this deployment.
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What the last of them threw.
+    pub(crate) elsewhere_threw: Option<String>,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
@@ -73,6 +78,8 @@ impl Execution {
             observed: Observed::default(),
             log: Log::default(),
             journal: None,
+            elsewhere: None,
+            elsewhere_threw: None,
             frames: Vec::new(),
             nested: 0,
             forks: 0,

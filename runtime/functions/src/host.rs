@@ -19,6 +19,7 @@ use database::record::{
     Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
+use database::transaction::Budget;
 use storage::Storage;
 
 use crate::action;
@@ -26,6 +27,7 @@ use crate::builder::Helper;
 use crate::call;
 use crate::check;
 use crate::code::Code;
+use crate::elsewhere::Elsewhere;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
@@ -46,10 +48,26 @@ pub struct Config {
     pub purity: Option<Arc<dyn Purity>>,
 }
 
+/// What a host has that runs on another one's threads.
+pub struct Neighbour {
+    /// Its data.
+    pub database: Arc<Database>,
+    /// Its clock and randomness.
+    pub world: Arc<dyn World>,
+    /// Who runs its actions.
+    pub actions: Arc<dyn Actions>,
+    /// Where its files are kept.
+    pub storage: Storage,
+    /// Where functions run that are not in its deployment.
+    pub elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What one call may use, where that is less than the table says.
+    pub budget: Option<Budget>,
+}
+
 /// The functions of a deployment, running.
 pub struct Host {
     shared: Arc<Shared>,
-    pool: RwLock<Pool>,
+    pool: Arc<RwLock<Pool>>,
     helper: Helper,
     actions: Arc<dyn Actions>,
     /// Itself, for what it starts when a call ends.
@@ -61,6 +79,10 @@ pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,
     pub(crate) world: Arc<dyn World>,
     pub(crate) storage: Storage,
+    /// Where functions run that tests hand in.
+    pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What one call may use, where that is less than the table says.
+    pub(crate) budget: Option<Budget>,
     purity: Option<Arc<dyn Purity>>,
     helper: Helper,
     codes: RwLock<Codes>,
@@ -101,13 +123,49 @@ impl Host {
             database,
             world,
             storage,
+            elsewhere: None,
+            budget: None,
             purity,
             helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
         });
-        let pool = RwLock::new(Pool::start(threads, &shared)?);
+        let pool = Arc::new(RwLock::new(Pool::start(threads, &shared)?));
         Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
+    }
+
+    /// A host of another database on the threads of this one: it costs next to nothing, and ends
+    /// with its last use.
+    pub fn beside(&self, neighbour: Neighbour) -> Arc<Self> {
+        let Neighbour { database, world, actions, storage, elsewhere, budget } = neighbour;
+        let (pool, helper) = (Arc::clone(&self.pool), self.helper.clone());
+        let shared = Arc::new(Shared {
+            database,
+            world,
+            storage,
+            elsewhere,
+            budget,
+            // A module is proved pure over many calls; a neighbour has few.
+            purity: None,
+            helper: helper.clone(),
+            codes: RwLock::default(),
+            waiting: Mutex::default(),
+        });
+        Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() })
+    }
+
+    /// Runs a call again as [`Self::rerun`] does, on a thread of the pool, in a context as fresh
+    /// as that of any call.
+    pub fn run_again(&self, call: Call, given: Given, reply: Reply) {
+        let snapshot = match self.shared.database.snapshot_at(given.snapshot) {
+            Ok(snapshot) => snapshot,
+            Err(refusal) => return reply(Err(refusal)),
+        };
+        let Some(code) = self.shared.code_of(&snapshot) else {
+            return reply(Err(nothing_deployed()));
+        };
+        let (shared, again) = (Arc::clone(&self.shared), Some(given));
+        self.submit(Job { shared, call, code, snapshot, again, reply });
     }
 
     /// Finishes what is queued and ends the threads; later calls are refused.
@@ -246,7 +304,8 @@ impl Host {
             }
             reply(answer);
         });
-        self.submit(Job { call, code, snapshot, reply });
+        let (shared, again) = (Arc::clone(&self.shared), None);
+        self.submit(Job { shared, call, code, snapshot, again, reply });
     }
 }
 
@@ -311,7 +370,8 @@ impl Functions for Host {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
             FunctionKind::Mutation => {
                 let reply = self.when_durable(reply);
-                self.submit(Job { call, code, snapshot, reply });
+                let (shared, again) = (Arc::clone(&self.shared), None);
+                self.submit(Job { shared, call, code, snapshot, again, reply });
             }
             FunctionKind::Action => {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);

@@ -12,6 +12,7 @@
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
+//! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
 //! | inline queries | `inline.rs`: a module that is not deployed |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
@@ -29,6 +30,7 @@ mod code;
 mod context;
 mod coverage;
 mod define;
+mod elsewhere;
 mod engine;
 mod exception;
 mod execution;
@@ -56,5 +58,7 @@ mod wasm;
 mod watchdog;
 
 pub use builder::Helper;
-pub use host::{Config, Host};
+pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
+pub use host::{Config, Host, Neighbour};
 pub use modules::join as joined;
+pub use syscall::nested::transaction_limits;

@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use database::error::Refusal;
 use database::limits;
 use database::memory::Pressure;
-use database::record::{Call, Outcome, Reply};
+use database::record::{Call, Given, Outcome, Reply};
 use database::snapshot::Snapshot;
 
 use crate::call::{self, Ran};
@@ -42,10 +42,14 @@ pub(crate) const STACK_BYTES: usize = 8 << 20;
 
 /// One call on its way to a worker.
 pub(crate) struct Job {
+    /// Of the host that it came to; hosts may share a pool.
+    pub(crate) shared: Arc<Shared>,
     pub(crate) call: Call,
     pub(crate) code: Arc<Code>,
     /// The snapshot a query runs at; a mutation takes the newest when it starts.
     pub(crate) snapshot: Arc<Snapshot>,
+    /// What was decided for the call when it ran: it is run again, and nothing is committed.
+    pub(crate) again: Option<Given>,
     pub(crate) reply: Reply,
 }
 
@@ -239,6 +243,7 @@ impl Pool {
 
 /// One thread.
 struct Worker {
+    /// Of the host whose job it ran last, at first the one that started the pool.
     shared: Arc<Shared>,
     engine: Option<Engine>,
     /// Whether it keeps its isolate when there is nothing to do: so that the first call is quick.
@@ -308,8 +313,16 @@ impl Worker {
 
     /// One job, whatever it does.
     fn run(&mut self, job: Job, watched: &Watched) {
-        let Job { call, code, snapshot, reply } = job;
-        let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_end(watched, call, code, snapshot)));
+        let Job { shared, call, code, snapshot, again, reply } = job;
+        self.shared = shared;
+        let ran = catch_unwind(AssertUnwindSafe(|| match again {
+            None => self.run_to_end(watched, call, code, snapshot),
+            Some(given) => {
+                let shared = Arc::clone(&self.shared);
+                let engine = self.engine_for(&code);
+                Ok(call::once_more((&shared, watched), engine, &call, given, snapshot))
+            }
+        }));
         watched.end();
         match ran {
             Ok(answer) => reply(answer),

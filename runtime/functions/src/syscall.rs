@@ -4,8 +4,9 @@
 //! In: an operation's name and its JSON arguments. Out: JSON text, at once: the store is in memory.
 //! Invariant: answered in program order, so completion order is deterministic by construction.
 
+pub(crate) mod elsewhere;
 mod meta;
-mod nested;
+pub(crate) mod nested;
 pub(crate) mod probe;
 mod query;
 mod read;
@@ -62,8 +63,10 @@ pub(crate) fn answer(
     operation: &str,
     arguments: &str,
 ) -> Result<String, Failure> {
-    if operation == "1.0/runUdf" {
-        return nested::run(scope, arguments);
+    match operation {
+        "1.0/runUdf" => return nested::run(scope, arguments),
+        elsewhere::OPERATION => return elsewhere::visit(scope, arguments),
+        _ => {}
     }
     let handler: fn(&mut Execution, &str) -> Answer = match operation {
         "1.0/queryStreamNext" => query::next,

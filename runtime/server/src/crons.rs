@@ -22,7 +22,7 @@ const MISSED_MAX: u64 = 100_000;
 
 /// When a cron job runs.
 #[derive(Debug)]
-pub(crate) enum Schedule {
+pub enum Schedule {
     /// Every so many nanoseconds, from the push on.
     Interval(u64),
     /// Whenever the clock shows this.
@@ -77,7 +77,7 @@ impl Schedule {
     ///
     /// # Errors
     /// What is wrong with it, where and what to write instead.
-    pub(crate) fn parse(name: &str, json: &str) -> Result<Self, String> {
+    pub fn parse(name: &str, json: &str) -> Result<Self, String> {
         let spec: Spec = serde_json::from_str(json)
             .map_err(|error| format!("The cron job {name:?} has no schedule of ours: {error}."))?;
         // Spread over the hour by name where the author leaves it to us.
@@ -105,7 +105,7 @@ impl Schedule {
     }
 
     /// The first occurrence of a cron job that is new, or whose schedule was changed after it ran.
-    pub(crate) fn first(&self, previous: Option<u64>, now: u64) -> u64 {
+    pub fn first(&self, previous: Option<u64>, now: u64) -> u64 {
         match (self, previous) {
             (Self::Interval(every), Some(previous)) => previous.saturating_add(*every).max(now),
             (Self::Interval(_), None) => now,
@@ -114,7 +114,7 @@ impl Schedule {
     }
 
     /// The first occurrence after `now`, and how many after `due` lie before that.
-    pub(crate) fn after(&self, due: u64, now: u64) -> (u64, u64) {
+    pub fn after(&self, due: u64, now: u64) -> (u64, u64) {
         match self {
             Self::Interval(every) => {
                 let missed = now.saturating_sub(due) / every;

@@ -67,6 +67,7 @@ use std::time::Duration;
 use database::commit::Database;
 use database::record::{Functions, World};
 
+pub use crons::Schedule;
 pub use event::{
     CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
 };

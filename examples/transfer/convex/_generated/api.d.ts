@@ -9,6 +9,7 @@
  */
 
 import type * as accounts from "../accounts.js";
+import type * as race from "../race.js";
 import type * as seed from "../seed.js";
 import type * as transfer from "../transfer.js";
 
@@ -20,6 +21,7 @@ import type {
 
 declare const fullApi: ApiFromModules<{
   accounts: typeof accounts;
+  race: typeof race;
   seed: typeof seed;
   transfer: typeof transfer;
 }>;

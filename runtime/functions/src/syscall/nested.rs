@@ -10,7 +10,7 @@ use database::transaction::{Budget, Savepoint, Scope, Transaction};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Answer, Failure, parse};
+use super::{Answer, Failure, elsewhere, parse};
 use crate::address::Address;
 use crate::execution::{self, Execution};
 use crate::run::{self, End, Target};
@@ -85,6 +85,14 @@ impl From<Limits> for Budget {
             file_bytes_written: limits.file_bytes_written as u64,
         }
     }
+}
+
+/// The budget that limits of a transaction (`transactionLimits`, JSON text) are.
+///
+/// # Errors
+/// JSON that is no such object.
+pub fn transaction_limits(json: &str) -> Result<Budget, serde_json::Error> {
+    serde_json::from_str::<Limits>(json).map(Budget::from)
 }
 
 /// What is kept of the caller while the callee runs.
@@ -162,6 +170,8 @@ fn leave(
     let checked = match ran {
         Err(End::Stopped) => return Err(Failure::Stopped),
         Err(End::Threw(error)) => {
+            let raw = execution.elsewhere_threw.take();
+            let error = elsewhere::as_thrown(error, raw.as_deref());
             Err(UserError { code: "NestedCallFailed", message: error.message, data: error.data })
         }
         Ok(text) => {

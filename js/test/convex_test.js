@@ -1,0 +1,467 @@
+// `convex-test` on the real engine: `convexTest(schema, modules)` and what it gives.
+//
+// In: a schema, modules by `import.meta.glob`. Out: `t`, whose named queries and mutations run in
+// isolates of the engine; inline functions, actions and functions of test files run here.
+// Invariant: each `convexTest()` has a database of its own; time is the test's `Date.now()`, so
+// fake timers move the engine too.
+import {
+  actionGeneric, getFunctionAddress, mutationGeneric, queryGeneric,
+} from 'convex/server';
+import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
+import { onTestFinished, vi } from 'vitest';
+
+const realm = globalThis[Symbol.for('concave.realm')];
+const DEFAULT_MODULES = import.meta.glob('./**/*.*s');
+
+/** The module of a deployment through which inline functions run; `deploy.rs` makes it. */
+const INLINE = { query: 'concave_inline:query', mutation: 'concave_inline:mutation' };
+
+const KINDS = { isQuery: 'Query', isMutation: 'Mutation', isAction: 'Action' };
+const kindOf = (value) => Object.keys(KINDS).find((flag) => value?.[flag] === true);
+
+/** The folder that module paths begin at: the one that has `_generated`. */
+const rootOf = (keys) => {
+  const generated = keys.find((key) => key.includes('_generated/'));
+  if (generated !== undefined) return generated.slice(0, generated.indexOf('_generated/'));
+  const folders = keys.map((key) => key.slice(0, key.lastIndexOf('/') + 1));
+  return folders.reduce((shared, folder) => {
+    while (!folder.startsWith(shared)) {
+      shared = shared.slice(0, shared.lastIndexOf('/', shared.length - 2) + 1);
+    }
+    return shared;
+  }, folders[0] ?? '');
+};
+
+/** The app, or a component: a schema and modules by path. */
+class Part {
+  constructor(path, schema, modules) {
+    Object.assign(this, { path, schema, modules: new Map() });
+    const root = rootOf(Object.keys(modules));
+    for (const [key, load] of Object.entries(modules)) {
+      const name = key.slice(root.length).replace(/\.[^./]+$/, '');
+      if (!name.endsWith('.d') && !this.modules.has(name)) this.modules.set(name, load);
+    }
+  }
+
+  load(name) {
+    const load = this.modules.get(name.replace(/\.js$/, ''));
+    if (load === undefined) throw new Error(`There is no module ${JSON.stringify(name)}.`);
+    return load();
+  }
+
+  /** What the host needs to deploy it. */
+  async described() {
+    const files = {};
+    const elsewhere = {};
+    for (const [name, load] of this.modules) {
+      const isOwn = !name.startsWith('_generated/') && !['schema'].includes(name);
+      const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
+      if (isDeployed) files[`${name}.js`] = load.file;
+      // Other test files are not for this one to run.
+      else if (isOwn && (load.file === undefined || realm.evaluated.has(load.file))) {
+        elsewhere[`${name}.js`] = functionsOf(await load());
+      }
+    }
+    const schema = this.schema?.export?.() ?? null;
+    return { path: this.path, schema, files, elsewhere };
+  }
+}
+
+/** The functions of a module that is not deployed. */
+const functionsOf = (module) => Object.entries(module).flatMap(([name, value]) => {
+  const flag = kindOf(value);
+  if (flag === undefined) return [];
+  return [{
+    name,
+    kind: KINDS[flag],
+    visibility: value.isInternal === true ? 'isInternal' : 'isPublic',
+    args: value.exportArgs?.() ?? '{"type":"any"}',
+    returns: value.exportReturns?.() ?? 'null',
+  }];
+});
+
+/** An error of the engine as a test sees it. */
+const rebuilt = ({ message: told, data }) => {
+  // What convex-test says where the engine says this: tests look for it.
+  const message = told.startsWith('ArgumentValidationError') ? `${told}\n(Validator error)` : told;
+  const at = message.search(/\n {4}at /);
+  const text = (at < 0 ? message : message.slice(0, at)).trimEnd();
+  const frames = at < 0 ? '' : message.slice(at).trimEnd();
+  const [, name, rest] = /^Uncaught (?:(\w*Error): )?([^]*)$/.exec(text) ?? [text, undefined, text];
+  const error = data === null || data === undefined ? new Error(rest)
+    : new ConvexError(jsonToConvex(JSON.parse(data)));
+  if (name !== undefined && error.name === 'Error') error.name = name;
+  // The frames of the function stand for those of the call, which say nothing.
+  error.stack = `${error.name}: ${error.message}${frames}\n${
+    (error.stack ?? '').split('\n').slice(1).join('\n')}`;
+  return error;
+};
+
+const UNITS = {
+  ms: 1, s: 1000, second: 1000, m: 60_000, min: 60_000, minute: 60_000, h: 3_600_000,
+  hour: 3_600_000, d: 86_400_000, day: 86_400_000, w: 604_800_000, week: 604_800_000,
+};
+
+/** `"30 days"`, `"1.5h"`, or a number of milliseconds. */
+const milliseconds = (duration) => {
+  if (typeof duration === 'number') return duration;
+  const [, number, unit = ''] = /^\s*([\d.]+)\s*([a-z]+)\s*$/.exec(duration) ?? [];
+  const factor = UNITS[unit] ?? UNITS[unit.replace(/s$/, '')];
+  if (factor === undefined) {
+    throw new TypeError(`t.advance(${JSON.stringify(duration)}): write "30 days", "1.5 hours", `
+      + '"10 s", or a number of milliseconds.');
+  }
+  return Number(number) * factor;
+};
+
+/** A query that is kept fresh. */
+class Watch {
+  /** Every result, oldest first. */
+  results = [];
+  error = undefined;
+
+  /** The newest result; throws what the query threw last. */
+  get current() {
+    if (this.error !== undefined) throw this.error;
+    return this.results.at(-1);
+  }
+
+  take({ value, error }) {
+    this.error = error === undefined ? undefined : rebuilt(error);
+    if (error === undefined) this.results.push(jsonToConvex(value));
+  }
+}
+
+const plainFetch = globalThis.fetch;
+// Actions of a world with scripts find those.
+globalThis.fetch = async (...given) => {
+  const request = new Request(...given);
+  const handler = realm.currentWorld()?.scripted(request);
+  return handler === undefined ? plainFetch(...given) : handler(request);
+};
+
+let requests = 0;
+
+/** One `convexTest()`: a database, and what runs here for it. */
+class World {
+  constructor(options) {
+    const modules = options.modules ?? DEFAULT_MODULES;
+    this.parts = new Map([['', new Part('', options.schema, modules)]]);
+    this.limits = options.transactionLimits ?? false;
+    this.inline = new Map();
+    this.jobs = new Map();
+    this.running = new Set();
+    this.thrown = new Map();
+    this.watches = [];
+    this.fetches = [];
+    this.isVirtual = false;
+  }
+
+  registerComponent(path, schema, modules) {
+    if (this.opening !== undefined) {
+      throw new Error('t.registerComponent must come before the first call of a function.');
+    }
+    this.parts.set(path, new Part(path, schema, modules));
+  }
+
+  /** The world at the host, opened by the first call. */
+  open() {
+    this.opening ??= (async () => {
+      const parts = await Promise.all([...this.parts.values()].map((part) => part.described()));
+      const { limits } = this;
+      const isGiven = typeof limits === 'object' && limits !== null;
+      this.id = await realm.open(this, { parts, limits: isGiven ? JSON.stringify(limits) : null });
+    })();
+    return this.opening;
+  }
+
+  /** Runs what the host cannot: a closure of the test's, or a function of its modules. */
+  async run({ component, asked, requestId }) {
+    const { token, module, name, args } = asked;
+    const closure = this.inline.get(token);
+    if (closure !== undefined) return closure();
+    const part = this.parts.get(component);
+    if (part === undefined) throw new Error(`There is no component ${JSON.stringify(component)}.`);
+    const value = (await part.load(module))[name];
+    switch (kindOf(value)) {
+      case 'isQuery': return value.invokeQuery(args);
+      case 'isMutation': return value.invokeMutation(args);
+      case 'isAction': return value.invokeAction(requestId, args);
+      default: throw new Error(`${module} exports no function ${JSON.stringify(name)}.`);
+    }
+  }
+
+  /** Whether a function belongs to the test, and not to a deployed module. */
+  isOwn({ component, asked: { token, module } }) {
+    if (token !== undefined) return true;
+    const load = this.parts.get(component)?.modules.get(module.replace(/\.js$/, ''));
+    return load?.file === undefined || realm.evaluated.has(load.file);
+  }
+
+  /** Notes what a function threw here, for whoever called it. */
+  threw({ asked }, error) {
+    const { data } = error ?? {};
+    if (error instanceof ConvexError && typeof data === 'string') {
+      // The convex package made text of it, for the engine.
+      error.data = jsonToConvex(JSON.parse(data));
+    }
+    if (this.inline.has(asked.token)) this.thrown.set(asked.token, error);
+    else if (error instanceof Error) this.lastThrown = error;
+  }
+
+  /**
+   * What comes with an answer: jobs that are new, results of watched queries. Each job has a timer
+   * of the test's clock, whichever that is now.
+   */
+  heard({ jobs, changes }) {
+    for (const { id, due } of jobs ?? []) {
+      if (this.jobs.has(id)) continue;
+      if (this.exploring !== undefined) {
+        // While orders are explored time does not pass: it may run at once, or after anything.
+        this.jobs.set(id, undefined);
+        this.exploring.start(`scheduled #${this.jobs.size}`, () => this.fire(id));
+        continue;
+      }
+      const wait = Math.max(0, due - Date.now());
+      const isOurs = this.isVirtual && !vi.isFakeTimers();
+      this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
+    }
+    for (const change of changes ?? []) this.watches[change.watch]?.take(change);
+  }
+
+  /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */
+  fire(id, isCron = false) {
+    clearTimeout(this.jobs.get(id));
+    const run = (async () => {
+      await this.exploring?.gate('runs', true);
+      const request = this.request();
+      const fire = { world: this.id, job: id, isCron, now: Date.now(), request };
+      this.heard(await realm.ask('fire', fire));
+    })().catch((error) => {
+      // What is still to run when its file has ended never runs.
+      if (!realm.hasEnded()) throw error;
+    }).finally(() => {
+      this.jobs.delete(id);
+      this.running.delete(run);
+    });
+    this.running.add(run);
+    return run;
+  }
+
+  /** Lets time pass: what becomes due runs, each at its time. */
+  async advance(duration) {
+    await this.open();
+    const target = Date.now() + milliseconds(duration);
+    if (!this.isVirtual) {
+      this.isVirtual = true;
+      // The clock stands from now on; the next test has its own.
+      if (!vi.isFakeTimers()) {
+        vi.setSystemTime(Date.now());
+        onTestFinished(() => { vi.useRealTimers(); });
+      }
+    }
+    await this.finishInProgress();
+    for (;;) {
+      const next = await realm.ask('due', { world: this.id, now: Date.now() });
+      if (next === null || next.due > target) break;
+      await this.setTime(Math.max(next.due, Date.now()));
+      if (next.kind === 'cron') await this.fire(next.id, true);
+      else if (this.jobs.has(next.id) || !vi.isFakeTimers()) await this.fire(next.id);
+      await this.finishInProgress();
+    }
+    await this.setTime(target);
+    await this.finishInProgress();
+  }
+
+  async setTime(time) {
+    if (vi.isFakeTimers()) await vi.advanceTimersByTimeAsync(Math.max(0, time - Date.now()));
+    else vi.setSystemTime(time);
+  }
+
+  /** Keeps the results of a query, as they change. */
+  async watch(target, args, { identity }) {
+    await this.open();
+    const watch = new Watch();
+    const asking = this.asking('query', addressOf(target), convexToJson(args ?? {}), '', identity);
+    const answer = await realm.ask('watch', asking);
+    this.watches[answer.watch] = watch;
+    this.heard(answer);
+    return watch;
+  }
+
+  /** Answers `fetch` of this world's actions. */
+  onFetch(pattern, handler) {
+    this.fetches.unshift({ pattern, handler });
+  }
+
+  /** The answer to a request of an action of this world; undefined where nothing is scripted. */
+  scripted(request) {
+    if (this.fetches.length === 0) return undefined;
+    const fits = ({ pattern }) => (pattern instanceof RegExp ? pattern.test(request.url)
+      : request.url === pattern || request.url.startsWith(pattern));
+    const found = this.fetches.find(fits);
+    if (found !== undefined) return found.handler;
+    throw new TypeError(`fetch(${JSON.stringify(request.url)}) is not scripted in this test: `
+      + `t.onFetch(${JSON.stringify(request.url)}, () => new Response(…)).`);
+  }
+
+  asking(kind, address, args, component, identity) {
+    return {
+      world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
+      identity, now: Date.now(), env: { ...process.env }, request: this.request(),
+    };
+  }
+
+  /** Names a request to the host. */
+  request() {
+    requests += 1;
+    const request = requests.toString(16).padStart(16, '0');
+    this.exploring?.enter(request);
+    return request;
+  }
+
+  async call(kind, address, args, { component = '', identity = null }) {
+    await this.open();
+    if (kind !== 'action') {
+      const name = address.name ?? address.reference ?? address.functionHandle;
+      await this.exploring?.gate(`${kind} ${name}`, kind !== 'query');
+    }
+    const answer = await realm.ask('call', this.asking(kind, address, args, component, identity));
+    const { value, error } = answer;
+    this.heard(answer);
+    if (error !== undefined) throw this.original(error) ?? rebuilt(error);
+    return jsonToConvex(value);
+  }
+
+  /** The error that was thrown here, where an answer is about that. */
+  original({ message }) {
+    const { lastThrown } = this;
+    return lastThrown !== undefined && message === lastThrown.message ? lastThrown : undefined;
+  }
+
+  /** Runs a closure as a query or mutation: a call of the module that hands it back to us. */
+  async runInline(kind, handler, args, who) {
+    const token = `${Math.random()}`;
+    const make = kind === 'query' ? queryGeneric : mutationGeneric;
+    const made = make({ handler: (ctx) => handler(ctx, args) });
+    const invoke = kind === 'query' ? 'invokeQuery' : 'invokeMutation';
+    this.inline.set(token, () => made[invoke]('[{}]'));
+    try {
+      return await this.call(kind, { name: INLINE[kind] }, { token }, who);
+    } catch (error) {
+      if (!this.thrown.has(token)) throw error;
+      throw this.thrown.get(token);
+    } finally {
+      this.inline.delete(token);
+      this.thrown.delete(token);
+    }
+  }
+
+  async runAction(handler, args, who) {
+    await this.open();
+    const made = actionGeneric({ handler: (ctx) => handler(ctx, args) });
+    const text = await realm.inAction(this, { component: '', identity: null, ...who },
+      () => made.invokeAction('inline', '[{}]'));
+    return jsonToConvex(JSON.parse(text));
+  }
+
+  /** `ctx` of `t.run`: a mutation's, with an action's storage. */
+  async runWithStorage(handler, who) {
+    return this.runInline('mutation', async (ctx) => {
+      let storage;
+      await actionGeneric({ handler: (action) => { ({ storage } = action); } })
+        .invokeAction('inline', '[{}]');
+      return handler({ ...ctx, storage });
+    }, {}, who);
+  }
+
+  async fetch(path, init, who) {
+    if (!path.startsWith('/')) throw new Error('Path given to `t.fetch` must start with a `/`');
+    const url = new URL(`https://some.convex.site${path}`);
+    const router = (await this.parts.get('').load('http')).default;
+    const found = router.lookup(url.pathname, init?.method ?? 'GET');
+    if (!found) return new Response(`No HttpAction routed for ${url.pathname}`, { status: 404 });
+    await this.open();
+    const [action] = found;
+    return realm.inAction(this, { component: '', identity: null, ...who },
+      () => action.invokeHttpAction(new Request(url, init)));
+  }
+
+  async finishInProgress() {
+    while (this.running.size > 0) await Promise.all(this.running);
+  }
+
+  async finishAll(advanceTimers, maxIterations = 100) {
+    let idle = 0;
+    for (let round = 0; round < maxIterations; round++) {
+      advanceTimers();
+      if (this.running.size > 0) {
+        idle = 0;
+        await this.finishInProgress();
+      } else if (this.jobs.size === 0 || idle >= 20) {
+        return;
+      } else {
+        idle += 1;
+        await realm.pause();
+      }
+    }
+    throw new Error('finishAllScheduledFunctions: too many iterations. Check for infinitely '
+      + 'recursive scheduled functions, or increase maxIterations.');
+  }
+}
+
+const addressOf = (reference) => getFunctionAddress(reference);
+
+/** What a caller with an identity may do. */
+const accessor = (world, identity) => {
+  const who = { identity };
+  const runner = (kind) => async (target, args) => (typeof target === 'function'
+    && kindOf(target) === undefined && target[Symbol.for('functionName')] === undefined
+    ? kind === 'action' ? world.runAction(target, args ?? {}, who)
+      : world.runInline(kind, target, args ?? {}, who)
+    : world.call(kind, addressOf(target), convexToJson(args ?? {}), who));
+  return {
+    query: runner('query'),
+    mutation: runner('mutation'),
+    action: runner('action'),
+    /** Runs functions side by side in every order of their transactions. */
+    async explore(functions, options) {
+      await world.open();
+      return realm.explore(world, functions, options);
+    },
+    advance: (duration) => world.advance(duration),
+    watch: (target, args) => world.watch(target, args, who),
+    onFetch: (pattern, handler) => world.onFetch(pattern, handler),
+    fun: (target, args) => world.call('any', addressOf(target), convexToJson(args ?? {}), who),
+    run: (handler) => world.runWithStorage(handler, who),
+    runInComponent: (component, handler) => world.runWithStorage(handler, { ...who, component }),
+    fetch: (path, init) => world.fetch(path, init, who),
+    finishInProgressScheduledFunctions: () => world.finishInProgress(),
+    finishAllScheduledFunctions: (advance, most) => world.finishAll(advance, most),
+    withIdentity(given) {
+      const subject = given.subject ?? `${hash(JSON.stringify(given))}`;
+      const issuer = given.issuer ?? 'https://convex.test';
+      const tokenIdentifier = given.tokenIdentifier ?? `${issuer}|${subject}`;
+      return accessor(world, { ...given, subject, issuer, tokenIdentifier });
+    },
+    withRequestMetadata: () => accessor(world, identity),
+    registerComponent: (...component) => world.registerComponent(...component),
+  };
+};
+
+/** A number that depends on a text. */
+const hash = (text) => {
+  let value = 0;
+  for (const character of text) value = (value * 31 + character.codePointAt(0)) >>> 0;
+  return value;
+};
+
+/** Opens a database with a schema and the functions of modules. */
+export const convexTest = (schemaOrOptions, modules) => {
+  const isSchema = typeof schemaOrOptions?.tables === 'object';
+  const options = schemaOrOptions === undefined || isSchema
+    ? { schema: schemaOrOptions, modules } : schemaOrOptions;
+  return accessor(new World(options), null);
+};
+
+export default convexTest;

@@ -1,0 +1,211 @@
+// Every order of the transactions that concurrent functions can interleave in.
+//
+// In: a world, functions that run side by side, an invariant. Out: how many orders there were, or
+// an error that tells the shortest one that breaks the invariant. Invariant: each order begins with
+// a fork of the same data, and between two choices every function waits at its next transaction or
+// has ended.
+import { ask, current, pause, worlds } from './realm.js';
+
+// A test may have replaced it.
+const { clearTimeout } = globalThis;
+
+/** Which of the functions runs now. */
+const threads = new AsyncLocalStorage();
+
+/** Milliseconds without progress after which whoever does not wait is taken to wait for time. */
+const PATIENCE_MS = 1_000;
+
+/** One run of all functions, in one order. */
+class Run {
+  constructor(choose) {
+    Object.assign(this, { choose, waiting: new Map(), live: new Set(), trace: [], names: [] });
+    this.requests = new Map();
+  }
+
+  /** Notes that a request is made by the thread that runs now. */
+  enter(request) { this.requests.set(request, threads.getStore()); }
+
+  /** Runs `work` as part of the thread that made the request. */
+  within(request, work) { return threads.run(this.requests.get(request), work); }
+
+  /** Waits until somebody waits or ends; false when nobody does for long. */
+  async progress() {
+    let timer;
+    const late = pause(PATIENCE_MS, (id) => { timer = id; }).then(() => false);
+    const news = new Promise((resolve) => { this.wake = () => resolve(true); });
+    const isNews = await Promise.race([news, late]);
+    clearTimeout(timer);
+    return isNews;
+  }
+
+  /** Starts a function as a thread; what it throws is part of its story. */
+  start(name, work) {
+    const thread = this.names.push(name) - 1;
+    this.live.add(thread);
+    threads.run(thread, async () => {
+      try {
+        await work();
+      } catch (error) {
+        this.trace.push({ thread, label: `throws ${error?.message ?? error}`, isNews: true });
+      } finally {
+        this.live.delete(thread);
+        this.wake?.();
+      }
+    });
+  }
+
+  /** Waits for its turn; outside of the threads there is none to wait for. */
+  async gate(label, isWrite) {
+    const thread = threads.getStore();
+    if (thread === undefined || !this.live.has(thread)) return;
+    await new Promise((go) => {
+      this.waiting.set(thread, { thread, label, isWrite, go });
+      this.wake?.();
+    });
+  }
+
+  /** Lets one transaction after another through until everything has ended. */
+  async toEnd() {
+    for (;;) {
+      while (this.waiting.size < this.live.size && await this.progress()) { /* more waits */ }
+      if (this.live.size === 0) return;
+      if (this.waiting.size === 0) {
+        throw new Error('explore: a function waits for something that is neither a transaction nor '
+          + 'settled. Timers do not pass while orders are explored; script fetch with t.onFetch.');
+      }
+      const enabled = [...this.waiting.values()].sort((a, b) => a.thread - b.thread);
+      const step = this.choose(enabled);
+      this.waiting.delete(step.thread);
+      this.trace.push(step);
+      // It is under way until it waits again or ends.
+      step.go();
+    }
+  }
+}
+
+const areIndependent = (a, b) => !a.isWrite && !b.isWrite;
+
+/** A depth-first walk over orders. What only swaps two reads is the same order (sleep sets). */
+class Walk {
+  constructor() { this.nodes = []; }
+
+  /** How the next run chooses. */
+  chooser() {
+    let depth = 0;
+    let last;
+    this.isRepetition = false;
+    return (enabled) => {
+      const node = this.nodes[depth] ?? this.grow(depth, enabled, last);
+      depth += 1;
+      const chosen = enabled.find(({ thread }) => thread === node.chosen) ?? enabled[0];
+      last = chosen.thread;
+      return chosen;
+    };
+  }
+
+  grow(depth, enabled, last) {
+    const parent = this.nodes[depth - 1];
+    const sleep = new Map();
+    if (parent !== undefined) {
+      const chosen = parent.enabled.find(({ thread }) => thread === parent.chosen);
+      for (const other of [...parent.sleep.values(), ...parent.tried.values()]) {
+        if (other.thread !== parent.chosen && areIndependent(other, chosen)) {
+          sleep.set(other.thread, other);
+        }
+      }
+    }
+    const awake = enabled.filter(({ thread }) => !sleep.has(thread));
+    // Whatever comes now was run with two reads the other way round.
+    this.isRepetition ||= awake.length === 0;
+    // Few switches first: such orders are the easiest to read.
+    const next = awake.find(({ thread }) => thread === last) ?? awake[0] ?? enabled[0];
+    const node = { enabled, sleep, tried: new Map(), chosen: next.thread };
+    this.nodes.push(node);
+    return node;
+  }
+
+  /** Moves on to the next order; false when there is none. */
+  next() {
+    while (this.nodes.length > 0) {
+      const node = this.nodes.at(-1);
+      const done = node.enabled.find(({ thread }) => thread === node.chosen);
+      node.tried.set(done.thread, done);
+      const free = ({ thread }) => !node.tried.has(thread) && !node.sleep.has(thread);
+      const other = node.enabled.find(free);
+      if (other !== undefined) {
+        node.chosen = other.thread;
+        return true;
+      }
+      this.nodes.pop();
+    }
+    return false;
+  }
+}
+
+/** Follows the order that an earlier failure told. */
+const replayer = (text) => {
+  const order = text.split(/\s+/).filter(Boolean).map(Number);
+  return (enabled) => {
+    const wanted = order.shift();
+    return enabled.find(({ thread }) => thread === wanted) ?? enabled[0];
+  };
+};
+
+const steps = (trace) => trace.filter(({ isNews }) => !isNews);
+const switches = (trace) => steps(trace)
+  .filter(({ thread }, at, all) => at > 0 && all[at - 1].thread !== thread).length;
+
+const story = ({ trace, names }, error, orders) => {
+  const lines = trace.map(({ thread, label }, at) => `  ${at + 1}. ${names[thread]}: ${label}`);
+  const order = steps(trace).map(({ thread }) => thread).join(' ');
+  return `${error?.message ?? error}\n\nThis order of transactions leads to it (the shortest of `
+    + `${orders} that were run):\n\n${lines.join('\n')}\n\nAgain, only this one: `
+    + `t.explore([…], { invariant, replay: ${JSON.stringify(order)} })`;
+};
+
+/** Runs the functions once on a fork; gives what broke the invariant, if anything. */
+const once = async (world, base, { functions, invariant, choose }) => {
+  const { id } = await ask('fork', { world: base, now: Date.now() });
+  worlds.set(id, world);
+  const run = new Run(choose);
+  Object.assign(world, { id, exploring: run, jobs: new Map() });
+  let error;
+  try {
+    functions.forEach((work, at) => run.start(work.name || `#${at + 1}`, work));
+    await run.toEnd();
+    world.exploring = undefined;
+    if (await invariant?.() === false) error = new Error('The invariant does not hold.');
+  } catch (thrown) {
+    error = thrown ?? new Error('The invariant threw.');
+  } finally {
+    world.exploring = undefined;
+    worlds.delete(id);
+    await ask('forget', { world: id, now: Date.now() });
+  }
+  return { ...run, error };
+};
+
+/**
+ * Runs `functions` in every order that their transactions can have; throws the shortest story in
+ * which `invariant` throws or gives false.
+ */
+export const explore = (world, functions, { invariant, replay, most = 5_000 } = {}) =>
+  current.exit(async () => {
+    const { id: base, jobs } = world;
+    const walk = new Walk();
+    let [orders, worst] = [0, undefined];
+    try {
+      do {
+        const choose = replay === undefined ? walk.chooser() : replayer(replay);
+        const run = await once(world, base, { functions, invariant, choose });
+        if (walk.isRepetition) continue;
+        orders += 1;
+        const isShorter = worst === undefined || switches(run.trace) < switches(worst.trace);
+        if (run.error !== undefined && isShorter) worst = run;
+      } while (replay === undefined && orders < most && walk.next());
+    } finally {
+      Object.assign(world, { id: base, jobs });
+    }
+    if (worst === undefined) return { orders };
+    throw Object.assign(new Error(story(worst, worst.error, orders)), { cause: worst.error });
+  });

@@ -1,0 +1,166 @@
+// One test file, run by vitest's own runner and matchers.
+//
+// In: the file's module and settings, from the host. Out: events as tests start and end, and at the
+// end everything about the file. Invariant: whatever a file does, its run ends with one report.
+import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
+import { explore } from './explore.js';
+import { ask, heard, listen, realm, tell, worker } from './realm.js';
+
+realm.explore = explore;
+
+/** What vitest's modules find of the process around them. */
+const workerState = (config, file) => ({
+  ctx: { pool: 'threads' },
+  config,
+  filepath: file,
+  environment: { name: 'edge-runtime' },
+  metaEnv: globalThis.process.env,
+  providedContext: {},
+  durations: {},
+  current: undefined,
+  evaluatedModules: { idToModuleMap: new Map(), getModuleById() {}, invalidateModule() {} },
+  resolvingModules: new Set(),
+  moduleExecutionInfo: new Map(),
+  onCleanup() {},
+  rpc: { async snapshotSaved(result) { tell('snapshot', result); } },
+});
+
+/** Snapshot files, which the host reads and writes. */
+const snapshots = {
+  getVersion: () => '1',
+  getHeader: () => '// Snapshot v1, https://vitest.dev/guide/snapshot.html',
+  async resolvePath(file) {
+    const at = file.lastIndexOf('/');
+    return `${file.slice(0, at)}/__snapshots__/${file.slice(at + 1)}.snap`;
+  },
+  async resolveRawPath(file, raw) {
+    return raw.startsWith('/') ? raw : `${file.slice(0, file.lastIndexOf('/'))}/${raw}`;
+  },
+  saveSnapshotFile: (file, text) => ask('write', { file, text }),
+  readSnapshotFile: (file) => ask('read', { file }),
+  removeSnapshotFile: (file) => ask('remove', { file }),
+};
+
+const unescaped = (text) => text.replace(/\\([`\\]|\$\{)/g, '$1');
+
+/** What vitest reads a file of snapshots with: there is no `Function` in this runtime. */
+function ReadSnapshots(_parameter, text) {
+  return (data) => {
+    const entry = /^exports\[`((?:\\.|[^`\\])*)`\] = `((?:\\.|[^`\\])*)`;$/gm;
+    for (const [, key, value] of text.matchAll(entry)) data[unescaped(key)] = unescaped(value);
+  };
+}
+
+const configOf = ({ root, seed, timeout, pattern, update }) => ({
+  root,
+  name: undefined,
+  setupFiles: [],
+  passWithNoTests: true,
+  testNamePattern: pattern === null ? undefined : new RegExp(pattern),
+  allowOnly: true,
+  sequence: { shuffle: false, concurrent: false, seed, hooks: 'stack', setupFiles: 'parallel' },
+  chaiConfig: undefined,
+  maxConcurrency: 5,
+  testTimeout: timeout,
+  hookTimeout: timeout * 2,
+  retry: 0,
+  includeTaskLocation: false,
+  tags: [],
+  tagsFilter: undefined,
+  strictTags: false,
+  expect: {},
+  experimental: { importDurations: { limit: 0 } },
+  fakeTimers: { loopLimit: 10_000, shouldClearNativeTimers: true },
+  snapshotOptions: {
+    updateSnapshot: update, snapshotEnvironment: snapshots, expand: false,
+    snapshotFormat: { printBasicPrototype: false, escapeString: false },
+  },
+});
+
+/** An error without what JSON cannot carry. */
+const plain = (error) => {
+  const { name, message, stack, diff } = processError(error);
+  return { name, message, stack, diff };
+};
+
+const resultOf = (task) => ({
+  id: task.id,
+  name: task.name,
+  state: task.result?.state ?? (task.mode === 'run' ? 'skip' : task.mode),
+  ms: task.result?.duration ?? 0,
+  errors: (task.result?.errors ?? []).map(plain),
+});
+
+const namesOf = (task) => {
+  const names = [];
+  for (let at = task; at !== undefined && at.filepath === undefined; at = at.suite) {
+    names.unshift(at.name);
+  }
+  return names;
+};
+
+/** vitest's runner, told to us. */
+class Runner extends TestRunner {
+  constructor(config, { module, skip }) {
+    super(config);
+    this.module = module;
+    this.skip = new Set(skip);
+    this.__setTraces({ $: (_name, _options, work) => work({}) });
+  }
+
+  importFile() { return import(`../${this.module}`); }
+
+  async onBeforeRunSuite(suite) {
+    const { Function } = globalThis;
+    globalThis.Function = ReadSnapshots;
+    try {
+      await super.onBeforeRunSuite(suite);
+    } finally {
+      globalThis.Function = Function;
+    }
+  }
+
+  async onBeforeRunTask(test) {
+    if (this.skip.has(test.id)) test.mode = 'skip';
+    await super.onBeforeRunTask(test);
+    if (test.mode === 'run' || test.mode === 'queued') {
+      tell('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
+    }
+  }
+
+  onAfterRunTask(test) {
+    super.onAfterRunTask(test);
+    tell('ended', { ...resultOf(test), names: namesOf(test) });
+  }
+}
+
+/** Tests and suites below a suite, as the report has them. */
+const tree = (suite) => suite.tasks.map((task) => (task.type === 'suite'
+  ? { ...resultOf(task), tasks: tree(task) } : resultOf(task)));
+
+/** `process` as tests may use it: variables can be set, and functions of the engine see them. */
+const openProcess = (given) => {
+  const { process: before } = globalThis;
+  const env = { NODE_ENV: 'test', ...given };
+  globalThis.process = { ...before, env, argv: [], platform: 'linux' };
+};
+
+/** Called by the worker, as if it were an action. */
+export const main = {
+  async invokeAction(_requestId, json) {
+    const [options] = JSON.parse(json);
+    const unhandled = [];
+    worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
+    openProcess(options.env);
+    setSafeTimers();
+    const config = configOf(options);
+    globalThis.__vitest_worker__ = workerState(config, options.file);
+    const listening = listen();
+    const runner = new Runner(config, options);
+    const [file] = await startTests([{ filepath: options.file }], runner);
+    await heard();
+    await ask('close');
+    await listening;
+    return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });
+  },
+};

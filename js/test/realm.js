@@ -1,0 +1,229 @@
+// The bridge between the process that runs tests and the host that has the engine.
+//
+// In: the worker's own `Convex`. Out: `realm`, which `convex_test.js` finds under a symbol; the
+// global `Convex`, which sends what a function asks for to its own transaction or action.
+// Invariant: a function that runs here has a store in `current`; the store, not the global, knows
+// which transaction or action it belongs to.
+
+/** The worker's own way to its host. */
+export const worker = globalThis.Convex;
+const { setTimeout } = globalThis;
+
+/** What the function that runs now belongs to. */
+export const current = new AsyncLocalStorage();
+
+/** Test files that have been evaluated. */
+export const evaluated = new Set();
+globalThis[Symbol.for('concave.evaluated')] = evaluated;
+
+/** Asks the host; `value` and the answer are JSON. */
+export const ask = async (op, value = null) =>
+  JSON.parse(await worker.asyncSyscall(`test/${op}`, JSON.stringify(value)));
+
+/** Tells the host something that nobody waits for. */
+export const tell = (op, value) => {
+  const told = ask(op, value).catch(() => {}).finally(() => { telling.delete(told); });
+  telling.add(told);
+};
+const telling = new Set();
+
+/** Waits until the host has heard everything. */
+export const heard = () => Promise.all(telling);
+
+const outside = (op) => {
+  throw new Error('Functions of Convex can only be called with t.query, t.mutation, t.action or '
+    + `inside of t.run (${op} was called outside of a function).`);
+};
+
+globalThis.Convex = {
+  syscall(op, json) { return (current.getStore() ?? outside(op)).syscall(op, json); },
+  async asyncSyscall(op, json) {
+    return (current.getStore() ?? outside(op)).asyncSyscall(op, json);
+  },
+  jsSyscall(op, args) { return (current.getStore() ?? outside(op)).jsSyscall(op, args); },
+};
+
+const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
+
+/** The table number in a document id; undefined for what is none. */
+const tableNumber = (id) => {
+  if (typeof id !== 'string' || id.length < 31 || id.length > 37) return undefined;
+  const bytes = [];
+  let bits = 0;
+  let value = 0;
+  for (const character of id) {
+    const digit = BASE32.indexOf(character);
+    if (digit < 0) return undefined;
+    value = (value << 5) | digit;
+    bits += 5;
+    if (bits >= 8) {
+      bits -= 8;
+      bytes.push((value >> bits) & 0xff);
+      value &= (1 << bits) - 1;
+    }
+  }
+  let c0 = 0;
+  let c1 = 0;
+  for (const byte of bytes.slice(0, -2)) {
+    c0 = (c0 + byte) & 0xff;
+    c1 = (c1 + c0) & 0xff;
+  }
+  if (bytes.at(-2) !== c0 || bytes.at(-1) !== c1) return undefined;
+  return bytes.slice(0, -18).reduceRight((number, byte) => number * 128 + (byte & 0x7f), 0);
+};
+
+/** What convex-test says where the engine says ArgumentValidationError: tests look for it. */
+export const VALIDATOR_ERROR = '\n(Validator error)';
+
+/** What a query or mutation that runs here asks for: answered by the thread of its call. */
+class Transaction {
+  constructor({ visit, component, tables, world }) {
+    Object.assign(this, { visit, component, tables, world, streams: new Map() });
+  }
+
+  async turn(op, json, isSync = false) {
+    const turn = { visit: this.visit, op, json, isSync };
+    try {
+      return JSON.stringify(await ask('turn', turn));
+    } catch (error) {
+      if (error.message.startsWith('ArgumentValidationError')) {
+        error.message += VALIDATOR_ERROR;
+      }
+      throw error;
+    }
+  }
+
+  syscall(op, json) {
+    switch (op) {
+      case '1.0/queryStream': {
+        // Opened by its first page: nothing here can wait.
+        const queryId = this.streams.size;
+        this.streams.set(queryId, { json, opened: undefined });
+        return JSON.stringify({ queryId });
+      }
+      case '1.0/queryCleanup': {
+        const { queryId } = JSON.parse(json);
+        const stream = this.streams.get(queryId);
+        stream?.opened?.then((queryId) => this.turn(op, JSON.stringify({ queryId }), true))
+          .catch(() => {});
+        return '{}';
+      }
+      case '1.0/db/normalizeId': {
+        const { table, idString } = JSON.parse(json);
+        const number = tableNumber(idString);
+        const isIn = number !== undefined && this.tables[table] === number;
+        return JSON.stringify({ id: isIn ? idString : null });
+      }
+      default:
+        throw new Error(`${op} cannot be used by functions of a test: use a function of a module.`);
+    }
+  }
+
+  async asyncSyscall(op, json) {
+    if (op !== '1.0/queryStreamNext') return this.turn(op, json);
+    const { queryId, ...rest } = JSON.parse(json);
+    const stream = this.streams.get(queryId);
+    stream.opened ??= this.turn('1.0/queryStream', stream.json, true)
+      .then((answer) => JSON.parse(answer).queryId);
+    return this.turn(op, JSON.stringify({ ...rest, queryId: await stream.opened }));
+  }
+
+  jsSyscall(op, args) {
+    return worker.jsSyscall(op, { ...args, world: this.world.id, component: this.component });
+  }
+}
+
+/** What an action that runs here asks for. */
+class Action {
+  constructor({ action, world }) { Object.assign(this, { action, world }); }
+
+  syscall(op) { throw new Error(`${op} cannot be used in actions.`); }
+
+  async asyncSyscall(op, json) {
+    if (op === '1.0/actions/query' || op === '1.0/actions/mutation') {
+      const { name, reference, functionHandle } = JSON.parse(json);
+      const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
+      await this.world.exploring?.gate(label, op === '1.0/actions/mutation');
+    }
+    const answer = await ask('ask', { action: this.action, op, json, now: Date.now() });
+    this.world.heard(answer);
+    return JSON.stringify(answer.value);
+  }
+
+  jsSyscall(op, args) { return worker.jsSyscall(op, { ...args, action: this.action }); }
+}
+
+/** Worlds by number: one for each `convexTest()`. */
+export const worlds = new Map();
+
+/** A thrown value as the host passes it on. */
+const described = (error) => {
+  const symbol = error?.ConvexErrorSymbol;
+  // The convex package has turned the data of a ConvexError into text already.
+  const isConvex = symbol !== undefined && error[symbol] === true;
+  const data = isConvex && typeof error.data === 'string' ? error.data : null;
+  const text = error instanceof Error || data !== null ? `${error.name}: ${error.message}` : error;
+  return { message: `Uncaught ${text}`, data, stack: String(error?.stack ?? '') };
+};
+
+/** Runs what the host asks for, and tells it the end. */
+const serve = async (event) => {
+  const world = worlds.get(event.world);
+  const isAction = event.type === 'action';
+  const store = isAction ? new Action({ ...event, world }) : new Transaction({ ...event, world });
+  const end = isAction ? { action: event.action } : { visit: event.visit };
+  try {
+    const work = () => current.run(store, () => world.run(event));
+    const { exploring } = world;
+    const result = await (exploring?.within(event.requestId, work) ?? work());
+    await ask('end', { ...end, result });
+  } catch (error) {
+    const told = { ...described(error), isOwn: world.isOwn(event) };
+    world.threw(event, error);
+    await ask('end', { ...end, error: told });
+  }
+};
+
+/** Whether the file's tests are over. */
+let ended = false;
+
+/** Serves the host until it has no more. */
+export const listen = async () => {
+  for (;;) {
+    const events = await ask('next');
+    if (events === null) {
+      ended = true;
+      return;
+    }
+    for (const event of events) serve(event).catch(() => {});
+  }
+};
+
+/** Lets what the real clock holds come first. */
+export const pause = (ms = 0, take = () => {}) =>
+  new Promise((resolve) => { take(setTimeout(resolve, ms)); });
+
+/** What `convex_test.js` uses. */
+export const realm = globalThis[Symbol.for('concave.realm')] = {
+  pause,
+  ask,
+  evaluated,
+  hasEnded: () => ended,
+  /** The world whose function runs now. */
+  currentWorld: () => current.getStore()?.world,
+  /** Opens a world at the host. */
+  async open(world, described) {
+    const { id } = await ask('open', { ...described, now: Date.now() });
+    worlds.set(id, world);
+    return id;
+  },
+  /** Runs `work` as an action of nobody's module. */
+  async inAction(world, { component, identity }, work) {
+    const action = await ask('begin', { world: world.id, component, identity });
+    try {
+      return await current.run(new Action({ action, world }), work);
+    } finally {
+      tell('end', { action, result: 'null' });
+    }
+  },
+};

@@ -1,0 +1,8 @@
+// What of vitest runs inside of V8: bundled into `vendor/vitest.js` by `npm run vendor`.
+//
+// In: the published package. Out: what test files import from "vitest", and what `main.js` needs.
+// Invariant: nothing of it is rewritten.
+export * from 'vitest';
+export { startTests } from '@vitest/runner';
+export { processError } from '@vitest/utils/error';
+export { setSafeTimers } from '@vitest/utils/timers';

@@ -1,0 +1,148 @@
+//! Bundles for tests: test files for the process that runs them, and a list of function files for
+//! the deployment that they test.
+//!
+//! In: files by name instead of the rules for a functions folder. Out: ES modules.
+//! Invariant: of test files one that is wrong does not keep the others from running: it becomes a
+//! module that throws what is wrong with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::bundle::{Purpose, Run};
+use crate::check::faults;
+use crate::compile::{Compiled, quoted};
+use crate::emit::Emitter;
+use crate::error::{BundleError, BundleErrors};
+use crate::graph::{Graph, ModuleId};
+use crate::link::Link;
+use crate::names::Names;
+use crate::package::{Packages, installed_version};
+use crate::project::{Entries, Entry, Project, has_use_node, is_legal_component};
+use crate::resolve::{Location, Resolvers};
+use crate::{Bundler, Environment, Output};
+
+/// What a bundle of test files is made of.
+#[derive(Clone, Debug, Default)]
+pub struct TestFiles {
+    /// The files, with the paths of their modules.
+    pub entries: BTreeMap<String, PathBuf>,
+    /// Specifiers that lead out of the bundle, and where.
+    pub aliases: BTreeMap<String, String>,
+}
+
+/// Whether a file holds tests, by its name; of a functions folder it is no module then.
+pub fn is_test_file(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let mut parts = name.rsplit('.');
+    let extension = parts.next().unwrap_or_default();
+    matches!(extension, "ts" | "tsx" | "mts" | "cts" | "js" | "jsx" | "mjs" | "cjs")
+        && matches!(parts.next(), Some("test" | "spec"))
+        && parts.next().is_some()
+}
+
+impl Bundler {
+    /// Bundles test files; what is wrong with one is thrown when it is imported.
+    pub fn bundle_tests(&mut self, project: &Project, tests: &TestFiles) -> Output {
+        let packages = Packages::default();
+        let mut resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        resolvers.aliases.clone_from(&tests.aliases);
+        let mut run = self.run(project, resolvers, &packages);
+        run.tests(tests);
+        let Run { mut output, watched, .. } = run;
+        output.compiled = self.cache.end_run();
+        output.watched = watched.into_iter().collect();
+        output
+    }
+
+    /// Bundles files of a functions folder, by module path, as a push would.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn bundle_functions(
+        &mut self,
+        project: &Project,
+        files: &BTreeMap<String, PathBuf>,
+    ) -> Result<Output, BundleErrors> {
+        let packages = Packages::default();
+        let resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        let mut run = self.run(project, resolvers, &packages);
+        let entry = |(path, file): (&String, &PathBuf)| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let is_legal = path.split('/').all(is_legal_component);
+            let entry = Entry { node: has_use_node(&text), file: file.clone() };
+            is_legal.then(|| (path.clone(), entry))
+        };
+        let functions = files.iter().filter_map(entry).collect();
+        let entries = Entries { functions, ..Entries::default() };
+        run.functions(&entries, Environment::Isolate);
+        run.functions(&entries, Environment::Node);
+        let Run { mut output, errors, .. } = run;
+        output.compiled = self.cache.end_run();
+        if !errors.is_empty() {
+            return Err(BundleErrors::collect(errors));
+        }
+        output.convex_version =
+            installed_version(&project.functions_dir, "convex").unwrap_or_default();
+        Ok(output)
+    }
+
+    fn run<'a>(
+        &'a self,
+        project: &'a Project,
+        resolvers: Resolvers,
+        packages: &'a Packages,
+    ) -> Run<'a> {
+        Run {
+            project,
+            resolvers,
+            packages,
+            cache: &self.cache,
+            output: Output::default(),
+            watched: BTreeSet::new(),
+            files: BTreeSet::new(),
+            errors: vec![],
+        }
+    }
+}
+
+impl Run<'_> {
+    fn tests(&mut self, tests: &TestFiles) {
+        let files: Vec<_> = tests.entries.values().cloned().map(Location::File).collect();
+        let mut graph = self.load(&files, Purpose::Tests);
+        // What is wrong with a module may be that another one is wrong.
+        loop {
+            let link = Link::new(&graph, &graph.entries);
+            let found = faults(self.project, &link);
+            if found.is_empty() {
+                break;
+            }
+            for (module, errors) in found {
+                break_module(&mut graph, module, errors);
+            }
+        }
+        let link = Link::new(&graph, &graph.entries);
+        let paths: BTreeMap<ModuleId, String> =
+            graph.entries.iter().copied().zip(tests.entries.keys().cloned()).collect();
+        let names = Names::assign(self.project, &link, &paths, "_deps/");
+        let (project, environment) = (self.project, Environment::Isolate);
+        let emitter = Emitter { project, link: &link, names: &names, environment, hoisted: None };
+        self.output.modules = emitter.emit();
+    }
+}
+
+/// Makes a module throw what is wrong with it.
+fn break_module(graph: &mut Graph, module: ModuleId, errors: Vec<BundleError>) {
+    let text = BundleErrors::collect(errors).0;
+    let text: Vec<_> = text.iter().map(ToString::to_string).collect();
+    let broken = &mut graph.modules[module];
+    // Of a CommonJS module anything can be imported, so nobody complains before it is evaluated.
+    broken.compiled = Arc::new(Compiled {
+        is_commonjs: true,
+        code: format!("throw new SyntaxError({});\n", quoted(&text.join("\n\n"))),
+        ..Compiled::default()
+    });
+    broken.has_side_effects = true;
+    broken.unreadable = None;
+    broken.targets = vec![];
+}

@@ -1,0 +1,163 @@
+//! `concave test`: runs the test files of a folder.
+//!
+//! In: a folder. Out: a report, and whether everything passed. Invariant: no Node is needed, and
+//! nothing is written but missing snapshots.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::Args;
+use futures_util::StreamExt as _;
+use thiserror::Error;
+
+use super::host::asked_to_stop;
+use super::terminal;
+use super::watch::Watch;
+use crate::testing::report::{self, Reporter};
+use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
+
+/// Run the *.test.ts files of an app on the real engine
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  concave test                            every *.test.ts below this folder
+  concave test examples/transfer          of another one
+  concave test --filter transfer          files whose path, or tests whose name contains it
+  concave test --watch                    again at every save
+  concave test --reporter junit > report.xml
+
+Tests are vitest's (describe, test, expect, vi) and convex-test's (convexTest): existing ones run
+unchanged, on the engine that serves.")]
+pub struct Arguments {
+    /// The app's folder
+    #[arg(default_value = ".")]
+    dir: PathBuf,
+    /// Only files whose path contains it; where there are none, tests whose name does
+    #[arg(long, value_name = "PATTERN")]
+    filter: Option<String>,
+    /// Seed of all randomness in functions
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Run again at every save
+    #[arg(long)]
+    watch: bool,
+    /// How to report
+    #[arg(long, value_enum, default_value_t)]
+    reporter: Reporter,
+    /// Milliseconds that a test may take
+    #[arg(long, value_name = "MS", default_value_t = 5_000)]
+    timeout: u64,
+    /// Write snapshots that differ
+    #[arg(long, short)]
+    update: bool,
+}
+
+/// Why the tests did not pass.
+#[derive(Debug, Error)]
+pub enum TestError {
+    /// They could not be run.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// Files cannot be watched.
+    #[error(
+        "Could not watch {}: {cause}. If the system is out of watches, raise \
+         fs.inotify.max_user_watches.",
+        folder.display()
+    )]
+    Watch {
+        /// The folder.
+        folder: PathBuf,
+        /// The system's words.
+        cause: notify::Error,
+    },
+    /// Some failed; the report says which.
+    #[error("{failed} of {total} tests failed{}.", outside(*files, *failed))]
+    Failed {
+        /// Tests that failed.
+        failed: usize,
+        /// Tests that ran.
+        total: usize,
+        /// Files that failed.
+        files: usize,
+    },
+}
+
+fn outside(files: usize, failed: usize) -> String {
+    if failed > 0 { String::new() } else { format!("; {files} files failed outside of tests") }
+}
+
+/// Runs the tests, with `--watch` again and again.
+///
+/// # Errors
+/// See [`TestError`].
+pub async fn run(arguments: Arguments) -> Result<(), TestError> {
+    let Arguments { dir, watch, filter, seed, reporter, timeout, update } = arguments;
+    let update = if update { "all" } else { "new" };
+    let options = Options { dir, filter, seed, timeout_ms: timeout, update };
+    let mut engine = Engine::start(seed)?;
+    if !watch {
+        return once(options, reporter, &mut engine, &mut Vec::new()).await;
+    }
+    let folder = options.dir.join("convex");
+    let folder = if folder.is_dir() { folder } else { options.dir.clone() };
+    let watched = Watch::new(&folder).map_err(|cause| TestError::Watch { folder, cause })?;
+    again_and_again(options, reporter, engine, watched).await
+}
+
+async fn again_and_again(
+    options: Options,
+    reporter: Reporter,
+    mut engine: Engine,
+    mut watch: Watch,
+) -> Result<(), TestError> {
+    loop {
+        let mut sources = Vec::new();
+        match once(options.clone(), reporter, &mut engine, &mut sources).await {
+            Ok(()) | Err(TestError::Failed { .. }) => {}
+            Err(error) => terminal::problem(error),
+        }
+        watch.also(&sources);
+        terminal::news("waiting for changes");
+        tokio::select! {
+            changed = watch.changed() => {
+                let name = changed.file_name().unwrap_or_default();
+                terminal::news(format!("{} changed", name.display()));
+            }
+            () = asked_to_stop() => return Ok(()),
+        }
+    }
+}
+
+async fn once(
+    options: Options,
+    reporter: Reporter,
+    engine: &mut Engine,
+    sources: &mut Vec<PathBuf>,
+) -> Result<(), TestError> {
+    let started = Instant::now();
+    let suite = tokio::task::block_in_place(|| Suite::prepare(options, engine))?;
+    sources.clone_from(&suite.watched);
+    let running = suite.files().map(|file| suite.run(file));
+    let mut running = futures_util::stream::iter(running).buffer_unordered(suite.at_once());
+    let mut files: Vec<FileReport> = Vec::new();
+    while let Some(file) = running.next().await {
+        if reporter == Reporter::Pretty {
+            terminal::data(report::of_file(&file));
+        }
+        files.push(file);
+    }
+    drop(running);
+    files.sort_by(|a, b| a.file.cmp(&b.file));
+    let time = started.elapsed();
+    match reporter {
+        Reporter::Pretty => terminal::data(report::summary(&files, suite.frames(), time)),
+        Reporter::Json => terminal::data(report::json(&files, time)),
+        Reporter::Junit => terminal::data(report::junit(&files, suite.frames(), time)),
+    }
+    let counts = report::count(&files);
+    if counts.is_good() {
+        return Ok(());
+    }
+    let total = counts.passed + counts.failed;
+    Err(TestError::Failed { failed: counts.failed, total, files: counts.failed_files })
+}

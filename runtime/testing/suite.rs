@@ -1,0 +1,462 @@
+//! The test files of a folder, each run in a worker.
+//!
+//! In: a folder and what to run of it. Out: reports as files end. Invariant: a file that hangs,
+//! runs out of memory or cannot be loaded fails by itself; the others run.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Pool};
+use ::actions::protocol::{End, ImportPhase, Limits, Network};
+use bundler::{Bundler, Project, TestFiles, is_test_file};
+use database::commit::{Database, Options as DatabaseOptions};
+use database::limits;
+use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::deploy::{Deployer, Known};
+use super::frames::Frames;
+use super::realm::{Bench, News, Realm, Started};
+use crate::commands::host::{self, WORKER_COMMAND, files_in_memory};
+use crate::outside::limits_of_a_run;
+use crate::world::SeededWorld;
+
+/// Modules of the runner, beside those of the tests.
+const RUNNER: [(&str, &str); 4] = [
+    ("_test/main.js", include_str!("../../js/test/main.js")),
+    ("_test/explore.js", include_str!("../../js/test/explore.js")),
+    ("_test/realm.js", include_str!("../../js/test/realm.js")),
+    ("_test/vitest.js", include_str!("../../js/test/vendor/vitest.js")),
+];
+/// Threads that run functions: an inline function holds one while it waits for its test.
+const THREADS: usize = 4;
+/// How long a test may go on silently after its own time.
+const GRACE: Duration = Duration::from_secs(3);
+/// How often that is looked at.
+const PERIOD: Duration = Duration::from_millis(100);
+/// The longest that one file may take.
+const FILE_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder.
+    pub dir: PathBuf,
+    /// Files whose path contains it, and tests whose name does.
+    pub filter: Option<String>,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Milliseconds that a test may take.
+    pub timeout_ms: u64,
+    /// `new`: snapshots that are missing are written; `all`: those that differ too; `none`.
+    pub update: &'static str,
+}
+
+/// Why nothing could be run.
+#[derive(Debug, Error)]
+pub enum SuiteError {
+    /// The folder.
+    #[error("Could not open {}: {cause}.", dir.display())]
+    Folder {
+        /// Which.
+        dir: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// No test files.
+    #[error(
+        "There are no test files in {}{}. Test files are called *.test.ts.",
+        dir.display(),
+        filter.as_ref().map_or(String::new(), |filter| format!(" that fit {filter:?}"))
+    )]
+    NoFiles {
+        /// Where.
+        dir: PathBuf,
+        /// Of which.
+        filter: Option<String>,
+    },
+    /// The system gives no threads.
+    #[error("Could not start the threads that run functions: {0}.")]
+    Threads(std::io::Error),
+}
+
+/// One file's end.
+#[derive(Debug)]
+pub struct FileReport {
+    /// Relative to the folder.
+    pub file: String,
+    /// What `main.js` reports: state, errors, tasks.
+    pub report: Value,
+    /// What it logged.
+    pub lines: Vec<String>,
+}
+
+/// What runs suites, one after another.
+pub struct Engine {
+    host: Arc<functions::Host>,
+    pool: Arc<Pool>,
+    import: (u64, [u8; 32]),
+    known: Arc<Known>,
+    bundler: Bundler,
+}
+
+impl Engine {
+    /// Starts it. Must be called inside of tokio.
+    ///
+    /// # Errors
+    /// The system gives no threads.
+    pub fn start(seed: u64) -> Result<Self, SuiteError> {
+        let seam = Arc::new(SeededWorld::new(seed));
+        let import = (seam.now() / 1_000_000, seam.seed());
+        let host = start_host(seam).map_err(SuiteError::Threads)?;
+        let (known, bundler) = (Arc::default(), Bundler::new());
+        Ok(Self { host, pool: start_pool(), import, known, bundler })
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.pool.shut_down();
+        self.host.shutdown();
+    }
+}
+
+/// A suite that is ready to run.
+pub struct Suite {
+    options: Options,
+    root: PathBuf,
+    files: BTreeMap<String, PathBuf>,
+    code: Arc<Code>,
+    bench: Arc<Bench>,
+    pool: Arc<Pool>,
+    /// Files and folders whose change calls for another run.
+    pub watched: Vec<PathBuf>,
+}
+
+impl Suite {
+    /// Finds and bundles test files.
+    ///
+    /// # Errors
+    /// See [`SuiteError`].
+    pub fn prepare(options: Options, engine: &mut Engine) -> Result<Self, SuiteError> {
+        let dir = options.dir.clone();
+        let root = std::fs::canonicalize(&dir)
+            .map_err(|cause| SuiteError::Folder { dir: dir.clone(), cause })?;
+        let files = test_files(&root, options.filter.as_deref());
+        if files.is_empty() {
+            return Err(SuiteError::NoFiles { dir, filter: options.filter });
+        }
+        let entries = files.iter().map(|(name, path)| (module_of(name), path.clone())).collect();
+        let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
+        let tests = TestFiles { entries, aliases };
+        let output = engine.bundler.bundle_tests(&project(&root), &tests);
+        let runner = RUNNER.iter().map(|(path, text)| (Arc::from(*path), Arc::from(*text)));
+        let mut modules: BTreeMap<Arc<str>, Arc<str>> = runner.collect();
+        let bundled = output.modules.iter();
+        modules.extend(bundled.map(|m| (m.path.as_str().into(), m.source.as_str().into())));
+        let import = ImportPhase { now_ms: engine.import.0, seed: [0; 8] };
+        // Equal code may run in the process of an earlier run.
+        let hash = Sha256::digest(format!("{modules:?}"));
+        let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let code = Code { version, modules, import, ..Code::default() };
+        let (host, known) = (Arc::clone(&engine.host), Arc::clone(&engine.known));
+        let deployer = Deployer::new(Arc::clone(&host), root.clone(), engine.import, known);
+        let frames = Frames::new(root.clone(), output.modules);
+        let seed = options.seed;
+        let bench = Arc::new(Bench { host, deployer, frames, seed });
+        let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
+        pool.deployed(Arc::clone(&code));
+        Ok(Self { options, root, files, code, bench, pool, watched })
+    }
+
+    /// The files, by their names.
+    pub fn files(&self) -> impl Iterator<Item = &String> {
+        self.files.keys()
+    }
+
+    /// How many files may run side by side.
+    pub fn at_once(&self) -> usize {
+        cores()
+    }
+
+    /// Source maps of the tests.
+    pub fn frames(&self) -> &Frames {
+        &self.bench.frames
+    }
+
+    /// Runs one file to its end.
+    pub async fn run(&self, file: &str) -> FileReport {
+        let mut told: Vec<Value> = Vec::new();
+        let mut lines = Vec::new();
+        loop {
+            let skip: Vec<_> = told.iter().map(|test| test["id"].clone()).collect();
+            let (ended, stuck, heard) = self.attempt(file, &skip).await;
+            told.extend(heard);
+            lines.extend(ended.lines.iter().map(|line| line.messages.join(" ")));
+            let report = match (&ended.end, stuck) {
+                (End::Returned, _) => serde_json::from_str(&ended.result).unwrap_or_default(),
+                // The tests after it still run: in another run, without it.
+                (End::Threw(thrown), Some(test)) => {
+                    let name = test.names.last().map_or("", String::as_str);
+                    let place = self.bench.frames.test_in(file, name);
+                    told.push(never_ended(&test, &thrown.message, place));
+                    continue;
+                }
+                (End::Threw(thrown), None) => failed(&thrown.message, thrown.stack.as_deref()),
+                (End::NoRoute, _) => failed("The worker took it for a router.", None),
+            };
+            let report = with_told(report, &told);
+            return FileReport { file: file.to_owned(), report, lines };
+        }
+    }
+
+    /// Runs a file without some of its tests. Gives also the test that it hung in, and those that
+    /// ended.
+    async fn attempt(&self, file: &str, skip: &[Value]) -> (Ended, Option<Started>, Vec<Value>) {
+        let (news, mut heard) = unbounded_channel();
+        let realm = Realm::new(Arc::clone(&self.bench), news);
+        let started = Instant::now();
+        let running = self.pool.run(self.job(file, skip), realm.clone()).await;
+        let mut watch = Watch { open: BTreeMap::new(), ended: Vec::new() };
+        let mut stuck = None;
+        let ended = match running {
+            Err(refused) => refused,
+            Ok(mut running) => loop {
+                let waited = tokio::time::timeout(PERIOD, running.end()).await;
+                watch.hear(&mut heard);
+                match waited {
+                    Ok(ended) => break ended,
+                    Err(_) => {
+                        stuck = watch.hangs(&realm);
+                        if stuck.is_some() || started.elapsed() > FILE_TIMEOUT {
+                            drop(running);
+                            break gone("");
+                        }
+                    }
+                }
+            },
+        };
+        realm.close();
+        watch.hear(&mut heard);
+        if !matches!(ended.end, End::Returned) && stuck.is_none() {
+            // It ran out of memory, or its process died: that is the test that ran then.
+            stuck = watch.open.into_values().next().map(|(test, _)| test);
+        }
+        (ended, stuck, watch.ended)
+    }
+
+    fn job(&self, file: &str, skip: &[Value]) -> Job {
+        let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
+        let asked = json!([{
+            "file": self.files[file], "module": module_of(file), "root": self.root, "skip": skip,
+            "seed": self.options.seed, "timeout": self.options.timeout_ms,
+            "update": self.options.update, "pattern": pattern.map(|text| escaped(text)),
+            "env": {
+                "CONVEX_CLOUD_URL": "https://some.convex.cloud",
+                "CONVEX_SITE_URL": "https://some.convex.site",
+            },
+        }]);
+        Job {
+            code: Arc::clone(&self.code),
+            environment: Arc::default(),
+            module: "_test/main.js".to_owned(),
+            export: "main".to_owned(),
+            request_id: "test".to_owned(),
+            timeout: FILE_TIMEOUT,
+            reuse: false,
+            input: Input::Action { arguments: asked.to_string() },
+        }
+    }
+}
+
+/// What is known of the tests of a run.
+struct Watch {
+    open: BTreeMap<String, (Started, Instant)>,
+    ended: Vec<Value>,
+}
+
+impl Watch {
+    fn hear(&mut self, news: &mut UnboundedReceiver<News>) {
+        while let Ok(news) = news.try_recv() {
+            match news {
+                News::Started(test) => {
+                    self.open.insert(test.id.clone(), (test, Instant::now()));
+                }
+                News::Ended(test) => {
+                    self.open.remove(test["id"].as_str().unwrap_or_default());
+                    self.ended.push(test);
+                }
+            }
+        }
+    }
+
+    /// The test that neither ends nor lets the worker say anything.
+    fn hangs(&self, realm: &Realm) -> Option<Started> {
+        let is_over = |(test, begun): &&(Started, Instant)| {
+            let timeout = Duration::from_secs_f64((test.timeout / 1000.0).clamp(0.0, 3600.0));
+            begun.elapsed() > timeout + GRACE && realm.heard().elapsed() > GRACE
+        };
+        self.open.values().find(is_over).map(|(test, _)| test.clone())
+    }
+}
+
+/// Files with tests below a folder, by their names from it.
+fn test_files(root: &Path, filter: Option<&str>) -> BTreeMap<String, PathBuf> {
+    const SKIPPED: [&str; 5] = ["node_modules", "dist", "target", "build", "_generated"];
+    let mut found = BTreeMap::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() {
+                if !SKIPPED.contains(&name) && !name.starts_with('.') {
+                    folders.push(path);
+                }
+            } else if is_test_file(&path)
+                && let Ok(inside) = path.strip_prefix(root)
+            {
+                found.insert(inside.to_string_lossy().into_owned(), path);
+            }
+        }
+    }
+    // Node's own tests are not for vitest's runner.
+    found.retain(|_, path| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        !text.contains("\"node:test\"") && !text.contains("'node:test'")
+    });
+    if let Some(filter) = filter
+        && found.keys().any(|name| name.contains(filter))
+    {
+        found.retain(|name, _| name.contains(filter));
+    }
+    found
+}
+
+/// The path of a test file's module.
+fn module_of(file: &str) -> String {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    format!("_tests/{stem}.js")
+}
+
+fn project(root: &Path) -> Project {
+    Project::find(root).unwrap_or_else(|_| Project {
+        root: root.to_owned(),
+        functions_dir: root.to_owned(),
+        external_packages: vec![],
+    })
+}
+
+/// A text as a regular expression that finds it.
+fn escaped(text: &str) -> String {
+    let escape = |c: char| match c {
+        c if c.is_alphanumeric() || c == ' ' || c == '_' => c.to_string(),
+        c => format!("\\u{{{:x}}}", c as u32),
+    };
+    text.chars().map(escape).collect()
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
+}
+
+/// What runs the functions of every world; its own database stays empty.
+fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
+    let config = functions::Config {
+        threads: THREADS,
+        helper: host::helper(),
+        actions: Arc::new(NoActions),
+        storage: files_in_memory("test"),
+        purity: None,
+    };
+    let database = Arc::new(Database::new(DatabaseOptions::at(seam.now())));
+    functions::Host::start(config, database, seam)
+}
+
+fn start_pool() -> Arc<Pool> {
+    let threads = cores();
+    Pool::start(PoolConfig {
+        program: host::helper().program,
+        arguments: vec![OsString::from(WORKER_COMMAND)],
+        runtime: Handle::current(),
+        limits: Limits {
+            heap_bytes: limits::TEST_HEAP_BYTES,
+            process_bytes: limits::TEST_PROCESS_BYTES,
+            log_lines: limits::TEST_LOG_LINES,
+            ..limits_of_a_run()
+        },
+        calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },
+        runs_per_process: threads,
+        runs: threads,
+        retire_after: u64::MAX,
+        idle: Duration::from_secs(60),
+        node: None,
+        network: Network { private: true, loopback: true, own: Vec::new() },
+    })
+}
+
+/// Worlds have their own.
+struct NoActions;
+
+impl Actions for NoActions {
+    fn run(&self, _: Action, reply: ActionReply) {
+        let message = "Actions run in a world of a test.".to_owned();
+        let result = Err(FunctionError { message, data: None });
+        reply(ActionEnd { result, log_lines: Vec::new() });
+    }
+}
+
+fn gone(message: &str) -> Ended {
+    let thrown = ::actions::protocol::Thrown { message: message.to_owned(), ..Default::default() };
+    Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
+}
+
+fn failed(message: &str, stack: Option<&str>) -> Value {
+    let error = json!({
+        "name": "Error", "message": message.trim_start_matches("Uncaught "), "stack": stack,
+    });
+    json!({ "state": "fail", "errors": [error], "tasks": [] })
+}
+
+fn never_ended(test: &Started, why: &str, place: Option<String>) -> Value {
+    let message = match why {
+        "" => format!(
+            "This test never ended: it ran for {} ms and {} s more without giving anything else a \
+             turn. Look for a loop that does not end.",
+            test.timeout,
+            GRACE.as_secs()
+        ),
+        why => why.trim_start_matches("Uncaught ").to_owned(),
+    };
+    json!({
+        "id": test.id, "name": test.names.last(), "names": test.names, "state": "fail", "ms": 0,
+        "errors": [{ "name": "Error", "message": message, "stack": place }],
+    })
+}
+
+/// A report with what earlier runs of the file said of tests that the last one left out.
+fn with_told(mut report: Value, told: &[Value]) -> Value {
+    fn replace(tasks: &mut Value, told: &[Value]) -> bool {
+        let mut has_failed = false;
+        for task in tasks.as_array_mut().into_iter().flatten() {
+            if let Some(known) = told.iter().find(|known| known["id"] == task["id"]) {
+                task["state"] = known["state"].clone();
+                task["errors"] = known["errors"].clone();
+                task["ms"] = known["ms"].clone();
+            }
+            has_failed |= replace(&mut task["tasks"], told) || task["state"] == "fail";
+        }
+        has_failed
+    }
+    if replace(&mut report["tasks"], told) {
+        report["state"] = json!("fail");
+    }
+    report
+}

@@ -1,0 +1,395 @@
+//! One `convexTest()`: a database of its own, a clock that the test sets, seeded randomness.
+//!
+//! In: a deployment. Out: calls, scheduled functions. Invariant: nothing runs in it that the test
+//! did not ask for: what is scheduled waits until the test's timers say so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use database::commit::{Database, Options};
+use database::crons;
+use database::environment::Change;
+use database::error::{PushError, Refusal, UserError};
+use database::id::DocumentId;
+use database::record::{
+    Actions, Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Functions,
+    Identity, Job, Outcome, World as Seam,
+};
+use database::scheduling::{self, JobState};
+use database::snapshot::Deployment;
+use database::transaction::Budget;
+use functions::{Elsewhere, Neighbour};
+use serde_json::{Value, json};
+use server::{Files, Schedule};
+use tokio::sync::oneshot;
+
+use crate::commands::host::files_in_memory;
+use crate::outside::Services;
+use crate::world::SeededWorld;
+
+const NS_PER_MS: u64 = 1_000_000;
+/// One call to the next while the test's clock stands, nanoseconds: documents of one transaction
+/// are a quarter of a microsecond apart.
+const STEP_NS: u64 = 4_000;
+
+/// The clock of a test, and its randomness.
+pub struct Clock {
+    now: AtomicU64,
+    seeds: SeededWorld,
+}
+
+impl Clock {
+    /// A clock that stands, and the randomness of a seed.
+    pub fn new(now_ms: f64, seed: u64) -> Self {
+        let clock = Self { now: AtomicU64::new(0), seeds: SeededWorld::new(seed) };
+        clock.set(now_ms);
+        clock
+    }
+
+    /// Sets it, milliseconds since the Unix epoch.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates")]
+    pub fn set(&self, now_ms: f64) {
+        let now_ms = now_ms as u64;
+        if self.now.load(Ordering::SeqCst) / NS_PER_MS != now_ms {
+            self.now.store(now_ms.saturating_mul(NS_PER_MS), Ordering::SeqCst);
+        }
+    }
+}
+
+impl Seam for Clock {
+    fn now(&self) -> u64 {
+        self.now.load(Ordering::SeqCst)
+    }
+
+    fn seed(&self) -> [u8; 32] {
+        // Drawn once for each attempt at a call. Documents of one moment are in the order in which
+        // they were made; there is room for so many calls in a millisecond.
+        let now = self.now.load(Ordering::SeqCst);
+        if now % NS_PER_MS < NS_PER_MS - STEP_NS {
+            self.now.fetch_add(STEP_NS, Ordering::SeqCst);
+        }
+        self.seeds.seed()
+    }
+}
+
+/// What a world is opened with.
+pub struct Opening {
+    /// Its number, for messages of the worker.
+    pub id: u64,
+    /// Its clock.
+    pub clock: Arc<Clock>,
+    /// Who runs its actions.
+    pub actions: Arc<dyn Actions>,
+    /// Who runs functions of the test.
+    pub elsewhere: Arc<dyn Elsewhere>,
+    /// What one call may use, where the test says.
+    pub budget: Option<Budget>,
+}
+
+/// One `convexTest()`.
+pub struct World {
+    /// Its number.
+    pub id: u64,
+    /// Its clock.
+    pub clock: Arc<Clock>,
+    /// Its data.
+    pub database: Arc<Database>,
+    /// Its functions.
+    pub functions: Arc<functions::Host>,
+    /// What its actions may ask for.
+    pub services: Arc<Services>,
+    environment: Mutex<BTreeMap<String, String>>,
+    /// Jobs that the test knows of.
+    told: Mutex<BTreeSet<DocumentId>>,
+    watched: Mutex<Vec<Watched>>,
+}
+
+/// A query that a test watches.
+struct Watched {
+    call: Call,
+    /// What the test was told last.
+    last: Option<Value>,
+}
+
+impl World {
+    /// An empty database with the deployment running, on the threads of `host`.
+    ///
+    /// # Errors
+    /// A schema that cannot be.
+    pub fn open(
+        host: &functions::Host,
+        deployment: &Deployment,
+        opening: Opening,
+    ) -> Result<Self, PushError> {
+        let database = Database::new(Options::at(opening.clock.now()));
+        let world = Self::of(host, database, opening);
+        let Deployment { bundle, analysis } = deployment;
+        world.functions.activate(Arc::clone(bundle), Arc::clone(analysis))?;
+        Ok(world)
+    }
+
+    /// A copy of this world as it is now, but for its files; it costs next to nothing.
+    pub fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
+        let options = Options::at(opening.clock.now());
+        let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
+        let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Self { environment: Mutex::new(environment), ..forked }
+    }
+
+    fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
+        let Opening { id, clock, actions, elsewhere, budget } = opening;
+        let seam: Arc<dyn Seam> = Arc::clone(&clock) as Arc<dyn Seam>;
+        let database = Arc::new(database);
+        let storage = files_in_memory("test");
+        let files = Files::new(Arc::clone(&database), storage.clone(), Arc::clone(&seam));
+        let functions = host.beside(Neighbour {
+            database: Arc::clone(&database),
+            world: Arc::clone(&seam),
+            actions,
+            storage,
+            elsewhere: Some(elsewhere),
+            budget,
+        });
+        let called: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
+        let services = Arc::new(Services {
+            functions: Arc::downgrade(&called),
+            database: Arc::clone(&database),
+            world: seam,
+            files,
+            inner: Arc::default(),
+        });
+        let (environment, told, watched) = Default::default();
+        Self { id, clock, database, functions, services, environment, told, watched }
+    }
+
+    /// Makes `process.env` of functions what it is in the test.
+    ///
+    /// # Errors
+    /// Modules that fail at import with the new values.
+    pub fn set_environment(&self, wanted: BTreeMap<String, String>) -> Result<(), PushError> {
+        let mut known = self.environment.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == wanted {
+            return Ok(());
+        }
+        let set = wanted.iter().filter(|(name, value)| known.get(*name) != Some(*value));
+        let set = set.map(|(name, value)| (name.clone(), Some(value.clone())));
+        let gone = known.keys().filter(|name| !wanted.contains_key(*name));
+        let changes: Vec<_> = set
+            .chain(gone.map(|name| (name.clone(), None)))
+            .map(|(name, value)| Change { name, value })
+            .collect();
+        self.functions.change_environment(&changes)?;
+        *known = wanted;
+        Ok(())
+    }
+
+    /// Runs a call to its end.
+    ///
+    /// # Errors
+    /// As [`Functions::call`].
+    pub async fn call(&self, call: Call) -> Result<Outcome, Refusal> {
+        let (done, outcome) = oneshot::channel();
+        // A test that ended needs no answer.
+        self.functions.call(call, Box::new(move |answer| drop(done.send(answer))));
+        outcome.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    /// Runs a call again with what was decided for it, and says how the two differ.
+    pub async fn difference(&self, call: Call, first: &Outcome) -> Option<String> {
+        let (done, outcome) = oneshot::channel();
+        let path = call.path.clone();
+        let reply = Box::new(move |answer| drop(done.send(answer)));
+        self.functions.run_again(call, first.given.clone(), reply);
+        let second = outcome.await.ok()?.ok()?;
+        let what = differences(first, &second);
+        (!what.is_empty()).then(|| {
+            format!(
+                "{path} is not deterministic: run twice on the same data, at the same time, with \
+                 the same seed, it differs in {}. Does it depend on something outside of its \
+                 arguments and the database, such as a module's variable?",
+                what.join(", ")
+            )
+        })
+    }
+
+    /// Runs what was scheduled, now.
+    ///
+    /// # Errors
+    /// None that its functions make: those end in its row.
+    pub async fn fire(&self, id: DocumentId, request: Arc<str>) -> Result<(), UserError> {
+        let snapshot = self.database.newest();
+        let row = scheduling::pending(&snapshot).find(|row| row.id() == id);
+        // Canceled meanwhile.
+        let Some(found) = row.map(|row| row.job()).transpose()? else { return Ok(()) };
+        self.run_job((Job::Scheduled(id), request), found.path, found.args).await;
+        Ok(())
+    }
+
+    /// Runs the occurrence of a cron job that is due.
+    pub async fn fire_cron(&self, id: DocumentId, request: Arc<str>) {
+        let Some(cron) = crons::job(&self.database.newest(), id) else { return };
+        let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule) else { return };
+        let Some(due) = cron.next else { return };
+        let (next, _) = schedule.after(due, self.clock.now());
+        let job = Job::Cron(CronRun { id, due, next });
+        self.run_job((job, request), cron.path, cron.args).await;
+    }
+
+    /// What is due next, a scheduled function or a cron job, and when: milliseconds.
+    pub fn next_due(&self) -> Value {
+        let now = self.clock.now();
+        for cron in crons::jobs(&self.database.newest()).flatten() {
+            if cron.next.is_none()
+                && let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule)
+            {
+                let first = schedule.first(cron.previous, now);
+                crons::set_next(&self.database, &*self.clock, cron.id, (None, first));
+            }
+        }
+        let snapshot = self.database.newest();
+        let jobs = scheduling::pending(&snapshot).map(|row| (row.due, "job", row.id()));
+        let crons = crons::jobs(&snapshot).flatten();
+        let crons = crons.filter_map(|cron| Some((cron.next?, "cron", cron.id)));
+        let next = jobs.chain(crons).min_by_key(|(due, ..)| *due);
+        next.map_or(Value::Null, |(due, kind, id)| {
+            json!({ "due": due.div_ceil(NS_PER_MS), "kind": kind, "id": id.encode() })
+        })
+    }
+
+    async fn run_job(
+        &self,
+        (job, request_id): (Job, Arc<str>),
+        path: FunctionPath,
+        args: Arguments,
+    ) {
+        let snapshot = self.database.newest();
+        let deployment = snapshot.deployment.as_ref();
+        let function = deployment.and_then(|now| now.analysis.function(&path));
+        let end = |state: JobState| {
+            scheduling::end(&self.database, &*self.clock, job, &state);
+        };
+        let kind = match function.map(|function| function.kind) {
+            Some(kind @ (FunctionKind::Mutation | FunctionKind::Action)) => kind,
+            Some(FunctionKind::Query) => {
+                return end(JobState::Failed(format!("{path} is a query.")));
+            }
+            None => {
+                return end(JobState::Failed(format!("Could not find function for '{path}'")));
+            }
+        };
+        let is_action = kind == FunctionKind::Action;
+        if is_action && scheduling::begin(&self.database, &*self.clock, job).is_none() {
+            return;
+        }
+        let caller = match job {
+            Job::Scheduled(_) => Caller::Scheduler,
+            Job::Cron(_) => Caller::Cron,
+        };
+        let call = Call {
+            path,
+            args,
+            expect: Expect::Kind(kind),
+            identity: Identity::System,
+            caller,
+            request_id,
+            at: None,
+            journal: None,
+            once: None,
+            job: Some(job),
+        };
+        match self.call(call).await {
+            Ok(Outcome { result: Ok(_), .. }) if !is_action => {}
+            Ok(Outcome { result: Ok(_), .. }) => end(JobState::Success),
+            Ok(Outcome { result: Err(error), .. }) => end(JobState::Failed(error.message)),
+            Err(Refusal::Bad(UserError { code: "JobNotPending", .. })) => {}
+            Err(refusal) => end(JobState::Failed(refusal.to_string())),
+        }
+    }
+
+    /// Looks at a query from now on; gives its number.
+    pub fn watch(&self, call: Call) -> usize {
+        let mut watched = self.watches();
+        watched.push(Watched { call, last: None });
+        watched.len() - 1
+    }
+
+    /// The results of watched queries that are other than they were: number, result.
+    pub async fn changes(&self) -> Vec<Value> {
+        let calls: Vec<_> = self.watches().iter().map(|watched| watched.call.clone()).collect();
+        let mut changes = Vec::new();
+        for (number, call) in calls.into_iter().enumerate() {
+            // What nothing was written to comes from the cache of queries.
+            let told = match self.call(call).await {
+                Ok(Outcome { result: Ok(text), .. }) => {
+                    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+                    json!({ "watch": number, "value": value })
+                }
+                Ok(Outcome { result: Err(error), .. }) => {
+                    let error = json!({ "message": error.message, "data": error.data });
+                    json!({ "watch": number, "error": error })
+                }
+                Err(refusal) => {
+                    json!({ "watch": number, "error": { "message": refusal.to_string() } })
+                }
+            };
+            let last = &mut self.watches()[number].last;
+            if last.as_ref() != Some(&told) {
+                *last = Some(told.clone());
+                changes.push(told);
+            }
+        }
+        changes
+    }
+
+    fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The jobs that the test has not been told of.
+    pub fn new_jobs(&self) -> Vec<Value> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let snapshot = self.database.newest();
+        let new = scheduling::pending(&snapshot).filter(|row| told.insert(row.id()));
+        let job = |row: scheduling::Pending<'_>| {
+            let due = row.due.div_ceil(NS_PER_MS);
+            json!({ "id": row.id().encode(), "due": due })
+        };
+        new.map(job).collect()
+    }
+}
+
+/// Two outcomes of what should be one.
+fn differences(first: &Outcome, second: &Outcome) -> Vec<String> {
+    let mut found = Vec::new();
+    let text = |outcome: &Outcome| match &outcome.result {
+        Ok(text) => text.to_string(),
+        Err(error) => error.message.lines().next().unwrap_or_default().to_owned(),
+    };
+    let (one, other) = (text(first), text(second));
+    if one != other {
+        found.push(format!("its result ({} and {})", shortened(&one), shortened(&other)));
+    }
+    if first.writes_digest != second.writes_digest {
+        found.push("what it writes".to_owned());
+    }
+    if first.reads != second.reads {
+        found.push("what it reads".to_owned());
+    }
+    if first.log_lines != second.log_lines {
+        found.push("what it logs".to_owned());
+    }
+    found
+}
+
+fn shortened(text: &str) -> String {
+    const MOST: usize = 200;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST).chain("…".chars()).collect()
+}
+
+fn gone() -> Refusal {
+    Refusal::Broken("The test has ended.".to_owned())
+}

@@ -1,0 +1,431 @@
+// `concave test`: the runner, the matchers, `convexTest` on the real engine.
+//
+// In: the built program, apps with test files. Out: checks of what each test file's tests come to,
+// and of what the user reads. Invariant: an app here has tests that must fail beside those that
+// must pass.
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { app } from "./app.mjs";
+import { CONCAVE, ROOT } from "./host.mjs";
+
+const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
+
+/** Runs `concave test`; its exit code and what it printed. */
+function run(folder, ...args) {
+  const options = { encoding: "utf8", env: ENVIRONMENT };
+  const done = spawnSync(CONCAVE, ["test", folder, ...args], options);
+  return { code: done.status, out: done.stdout, told: done.stderr };
+}
+
+/** The same, as data: `file > test` to its state, and everything else. */
+function report(folder, ...args) {
+  const { code, out, told } = run(folder, "--reporter", "json", ...args);
+  const json = JSON.parse(out || assert.fail(told));
+  const states = {};
+  const errors = {};
+  for (const { file, tests, errors: outside } of json.files) {
+    const short = file.replace(/^convex\//, "").replace(/\.test\.ts$/, "");
+    if (outside.length > 0) errors[short] = outside.join("\n");
+    for (const { name, state, errors: texts } of tests) {
+      states[`${short} > ${name}`] = state;
+      if (texts.length > 0) errors[`${short} > ${name}`] = texts.join("\n");
+    }
+  }
+  return { code, states, errors, ...json };
+}
+
+const SCHEMA = `
+import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+export default defineSchema({ tasks: defineTable({ text: v.string() }) });
+`;
+
+const TASKS = `
+import { actionGeneric as action, internalMutationGeneric, makeFunctionReference,
+  mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+import { ConvexError, v } from "convex/values";
+export const list = query({ args: {}, handler: async (ctx) =>
+  (await ctx.db.query("tasks").collect()).map((task) => task.text) });
+export const add = mutation({ args: { text: v.string() }, handler: async (ctx, { text }) => {
+  if (text === "") throw new ConvexError({ why: "empty" });
+  return await ctx.db.insert("tasks", { text });
+} });
+export const hidden = internalMutationGeneric({ args: { text: v.string() },
+  handler: async (ctx, { text }) => { await ctx.db.insert("tasks", { text }); } });
+export const later = mutation({ args: { text: v.string(), ms: v.number() },
+  handler: async (ctx, { text, ms }) => {
+    await ctx.scheduler.runAfter(ms, makeFunctionReference("tasks:hidden"), { text });
+  } });
+export const load = action({ args: { url: v.string() }, handler: async (ctx, { url }) => {
+  const text = await (await fetch(url)).text();
+  await ctx.runMutation(makeFunctionReference("tasks:hidden"), { text });
+  return process.env.GREETING ?? null;
+} });
+export const greeting = query({ args: {}, handler: async () => process.env.GREETING ?? null });
+export const who = query({ args: {}, handler: async (ctx) =>
+  (await ctx.auth.getUserIdentity())?.name ?? null });
+export const timer = query({ args: {}, handler: async () => { setTimeout(() => {}, 0); } });
+export const random = query({ args: {}, handler: async () => Math.random() });
+export const fails = mutation({ args: {}, handler: async (ctx) => {
+  await ctx.db.insert("tasks", { text: "gone" });
+  throw new Error("no luck");
+} });
+`;
+
+const CRONS = `
+import { cronJobs, makeFunctionReference } from "convex/server";
+const crons = cronJobs();
+crons.daily("remind", { hourUTC: 9, minuteUTC: 0 }, makeFunctionReference("tasks:hidden"),
+  { text: "cron" });
+export default crons;
+`;
+
+const HEAD = `
+import { convexTest } from "convex-test";
+import { anyApi as api, makeFunctionReference, mutationGeneric } from "convex/server";
+import { afterEach, describe, expect, test, vi } from "vitest";
+import schema from "./schema";
+// A file does not find itself with a pattern, as with Vite.
+const modules = { ...import.meta.glob("./**/*.ts"), "./here.ts": async () => here };
+const here = { get ofTest() { return ofTest; } };
+const ofTest = mutationGeneric({ handler: (ctx, args) => spied(ctx, args) });
+const spied = vi.fn(async (ctx, { text }) => { await ctx.db.insert("tasks", { text }); });
+const open = (options = {}) => convexTest({ schema, modules, ...options });
+afterEach(() => { vi.useRealTimers(); vi.unstubAllEnvs(); });
+`;
+
+const ENGINE = `${HEAD}
+test("named functions run on the engine, internal ones too", async () => {
+  const t = open();
+  const id = await t.mutation(api.tasks.add, { text: "a" });
+  await t.mutation(api.tasks.hidden, { text: "b" });
+  expect(await t.query(api.tasks.list)).toEqual(["a", "b"]);
+  expect(await open().query(api.tasks.list)).toEqual([]);
+  await expect(t.query(api.tasks.timer)).rejects.toThrow("setTimeout");
+  const same = await t.run(async (ctx) => [ctx.db.normalizeId("tasks", id),
+    ctx.db.normalizeId("others", id), ctx.db.normalizeId("tasks", "x" + id),
+    (await ctx.db.get(id)).text]);
+  expect(same).toEqual([id, null, null, "a"]);
+});
+test("a transaction that throws writes nothing, inline or named", async () => {
+  const t = open();
+  await expect(t.mutation(api.tasks.fails)).rejects.toThrow(/^no luck$/);
+  const mine = new Error("mine");
+  await expect(t.run(async (ctx) => {
+    await ctx.db.insert("tasks", { text: "x" });
+    throw mine;
+  })).rejects.toBe(mine);
+  await expect(t.mutation(api.tasks.add, { text: "" })).rejects.toMatchObject(
+    { data: { why: "empty" } });
+  await expect(t.mutation(api.tasks.add, { text: 1 })).rejects.toThrow("ArgumentValidationError");
+  expect(await t.query(api.tasks.list)).toEqual([]);
+});
+test("queries in a test cannot write; a table must fit its schema", async () => {
+  const t = open();
+  await expect(t.query(async (ctx) => ctx.db.insert("tasks", { text: "x" }))).rejects.toThrow();
+  await expect(t.run((ctx) => ctx.db.insert("tasks", { text: 3 }))).rejects.toThrow("schema");
+});
+test("nested calls of an inline mutation are part of it", async () => {
+  const t = open();
+  await expect(t.mutation(async (ctx) => {
+    await ctx.runMutation(api.tasks.add, { text: "inner" });
+    expect(await ctx.runQuery(api.tasks.list)).toEqual(["inner"]);
+    throw new Error("undo");
+  })).rejects.toThrow("undo");
+  expect(await t.query(api.tasks.list)).toEqual([]);
+});
+test("functions of a test file are functions", async () => {
+  const t = open();
+  await t.mutation(makeFunctionReference("here:ofTest"), { text: "here" });
+  await t.mutation(async (ctx) => {
+    await ctx.scheduler.runAfter(0, makeFunctionReference("here:ofTest"), { text: "there" });
+  });
+  await t.finishAllScheduledFunctions(() => {});
+  expect(spied).toHaveBeenCalledTimes(2);
+  expect(await t.query(api.tasks.list)).toEqual(["here", "there"]);
+});
+test("limits of a transaction", async () => {
+  const t = open({ transactionLimits: { documentsWritten: 2 } });
+  const write = (count) => t.run(async (ctx) => {
+    for (let i = 0; i < count; i++) await ctx.db.insert("tasks", { text: String(i) });
+  });
+  await write(2);
+  await expect(write(3)).rejects.toThrow("limit: 2");
+});
+test("files", async () => {
+  const t = open();
+  const text = await t.run(async (ctx) => {
+    const id = await ctx.storage.store(new Blob(["hello"]));
+    return (await ctx.storage.get(id)).text();
+  });
+  expect(text).toBe("hello");
+});
+`;
+
+const CONTROL = `${HEAD}
+test("time passes when the test says so", async () => {
+  const t = open();
+  await t.mutation(api.tasks.later, { text: "soon", ms: 3_600_000 });
+  await t.advance("59 minutes");
+  expect(await t.query(api.tasks.list)).not.toContain("soon");
+  await t.advance("30 days");
+  const list = await t.query(api.tasks.list);
+  expect(list.filter((text) => text === "soon")).toHaveLength(1);
+  expect(list.filter((text) => text === "cron")).toHaveLength(30);
+});
+test("fake timers move the engine", async () => {
+  vi.useFakeTimers();
+  const t = open();
+  await t.mutation(api.tasks.later, { text: "a", ms: 1000 });
+  await t.mutation(api.tasks.later, { text: "b", ms: 5000 });
+  vi.advanceTimersByTime(4999);
+  await t.finishInProgressScheduledFunctions();
+  expect(await t.query(api.tasks.list)).toEqual(["a"]);
+  await t.finishAllScheduledFunctions(vi.runAllTimers);
+  expect(await t.query(api.tasks.list)).toEqual(["a", "b"]);
+});
+test("requests are scripted, variables and identity given", async () => {
+  const t = open();
+  t.onFetch("https://example.com/", (request) => new Response("from " + request.url));
+  vi.stubEnv("GREETING", "hi");
+  expect(await t.action(api.tasks.load, { url: "https://example.com/x" })).toBe("hi");
+  expect(await t.query(api.tasks.greeting)).toBe("hi");
+  expect(await t.query(api.tasks.list)).toEqual(["from https://example.com/x"]);
+  await expect(t.action(api.tasks.load, { url: "https://other.com/" })).rejects.toThrow(
+    "is not scripted");
+  expect(await t.withIdentity({ name: "Ann" }).query(api.tasks.who)).toBe("Ann");
+  expect(await t.query(api.tasks.who)).toBe(null);
+});
+test("a watched query is as fresh as the last call", async () => {
+  const t = open();
+  const watch = await t.watch(api.tasks.list);
+  await t.mutation(api.tasks.add, { text: "a" });
+  await t.run((ctx) => ctx.db.insert("tasks", { text: "b" }));
+  await t.run((ctx) => ctx.db.query("tasks").collect());
+  expect(watch.results).toEqual([[], ["a"], ["a", "b"]]);
+});
+test("random", async () => { console.log("random", await open().query(api.tasks.random)); });
+`;
+
+const RUNNER = `
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test, vi } from "vitest";
+const order: string[] = [];
+beforeAll(() => { order.push("all"); });
+beforeEach(() => { order.push("each"); });
+afterAll(() => { expect(order).toEqual(["all", "each", "a", "each", "b 1", "each", "b 2"]); });
+describe("inside", () => {
+  it.only("a", () => { order.push("a"); });
+  test("not run", () => { throw new Error("ran"); });
+  test.only.each([1, 2])("b %i", (n) => { order.push("b " + n); });
+  test.todo("later");
+});
+test.only("mocks", async () => {
+  const fn = vi.fn((n: number) => n + 1);
+  expect(fn(1)).toBe(2);
+  expect(fn).toHaveBeenCalledWith(1);
+  order.pop();
+});
+`;
+
+const BAD = {
+  "loop.test.ts": `import { expect, test } from "vitest";
+test("before", () => {});
+test("never ends", () => { for (;;) {} }, 200);
+test("after", () => { expect(1).toBe(1); });
+test("waits", async () => { await new Promise(() => {}); }, 200);`,
+  "syntax.test.ts": `import { test } from "vitest";
+test("x", () => { const = 3; });`,
+  "builtin.test.ts": `import fs from "node:fs";
+import { test } from "vitest";
+test("x", () => fs);`,
+  "throws.test.ts": `import { test } from "vitest";
+test("x", () => {});
+throw new Error("at import");`,
+  "memory.test.ts": `import { test } from "vitest";
+test("eats", () => {
+  const all: any[] = [];
+  for (;;) all.push(new Array(10_000).fill(all.length));
+});
+test("last", () => {});`,
+  "leaks.test.ts": `import { test } from "vitest";
+test("leaks", () => { setInterval(() => {}, 10); });`,
+  "unhandled.test.ts": `import { test } from "vitest";
+test("fine itself", () => { Promise.reject(new Error("nobody looked")); });`,
+  "good.test.ts": `import { expect, test } from "vitest";
+test("good", () => { expect(1).toBe(1); });`,
+};
+
+test("convex-test's API on the real engine", () => {
+  const sources = { "schema.ts": SCHEMA, "tasks.ts": TASKS, "engine.test.ts": ENGINE };
+  const folder = app("engine", sources);
+  const { code, errors, passed } = report(folder);
+  assert.deepEqual(errors, {});
+  assert.equal(passed, 7);
+  assert.equal(code, 0);
+});
+
+test("time, requests, variables and live queries are the test's", () => {
+  const sources = { "schema.ts": SCHEMA, "tasks.ts": TASKS, "crons.ts": CRONS };
+  const folder = app("control", { ...sources, "control.test.ts": CONTROL });
+  const one = report(folder, "--seed", "7");
+  assert.deepEqual(one.errors, {});
+  // Randomness is a function of the seed.
+  const logged = (of) => of.files[0].log;
+  assert.deepEqual(logged(report(folder, "--seed", "7")), logged(one));
+  assert.notDeepEqual(logged(report(folder, "--seed", "8")), logged(one));
+});
+
+test("only, each, todo, hooks", () => {
+  const { code, states } = report(app("runner", { "runner.test.ts": RUNNER }));
+  assert.deepEqual(states, {
+    "runner > inside > a": "pass", "runner > inside > not run": "skip",
+    "runner > inside > b 1": "pass", "runner > inside > b 2": "pass",
+    "runner > inside > later": "todo", "runner > mocks": "pass",
+  });
+  assert.equal(code, 0);
+});
+
+test("what is bad fails by itself, with its place and a cure", () => {
+  const folder = app("bad", BAD);
+  const { code, states, errors } = report(folder);
+  assert.equal(code, 1);
+  assert.deepEqual(states, {
+    "good > good": "pass", "leaks > leaks": "pass", "loop > before": "pass",
+    "loop > never ends": "fail", "loop > after": "pass", "loop > waits": "fail",
+    "memory > eats": "fail", "memory > last": "pass", "unhandled > fine itself": "pass",
+  });
+  assert.match(errors.syntax, /syntax\.test\.ts:2:\d+: Unexpected token/);
+  assert.match(errors.builtin, /builtin\.test\.ts:1:\d+: Could not resolve "node:fs"/);
+  assert.match(errors.builtin, /without Node/);
+  assert.match(errors.throws, /at import/);
+  assert.match(errors["loop > never ends"], /never ended.*Look for a loop/s);
+  assert.match(errors["loop > waits"], /timed out in 200ms/);
+  assert.match(errors["memory > eats"], /ran out of memory/);
+  assert.match(errors.unhandled, /nobody looked/);
+  const { out } = run(folder, "--filter", "throws");
+  assert.match(out, /at convex\/throws\.test\.ts:3:7\n\n.*> 3 \| throw new Error/s);
+});
+
+test("a failure is told with its diff, its line and the function's; JUnit has it too", () => {
+  const sources = { "schema.ts": SCHEMA, "tasks.ts": TASKS };
+  const folder = app("failing", { ...sources, "f.test.ts": `${HEAD}
+test("diff", () => { expect({ a: 1 }).toEqual({ a: 2 }); });
+test("throws", async () => { await open().mutation(api.tasks.fails); });
+test("passes", () => {});` });
+  const { code, out, told } = run(folder);
+  assert.equal(code, 1);
+  assert.match(out, /FAIL .*f\.test\.ts > diff\nAssertionError.*- +"a": 2,\n\+ +"a": 1,/s);
+  assert.match(out, /no luck\n  at handler \(convex\/tasks\.ts:\d+:\d+\)\n  at convex\/f\.test/);
+  assert.match(out, /Tests {2}2 failed, 1 passed/);
+  assert.match(told, /2 of 3 tests failed/);
+  const junit = run(folder, "--reporter", "junit");
+  assert.match(junit.out, /tests="3" failures="2"/);
+  assert.match(junit.out, /<testcase classname="convex\/f.test.ts" name="diff"[^>]*><failure/);
+  const one = report(folder, "--filter", "passes");
+  assert.deepEqual([one.code, one.passed, one.skipped], [0, 1, 2]);
+});
+
+test("a function that remembers is not deterministic, and the test says so", () => {
+  const folder = app("memory", {
+    "schema.ts": SCHEMA,
+    "counted.ts": `import { mutationGeneric as mutation } from "convex/server";
+export const experimental_reuseContext = true;
+let calls = 0;
+export const count = mutation({ args: {}, handler: async () => { calls += 1; return calls; } });`,
+    "counted.test.ts": `${HEAD}
+test("counts", async () => {
+  const t = open();
+  // Each thread has contexts of its own.
+  for (let i = 0; i < 20; i++) await t.mutation(api.counted.count);
+});`,
+  });
+  const told = report(folder).errors["counted > counts"];
+  assert.match(told, /counted:count (behaved otherwise|is not deterministic)/);
+});
+
+test("with --watch the tests run again at every save", async () => {
+  const source = (value) => `import { expect, test } from "vitest";
+import { value } from "./value";
+test("t", () => { expect(value).toBe(${value}); });`;
+  const folder = app("watch", { "w.test.ts": source(1), "value.ts": "export const value = 1;" });
+  const child = spawn(CONCAVE, ["test", folder, "--watch"], { env: ENVIRONMENT });
+  let told = "";
+  const says = async (pattern) => {
+    while (!pattern.test(told)) await new Promise((resolve) => setTimeout(resolve, 10));
+    told = "";
+  };
+  for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => { told += text; });
+  try {
+    await says(/1 passed[^]*waiting for changes/);
+    writeFileSync(join(folder, "convex/value.ts"), "export const value = 2;");
+    await says(/value\.ts changed[^]*1 failed[^]*waiting for changes/);
+    writeFileSync(join(folder, "convex/w.test.ts"), source(2));
+    await says(/w\.test\.ts changed[^]*1 passed[^]*waiting for changes/);
+  } finally {
+    child.kill();
+  }
+});
+
+test("snapshots are written, compared, and updated when asked", () => {
+  const test = (value) => `import { expect, test } from "vitest";
+test("s", () => { expect(${value}).toMatchSnapshot(); });`;
+  const folder = app("snapshots", { "s.test.ts": test("{ a: [1] }") });
+  const file = join(folder, "convex/__snapshots__/s.test.ts.snap");
+  assert.equal(report(folder).code, 0);
+  assert.match(readFileSync(file, "utf8"), /exports\[`s 1`\] = `\n\{\n {2}"a": \[\n {4}1,/);
+  writeFileSync(join(folder, "convex/s.test.ts"), test("{ a: [2] }"));
+  const { code, errors } = report(folder);
+  assert.equal(code, 1);
+  assert.match(errors["s > s"], /Snapshot `s 1` mismatched/);
+  assert.equal(report(folder, "--update").code, 0);
+  assert.match(readFileSync(file, "utf8"), / 2,/);
+});
+
+test("a folder without tests says what test files are called", () => {
+  const { code, told } = run(app("none", { "schema.ts": SCHEMA }));
+  assert.equal(code, 1);
+  assert.match(told, /There are no test files in .*\*\.test\.ts/s);
+});
+
+test("explore tells the order that breaks an invariant, and replays it", () => {
+  const race = (options) => app("race", {
+    "schema.ts": SCHEMA,
+    "count.ts": `import { actionGeneric as action, makeFunctionReference as ref,
+  mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+export const size = query({ handler: async (ctx) =>
+  (await ctx.db.query("tasks").collect()).length });
+export const add = mutation({ handler: async (ctx, { text }) => {
+  await ctx.db.insert("tasks", { text }); } });
+/** At most one task: looks first, then adds. */
+export const one = action({ handler: async (ctx, { text }) => {
+  if (await ctx.runQuery(ref("count:size")) === 0) {
+    await ctx.runMutation(ref("count:add"), { text });
+  } } });`,
+    "race.test.ts": `${HEAD}
+test("race", async () => {
+  const t = open();
+  const add = (text) => () => t.action(api.count.one, { text });
+  const invariant = async () => { expect(await t.query(api.count.size)).toBeLessThan(2); };
+  await add("first")();
+  expect(await t.explore([add("a"), add("b")], { invariant })).toEqual({ orders: 1 });
+  await t.run(async (ctx) => { await ctx.db.delete((await ctx.db.query("tasks").first())._id); });
+  await t.explore([add("a"), add("b")], { invariant, ...${JSON.stringify(options)} });
+});`,
+  });
+  const told = report(race({})).errors["race > race"];
+  assert.match(told, /expected 2 to be less than 2/);
+  const story = "1. #1: query count:size\n  2. #2: query count:size\n";
+  assert.ok(told.includes(story), told);
+  assert.match(told, /3\. #\d: mutation count:add\n {2}4\. #\d: mutation count:add/);
+  const [, replay] = told.match(/replay: "([\d ]+)"/);
+  assert.match(report(race({ replay })).errors["race > race"], /the shortest of 1 that were run/);
+  assert.equal(report(race({ replay: "0 0 1" })).code, 0);
+});
+
+test("the example's own tests pass", () => {
+  const { code, out } = run(join(ROOT, "examples/transfer"));
+  assert.equal(code, 0, out);
+});
