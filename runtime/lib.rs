@@ -6,6 +6,7 @@
 
 pub mod commands;
 pub mod durable;
+pub mod memory;
 pub mod outside;
 pub mod purity;
 pub mod testing;

@@ -1,22 +1,23 @@
 //! The proof that contexts of a module may serve many calls: swc's reading of the text, joined with
 //! what V8 saw run while it was imported.
 //!
-//! In: an entry of a bundle. Out: nothing, or the place that refuses. Invariant: a module that is
+//! In: entries of a bundle. Out: nothing, or the place that refuses. Invariant: a module that is
 //! imported and cannot be found refuses too.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bundler::purity::{self, Impurity};
 use database::deployment::Bundle;
 use functions::reuse::{Impure, Purity, Ran};
 
-/// Looks at the text of an entry and of all that it imports.
+/// Looks at the text of entries and of all that they import.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader;
 
 impl Purity for Reader {
-    fn prove(&self, entry: &str, bundle: &Bundle, ran: &Ran) -> Result<(), Impure> {
-        let mut unseen = vec![entry.to_owned()];
+    fn prove(&self, entries: &[Arc<str>], bundle: &Bundle, ran: &Ran) -> Result<(), Impure> {
+        let mut unseen: Vec<String> = entries.iter().map(ToString::to_string).collect();
         let mut seen = BTreeSet::new();
         while let Some(path) = unseen.pop() {
             if !seen.insert(path.clone()) {

@@ -213,7 +213,7 @@ test("an export is of one moment, whatever is written and deleted before it is t
   await host.stop();
 });
 
-test("whoever follows a query sees an import, also one that gives tables other numbers", async () => {
+test("whoever follows a query sees an import, also one that renumbers tables", async () => {
   const [from, to] = [await filled(), await hostOf(OTHER)];
   await works(concave(from, "export", "live.zip"));
   const client = new ConvexClient(to.url);
@@ -224,7 +224,11 @@ test("whoever follows a query sees an import, also one that gives tables other n
     waiting.splice(0).forEach((wake) => wake());
   });
   const until = async (count) => {
-    while (seen?.length !== count) await new Promise((wake) => waiting.push(wake));
+    const late = new Promise((_, reject) =>
+      setTimeout(reject, 30_000, new Error(`${seen?.length} documents, not ${count}`)).unref());
+    while (seen?.length !== count) {
+      await Promise.race([late, new Promise((wake) => waiting.push(wake))]);
+    }
   };
   await until(0);
   await works(concave(to, "import", "live.zip"));

@@ -333,7 +333,7 @@ export const fix = mutation({ args: {}, handler: async (ctx) => {
   assert.equal(await client(app).query("saved:saved", {}), "saved");
 
   edit(schemaOf(app), "name: v.string() }).index", "name: v.number() }).index");
-  await dev.says(/Schema validation failed\./);
+  await dev.says(/Schema validation failed\.[^]*Validator: /);
   const text = dev.output();
   assert.match(text, new RegExp(`Document with ID "${id}" in table "users" does not match the`));
   assert.match(text, /Value: "ada"\nValidator: v\.float64\(\)/);
@@ -478,7 +478,5 @@ test("a wrong key, and what is not there, fail at once and say what to do", asyn
     await fails(app, ["data"], /Failed to authenticate: "The provided deploy key/, { env });
   }
   await fails(app, ["run", "_system/none:such"], /'_system\/none:such' is not supported/);
-  const export_ = await fails(app, ["export", "--path", "x.zip"], /is not supported by concave/);
-  assert.doesNotMatch(export_.err, /404/);
   await app.host.stop();
 });

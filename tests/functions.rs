@@ -199,3 +199,25 @@ fn what_the_prelude_makes_on_first_touch_looks_as_if_it_had_always_been() {
     assert_eq!(frozen.value("m:same", "{}"), r#"[true,"h"]"#);
     assert!(frozen.error("m:replace", "{}").contains("Cannot assign to read only property"));
 }
+
+#[test]
+fn while_memory_is_short_new_calls_are_refused_and_the_operators_are_not() {
+    use database::error::Refusal;
+    use database::memory::Pressure;
+    use database::record::{Call, Identity};
+    let deployed = notes();
+    deployed.value("notes:add", r#"{"text":"before"}"#);
+    deployed.database.press(Pressure::Full("9 of 8 MiB".to_owned()));
+    let operators = deployed.make("notes:list", "{}");
+    let call = Call { identity: Identity::Anonymous, ..operators.clone() };
+    match deployed.start(call).recv().unwrap() {
+        Err(Refusal::Overloaded { code: "OutOfMemory", message }) => {
+            assert_eq!(message, "9 of 8 MiB");
+        }
+        other => panic!("{other:?}"),
+    }
+    let outcome = deployed.start(operators).recv().unwrap().unwrap();
+    assert_eq!(&*outcome.result.unwrap(), r#"["before"]"#);
+    deployed.database.press(Pressure::Calm);
+    assert_eq!(deployed.value("notes:list", "{}"), r#"["before"]"#);
+}

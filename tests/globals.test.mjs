@@ -96,6 +96,13 @@ for (const [kind, ask] of Object.entries(KINDS)) {
   });
 }
 
+test("what a call has marked is not there for the next one in its context", async () => {
+  for (let n = 0; n < 12; n++) {
+    assert.equal(await client.query(anyApi.reused.marks, { n }), 0);
+    assert.equal(await client.action(anyApi.reused.marksInAction, { n }), 0);
+  }
+});
+
 test("the console shows platform objects alike, without the host's own keys", async () => {
   const lines = async (kind, path) => {
     const response = await fetch(`${host.url}/api/${kind}`, {

@@ -76,6 +76,8 @@ fn one_mutation_through_its_stops() {
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
             inner: Arc::default(),
             drain: Duration::from_secs(5),
+            body_bytes: database::limits::HTTP_BODIES_BYTES,
+            measure: None,
             schedules: true,
             forks: None,
         },

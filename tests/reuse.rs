@@ -16,7 +16,7 @@ use crate::deployed::Deployed;
 struct Blind;
 
 impl Purity for Blind {
-    fn prove(&self, _: &str, _: &Bundle, _: &Ran) -> Result<(), Impure> {
+    fn prove(&self, _: &[Arc<str>], _: &Bundle, _: &Ran) -> Result<(), Impure> {
         Ok(())
     }
 }
@@ -106,6 +106,11 @@ fn nothing_of_a_call_stays_in_an_object() {
             return n;",
         ),
         (
+            "inside a regular expression",
+            "const e = /a/;",
+            "const n = e.source === 'a' ? 0 : 1; e.compile('b'); return n;",
+        ),
+        (
             "a property of the console",
             "",
             "const n = console.n ?? 0; console.n = n + 1;
@@ -135,6 +140,13 @@ fn a_module_that_keeps_state_out_of_properties_has_fresh_contexts() {
         ("a Date", "new Date(0)"),
         ("a typed array", "new Uint8Array(4)"),
         ("a promise", "new Promise(() => {})"),
+        ("an iterator", "[1, 2][Symbol.iterator]()"),
+        ("an iterator", "[1, 2].values().map((n) => n)"),
+        ("an iterator", "'ab'[Symbol.iterator]()"),
+        ("an instance of URL", "new URL('https://a.b/c')"),
+        ("an instance of TextDecoder", "new TextDecoder()"),
+        ("an instance of Headers", "new (class extends Headers {})()"),
+        ("an instance of EventTarget", "new EventTarget()"),
     ];
     for (what, made) in kinds {
         let source = format!(

@@ -14,7 +14,7 @@
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
     timeSeen: false, randomnessSeen: false, console: undefined, resources: 0,
-    forget: undefined };
+    marked: false, forget: undefined };
   prelude.call = call;
 
   hooks.begin = (seed, nowMs, kind) => {
@@ -26,7 +26,8 @@
     call.randomnessSeen = kind === 'import';
     call.console = undefined;
     call.resources = 0;
-    call.forget?.();
+    if (call.marked) call.forget?.();
+    call.marked = false;
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;

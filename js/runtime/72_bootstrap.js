@@ -94,7 +94,14 @@ globalThis.__concave.later((prelude) => {
           ({ createFilteredInspectProxy: ({ object }) => object }),
         'ext:deno_web/01_dom_exception.js': () => prelude.events(),
         'ext:deno_web/02_event.js': () => prelude.events(),
-        'ext:deno_web/02_structured_clone.js': () => prelude.cloning(),
+        'ext:deno_web/02_structured_clone.js': () => ({
+          __proto__: null,
+          structuredClone(value) {
+            // Marks and measures are made with a copy of their detail.
+            prelude.call.marked = true;
+            return prelude.cloning().structuredClone(value);
+          },
+        }),
         'ext:deno_web/03_abort_signal.js': () => {
           const exports = prelude.events().internals;
           const { converters, makeException } = bootstrap.core

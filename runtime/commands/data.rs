@@ -74,7 +74,8 @@ pub enum DataError {
 }
 
 /// The host's own tables.
-const HOST_TABLES: [&str; 3] = ["_scheduled_functions", "_cron_jobs", "_storage"];
+const HOST_TABLES: [&str; 5] =
+    ["_scheduled_functions", "_cron_jobs", "_storage", "_exports", "_snapshot_imports"];
 
 /// Most documents of one request.
 const PAGE: u64 = 1000;

@@ -105,7 +105,7 @@ pub enum DevError {
 pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     let mut pusher = Pusher::new(&arguments.dir)?;
     let root = pusher.project().root.clone();
-    let printer = events::Printer::start();
+    let printer = events::Printer::in_lines();
     let tell = printer.clone();
     let mut host = Running::start(Options {
         port: arguments.port,
@@ -119,6 +119,9 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
         data: if arguments.in_memory { None } else { Some(kept(&root)?) },
+        memory: None,
+        warn: Arc::new(|text| terminal::warning(text)),
+        tell: Arc::new(|text| terminal::news(text)),
     })
     .await?;
     let address = host.address.clone();

@@ -36,12 +36,17 @@ enum Message {
 }
 
 impl Printer {
-    /// Starts the thread.
-    pub fn start() -> Self {
+    /// Starts the thread, which prints lines for people.
+    pub fn in_lines() -> Self {
+        Self::start(|event| lines(event).into_iter().for_each(terminal::news))
+    }
+
+    /// Starts the thread, which shows each event.
+    pub fn start(show: fn(&Event)) -> Self {
         let (queue, waiting) = mpsc::sync_channel(WAITING_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
         let count = dropped.clone();
-        let thread = std::thread::spawn(move || print_all(&waiting, &count));
+        let thread = std::thread::spawn(move || print_all(&waiting, &count, show));
         Self { queue, dropped, thread: Arc::new(Mutex::new(Some(thread))) }
     }
 
@@ -63,11 +68,9 @@ impl Printer {
     }
 }
 
-fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64) {
+fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64, show: fn(&Event)) {
     while let Ok(Message::Event(event)) = waiting.recv() {
-        for line in lines(&event) {
-            terminal::news(line);
-        }
+        show(&event);
         let dropped = dropped.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             terminal::news(format!("… and {dropped} more calls, faster than this terminal"));
@@ -120,6 +123,7 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
     let mut lines = vec![marked(kind, &head)];
     let causes = call.cause.iter().cloned().chain(call.conflicts.iter().map(Conflict::cause));
     lines.extend(causes.map(|cause| indented(&cause)));
+    lines.extend(call.remark.iter().map(|remark| indented(remark)));
     lines.extend(said(&call.log_lines, call.error.as_deref()));
     lines
 }
@@ -204,6 +208,7 @@ mod tests {
             error: None,
             cause: None,
             conflicts: Vec::new(),
+            remark: None,
             log_lines: Arc::from([]),
             usage: Default::default(),
         }
@@ -268,6 +273,13 @@ mod tests {
              it read",
         ];
         assert_eq!(plain(CallEvent { conflicts: vec![conflict], ..call() }), expected);
+    }
+
+    #[test]
+    fn what_the_operator_should_know_stands_below_the_call() {
+        let remark = Some("shop:addCart behaved otherwise".into());
+        let expected = ["mutation shop:addCart 1.2 ms", "         shop:addCart behaved otherwise"];
+        assert_eq!(plain(CallEvent { remark, ..call() }), expected);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde::Deserialize;
@@ -81,6 +82,9 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         node: None,
         data: Some(Kept { folder: folder.clone(), give_up_after: None }),
         schedules,
+        memory: None,
+        warn: Arc::new(|text| terminal::warning(text)),
+        tell: Arc::new(|text| terminal::news(text)),
     })
     .await?;
     host.open();

@@ -19,9 +19,10 @@ use database::error::PushError;
 use database::limits;
 use database::record::{Functions, World};
 use functions::reuse::Purity;
-use functions::{Config, Helper};
+use functions::{Config, Helper, allocator};
 use server::{
-    Events, Files, Forked, Forks, Gate, Later, Listeners, Origin, Server, ServerConfig, Stopped,
+    Events, Files, Forked, Forks, Gate, Later, Listeners, Measure, Measured, Origin, Server,
+    ServerConfig, Stopped,
 };
 use storage::{MemoryStore, Storage, UploadTokens};
 use thiserror::Error;
@@ -30,7 +31,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::target::Address;
-use crate::durable::{self, Data, Keeper, OpenError};
+use crate::durable::{self, Data, Keeper, OpenError, Tell};
+use crate::memory::{self, Budget, Processes, Size};
 use crate::outside::{self, Outside};
 use crate::purity::Reader;
 use crate::world::RealWorld;
@@ -39,6 +41,8 @@ use crate::world::RealWorld;
 pub const BUILDER_COMMAND: &str = "snapshot-builder";
 /// The hidden command that is a process of actions.
 pub const WORKER_COMMAND: &str = "action-worker";
+/// The admin key of a data folder, inside of it.
+pub const KEY_FILE: &str = "admin-key";
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -61,6 +65,12 @@ pub struct Options {
     pub node: Option<PathBuf>,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
+    /// How much memory the host may take; `None`: what there is.
+    pub memory: Option<Budget>,
+    /// Told what may go wrong.
+    pub warn: Tell,
+    /// Told what takes long.
+    pub tell: Tell,
     /// Whether it runs scheduled functions and cron jobs.
     pub schedules: bool,
 }
@@ -96,6 +106,7 @@ pub struct Running {
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
     keeper: Option<Keeper>,
+    watch: memory::Watch,
     stop: oneshot::Sender<()>,
     served: JoinHandle<io::Result<Stopped>>,
 }
@@ -150,6 +161,26 @@ pub enum StartError {
          cannot evaluate it: {0} Start that version, push what this one takes, and come back."
     )]
     Stale(PushError),
+    /// The data alone takes the budget.
+    #[error(
+        "The host takes {} with its data, more than it can work with in --memory {}. Give it {} or \
+         more.",
+        Size(*used),
+        Size(budget.bytes),
+        Size(*used * 2)
+    )]
+    Memory {
+        /// The budget.
+        budget: Budget,
+        /// Bytes that are taken before anything runs.
+        used: u64,
+    },
+    /// A budget that cannot be held.
+    #[error(
+        "This system does not say how much memory a process has (Linux's /proc is missing), so \
+         --memory cannot be held. Leave it out."
+    )]
+    Unmeasured,
     /// The system gives no threads.
     #[error("Could not start the threads that run functions: {0}. Close programs and try again.")]
     Threads(io::Error),
@@ -163,23 +194,25 @@ impl Running {
     /// See [`StartError`].
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let world: Arc<dyn World> = Arc::new(RealWorld::new().map_err(StartError::Entropy)?);
-        let kept = tokio::task::block_in_place(|| open(options.data.as_ref(), &*world))?;
+        allocator::give_back_when_idle();
+        let kept = tokio::task::block_in_place(|| open(&options, &*world))?;
+        fits(options.memory)?;
         let admin_key = match (&options.admin_key, &options.data) {
             (Some(key), _) => key.clone(),
             (None, Some(kept)) => key_in(&kept.folder, &*world)?,
             (None, None) => fresh_key(&*world),
         };
         check_key(&admin_key)?;
-        let mut storage = files_in_memory(&admin_key);
+        let mut storage = files_in_memory(&admin_key, options.memory);
         if let Some(data) = &kept {
             storage.blobs = data.files.clone();
         }
         let (database, is_stale) = match &kept {
             Some(data) => (Arc::clone(&data.database), data.is_stale),
-            None => (Arc::new(Database::new(DatabaseOptions::at(world.now()))), false),
+            None => (Arc::new(Database::new(sizes(&options, &*world))), false),
         };
         let keeper = kept.map(|data| data.keeper);
-        warn_unless_confined();
+        warn_unless_confined(&options.warn);
         let content = Content { database, storage, admin_key, is_stale, keeper };
         Self::serve(options, content, world).await
     }
@@ -196,7 +229,7 @@ impl Running {
         let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
-        let threads = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        let threads = isolates(options.memory);
         let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
         let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
@@ -214,6 +247,7 @@ impl Running {
             inner: Arc::clone(&inner),
         });
         tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
+        let (measure, watch) = watched(&options, &database, &outside, keeper.as_ref())?;
         let server = Server {
             database,
             functions: functions.clone(),
@@ -229,6 +263,8 @@ impl Running {
                 events: options.events.clone(),
                 inner,
                 drain: DRAIN,
+                body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
+                measure: Some(measure),
                 schedules: options.schedules,
                 forks: Some(Arc::new(Forker { options, world })),
             },
@@ -243,7 +279,18 @@ impl Running {
         }));
         let address = Address { url, admin_key };
         let (operator, gate) = (operators, Some(gate));
-        Ok(Self { address, site_url, operator, gate, functions, outside, keeper, stop, served })
+        Ok(Self {
+            address,
+            site_url,
+            operator,
+            gate,
+            functions,
+            outside,
+            keeper,
+            watch,
+            stop,
+            served,
+        })
     }
 
     /// Lets everybody in. Once is enough.
@@ -258,8 +305,9 @@ impl Running {
         let _ = self.stop.send(());
         let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
         self.outside.shut_down();
-        let (functions, keeper) = (self.functions, self.keeper);
+        let (functions, keeper, watch) = (self.functions, self.keeper, self.watch);
         tokio::task::block_in_place(|| {
+            drop(watch);
             functions.shutdown();
             drop(keeper);
         });
@@ -280,8 +328,8 @@ impl Forks for Forker {
         let options =
             Options { port: 0, site_port: 0, events: None, data: None, schedules, ..options };
         let admin_key = fresh_key(&*world);
-        let storage = Storage { blobs, ..files_in_memory(&admin_key) };
-        let database = Arc::new(Database::fork(snapshot, &DatabaseOptions::at(world.now())));
+        let storage = Storage { blobs, ..files_in_memory(&admin_key, options.memory) };
+        let database = Arc::new(Database::fork(snapshot, &sizes(&options, &*world)));
         let content = Content { database, storage, admin_key, is_stale: false, keeper: None };
         Box::pin(async move {
             let mut host =
@@ -313,19 +361,86 @@ fn start_outside(options: &Options, own: &[&TcpListener]) -> Arc<Outside> {
         node: outside::NodeOptions {
             program: options.node.clone(),
             timeout: Duration::from_millis(limits::NODE_ACTION_TIME_MS),
-            tell: Arc::new(|news| super::terminal::news(news)),
+            tell: options.tell.clone(),
         },
     })
 }
 
+/// How the memory of a database is divided.
+fn sizes(options: &Options, world: &dyn World) -> DatabaseOptions {
+    let now = world.now();
+    options.memory.map_or_else(|| DatabaseOptions::at(now), |budget| budget.database(now))
+}
+
+/// One a core, as far as there is memory for them.
+fn isolates(memory: Option<Budget>) -> usize {
+    let two = NonZeroUsize::MIN.saturating_add(1);
+    let cores = std::thread::available_parallelism().unwrap_or(two);
+    memory.map_or(cores.get(), |budget| budget.isolates(cores))
+}
+
+/// Whether there is room to work in beside the data.
+fn fits(memory: Option<Budget>) -> Result<(), StartError> {
+    let Some(budget) = memory else { return Ok(()) };
+    allocator::give_back();
+    let used = memory::resident().ok_or(StartError::Unmeasured)?;
+    if used >= budget.bytes / 100 * 80 {
+        return Err(StartError::Memory { budget, used });
+    }
+    Ok(())
+}
+
+/// The processes that run actions.
+fn processes(outside: &Arc<Outside>) -> Processes {
+    let outside = Arc::downgrade(outside);
+    Arc::new(move || {
+        let found = outside.upgrade().map(|outside| outside.processes());
+        found.unwrap_or_default()
+    })
+}
+
+/// Starts to watch memory; what says at any time what the host takes.
+fn watched(
+    options: &Options,
+    database: &Arc<Database>,
+    outside: &Arc<Outside>,
+    keeper: Option<&Keeper>,
+) -> Result<(Measure, memory::Watch), StartError> {
+    let watched = memory::Watched {
+        budget: options.memory,
+        database: database.clone(),
+        processes: processes(outside),
+        tell: options.warn.clone(),
+    };
+    let measure = measure(&watched, keeper);
+    Ok((measure, memory::Watch::start(watched).map_err(StartError::Threads)?))
+}
+
+/// What says at any time what the host takes.
+fn measure(watched: &memory::Watched, keeper: Option<&Keeper>) -> Measure {
+    let budget = watched.budget.map(|budget| budget.bytes);
+    let processes = watched.processes.clone();
+    let disk = keeper.map(Keeper::disk);
+    Arc::new(move || {
+        let running = processes();
+        Measured {
+            budget,
+            resident: memory::resident(),
+            workers: memory::of_their_own(&running),
+            worker_processes: running.len() as u64,
+            disk: disk.as_ref().map(|disk| disk()),
+        }
+    })
+}
+
 /// Opens the data, if it is kept.
-fn open(kept: Option<&Kept>, world: &dyn World) -> Result<Option<Data>, OpenError> {
-    let Some(Kept { folder, give_up_after }) = kept else { return Ok(None) };
+fn open(options: &Options, world: &dyn World) -> Result<Option<Data>, OpenError> {
+    let Some(Kept { folder, give_up_after }) = &options.data else { return Ok(None) };
     let options = durable::Options {
         folder: folder.clone(),
-        database: DatabaseOptions::at(world.now()),
+        database: sizes(options, world),
         give_up_after: *give_up_after,
-        tell: Arc::new(|news| super::terminal::warning(news)),
+        tell: options.warn.clone(),
     };
     durable::open(options).map(Some)
 }
@@ -353,7 +468,7 @@ fn resume(
 
 /// The admin key of a data folder, made up at its first start.
 fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
-    let file = folder.join("admin-key");
+    let file = folder.join(KEY_FILE);
     let failed = |cause| StartError::KeyFile { file: file.clone(), cause };
     match fs::read_to_string(&file) {
         Ok(key) => Ok(key.trim_end().to_owned()),
@@ -369,9 +484,9 @@ fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
 }
 
 /// Says what the operator does without on a system that cannot filter system calls.
-fn warn_unless_confined() {
+fn warn_unless_confined(warn: &Tell) {
     if !::actions::confinement::is_available() {
-        super::terminal::warning(
+        warn(
             "This system cannot confine processes (Linux's seccomp is missing or forbidden), so \
              actions could send signals to this host and to other programs of its user. Serve \
              only functions that you trust.",
@@ -380,9 +495,10 @@ fn warn_unless_confined() {
 }
 
 /// File storage of a host without a data folder.
-pub fn files_in_memory(admin_key: &str) -> Storage {
+pub fn files_in_memory(admin_key: &str, memory: Option<Budget>) -> Storage {
+    let most = memory.map_or(limits::FILES_MEMORY_BYTES, Budget::files);
     Storage {
-        blobs: Arc::new(MemoryStore::new(limits::FILES_MEMORY_BYTES)),
+        blobs: Arc::new(MemoryStore::new(most)),
         tokens: Arc::new(UploadTokens::new(admin_key)),
     }
 }

@@ -150,7 +150,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ImportError> {
 fn format(arguments: &Arguments) -> Result<Format, ImportError> {
     let file = &arguments.file;
     let extension = file.extension().map(|name| name.to_string_lossy().to_lowercase());
-    let format = arguments.format.or_else(|| match extension.as_deref() {
+    let format = arguments.format.or(match extension.as_deref() {
         Some("csv") => Some(Format::Csv),
         Some("jsonl") => Some(Format::JsonLines),
         Some("json") => Some(Format::JsonArray),

@@ -8,12 +8,14 @@
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
+//! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
 //! test.rs               run test files (../testing/)
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
 //! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
+//! log.rs                what serve says: text or JSON
 //! watch.rs              which saves matter    events.rs: one line an event
 //! environment.rs        .env.local            terminal.rs: where lines go
 //! ```
@@ -34,9 +36,12 @@ pub mod history;
 pub mod host;
 pub mod import;
 pub mod limits;
+pub mod log;
 pub mod push;
 pub mod run;
 pub mod serve;
+pub mod stats;
+mod structured;
 mod system;
 pub mod target;
 mod terminal;
@@ -69,6 +74,7 @@ enum Command {
     Data(data::Arguments),
     Why(why::Arguments),
     History(history::Arguments),
+    Stats(stats::Arguments),
     Env(variables::Arguments),
     Test(test::Arguments),
     Export(export::Arguments),
@@ -112,6 +118,9 @@ pub enum Failure {
     /// `concave history`
     #[error(transparent)]
     History(#[from] history::HistoryError),
+    /// `concave stats`
+    #[error(transparent)]
+    Stats(#[from] stats::StatsError),
     /// `concave export`
     #[error(transparent)]
     Export(#[from] export::ExportError),
@@ -150,6 +159,7 @@ impl Failure {
             | Self::Run(run::RunError::Target(_))
             | Self::Data(data::DataError::Target(_))
             | Self::History(history::HistoryError::Target(_))
+            | Self::Stats(stats::StatsError::Target(_))
             | Self::Export(export::ExportError::Target(_))
             | Self::Backup(backup::BackupError::Target(_))
             | Self::Fork(fork::ForkError::Target(_))
@@ -189,6 +199,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Stats(arguments) => {
+            threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)
         }
         Command::Test(arguments) => {
             threads()?.block_on(test::run(arguments)).map_err(Failure::Test)

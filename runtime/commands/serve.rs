@@ -4,13 +4,15 @@
 //! Invariant: it never pretends to keep data that it does not keep.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use thiserror::Error;
 
-use super::host::{Kept, Options, Running, StartError, asked_to_stop};
+use super::host::{KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
+use super::log::{Log, LogArguments};
 use super::push::{PushError, Pusher};
-use super::terminal;
+use crate::memory::Budget;
 
 /// Run a host: an empty one, or one with an app pushed to it
 #[derive(Debug, Args)]
@@ -19,6 +21,7 @@ Examples:
   concave serve --data data                             a host that keeps its data there
   concave serve --in-memory                             an empty host; push to it later
   concave serve --in-memory --push examples/chat        a host with an app
+  concave serve --data data --memory 512M --log-format json
   CI=1 npx convex deploy --url http://127.0.0.1:3210 --admin-key 'concave|…'
 
 The admin key is printed at the start, unless you give one.")]
@@ -41,6 +44,11 @@ pub struct Arguments {
     /// Node.js for modules with "use node" [default: node on PATH]
     #[arg(long, env = actions::node::NODE_VARIABLE, value_name = "PATH")]
     node: Option<PathBuf>,
+    /// Memory that the host may take, with its processes for actions: 512M, 2G [default: no bound]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Budget>,
+    #[command(flatten)]
+    log: LogArguments,
     /// Push this app first
     #[arg(long, value_name = "DIR")]
     push: Option<PathBuf>,
@@ -88,6 +96,9 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     let told_key = arguments.admin_key.is_some();
     let is_kept = arguments.data.is_some();
     let give_up_after = arguments.give_up_after;
+    let log = Log::start(arguments.log);
+    let (warn, tell) = (log.clone(), log.clone());
+    let key_file = arguments.data.as_ref().map(|folder| folder.join(KEY_FILE));
     let mut host = Running::start(Options {
         port: arguments.port,
         site_port: arguments.site_port,
@@ -95,38 +106,52 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         private_network: arguments.allow_private_network,
         schedules: true,
         loopback: false,
-        events: None,
+        events: log.events(),
         node: arguments.node,
         data: arguments.data.map(|folder| Kept { folder, give_up_after }),
+        memory: arguments.memory,
+        warn: Arc::new(move |text| warn.warning(text)),
+        tell: Arc::new(move |text| tell.news(text)),
     })
     .await?;
     if !arguments.in_memory && !is_kept {
-        terminal::warning("Data is kept in memory only and is gone when this host stops.");
+        log.warning("Data is kept in memory only and is gone when this host stops.");
     }
     if let Some(folder) = arguments.push {
-        push(folder, &host).await?;
+        push(folder, &host, &log).await?;
     }
     host.open();
-    terminal::news(format!("serving {}, HTTP actions {}", host.address.url, host.site_url));
-    if !told_key {
-        terminal::news(format!("admin key {}", host.address.admin_key));
+    log.serving(&host.address.url, &host.site_url);
+    match key_file {
+        Some(file) if log.is_structured() && !told_key => {
+            log.news(format_args!("the admin key is in {}", file.display()));
+        }
+        _ if !told_key => log.made_up_key(&host.address.admin_key),
+        _ => {}
     }
     asked_to_stop().await;
-    terminal::news("stopping: answering what is in flight");
+    log.news("stopping: answering what is in flight");
     if !host.stop().await {
-        terminal::warning("Some requests were still running and were cut off.");
+        log.warning("Some requests were still running and were cut off.");
     }
+    log.finish();
     Ok(())
 }
 
 /// Pushes in a process of its own: what bundling takes (tens of megabytes) ends with it.
-async fn push(folder: PathBuf, host: &Running) -> Result<(), ServeError> {
+async fn push(folder: PathBuf, host: &Running, log: &Log) -> Result<(), ServeError> {
     let pushed = async {
         let program = std::env::current_exe()?;
         let mut command = tokio::process::Command::new(program);
         command.arg("push").arg(&folder).args(["--url", &host.operator.url]);
         command.env(super::environment::ADMIN_KEY, &host.operator.admin_key);
-        command.status().await
+        if !log.is_structured() {
+            return command.status().await;
+        }
+        let output = command.output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        said.lines().filter(|line| !line.is_empty()).for_each(|line| log.news(line));
+        Ok(output.status)
     };
     match pushed.await {
         Ok(status) if status.success() => Ok(()),

@@ -10,6 +10,7 @@ use database::commit::Database;
 use database::limits;
 use database::record::Timestamp;
 use database::stored::{self, Change, Commit};
+use server::Disk;
 use storage::{Changes, LogStore, Record, StoreError};
 
 use super::Tell;
@@ -125,6 +126,13 @@ impl Checkpointer {
             }
             tail = self.more.wait(tail).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// What the log holds.
+    pub(super) fn disk(&self) -> Disk {
+        let tail = self.tail();
+        let (log_bytes, log_commits) = (tail.bytes as u64, tail.records.len() as u64);
+        Disk { log_bytes, log_commits, checkpoint: tail.at }
     }
 
     /// Ends after the step that is under way.

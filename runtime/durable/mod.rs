@@ -18,6 +18,7 @@ use std::thread::JoinHandle;
 
 use database::commit::{Database, Options as DatabaseOptions};
 use database::stored;
+use server::Disk;
 use storage::{BlobError, DataFolder, FolderError, FolderStore, LogStore, StoreError};
 use thiserror::Error;
 
@@ -169,6 +170,12 @@ impl Keeper {
         let checkpoints = std::thread::Builder::new().name("checkpointer".into());
         self.threads.push(checkpoints.spawn(move || checkpointer.run(&database, &*store, &tell))?);
         Ok(())
+    }
+
+    /// What says, at any time, what the folder holds.
+    pub fn disk(&self) -> Arc<dyn Fn() -> Disk + Send + Sync> {
+        let checkpointer = Arc::clone(&self.checkpointer);
+        Arc::new(move || checkpointer.disk())
     }
 
     /// Keeps what is still to be kept, then ends.

@@ -117,6 +117,12 @@ impl Outside {
         &self.pool
     }
 
+    /// The processes that run actions now.
+    pub fn processes(&self) -> Vec<u32> {
+        let own = self.pool.processes().into_iter();
+        own.chain(self.node.processes()).map(|(process, _)| process).collect()
+    }
+
     fn services(&self) -> Option<Arc<Services>> {
         self.services.get().cloned()
     }

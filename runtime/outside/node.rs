@@ -76,6 +76,13 @@ impl NodeActions {
         Self { options, network, runtime, packages, pool, codes }
     }
 
+    /// The processes that take jobs, each with how many it has.
+    pub(super) fn processes(&self) -> Vec<(u32, usize)> {
+        let pool = self.pool.try_lock().ok();
+        let pool = pool.as_ref().and_then(|pool| pool.as_ref());
+        pool.map(|(_, pool)| pool.processes()).unwrap_or_default()
+    }
+
     /// Whether a bundle has anything for Node.
     pub(super) fn is_needed(bundle: &Bundle) -> bool {
         bundle.modules.values().any(|module| module.environment == Environment::Node)

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::backfill::{Backfill, check_all, fill};
 use crate::catalog::{
     Catalog, Index, Table, components_key, deployment_key, number_key, table_key,
 };
@@ -19,14 +20,12 @@ use crate::deployment::Analysis;
 use crate::environment::{Change, check_imported};
 use crate::error::PushError;
 use crate::handles;
-use crate::id::TableNumber;
-use crate::key::{Interval, Key};
+use crate::key::Key;
 use crate::log::{LogEntry, Write};
 use crate::record::{Given, Timestamp};
-use crate::schema::{Schema, TableSchema};
+use crate::schema::Schema;
 use crate::snapshot::{Deployment, IndexMap, Snapshot};
 use crate::transaction::Transaction;
-use crate::value::Value;
 use crate::writes::{check_table_count, create_table};
 
 /// One index in an [`IndexDiff`].
@@ -56,7 +55,8 @@ pub struct IndexDiff {
 }
 
 impl Database {
-    /// Makes a deployment the running one. Commits wait meanwhile; readers do not.
+    /// Makes a deployment the running one. What takes time, filling indexes and checking documents,
+    /// is done beside the traffic; commits wait only for what came meanwhile.
     ///
     /// # Errors
     /// Documents that do not match its schema, or too many tables; `RaceDetected`: its modules were
@@ -75,8 +75,21 @@ impl Database {
         changes: &[Change],
         now: u64,
     ) -> Result<Timestamp, PushError> {
+        let ready = Backfill::beside(|| self.newest(), &deployment)?;
+        self.activate_ready(ready, deployment, changes, now)
+    }
+
+    /// The rest, in the commit order.
+    pub(crate) fn activate_ready(
+        &self,
+        mut ready: Backfill,
+        deployment: Deployment,
+        changes: &[Change],
+        now: u64,
+    ) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
+        ready.catch_up(Arc::clone(&newest), &deployment)?;
         let ts = turn.next_timestamp(now);
         let environment = newest.environment.after(changes, ts);
         check_imported(&environment, &deployment.analysis.imported_environment)?;
@@ -87,10 +100,8 @@ impl Database {
             written.extend(add_component(&mut next, component));
             if let Some(schema) = &analysis.schema {
                 written.extend(create_tables(&mut next, component, schema)?);
-                let before = enforced(&newest, component);
-                check_documents(&next, component, schema, before)?;
             }
-            change_indexes(&mut next, component, analysis.schema.as_deref());
+            change_indexes(&mut next, &mut ready, component, analysis.schema.as_deref());
         }
         let writes = change_rows(&mut next, &deployment.analysis, now)?;
         let version = deployment.analysis.version.to_string();
@@ -110,7 +121,7 @@ impl Database {
     /// # Errors
     /// The first document that does not.
     pub fn check_schema(&self, component: &str, schema: &Schema) -> Result<(), PushError> {
-        check_documents(&self.newest(), component, schema, None)
+        check_all(&self.newest(), component, schema)
     }
 
     /// What a schema would change about a component's indexes; `None`: it has none any more.
@@ -153,14 +164,8 @@ fn change_rows(
     Ok(transaction.state.writes.values().cloned().collect())
 }
 
-/// The schema that every document of a component matches.
-fn enforced<'a>(snapshot: &'a Snapshot, component: &str) -> Option<&'a Schema> {
-    let schema = snapshot.deployment.as_ref()?.schema(component)?;
-    Some(&**schema).filter(|schema| schema.validation)
-}
-
 /// Creates the tables that a schema names; gives the catalog keys written.
-fn create_tables(
+pub(crate) fn create_tables(
     next: &mut Snapshot,
     component: &str,
     schema: &Schema,
@@ -179,45 +184,8 @@ fn create_tables(
     Ok(written)
 }
 
-/// Checks every document of every table of a component that the schema describes otherwise than
-/// `before` did, which every document matches.
-pub(crate) fn check_documents(
-    snapshot: &Snapshot,
-    component: &str,
-    schema: &Schema,
-    before: Option<&Schema>,
-) -> Result<(), PushError> {
-    if !schema.validation {
-        return Ok(());
-    }
-    let tables = |number: TableNumber| snapshot.table_name(component, number);
-    for (name, described) in &schema.tables {
-        let same = |table: &TableSchema| table.document.to_json() == described.document.to_json();
-        if before.and_then(|schema| schema.tables.get(name)).is_some_and(same) {
-            continue;
-        }
-        let Some(table) = snapshot.table(component, name) else { continue };
-        for (_, document) in snapshot.range(table.by_id.id, &Interval::all()) {
-            let mut value = document.value();
-            if let Value::Object(fields) = &mut value {
-                fields.remove("_id");
-                fields.remove("_creationTime");
-            }
-            schema.check_document(name, &value, &tables).map_err(|error| {
-                let id = document.id.encode();
-                let text = format!(
-                    "Document with ID \"{id}\" in table \"{name}\" does not match the schema: \
-                     {error}"
-                );
-                PushError::new("SchemaValidationFailed", text)
-            })?;
-        }
-    }
-    Ok(())
-}
-
 /// Compares the declared indexes with those there are.
-fn index_diff(catalog: &Catalog, component: &str, schema: Option<&Schema>) -> IndexDiff {
+pub(crate) fn index_diff(catalog: &Catalog, component: &str, schema: Option<&Schema>) -> IndexDiff {
     let mut diff = IndexDiff::default();
     for table in catalog.tables(component).filter(|table| !table.is_system()) {
         let described = schema.and_then(|schema| schema.tables.get(&table.name));
@@ -260,8 +228,13 @@ fn change(index: &Index, staged: bool) -> IndexChange {
     }
 }
 
-/// Drops, fills, stages and enables indexes until they are those the schema declares.
-fn change_indexes(next: &mut Snapshot, component: &str, schema: Option<&Schema>) {
+/// Drops, adds, stages and enables indexes until they are those the schema declares.
+fn change_indexes(
+    next: &mut Snapshot,
+    ready: &mut Backfill,
+    component: &str,
+    schema: Option<&Schema>,
+) {
     let diff = index_diff(&next.catalog, component, schema);
     if diff == IndexDiff::default() {
         return;
@@ -280,12 +253,9 @@ fn change_indexes(next: &mut Snapshot, component: &str, schema: Option<&Schema>)
         let table = catalog.table(component, &added.table).expect("the schema's tables exist");
         let table = Arc::clone(table);
         let index = catalog.declare_index(&table, &added.name, &added.fields, added.staged);
-        let documents = next.maps.get(&table.by_id.id).expect("every index has a map").values();
-        let filled: IndexMap = documents
-            .map(|document| (index.key(document, &document.value()), Arc::clone(document)))
-            .collect();
-        let stored = next.maps.get(&table.by_id.id).map_or(0, |map| map.len());
-        assert_eq!(filled.len(), stored, "an index holds every document");
+        let documents = next.maps.get(&table.by_id.id).expect("every index has a map");
+        let filled = ready.take(&index, table.by_id.id).unwrap_or_else(|| fill(&index, documents));
+        assert_eq!(filled.len(), documents.len(), "an index holds every document");
         next.maps.insert(index.id, filled);
     }
 }

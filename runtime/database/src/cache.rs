@@ -140,6 +140,13 @@ impl QueryCache {
         self.entries.weight()
     }
 
+    /// Gives it another budget; results that no longer fit are dropped.
+    pub(crate) fn resize(&self, bytes: u64) {
+        if self.entries.capacity() != bytes {
+            self.entries.set_capacity(bytes);
+        }
+    }
+
     fn insert_under(&self, key: CacheKey, outcome: &Arc<Outcome>) -> bool {
         let result = Arc::new(CachedResult {
             outcome: Arc::clone(outcome),

@@ -152,6 +152,26 @@ pub struct Index {
 }
 
 impl Index {
+    /// One that a schema declares; it has no identity yet.
+    pub(crate) fn declared(
+        table: &Table,
+        name: &Arc<str>,
+        declared: &[Arc<str>],
+        staged: bool,
+    ) -> Self {
+        let mut fields = declared.to_vec();
+        fields.push("_creationTime".into());
+        Self {
+            id: IndexId(0),
+            table: Arc::clone(&table.name),
+            number: table.number,
+            name: Arc::clone(name),
+            fields,
+            kind: IndexKind::Declared,
+            staged,
+        }
+    }
+
     /// `table.index`.
     pub fn label(&self) -> String {
         format!("{}.{}", self.table, self.name)
@@ -368,17 +388,7 @@ impl Catalog {
         declared: &[Arc<str>],
         staged: bool,
     ) -> Arc<Index> {
-        let mut fields = declared.to_vec();
-        fields.push("_creationTime".into());
-        let index = self.add_index(Index {
-            id: IndexId(0),
-            table: Arc::clone(&table.name),
-            number: table.number,
-            name: Arc::clone(name),
-            fields,
-            kind: IndexKind::Declared,
-            staged,
-        });
+        let index = self.add_index(Index::declared(table, name, declared, staged));
         self.change_table(table, |indexes| {
             indexes.insert(Arc::clone(name), Arc::clone(&index));
         });

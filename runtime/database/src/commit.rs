@@ -26,6 +26,7 @@ use crate::explain::{explain, sentence};
 use crate::key::Interval;
 use crate::limits;
 use crate::log::{Log, LogEntry, Overlap, Write};
+use crate::memory::Pressed;
 use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::{CallRecord, Given, Timestamp, Usage};
@@ -193,6 +194,7 @@ pub struct Database {
     log: Arc<Mutex<Log>>,
     subscriptions: Arc<Subscriptions>,
     cache: QueryCache,
+    pub(crate) pressed: Pressed,
     /// Blobs whose files neither the newest snapshot nor the history holds.
     dead_blobs: Mutex<Vec<String>>,
 }
@@ -206,6 +208,19 @@ pub struct History {
     pub bytes: usize,
     /// The oldest timestamp whose snapshot is kept.
     pub oldest: Timestamp,
+}
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// How many commits.
+    pub commits: u64,
+    /// How many are gone since the start, because their budget had no room for them.
+    pub trimmed: u64,
+    /// The oldest timestamp whose snapshot is kept.
+    pub oldest: Timestamp,
+    /// That of the newest commit.
+    pub newest: Timestamp,
 }
 
 /// The right to commit next. While it is held nobody else commits, so what begins through it
@@ -239,6 +254,7 @@ impl Database {
             log,
             subscriptions,
             cache,
+            pressed: Pressed::new(options),
             dead_blobs: Mutex::default(),
         }
     }
@@ -264,7 +280,7 @@ impl Database {
             let oldest = log.oldest();
             Refusal::OutOfRetention(format!(
                 "The snapshot at {ts} is no longer kept: the oldest one is at {oldest}. Ask for a \
-                 newer timestamp, or give the history more memory."
+                 newer timestamp, or give the history more memory (--memory)."
             ))
         })
     }
@@ -308,10 +324,25 @@ impl Database {
         History { entries, bytes: log.bytes(), oldest: log.oldest() }
     }
 
+    /// How much of the past is kept, without the past itself.
+    pub fn kept(&self) -> Kept {
+        let log = self.log();
+        let (oldest, newest) = (log.oldest(), log.newest());
+        Kept { commits: log.len() as u64, trimmed: log.trimmed(), oldest, newest }
+    }
+
     /// The blobs that died since the last question: their files are deleted, and no snapshot that
     /// is kept shows them.
     pub fn take_dead_blobs(&self) -> Vec<String> {
         std::mem::take(&mut *self.dead_blobs())
+    }
+
+    /// Takes note of the blobs that died with commits that are forgotten.
+    pub(crate) fn bury(&self, forgotten: &[Arc<LogEntry>]) {
+        let dead: Vec<_> = forgotten.iter().flat_map(|entry| entry.deleted_blobs()).collect();
+        if !dead.is_empty() {
+            self.dead_blobs().extend(dead);
+        }
     }
 
     fn dead_blobs(&self) -> MutexGuard<'_, Vec<String>> {
@@ -449,12 +480,7 @@ impl Turn<'_> {
         drop(log);
         stale.iter().for_each(|result| self.database.cache.forget(result));
         watchers.iter().for_each(|(watcher, _)| watcher.published());
-        let dead = forgotten.iter().flat_map(|entry| entry.deleted_blobs());
-        let dead: Vec<_> = dead.collect();
-        if !dead.is_empty() {
-            self.database.dead_blobs().extend(dead);
-        }
-        drop(forgotten);
+        self.database.bury(&forgotten);
     }
 }
 

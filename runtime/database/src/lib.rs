@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activate;
+mod backfill;
 pub mod backup_rows;
 pub mod cache;
 pub mod catalog;
@@ -29,6 +30,7 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod log;
+pub mod memory;
 pub mod pagination;
 pub mod probe;
 pub mod query;

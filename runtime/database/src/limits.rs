@@ -63,6 +63,10 @@ limits! {
     WASM_MODULES_BYTES = 64 << 20, Bytes,
         "a share of the host's memory budget; compiling one anew takes tens of milliseconds",
         "(never an error: the oldest are compiled again)";
+    /// How long an isolate may have nothing to do, after which its memory goes back; one stays.
+    ISOLATE_IDLE_MS = 60_000, Milliseconds,
+        "memory goes back when nothing needs it; a new isolate takes a few milliseconds",
+        "(never an error: another isolate is made)";
     /// CPU time of one query or mutation.
     CPU_TIME_MS = 1_000, Milliseconds,
         "as Convex; measured by the thread's CPU clock, so a busy machine fails no call",
@@ -204,8 +208,8 @@ limits! {
         "as Convex; the pauses begin at half a second and double",
         "(never an error: the job waits)";
     /// Documents of one import, as text.
-    IMPORT_BYTES = 512 << 20, Bytes,
-        "one import is one commit, and one record of the log: import larger data in parts",
+    IMPORT_BYTES = 256 << 20, Bytes,
+        "one import is one commit, held in memory a few times: import larger data in parts",
         "The import is too large";
     /// One line of a file of documents.
     IMPORT_LINE_BYTES = 16 << 20, Bytes,
@@ -275,6 +279,15 @@ limits! {
     HTTP_BODY_BYTES = (16 << 20) + 2_000, Bytes,
         "as Convex: the largest arguments and room for their envelope",
         "Request body is too large";
+    /// Bodies of calls over HTTP that are read or answered at the same time; with a memory budget,
+    /// an eighth of it where that is less.
+    HTTP_BODIES_BYTES = 1 << 30, Bytes,
+        "a share of the host's memory budget: connections times the largest body would be more",
+        "The host holds … bytes of request bodies";
+    /// Smallest memory budget.
+    MEMORY_MIN_BYTES = 128 << 20, Bytes,
+        "an empty host with one isolate and one process for actions takes half of it",
+        "A memory budget of … is too small";
     /// Time in which the body of a call over HTTP arrives, and again in which it is answered.
     HTTP_CALL_MS = 300_000, Milliseconds,
         "as Convex; work that takes longer is scheduled, not waited for",

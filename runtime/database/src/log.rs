@@ -21,7 +21,7 @@ use crate::snapshot::{CATALOG, IndexId, Snapshot};
 pub(crate) const MAP_NODE_BYTES: usize = 448;
 
 /// Entries of a node that is filled as nodes usually are.
-const MAP_NODE_ENTRIES: usize = 11;
+pub(crate) const MAP_NODE_ENTRIES: usize = 11;
 
 /// Where one document went in one index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,14 @@ impl Overlap {
 }
 
 impl LogEntry {
+    /// Bytes of documents that it added.
+    fn growth(&self) -> i64 {
+        let bytes = |version: &Option<Arc<Document>>| {
+            version.as_ref().map_or(0, |document| document.bytes().cast_signed() as i64)
+        };
+        self.writes.iter().map(|write| bytes(&write.after) - bytes(&write.before)).sum()
+    }
+
     /// Every key it wrote.
     pub fn keys(&self) -> impl Iterator<Item = (IndexId, &Key, Option<&Arc<Document>>)> {
         let catalog = self.catalog.iter().map(|key| (CATALOG, key, None));
@@ -155,12 +163,17 @@ pub struct Log {
     base: Arc<Snapshot>,
     bytes: usize,
     budget: usize,
+    /// Bytes by which the documents have grown since the beginning.
+    growth: i64,
+    /// Commits that the budget no longer held.
+    trimmed: u64,
 }
 
 impl Log {
     /// An empty history that begins at `base` and may grow to `history_bytes`.
     pub(crate) fn new(base: Arc<Snapshot>, options: &Options) -> Self {
-        Self { entries: VecDeque::new(), base, bytes: 0, budget: options.history_bytes }
+        let budget = options.history_bytes;
+        Self { entries: VecDeque::new(), base, bytes: 0, budget, growth: 0, trimmed: 0 }
     }
 
     /// Adds a commit and forgets the oldest ones that the budget no longer holds, as far as they
@@ -174,7 +187,20 @@ impl Log {
         assert_eq!(entry.ts, entry.snapshot.ts, "an entry keeps its own snapshot");
         let bytes = entry.bytes();
         self.bytes += bytes;
+        self.growth += entry.growth();
         self.entries.push_back((entry, bytes));
+        self.forget(durable)
+    }
+
+    /// Gives the history another budget; what no longer fits is handed back, as by
+    /// [`Log::append`].
+    pub(crate) fn resize(&mut self, budget: usize, durable: Timestamp) -> Vec<Arc<LogEntry>> {
+        self.budget = budget;
+        self.forget(durable)
+    }
+
+    /// Takes the oldest commits away until the rest fits.
+    fn forget(&mut self, durable: Timestamp) -> Vec<Arc<LogEntry>> {
         let mut forgotten = Vec::new();
         while self.bytes > self.budget
             && self.entries.len() > 1
@@ -182,6 +208,7 @@ impl Log {
         {
             self.bytes -= bytes;
             self.base = Arc::clone(&oldest.snapshot);
+            self.trimmed += 1;
             forgotten.push(oldest);
         }
         forgotten
@@ -192,6 +219,7 @@ impl Log {
         let mut dropped = Vec::new();
         while let Some((entry, bytes)) = self.entries.pop_back_if(|(entry, _)| entry.ts > ts) {
             self.bytes -= bytes;
+            self.growth -= entry.growth();
             dropped.push(entry);
         }
         dropped
@@ -246,6 +274,16 @@ impl Log {
     /// Estimated bytes kept.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes by which the documents of the newest snapshot have grown since the beginning.
+    pub(crate) fn growth(&self) -> i64 {
+        self.growth
+    }
+
+    /// How many commits are gone because the budget no longer held them.
+    pub(crate) fn trimmed(&self) -> u64 {
+        self.trimmed
     }
 
     /// How many commits are kept.

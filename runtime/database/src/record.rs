@@ -675,6 +675,11 @@ pub trait Functions: Send + Sync + 'static {
     /// Runs one call to its end: cache, queue, isolate, transaction, commit, retries.
     fn call(&self, call: Call, reply: Reply);
 
+    /// How many calls wait for an isolate.
+    fn waiting(&self) -> usize {
+        0
+    }
+
     /// Runs a query of `modules`, which are not deployed, at the newest snapshot; they may import
     /// and call what is. Nothing is written and nothing is cached. Blocks for as long as the
     /// modules take to be evaluated and the query to run.

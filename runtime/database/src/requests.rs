@@ -76,6 +76,11 @@ impl Requests {
         next
     }
 
+    /// What all records weigh, bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes as u64
+    }
+
     /// What the record of the commit at `ts` weighs, bytes.
     pub(crate) fn bytes_at(&self, ts: Timestamp) -> usize {
         let key = self.by_age.get(&ts);

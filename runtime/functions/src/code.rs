@@ -125,6 +125,17 @@ impl Code {
         Origin { context: own.or(whole.context), late, ..whole }
     }
 
+    /// The entries that the context for functions of `module` evaluates, itself among them: one of
+    /// the others may have left something at import that its functions come upon.
+    pub(crate) fn beside(&self, module: &Arc<str>) -> Vec<Arc<str>> {
+        let whole = self.whole();
+        let origin = self.origin(module);
+        let is_there = |entry: &&Arc<str>| {
+            origin.context == whole.context || self.origin(entry).context == origin.context
+        };
+        Self::entries(&self.bundle).filter(is_there).cloned().collect()
+    }
+
     /// What an answer without an execution says it was given.
     pub(crate) fn given(&self, snapshot: &Snapshot) -> Given {
         Given { code: self.analysis.version, snapshot: snapshot.ts, ..Given::default() }

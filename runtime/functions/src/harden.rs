@@ -44,6 +44,7 @@ pub(crate) fn harden(scope: &mut v8::PinScope<'_, '_, ()>, ready: &Ready) -> Res
     let scope = &mut v8::ContextScope::new(scope, context);
     let hooks = v8::Local::new(scope, &ready.hooks);
     refuse_state(scope)?;
+    drop_compile(scope).ok_or("regular expressions cannot be made safe")?;
     let own = own_objects(scope, hooks).ok_or("the prelude does not open")?;
     let mut count = 0;
     for _ in 0..ROUNDS {
@@ -66,14 +67,100 @@ fn refuse_state(scope: &mut v8::PinScope<'_, '_>) -> Result<(), String> {
     v8::scope!(let scope, scope);
     let holder = v8::Object::new(scope);
     let found = query_objects(scope, holder).ok_or(SILENT)?;
+    let classes = stateful_classes(scope);
     for at in 0..found.length() {
         v8::scope!(let scope, scope);
         let object = found.get_index(scope, at).map(v8::Local::<v8::Object>::try_from);
-        if let Some(what) = object.and_then(Result::ok).and_then(keeps_state) {
+        let Some(Ok(object)) = object else { continue };
+        let native = keeps_state(object).map(str::to_owned);
+        if let Some(what) = native.or_else(|| made_by(scope, object, &classes)) {
             return Err(format!("it keeps {what}, which a call could change"));
         }
     }
     Ok(())
+}
+
+/// Classes of the prelude whose instances keep what methods change in private fields.
+const STATEFUL: [&str; 17] = [
+    "AbortController",
+    "AbortSignal",
+    "ByteLengthQueuingStrategy",
+    "Event",
+    "EventTarget",
+    "FinalizationRegistry",
+    "FormData",
+    "Headers",
+    "ReadableStream",
+    "Request",
+    "Response",
+    "TextDecoder",
+    "TextDecoderStream",
+    "TransformStream",
+    "URL",
+    "URLSearchParams",
+    "WritableStream",
+];
+
+/// What instances of V8's iterators are called; each knows how far it is.
+const ITERATORS: [&str; 4] =
+    ["Array Iterator", "Iterator Helper", "RegExp String Iterator", "String Iterator"];
+
+/// Names and prototypes of the stateful classes.
+fn stateful_classes<'s>(
+    scope: &mut v8::PinScope<'s, '_>,
+) -> Vec<(&'static str, v8::Local<'s, v8::Value>)> {
+    let global = scope.get_current_context().global(scope);
+    let key = string(scope, "prototype");
+    let mut all = Vec::new();
+    for name in STATEFUL {
+        let class = string(scope, name);
+        let class = global.get(scope, class.into()).map(v8::Local::<v8::Object>::try_from);
+        if let Some(Ok(class)) = class {
+            all.extend(class.get(scope, key.into()).map(|prototype| (name, prototype)));
+        }
+    }
+    all
+}
+
+/// Whether an object is an instance of a stateful class, or an iterator.
+fn made_by(
+    scope: &mut v8::PinScope<'_, '_>,
+    object: v8::Local<'_, v8::Object>,
+    classes: &[(&'static str, v8::Local<'_, v8::Value>)],
+) -> Option<String> {
+    if object.is_proxy() || object.is_function() || object.is_array() {
+        return None;
+    }
+    // Classes are not meant, only what they make.
+    let key = string(scope, "constructor");
+    if object.has_own_property(scope, key.into())? {
+        return None;
+    }
+    let mut above = object.get_prototype(scope)?;
+    while let Ok(prototype) = v8::Local::<v8::Object>::try_from(above) {
+        if let Some((name, _)) = classes.iter().find(|(_, class)| class.strict_equals(above)) {
+            return Some(format!("an instance of {name}"));
+        }
+        if prototype.is_proxy() {
+            return None;
+        }
+        above = prototype.get_prototype(scope)?;
+    }
+    let next = string(scope, "next");
+    if object.has_own_property(scope, next.into())? {
+        return None;
+    }
+    let name = object.get_constructor_name().to_rust_string_lossy(scope);
+    ITERATORS.contains(&name.as_str()).then(|| "an iterator".to_owned())
+}
+
+/// A method that changes what freezing does not reach; a call that wants it throws.
+fn drop_compile(scope: &mut v8::PinScope<'_, '_>) -> Option<bool> {
+    let empty = v8::String::empty(scope);
+    let any = v8::RegExp::new(scope, empty, v8::RegExpCreationFlags::empty())?;
+    let prototype = v8::Local::<v8::Object>::try_from(any.get_prototype(scope)?).ok()?;
+    let key = string(scope, "compile");
+    prototype.delete(scope, key.into())
 }
 
 /// The prelude's own objects, which change with each call and which no function can reach; a set.

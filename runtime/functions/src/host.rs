@@ -15,8 +15,8 @@ use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
-    Actions, Call, Expect, FunctionKind, FunctionPath, Functions, Given, Outcome, Reply, Timestamp,
-    World,
+    Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Identity, Outcome,
+    Reply, Timestamp, World,
 };
 use database::snapshot::{Deployment, Snapshot};
 use database::transaction::Budget;
@@ -342,6 +342,11 @@ impl Functions for Host {
     }
 
     fn call(&self, call: Call, reply: Reply) {
+        if is_new_work(&call)
+            && let Some(refusal) = self.shared.database.out_of_memory()
+        {
+            return reply(Err(refusal));
+        }
         let snapshot = match call.at {
             // The scheduler acts on what is not durable yet; so does the mutation it starts.
             None if call.own_job().is_some() => self.shared.database.newest(),
@@ -372,6 +377,10 @@ impl Functions for Host {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
             }
         }
+    }
+
+    fn waiting(&self) -> usize {
+        self.pool.try_read().map_or(0, |pool| pool.waiting())
     }
 
     fn inline(&self, modules: Vec<Module>, call: &Call) -> Result<Outcome, Refusal> {
@@ -434,7 +443,11 @@ impl Shared {
             let prove = || {
                 let ran = code.ran.get_or_init(|| reuse::watch(&helper, &code));
                 let nothing = Ran::new();
-                purity.prove(&module, &part.bundle, ran.get(part.part).unwrap_or(&nothing))
+                purity.prove(
+                    &part.beside(&module),
+                    &part.bundle,
+                    ran.get(part.part).unwrap_or(&nothing),
+                )
             };
             let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(prove));
             let verdict = match verdict {
@@ -484,6 +497,16 @@ pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
         args: Arc::clone(&call.args.json),
         asker: Asker::of(&call.identity),
         journal: call.journal.clone(),
+    }
+}
+
+/// Whether a call may be sent away while memory is short. What was begun is finished, the scheduler
+/// decides for its jobs, and the operator must be able to make room.
+fn is_new_work(call: &Call) -> bool {
+    let is_operators = matches!(call.identity, Identity::Admin | Identity::ActingAs(_));
+    match call.caller {
+        Caller::HttpApi | Caller::SyncWorker | Caller::Tester => !is_operators,
+        Caller::Function { .. } | Caller::Scheduler | Caller::Cron => false,
     }
 }
 

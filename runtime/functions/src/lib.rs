@@ -11,6 +11,7 @@
 //! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`: those used again |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
+//! | memory | `allocator.rs`: jemalloc gives pages back |
 //! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
 //! | inline queries | `inline.rs`: a module that is not deployed |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
@@ -20,6 +21,7 @@
 
 mod action;
 pub mod address;
+pub mod allocator;
 mod analyze;
 pub mod builder;
 mod call;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use database::error::Refusal;
 use database::limits;
+use database::memory::Pressure;
 use database::record::{Call, Given, Outcome, Reply};
 use database::snapshot::Snapshot;
 
@@ -32,6 +33,9 @@ use crate::watchdog::{Watchdog, Watched};
 
 /// After this long without a job a worker gives the memory of finished contexts back.
 const IDLE: Duration = Duration::from_millis(300);
+
+/// How often a worker that has done so looks whether memory is short.
+const NAP: Duration = Duration::from_secs(1);
 
 /// A thread's stack: V8 uses at most `--stack-size`; native recursion needs the rest.
 pub(crate) const STACK_BYTES: usize = 8 << 20;
@@ -189,12 +193,13 @@ impl Pool {
         let (queues, jobs) = Queues::new(threads);
         let watchdog = Arc::new(Watchdog::start()?);
         let start = |number: usize| {
+            let is_first = number == 1;
             let (jobs, shared, watchdog) =
                 (jobs.clone(), Arc::clone(shared), Arc::clone(&watchdog));
             std::thread::Builder::new()
                 .name(format!("isolate-{number}"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || Worker { shared, engine: None }.serve(&jobs, &watchdog))
+                .spawn(move || Worker::new(shared, is_first).serve(&jobs, &watchdog))
         };
         let threads = (1..=threads.max(1)).map(start).collect::<Result<_, _>>()?;
         Ok(Self { queues: Some(queues), threads })
@@ -222,6 +227,11 @@ impl Pool {
         }
     }
 
+    /// Jobs that wait for a worker.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queues.as_ref().map_or(0, |queues| queues.waited_for.len() + queues.background.len())
+    }
+
     /// Runs what is queued to its end, then ends the threads.
     pub(crate) fn shut_down(&mut self) {
         self.queues = None;
@@ -236,28 +246,66 @@ struct Worker {
     /// Of the host whose job it ran last, at first the one that started the pool.
     shared: Arc<Shared>,
     engine: Option<Engine>,
+    /// Whether it keeps its isolate when there is nothing to do: so that the first call is quick.
+    is_first: bool,
+    /// The database's count of squeezes when it gave up what it could.
+    squeezes: u64,
+}
+
+/// How far a worker without a job has wound down.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rest {
+    /// It has run a job just now.
+    Not,
+    /// It has given the memory of finished contexts back; it has looked so often since.
+    Tidy(u64),
+    /// It has given its isolate back.
+    Asleep,
+}
+
+impl Rest {
+    /// After a while without a job.
+    fn next(self, is_calm: bool, is_first: bool) -> Self {
+        const PATIENCE: u64 = limits::ISOLATE_IDLE_MS / NAP.as_millis() as u64;
+        match self {
+            Self::Not => Self::Tidy(0),
+            Self::Tidy(looks) if is_calm && (is_first || looks < PATIENCE) => {
+                Self::Tidy(looks.saturating_add(1))
+            }
+            Self::Tidy(_) | Self::Asleep => Self::Asleep,
+        }
+    }
 }
 
 impl Worker {
+    fn new(shared: Arc<Shared>, is_first: bool) -> Self {
+        let squeezes = shared.database.squeezes();
+        Self { shared, engine: None, is_first, squeezes }
+    }
+
     fn serve(mut self, jobs: &Queues, watchdog: &Watchdog) {
         let watched = Watched::this_thread();
         watchdog.watch(Arc::clone(&watched));
-        let mut is_tidy = true;
+        let mut rest = Rest::Not;
         while let Ok(next) = jobs.next() {
             if let Some(Taken { job, share }) = next {
-                is_tidy = false;
+                rest = Rest::Not;
                 self.run(job, &watched);
                 drop(share);
+                self.give_up_when_squeezed();
                 continue;
             }
             // Nothing waits: make the next context now, off everybody's path.
-            if self.prepare() {
+            if rest != Rest::Asleep && self.prepare() {
                 continue;
             }
-            let idle = jobs.wait((!is_tidy).then_some(IDLE));
-            if idle {
-                self.tidy();
-                is_tidy = true;
+            let longest = match rest {
+                Rest::Not => Some(IDLE),
+                Rest::Tidy(_) => Some(NAP),
+                Rest::Asleep => None,
+            };
+            if jobs.wait(longest) {
+                rest = self.wind_down(rest);
             }
         }
         watchdog.forget(&watched);
@@ -334,9 +382,50 @@ impl Worker {
         self.engine_for(&code).prepare()
     }
 
+    /// One step towards sleep, after a while without a job.
+    fn wind_down(&mut self, rest: Rest) -> Rest {
+        let is_calm = self.shared.database.pressure() == Pressure::Calm;
+        let next = rest.next(is_calm, self.is_first);
+        match next {
+            Rest::Tidy(0) => self.tidy(),
+            Rest::Asleep => self.engine = None,
+            Rest::Tidy(_) | Rest::Not => {}
+        }
+        next
+    }
+
+    /// Between two jobs, if somebody needs the memory.
+    fn give_up_when_squeezed(&mut self) {
+        let squeezes = self.shared.database.squeezes();
+        if std::mem::replace(&mut self.squeezes, squeezes) != squeezes {
+            self.tidy();
+        }
+    }
+
     fn tidy(&mut self) {
         if let Some(engine) = &mut self.engine {
             engine.collect_garbage();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How often a worker looks before it sleeps, if it does.
+    fn looks(is_calm: bool, is_first: bool) -> Option<usize> {
+        let steps =
+            std::iter::successors(Some(Rest::Not), |rest| Some(rest.next(is_calm, is_first)));
+        steps.take(1_000).position(|rest| rest == Rest::Asleep)
+    }
+
+    #[test]
+    fn an_isolate_without_work_goes_and_one_stays_unless_memory_is_short() {
+        let patience = Duration::from_millis(limits::ISOLATE_IDLE_MS);
+        let waits = |looks: usize| IDLE + NAP * u32::try_from(looks - 1).unwrap();
+        assert!(waits(looks(true, false).unwrap()) >= patience);
+        assert_eq!(looks(true, true), None);
+        assert_eq!((looks(false, true), looks(false, false)), (Some(2), Some(2)));
     }
 }

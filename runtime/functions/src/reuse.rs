@@ -19,11 +19,11 @@ pub use crate::coverage::Ran;
 
 /// Proves of modules that none of their variables outlives a call.
 pub trait Purity: Send + Sync {
-    /// Looks at the module at `entry` and all that it imports.
+    /// Looks at the modules at `entries`, which share a context, and all that they import.
     ///
     /// # Errors
     /// What a call could leave behind, and where.
-    fn prove(&self, entry: &str, bundle: &Bundle, ran: &Ran) -> Result<(), Impure>;
+    fn prove(&self, entries: &[Arc<str>], bundle: &Bundle, ran: &Ran) -> Result<(), Impure>;
 }
 
 /// What a call could leave behind in a module.

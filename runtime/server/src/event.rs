@@ -93,6 +93,8 @@ pub struct CallEvent {
     pub cause: Option<String>,
     /// The conflicts that made it run again, oldest first.
     pub conflicts: Vec<Conflict>,
+    /// What the operator should know about how it ran.
+    pub remark: Option<Arc<str>>,
     /// Console lines, in order.
     pub log_lines: Arc<[LogLine]>,
     /// Counted work.
@@ -149,6 +151,7 @@ impl Told {
             error,
             cause: cause.map(|(why, reader)| why.cause(&reader.function)),
             conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
+            remark: ran.and_then(|outcome| outcome.remark.clone()),
             log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));

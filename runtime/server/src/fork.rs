@@ -1,7 +1,7 @@
 //! A fork: another host of the same moment, in this process, for as long as whoever asked listens.
 //!
-//! In: the operator. Out: a stream: one line that says where the fork is, then silence. Invariant: a
-//! fork sees nothing of what happens here later, and nothing here sees what happens there; it ends
+//! In: the operator. Out: a stream: one line that says where the fork is, then silence. Invariant:
+//! a fork sees nothing of what happens here later, and nothing here sees what happens there; it ends
 //! with the stream, or with this host.
 
 use std::future::Future;
@@ -170,4 +170,18 @@ pub(crate) async fn fork(State(host): State<Arc<Host>>, head: Parts) -> Result<R
         goes_on.then(|| (Ok(Bytes::from("\n")), (held, open, None)))
     });
     Ok(Response::new(Body::from_stream(beats)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_only_so_many() {
+        let running = Running::default();
+        let mut places: Vec<_> = (0..limits::FORKS).map(|_| running.enter().unwrap()).collect();
+        assert_eq!(running.enter().map(drop).unwrap_err().code, "TooManyForks");
+        places.pop();
+        assert!(running.enter().is_ok(), "one has ended, and the refused one took no place");
+    }
 }

@@ -10,6 +10,7 @@ use database::commit::Database;
 use database::environment::{CLOUD_URL, Change, SITE_URL};
 use database::record::{Functions, World};
 
+use crate::admission::Bodies;
 use crate::auth::{AdminKey, Auth};
 use crate::convex::export::Exports;
 use crate::convex::import::Imports;
@@ -17,6 +18,7 @@ use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::logs::Logs;
 use crate::socket::Sockets;
+use crate::stats::Counts;
 use crate::why::Why;
 use crate::{Files, HttpActions, Server, ServerConfig, fork};
 
@@ -44,6 +46,10 @@ pub(crate) struct Host {
     pub(crate) why: Why,
     /// What functions did lately.
     pub(crate) logs: Logs,
+    /// Room for bodies of requests.
+    pub(crate) bodies: Bodies,
+    /// How many calls came to which end.
+    pub(crate) counts: Counts,
     /// The export that can be downloaded.
     pub(crate) exports: Exports,
     /// Uploads and imports under way.
@@ -66,6 +72,8 @@ impl Host {
             sockets: Sockets::new(&database),
             why: Why::default(),
             logs: Logs::new(),
+            bodies: Bodies::new(config.body_bytes),
+            counts: Counts::default(),
             exports: Exports::default(),
             imports: Imports::default(),
             forks: fork::Running::default(),
@@ -94,6 +102,7 @@ impl Host {
 
     /// Tells the hook, and keeps what belongs into the log.
     pub(crate) fn tell(&self, event: Event) {
+        self.counts.count(&event);
         if let Some(events) = &self.config.events {
             events(event.clone());
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use tokio::net::TcpListener;
@@ -24,7 +24,7 @@ use crate::convex::{
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, copy, fork, history, scheduler, socket, why};
+use crate::{Server, admission, copy, fork, history, scheduler, socket, stats, why};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -150,9 +150,10 @@ impl Routes {
         let actions = Router::new()
             .route("/http", any(site::mounted))
             .route("/http/", any(site::mounted))
-            .route("/http/{*path}", any(site::mounted));
-        let cloud = calls()
-            .merge(files())
+            .route("/http/{*path}", any(site::mounted))
+            .route_layer(from_fn_with_state(host.clone(), admission::begin));
+        let cloud = calls(host)
+            .merge(files(host))
             .merge(deploys())
             .merge(operator())
             .merge(backups())
@@ -163,12 +164,13 @@ impl Routes {
             .merge(actions)
             .with_state(host.clone());
         let site = Router::new().fallback(site::request).with_state(host.clone());
+        let site = site.layer(from_fn_with_state(host.clone(), admission::begin));
         Self { cloud, site }
     }
 }
 
 /// `convex-compat.md` section 4.1, and the sync protocol's place.
-fn calls() -> Router<Arc<Host>> {
+fn calls(host: &Arc<Host>) -> Router<Arc<Host>> {
     Router::new()
         .route("/api/query", post(api::query).get(api::query_by_url))
         .route("/api/query_ts", post(api::query_ts))
@@ -181,13 +183,16 @@ fn calls() -> Router<Arc<Host>> {
         .route("/api/run/{*id}", post(api::run))
         .route("/api/{version}/sync", any(socket::upgrade))
         .route("/api/sync", any(socket::upgrade))
+        .route_layer(from_fn_with_state(host.clone(), admission::hold))
+        .route_layer(from_fn_with_state(host.clone(), admission::begin))
 }
 
 /// `convex-compat.md` section 4.5.
-fn files() -> Router<Arc<Host>> {
+fn files(host: &Arc<Host>) -> Router<Arc<Host>> {
     Router::new()
         .route("/api/storage/upload", post(storage::upload))
         .route("/api/storage/{uuid}", get(storage::download))
+        .route_layer(from_fn_with_state(host.clone(), admission::begin))
 }
 
 /// `convex-compat.md` section 6.2.
@@ -211,6 +216,8 @@ fn operator() -> Router<Arc<Host>> {
         .route("/version", get(admin::version))
         .route("/instance_name", get(admin::instance_name))
         .route("/instance_version", get(admin::version))
+        .route("/metrics", get(stats::metrics))
+        .route("/api/concave/stats", get(stats::stats))
         .route("/api/concave/why", get(why::why))
         .route("/api/concave/history", get(history::history))
         .route("/api/stream_function_logs", get(logs::stream))

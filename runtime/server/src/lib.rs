@@ -22,6 +22,8 @@
 //! crons.rs      what the schedules of cron jobs mean
 //! request.rs    bytes → typed request, with errors that name the line or the field
 //! auth.rs       who calls: the admin key, users' tokens (auth/)
+//! admission.rs  while memory is short: new work is turned away
+//! stats.rs      where memory and time go, for the operator and for Prometheus
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
 //! event.rs      what the terminal is told about each call and push
@@ -32,6 +34,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod admission;
 mod archive;
 mod auth;
 mod connections;
@@ -52,6 +55,7 @@ mod round;
 mod scheduler;
 mod session;
 mod socket;
+mod stats;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -73,6 +77,7 @@ pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
 };
+pub use stats::{Disk, Measure, Measured};
 
 /// What a server serves, and how.
 pub struct Server {
@@ -109,6 +114,10 @@ pub struct ServerConfig {
     pub inner: Arc<InnerCalls>,
     /// How long requests in flight may take to finish after the signal to stop.
     pub drain: Duration,
+    /// Bytes of bodies that requests in flight may hold together.
+    pub body_bytes: u64,
+    /// Measures the process; `None`: nobody knows what it takes.
+    pub measure: Option<Measure>,
     /// Whether it runs scheduled functions and cron jobs.
     pub schedules: bool,
     /// Starts forks in this process, where that can be.

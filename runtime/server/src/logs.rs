@@ -93,6 +93,11 @@ impl Logs {
         }
     }
 
+    /// Memory of what is kept.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.kept().bytes
+    }
+
     /// Lets go whoever waits, for good.
     pub(crate) fn stop(&self) {
         self.open.send_replace(false);

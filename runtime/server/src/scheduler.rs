@@ -221,6 +221,11 @@ impl Scheduler {
         {
             return (Some(until), reads, snapshot);
         }
+        if self.host.database.out_of_memory().is_some() {
+            let until = now + FIRST_PAUSE_NS;
+            self.overloaded = Some(Pause { tries: 0, until });
+            return (Some(until), reads, snapshot);
+        }
         for (job, state) in std::mem::take(&mut self.undone) {
             self.end(job, &state);
         }

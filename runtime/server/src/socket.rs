@@ -72,6 +72,11 @@ impl Sockets {
         self.stop.closed().await;
     }
 
+    /// How many clients there are.
+    pub(crate) fn count(&self) -> usize {
+        self.stop.receiver_count()
+    }
+
     /// From the first client on, what commits end is delivered as they come.
     fn deliver(&self) {
         self.delivery.call_once(|| {

@@ -3,8 +3,8 @@
 //! ```text
 //!   Begin(ts) ─▶ Pair × n ─▶ (Blob(name) ─▶ Bytes × m) × k ─▶ End(SHA-256 of everything before)
 //! ```
-//! In: frames, in that order. Out: bytes; from bytes, frames; from frames, a data folder. Invariant:
-//! a stream without its end, or with another hash, is an error, and the folder does not appear.
+//! In: frames, in that order. Out: bytes; from bytes, frames; from frames, a data folder.
+//! Invariant: a stream without its end, or with another hash, is an error, and the folder does not appear.
 
 use std::fs;
 use std::io::{self, Write};

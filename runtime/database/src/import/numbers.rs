@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::{Import, ImportTable, taken};
 use crate::catalog::{FIRST_USER_TABLE, Table};
 use crate::error::UserError;
-use crate::id::{DocumentId, TableNumber};
+use crate::id::TableNumber;
 use crate::snapshot::Snapshot;
-use crate::value::Value;
 
 /// A table that an import makes.
 #[derive(Debug)]
@@ -110,10 +109,7 @@ fn claims<'a>(
 
 /// The number in the first id, where nothing else says it.
 fn first_number(table: &ImportTable) -> Option<TableNumber> {
-    let ids = table.rows.iter().filter_map(|row| match row.fields.get("_id") {
-        Some(Value::String(id)) => DocumentId::decode(id),
-        _ => None,
-    });
+    let ids = table.rows.iter().filter_map(|row| row.id);
     ids.map(|id| id.table).find(|number| number.0 >= FIRST_USER_TABLE)
 }
 

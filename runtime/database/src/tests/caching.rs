@@ -158,3 +158,18 @@ fn memory_is_bounded_and_evictions_cancel() {
     push(&database, Some(SCHEMA)).unwrap();
     assert!(cache.is_empty(), "new code, new results");
 }
+
+#[test]
+fn pressure_empties_the_cache_and_leaves_no_subscription() {
+    use crate::memory::Pressure;
+    let database = deployed();
+    let cache = database.cache();
+    let fresh = Arc::new(run(&database, database.snapshot(), 3, 5));
+    assert!(cache.insert(key("1"), &fresh));
+    database.press(Pressure::Full("no room".to_owned()));
+    assert!(cache.is_empty() && database.subscriptions().is_empty());
+    cache.insert(key("1"), &fresh);
+    assert!(cache.is_empty() && database.subscriptions().is_empty());
+    database.press(Pressure::Calm);
+    assert!(cache.insert(key("1"), &fresh) && cache.len() == 1);
+}

@@ -4,6 +4,7 @@
 //! checked against models, against serial replays and against fresh executions.
 
 mod activation;
+mod backfill;
 mod caching;
 mod components;
 mod conflicts;
@@ -12,6 +13,7 @@ mod environment;
 mod files;
 mod imports;
 mod limits;
+mod memory;
 mod model;
 mod pages;
 mod ranges;

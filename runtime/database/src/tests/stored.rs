@@ -48,11 +48,11 @@ fn lived() -> Database {
             database.change_environment(&[set("A", None), set("B", Some("3"))], 0).unwrap();
         }
         if call == 25 {
-            // Another number, which nobody has; then its old one again, for a table of another name.
+            // Another number, which nobody has; then its old one, for another table.
             for (name, number) in [("a", 10_005), ("b", 10_001)] {
                 let number = Some(TableNumber(number));
                 let (component, name): (Arc<str>, Arc<str>) = ("".into(), name.into());
-                let rows = vec![ImportRow { place: 1, fields: Default::default() }; 3];
+                let rows = vec![ImportRow::new(1, Default::default()); 3];
                 let source = String::new();
                 let tables = vec![ImportTable { component, name, number, source, rows }];
                 let (mode, component) = (Mode::Replace, "".into());

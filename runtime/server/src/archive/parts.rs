@@ -6,32 +6,42 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use storage::Blob;
+use storage::{Blob, BlobError, BlobId, BlobStore};
 
 /// Bytes read at once.
 const STEP: usize = 256 << 10;
 
-/// Blobs, one after the other.
-#[derive(Clone)]
+/// Blobs, one after the other; one of them is open at a time.
 pub(crate) struct Parts {
-    /// Each with where it begins.
-    parts: Arc<[(u64, Arc<dyn Blob>)]>,
+    store: Arc<dyn BlobStore>,
+    /// Each with where it begins; none is empty.
+    parts: Vec<(u64, BlobId)>,
     size: u64,
     at: u64,
+    /// Where the part begins that is open.
+    open: Option<(u64, Box<dyn Blob>)>,
 }
 
 impl Parts {
     /// The blobs as one file.
-    pub(crate) fn new(blobs: impl IntoIterator<Item = Arc<dyn Blob>>) -> Self {
-        let mut size = 0;
-        let placed = blobs.into_iter().map(|blob| {
-            let start = size;
-            size += blob.size();
-            (start, blob)
-        });
-        let parts = placed.collect();
-        Self { parts, size, at: 0 }
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(crate) fn new(store: Arc<dyn BlobStore>, blobs: &[BlobId]) -> Result<Self, BlobError> {
+        let (mut parts, mut size) = (Vec::new(), 0);
+        for blob in blobs {
+            let bytes = opened(&*store, *blob)?.size();
+            if bytes > 0 {
+                parts.push((size, *blob));
+            }
+            size += bytes;
+        }
+        Ok(Self { store, parts, size, at: 0, open: None })
     }
+}
+
+fn opened(store: &dyn BlobStore, blob: BlobId) -> Result<Box<dyn Blob>, BlobError> {
+    store.open(blob)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound).into())
 }
 
 impl Read for Parts {
@@ -39,10 +49,14 @@ impl Read for Parts {
         if self.at >= self.size || buffer.is_empty() {
             return Ok(0);
         }
-        // Empty parts begin where the next one does.
         let after = self.parts.partition_point(|(start, _)| *start <= self.at);
-        let (start, blob) = &self.parts[after - 1];
+        let (start, id) = self.parts[after - 1];
+        let blob = match self.open.take().filter(|(open, _)| *open == start) {
+            Some((_, blob)) => blob,
+            None => opened(&*self.store, id).map_err(io::Error::other)?,
+        };
         let bytes = blob.read(self.at - start, buffer.len().min(STEP)).map_err(io::Error::other)?;
+        self.open = Some((start, blob));
         buffer[..bytes.len()].copy_from_slice(&bytes);
         self.at += bytes.len() as u64;
         Ok(bytes.len())
@@ -64,19 +78,20 @@ impl Seek for Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use storage::{BlobId, BlobStore as _, MemoryStore};
+    use storage::MemoryStore;
 
     #[test]
     fn parts_read_as_the_file_that_they_were() {
-        let store = MemoryStore::new(1 << 20);
-        let blobs = ["ab", "", "cdef", "", ""].iter().zip(0..).map(|(text, at)| {
+        let store = Arc::new(MemoryStore::new(1 << 20));
+        let blobs = ["", "ab", "", "cdef", "", ""].iter().zip(0..).map(|(text, at)| {
             let mut draft = store.create().unwrap();
             draft.write(text.as_bytes()).unwrap();
             let id = BlobId::from_random([at; 16]);
             draft.keep(id).unwrap();
-            Arc::from(store.open(id).unwrap().unwrap())
+            id
         });
-        let mut parts = Parts::new(blobs);
+        let blobs: Vec<_> = blobs.collect();
+        let mut parts = Parts::new(store.clone(), &blobs).unwrap();
         let mut all = String::new();
         parts.read_to_string(&mut all).unwrap();
         assert_eq!(all, "abcdef");
@@ -85,5 +100,8 @@ mod tests {
         parts.read_exact(&mut two).unwrap();
         assert_eq!(&two, b"de");
         assert!(parts.seek(SeekFrom::Current(-9)).is_err());
+        store.delete(blobs[1]).unwrap();
+        parts.seek(SeekFrom::Start(0)).unwrap();
+        assert!(parts.read(&mut two).is_err());
     }
 }

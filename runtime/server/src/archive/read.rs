@@ -81,7 +81,7 @@ pub(crate) enum Named {
 
 /// What decides about the names of blobs.
 pub(crate) trait Names {
-    /// The blob of a component's file with this hash, whose blob was called so when it was exported.
+    /// The blob of a component's file with this hash, whose blob had this name before.
     fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named;
 }
 
@@ -310,8 +310,8 @@ fn damage_or(wrong: ArchiveError, source: &str, mut rest: impl Read) -> ArchiveE
 
 fn not_a_zip(error: &dyn std::fmt::Display) -> ArchiveError {
     let text = format!(
-        "The file is no whole zip ({error}). It may have been cut off on its way: compare its size, \
-         or export it again."
+        "The file is no whole zip ({error}). It may have been cut off on its way: compare its \
+         size, or export it again."
     );
     ArchiveError::wrong("InvalidZip", text)
 }

@@ -80,7 +80,7 @@ pub(super) fn lines(
     let mut rows = Vec::new();
     each_line(source, file, budget, |place, line| {
         let value = json::import(line, dialect).map_err(|error| at(source, place, &error));
-        rows.push(ImportRow { place, fields: object(value?, source, place)? });
+        rows.push(ImportRow::new(place, object(value?, source, place)?));
         Ok(())
     })?;
     Ok(rows)
@@ -134,7 +134,7 @@ fn array(source: &str, file: impl BufRead) -> Result<Vec<ImportRow>, ArchiveErro
     let rows = items.iter().zip(1..).map(|(item, place)| {
         let value = json::import(item.get(), Dialect::Plain);
         let value = value.map_err(|error| at(source, place, &error))?;
-        Ok(ImportRow { place, fields: object(value, source, place)? })
+        Ok(ImportRow::new(place, object(value, source, place)?))
     });
     rows.collect()
 }
@@ -167,7 +167,7 @@ fn table(
             .zip(record.iter())
             .map(|(name, cell)| (name.to_owned(), cell_value(cell)))
             .collect();
-        rows.push(ImportRow { place: usize::try_from(line).unwrap_or(usize::MAX), fields });
+        rows.push(ImportRow::new(usize::try_from(line).unwrap_or(usize::MAX), fields));
     }
     Ok(rows)
 }
@@ -211,9 +211,7 @@ mod tests {
 
     fn read(text: &str, format: Rows) -> Result<Vec<String>, String> {
         let rows = rows("f", text.as_bytes(), format).map_err(|error| error.to_string())?;
-        let shown = rows
-            .into_iter()
-            .map(|row| format!("{} {}", row.place, json::encode(&Value::Object(row.fields))));
+        let shown = rows.into_iter().map(|row| format!("{} {}", row.place, row.json()));
         Ok(shown.collect())
     }
 
@@ -230,6 +228,21 @@ mod tests {
     fn cells_are_numbers_only_if_they_look_like_it() {
         let cells = read("a,b,c,d\n1e3,nan,,-0.5\n", Rows::Csv).unwrap();
         assert_eq!(cells, ["2 {\"a\":1000,\"b\":\"nan\",\"c\":\"\",\"d\":-0.5}"]);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let long = "x".repeat(usize::try_from(limits::IMPORT_LINE_BYTES).unwrap());
+        assert!(read(&long, Rows::Lines).unwrap_err().contains("expected a JSON value"));
+        assert!(read(&(long + "x"), Rows::Lines).unwrap_err().starts_with("f:1 is longer than"));
+        let array = " ".repeat(usize::try_from(limits::IMPORT_ARRAY_BYTES).unwrap() - 1);
+        assert_eq!(read(&format!("[{}]", &array[1..]), Rows::Array).unwrap().len(), 0);
+        let above = read(&format!("[{array}]"), Rows::Array).unwrap_err();
+        assert!(above.contains("JSON arrays may have at most"), "{above}");
+        let mut budget = Budget::default();
+        budget.take(usize::try_from(limits::IMPORT_BYTES).unwrap()).unwrap();
+        let above = budget.take(1).unwrap_err().to_string();
+        assert!(above.starts_with("The import is too large"), "{above}");
     }
 
     #[test]

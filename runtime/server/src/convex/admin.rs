@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use database::error::Refusal;
 use serde_json::json;
 
 use super::json as answer;
@@ -29,11 +30,12 @@ pub(crate) async fn health() -> Response {
     answer(r#"{"status":"ok"}"#)
 }
 
-/// `GET /ready`: the host answers, and keeps what it is told. 503 where it cannot.
+/// `GET /ready`: the host answers, takes new work, and keeps what it is told. 503 where it cannot.
 pub(crate) async fn ready(State(host): State<Arc<Host>>) -> Result<Response, Failure> {
-    match host.database.cannot_keep() {
+    let cannot_keep = host.database.cannot_keep().map(Refusal::from);
+    match cannot_keep.or_else(|| host.database.out_of_memory()) {
         None => Ok(answer(r#"{"status":"ready"}"#)),
-        Some(why) => Err(Failure::refused(why.into(), host.config.redact)),
+        Some(why) => Err(Failure::refused(why, host.config.redact)),
     }
 }
 

@@ -37,6 +37,15 @@ pub(crate) struct Exports {
     asking: AtomicBool,
 }
 
+/// An export is being started, until this is dropped.
+struct Asking<'a>(&'a Exports);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asking.store(false, Ordering::Release);
+    }
+}
+
 /// A moment that is held.
 struct Held {
     pinned: Arc<Pinned>,
@@ -69,9 +78,10 @@ pub(crate) async fn request(
         let text = "An export is being started at this moment. Try again.";
         return Err(Failure::bad("ExportInProgress", text));
     }
-    let held = hold(&host, asked).await;
-    host.exports.asking.store(false, Ordering::Release);
-    let held = held?;
+    // Whoever asked may go away in the middle.
+    let asking = Asking(&host.exports);
+    let held = hold(&host, asked).await?;
+    drop(asking);
     let ts = held.ts();
     *host.exports.newest() = Some(Arc::clone(&held));
     tokio::spawn(async move {

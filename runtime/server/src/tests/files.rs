@@ -1,6 +1,7 @@
 //! File storage over HTTP and for actions: what is whole is kept, what is not leaves nothing.
 
 use axum::body::Bytes;
+use database::import::{Import, ImportFile, ImportFiles, Mode};
 use database::limits;
 use futures_util::stream;
 use serde_json::json;
@@ -304,4 +305,39 @@ async fn the_operator_sets_lists_and_deletes_environment_variables() {
     let stranger = bench.post(update, json!({ "changes": [] }).to_string()).await;
     assert_eq!(stranger.status, 401, "{}", stranger.body);
     assert_eq!(bench.get("/api/v1/list_environment_variables").await.status, 401);
+}
+
+#[tokio::test]
+async fn a_file_that_somebody_holds_or_brought_back_outlives_its_deletion() {
+    let shelf = shelf();
+    let id = shelf.put("held").await;
+    let database = &shelf.bench.fake.database;
+    let blob = || shelf.blobs.list().unwrap();
+    let (file, creation_time) = database.snapshot().files("").next().unwrap();
+    let (held, name) = (shelf.files.pin(database.snapshot()), blob());
+    shelf.files.delete("", &id).unwrap();
+    shelf.files.collect_history().await;
+    assert_eq!(blob(), name, "an export shows it");
+    let again = ImportFile {
+        id: Some(file.id),
+        creation_time: Some(creation_time),
+        blob: file.blob.clone(),
+        sha256: file.sha256,
+        size: file.size,
+        content_type: None,
+    };
+    let files = vec![ImportFiles { component: "".into(), files: vec![again] }];
+    let (mode, tables) = (Mode::Append, Vec::new());
+    let import = Import { mode, component: "".into(), tables, files };
+    shelf.files.commit("import", |now| now.import(&import)).unwrap();
+    drop(held);
+    shelf.files.collect_history().await;
+    assert_eq!(blob(), name, "it was brought back");
+    assert_eq!(shelf.bench.get(path(&shelf.url(&id))).await.body, "held");
+    let held = shelf.files.pin(database.snapshot());
+    shelf.files.delete("", &id).unwrap();
+    shelf.files.collect_history().await;
+    drop(held);
+    shelf.files.collect_history().await;
+    assert!(shelf.is_empty());
 }

@@ -3,7 +3,9 @@
 //! In: HTTP requests. Out: assertions on the responses.
 //! Invariant: the fake is as small as the seam; what it answers depends only on the call.
 
+mod admission;
 mod auth;
+mod backups;
 mod calls;
 mod data;
 mod files;
@@ -258,6 +260,8 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
         inner: Arc::default(),
         drain: Duration::from_millis(200),
+        body_bytes: database::limits::HTTP_BODIES_BYTES,
+        measure: None,
         schedules: true,
         forks: None,
     };

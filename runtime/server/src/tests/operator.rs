@@ -95,9 +95,11 @@ async fn small_endpoints() {
 #[tokio::test]
 async fn nothing_under_api_is_404() {
     let echo = echo();
-    let got = echo.post("/api/import/start_upload", "{}").await;
+    let got = echo.post("/api/streaming_import/get_schema", "{}").await;
     assert_eq!(got.failure(), (400, "NotSupported".into()));
-    assert!(got.body.contains("POST /api/import/start_upload is not supported by concave yet"));
+    assert!(
+        got.body.contains("POST /api/streaming_import/get_schema is not supported by concave yet")
+    );
     let got = echo.get("/api/1.48.0/sync").await;
     assert_eq!(got.failure(), (400, "NoWebSocket".into()));
     assert_eq!(echo.get("/api/mutation").await.failure(), (405, "MethodNotAllowed".into()));

@@ -365,3 +365,18 @@ async fn a_push_with_a_cron_job_that_cannot_run_is_refused() {
     assert!(missing.ends_with(text), "{missing}");
     assert!(refused(&spec("a:list", "0 5 * * *")).await.contains("schedules the query a:list"));
 }
+
+#[test]
+fn nothing_is_started_while_memory_is_short() {
+    use database::memory::Pressure;
+    let mut desk = desk("{}", fine);
+    let row = desk.schedule("jobs:fly", 1, -1.0);
+    desk.host.database.press(Pressure::Full("no room".to_owned()));
+    let wake = desk.scheduler.step().unwrap();
+    assert!(desk.numbers().is_empty());
+    assert_eq!(desk.state(row), JobState::Pending);
+    desk.host.database.press(Pressure::Calm);
+    desk.advance(wake.saturating_sub(desk.fake.world.now()));
+    desk.scheduler.step();
+    assert_eq!(desk.numbers(), [1]);
+}

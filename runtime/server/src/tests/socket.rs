@@ -199,6 +199,8 @@ async fn live_with(threads: bool) -> Live {
         events: Some(hook),
         inner: Arc::default(),
         drain: Duration::from_secs(5),
+        body_bytes: limits::HTTP_BODIES_BYTES,
+        measure: None,
         schedules: true,
         forks: None,
     };

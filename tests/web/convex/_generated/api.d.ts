@@ -12,6 +12,7 @@ import type * as fetching from "../fetching.js";
 import type * as globals from "../globals.js";
 import type * as http from "../http.js";
 import type * as programs from "../programs.js";
+import type * as reused from "../reused.js";
 
 import type {
   ApiFromModules,
@@ -24,6 +25,7 @@ declare const fullApi: ApiFromModules<{
   globals: typeof globals;
   http: typeof http;
   programs: typeof programs;
+  reused: typeof reused;
 }>;
 
 /**

@@ -10,7 +10,7 @@ use database::error::UserError;
 use database::id::DocumentId;
 use database::import::{Import, ImportTable, TableChange};
 use database::snapshot::Snapshot;
-use storage::{Blob, BlobId};
+use storage::BlobId;
 
 use super::state::{self, Progress};
 use super::{Wanted, WantedFormat};
@@ -58,11 +58,7 @@ fn read(
         let text = format!("There is no component {component:?}. Push it first.");
         return Err(UserError::new("ComponentPathNotFound", text).into());
     }
-    let opened = blobs.iter().map(|blob| {
-        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        Ok(Arc::from(host.files.blobs().open(*blob)?.ok_or_else(gone)?))
-    });
-    let parts = Parts::new(opened.collect::<Result<Vec<Arc<dyn Blob>>, ArchiveError>>()?);
+    let parts = Parts::new(Arc::clone(host.files.blobs()), blobs)?;
     let (import, files, ignored) = match (wanted.format.rows(), &wanted.table_name) {
         (Some(format), Some(name)) => {
             let source = format!("{name}.{}", extension(wanted.format));

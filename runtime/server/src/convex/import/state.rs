@@ -279,7 +279,7 @@ pub(in crate::convex) fn list(host: &Host) -> Answered {
 fn shown(host: &Host, row: &Document) -> String {
     let mut value = row.value();
     let over = matches!(
-        value.field("state.state").or_else(|| value.field("state")?.field("state")),
+        value.field("state.state"),
         Some(Value::String(state)) if state == "completed" || state == "failed"
     );
     if !over

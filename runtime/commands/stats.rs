@@ -1,0 +1,104 @@
+//! `concave stats`: where a running host's memory and work go.
+//!
+//! In: a host. Out: its figures, for people or as JSON.
+//! Invariant: text and JSON say the same; a figure that this version does not know is shown too.
+
+use std::env;
+
+use clap::Args;
+use serde_json::{Map, Value};
+use thiserror::Error;
+
+use super::client::{Client, ClientError};
+use super::target::{Target, TargetError};
+use super::terminal;
+use crate::memory::Size;
+
+/// Show where a running host's memory, history and work are
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The same figures are at /metrics for Prometheus, with the admin key:
+  authorization: { type: Convex, credentials: 'concave|…' }
+
+Examples:
+  concave stats
+  concave stats --json | jq .memory.resident")]
+pub struct Arguments {
+    /// A JSON object {memory, history, work, calls}: bytes, nanoseconds, counts
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    target: Target,
+}
+
+/// Why there is nothing to show.
+#[derive(Debug, Error)]
+pub enum StatsError {
+    /// No host is known.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The host could not be asked, or refused.
+    #[error(transparent)]
+    Host(#[from] ClientError),
+}
+
+/// Prints the figures.
+///
+/// # Errors
+/// See [`StatsError`].
+pub async fn run(arguments: Arguments) -> Result<(), StatsError> {
+    let folder = env::current_dir().unwrap_or_default();
+    let client = Client::new(arguments.target.resolve(&folder)?)?;
+    let found: Map<String, Value> = client.get("/api/concave/stats").await?;
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&found);
+        terminal::data(text.expect("JSON that was read can be written"));
+        return Ok(());
+    }
+    terminal::data(text(&found));
+    Ok(())
+}
+
+/// One line a figure, in groups.
+fn text(groups: &Map<String, Value>) -> String {
+    let mut lines = Vec::new();
+    for (group, figures) in groups {
+        lines.push(group.clone());
+        for (name, value) in figures.as_object().into_iter().flatten() {
+            lines.push(format!("  {name:18}{}", shown(group, name, value)));
+        }
+    }
+    lines.join("\n")
+}
+
+fn shown(group: &str, name: &str, value: &Value) -> String {
+    match value {
+        Value::Number(number) if group == "memory" || name.ends_with("Bytes") => {
+            number.as_u64().map_or_else(|| number.to_string(), |bytes| Size(bytes).to_string())
+        }
+        Value::String(text) => text.clone(),
+        Value::Object(counts) => {
+            let shown = counts.iter().filter(|(_, count)| count.as_u64() != Some(0));
+            let shown: Vec<_> = shown.map(|(end, count)| format!("{count} {end}")).collect();
+            if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_lines_with_units() {
+        let found = r#"{"memory": {"resident": 1572864, "pressure": "calm"}, "disk":
+            {"logBytes": 20971520}, "work": {"conflicts": 3}, "calls":
+            {"query": {"ok": 5, "cached": 2, "error": 0}, "action": {"ok": 0}}}"#;
+        let expected = "memory\n  resident          1.5 MiB\n  pressure          calm\n\
+            disk\n  logBytes          20 MiB\n\
+            work\n  conflicts         3\n\
+            calls\n  query             5 ok, 2 cached\n  action            none";
+        assert_eq!(text(&serde_json::from_str(found).unwrap()), expected);
+    }
+}
