@@ -373,7 +373,7 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
         threads: THREADS,
         helper: host::helper(),
         actions: Arc::new(NoActions),
-        storage: files_in_memory("test"),
+        storage: files_in_memory("test", None),
         purity: None,
     };
     let database = Arc::new(Database::new(DatabaseOptions::at(seam.now())));

@@ -141,7 +141,7 @@ impl World {
         let Opening { id, clock, actions, elsewhere, budget } = opening;
         let seam: Arc<dyn Seam> = Arc::clone(&clock) as Arc<dyn Seam>;
         let database = Arc::new(database);
-        let storage = files_in_memory("test");
+        let storage = files_in_memory("test", None);
         let files = Files::new(Arc::clone(&database), storage.clone(), Arc::clone(&seam));
         let functions = host.beside(Neighbour {
             database: Arc::clone(&database),
