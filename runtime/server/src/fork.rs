@@ -1,8 +1,8 @@
 //! A fork: another host of the same moment, in this process, for as long as whoever asked listens.
 //!
-//! In: the operator. Out: a stream: one line that says where the fork is, then silence. Invariant:
-//! a fork sees nothing of what happens here later, and nothing here sees what happens there; it ends
-//! with the stream, or with this host.
+//! In: the operator. Out: a stream: one line that says where the fork is, then silence.
+//! Invariant: a fork sees nothing of what happens here later, and nothing here sees what happens
+//! there; it ends with the stream, or with this host.
 
 use std::future::Future;
 use std::pin::Pin;

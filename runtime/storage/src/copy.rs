@@ -4,7 +4,7 @@
 //!   Begin(ts) ─▶ Pair × n ─▶ (Blob(name) ─▶ Bytes × m) × k ─▶ End(SHA-256 of everything before)
 //! ```
 //! In: frames, in that order. Out: bytes; from bytes, frames; from frames, a data folder.
-//! Invariant: a stream without its end, or with another hash, is an error, and the folder does not appear.
+//! Invariant: a stream without its end, or with another hash, is an error, and no folder appears.
 
 use std::fs;
 use std::io::{self, Write};
