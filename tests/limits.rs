@@ -199,6 +199,14 @@ fn what_comes_near_a_limit_is_told() {
 }
 
 #[test]
+fn a_test_file_has_more_room_than_what_it_tests() {
+    // What they do when they are passed is seen by `tests/test.test.mjs`.
+    const { assert!(limits::TEST_HEAP_BYTES > limits::HEAP_BYTES) };
+    const { assert!(limits::TEST_PROCESS_BYTES > limits::TEST_HEAP_BYTES) };
+    const { assert!(limits::TEST_LOG_LINES >= limits::LOG_LINES) };
+}
+
+#[test]
 fn nested_calls_are_bounded() {
     let deployed = hungry();
     for (levels, fits) in [(limits::CALL_DEPTH, true), (limits::CALL_DEPTH + 1, false)] {

@@ -56,68 +56,70 @@ fn answers(deployed: &Deployed, path: &str) -> Vec<String> {
     all
 }
 
+/// Module and body of functions that leave something in an object and say what an earlier call had
+/// left there.
+const PLACES: &[(&str, &str, &str)] = &[
+    ("an array", "const list = [];", "const n = list.length; list.push(1); return n;"),
+    ("an object", "const o = {};", "const n = o.n ?? 0; o.n = n + 1; return n;"),
+    ("a function", "const g = () => 1;", "const n = g.n ?? 0; g.n = n + 1; return n;"),
+    (
+        "a hidden object",
+        "const get = (() => { const o = { n: 0 }; return () => o; })();",
+        "return get().n++;",
+    ),
+    ("a class", "class C { static n = 0; }", "return C.n++;"),
+    (
+        "a prototype",
+        "class C {}",
+        "const n = C.prototype.n ?? 0; C.prototype.n = n + 1;
+        return n;",
+    ),
+    (
+        "the prototype of a function",
+        "function F() {}",
+        "const n = F.prototype.n ?? 0;
+        F.prototype.n = n + 1; return n;",
+    ),
+    ("the global object", "", "const n = globalThis.n ?? 0; globalThis.n = n + 1; return n;"),
+    (
+        "a built-in",
+        "",
+        "const n = Array.prototype.n ?? 0; Array.prototype.n = n + 1;
+        return n;",
+    ),
+    (
+        "a lazy global",
+        "",
+        "const n = TextEncoder.prototype.n ?? 0;
+        TextEncoder.prototype.n = n + 1; return n;",
+    ),
+    (
+        "an object without prototype",
+        "const o = { o: Object.create(null) };",
+        "const n = o.o.n ?? 0; o.o.n = n + 1; return n;",
+    ),
+    (
+        "a regular expression",
+        "const e = /a/g;",
+        "const n = e.lastIndex; e.test('aaa');
+        return n;",
+    ),
+    (
+        "inside a regular expression",
+        "const e = /a/;",
+        "const n = e.source === 'a' ? 0 : 1; e.compile('b'); return n;",
+    ),
+    (
+        "a property of the console",
+        "",
+        "const n = console.n ?? 0; console.n = n + 1;
+        return n;",
+    ),
+];
+
 #[test]
 fn nothing_of_a_call_stays_in_an_object() {
-    // Each leaves something in an object and says what an earlier call had left there.
-    let places = [
-        ("an array", "const list = [];", "const n = list.length; list.push(1); return n;"),
-        ("an object", "const o = {};", "const n = o.n ?? 0; o.n = n + 1; return n;"),
-        ("a function", "const g = () => 1;", "const n = g.n ?? 0; g.n = n + 1; return n;"),
-        (
-            "a hidden object",
-            "const get = (() => { const o = { n: 0 }; return () => o; })();",
-            "return get().n++;",
-        ),
-        ("a class", "class C { static n = 0; }", "return C.n++;"),
-        (
-            "a prototype",
-            "class C {}",
-            "const n = C.prototype.n ?? 0; C.prototype.n = n + 1;
-            return n;",
-        ),
-        (
-            "the prototype of a function",
-            "function F() {}",
-            "const n = F.prototype.n ?? 0;
-            F.prototype.n = n + 1; return n;",
-        ),
-        ("the global object", "", "const n = globalThis.n ?? 0; globalThis.n = n + 1; return n;"),
-        (
-            "a built-in",
-            "",
-            "const n = Array.prototype.n ?? 0; Array.prototype.n = n + 1;
-            return n;",
-        ),
-        (
-            "a lazy global",
-            "",
-            "const n = TextEncoder.prototype.n ?? 0;
-            TextEncoder.prototype.n = n + 1; return n;",
-        ),
-        (
-            "an object without prototype",
-            "const o = { o: Object.create(null) };",
-            "const n = o.o.n ?? 0; o.o.n = n + 1; return n;",
-        ),
-        (
-            "a regular expression",
-            "const e = /a/g;",
-            "const n = e.lastIndex; e.test('aaa');
-            return n;",
-        ),
-        (
-            "inside a regular expression",
-            "const e = /a/;",
-            "const n = e.source === 'a' ? 0 : 1; e.compile('b'); return n;",
-        ),
-        (
-            "a property of the console",
-            "",
-            "const n = console.n ?? 0; console.n = n + 1;
-            return n;",
-        ),
-    ];
-    for (place, module, body) in places {
+    for (place, module, body) in PLACES {
         let source = format!(
             "import {{ query }} from './abi.js';\n{module}\n\
              export const f = query(async () => {{ {body} }});"
@@ -140,9 +142,9 @@ fn a_module_that_keeps_state_out_of_properties_has_fresh_contexts() {
         ("a Date", "new Date(0)"),
         ("a typed array", "new Uint8Array(4)"),
         ("a promise", "new Promise(() => {})"),
-        ("an iterator", "[1, 2][Symbol.iterator]()"),
-        ("an iterator", "[1, 2].values().map((n) => n)"),
-        ("an iterator", "'ab'[Symbol.iterator]()"),
+        ("an instance of Iterator", "[1, 2][Symbol.iterator]()"),
+        ("an instance of Iterator", "[1, 2].values().map((n) => n)"),
+        ("an instance of Iterator", "'ab'[Symbol.iterator]()"),
         ("an instance of URL", "new URL('https://a.b/c')"),
         ("an instance of TextDecoder", "new TextDecoder()"),
         ("an instance of Headers", "new (class extends Headers {})()"),
@@ -244,4 +246,43 @@ fn a_module_that_asks_keeps_its_state() {
     deployed.push(&[("m", source)]).expect("it is fine");
     assert_eq!(answers(&deployed, "m:f"), ["42"]);
     assert_eq!(standing(&deployed), Reuse::AskedFor);
+}
+
+#[test]
+fn a_context_is_replaced_when_it_has_served_its_calls() {
+    let source = format!(
+        "import {{ query }} from './abi.js';
+        export const experimental_reuseContext = true;
+        let calls = 0;
+        export const f = query(async () => {{ if (++calls > {}) throw 1; return null; }});",
+        limits::CALLS_PER_CONTEXT
+    );
+    let deployed = Deployed::on_threads(1);
+    deployed.push(&[("m", &source)]).expect("it is fine");
+    for number in 0..limits::CALLS_PER_CONTEXT + 10 {
+        deployed.run("m:f", &other(number));
+    }
+    assert_eq!(standing(&deployed), Reuse::AskedFor);
+}
+
+#[test]
+fn the_context_that_was_used_last_is_kept() {
+    let source = "
+        import { query } from './abi.js';
+        export const experimental_reuseContext = true;
+        let calls = 0;
+        export const f = query(async () => ++calls);
+    ";
+    let count = usize::try_from(limits::KEPT_CONTEXTS).unwrap() + 1;
+    let names: Vec<String> = (0..count).map(|number| format!("m{number}")).collect();
+    let modules: Vec<(&str, &str)> = names.iter().map(|name| (&**name, source)).collect();
+    let deployed = Deployed::on_threads(1);
+    deployed.push(&modules).expect("they are fine");
+    // One more than are kept, in turns: each finds that its own is gone.
+    for number in 0..3 {
+        for name in &names {
+            let outcome = deployed.run(&format!("{name}:f"), &other(number));
+            assert_eq!((&*outcome.result.unwrap(), outcome.remark), ("1", None), "{name}");
+        }
+    }
 }

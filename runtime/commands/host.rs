@@ -183,7 +183,7 @@ pub enum StartError {
     Unmeasured,
     /// The system gives no threads.
     #[error("Could not start the threads that run functions: {0}. Close programs and try again.")]
-    Threads(io::Error),
+    Threads(#[from] io::Error),
 }
 
 impl Running {
@@ -229,14 +229,10 @@ impl Running {
         let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
-        let threads = isolates(options.memory);
         let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
-        let config =
-            Config { threads, helper: helper(), actions: outside.clone(), storage, purity };
-        let functions = functions::Host::start(config, database.clone(), world.clone())
-            .map_err(StartError::Threads)?;
+        let config = config(isolates(options.memory), outside.clone(), storage);
+        let functions = functions::Host::start(config, database.clone(), world.clone())?;
         let called: Arc<dyn Functions> = functions.clone();
         let inner = Arc::<server::InnerCalls>::default();
         outside.connect(outside::Services {
@@ -492,6 +488,12 @@ fn warn_unless_confined(warn: &Tell) {
              only functions that you trust.",
         );
     }
+}
+
+/// Functions on so many threads.
+fn config(threads: usize, actions: Arc<Outside>, storage: Storage) -> Config {
+    let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
+    Config { threads, helper: helper(), actions, storage, purity }
 }
 
 /// File storage of a host without a data folder.

@@ -188,11 +188,16 @@ pub(crate) fn matches(pattern: &str, path: &str) -> bool {
 /// A group of alternatives with its sign.
 fn extended(sign: char, choices: &[&str], rest: &str, path: &str) -> bool {
     let end = path.find('/').unwrap_or(path.len());
-    let ends = (0..=end).filter(|at| path.is_char_boundary(*at));
+    let mut ends = (0..=end).filter(|at| path.is_char_boundary(*at));
     match sign {
-        '!' => ends
-            .filter(|at| !choices.iter().any(|one| matches(one, &path[..*at])))
-            .any(|at| matches(rest, &path[at..])),
+        // As picomatch: what begins like a choice is out, unless the group comes last.
+        '!' if rest.is_empty() => {
+            end == path.len() && !choices.iter().any(|one| matches(one, path))
+        }
+        '!' => {
+            let begins = |at: usize| choices.iter().any(|one| matches(one, &path[..at]));
+            !ends.clone().any(begins) && ends.any(|at| matches(rest, &path[at..]))
+        }
         '@' => choices.iter().any(|one| matches(&format!("{one}{rest}"), path)),
         '?' => {
             matches(rest, path) || choices.iter().any(|one| matches(&format!("{one}{rest}"), path))

@@ -8,7 +8,8 @@
 //!
 //! V8's inspector knows all objects of a context (`Runtime.queryObjects`), also those that only a
 //! closure holds. Objects without a prototype that only a closure holds are not among them: the
-//! proof (`Purity`) refuses code that makes such; generators too, which V8 has one of for each module.
+//! proof (`Purity`) refuses code that makes such; generators too, of which V8 has one for each
+//! module.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -80,8 +81,8 @@ fn refuse_state(scope: &mut v8::PinScope<'_, '_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Classes of the prelude whose instances keep what methods change in private fields.
-const STATEFUL: [&str; 17] = [
+/// Classes whose instances keep what methods change in private fields, or, as `Iterator`, inside.
+const STATEFUL: [&str; 18] = [
     "AbortController",
     "AbortSignal",
     "ByteLengthQueuingStrategy",
@@ -90,6 +91,7 @@ const STATEFUL: [&str; 17] = [
     "FinalizationRegistry",
     "FormData",
     "Headers",
+    "Iterator",
     "ReadableStream",
     "Request",
     "Response",
@@ -100,10 +102,6 @@ const STATEFUL: [&str; 17] = [
     "URLSearchParams",
     "WritableStream",
 ];
-
-/// What instances of V8's iterators are called; each knows how far it is.
-const ITERATORS: [&str; 4] =
-    ["Array Iterator", "Iterator Helper", "RegExp String Iterator", "String Iterator"];
 
 /// Names and prototypes of the stateful classes.
 fn stateful_classes<'s>(
@@ -122,7 +120,7 @@ fn stateful_classes<'s>(
     all
 }
 
-/// Whether an object is an instance of a stateful class, or an iterator.
+/// Which stateful class an object is an instance of.
 fn made_by(
     scope: &mut v8::PinScope<'_, '_>,
     object: v8::Local<'_, v8::Object>,
@@ -136,22 +134,22 @@ fn made_by(
     if object.has_own_property(scope, key.into())? {
         return None;
     }
+    let (next, throw) = (string(scope, "next"), string(scope, "throw"));
+    if object.is_generator_object() || object.has_own_property(scope, next.into())? {
+        return None;
+    }
     let mut above = object.get_prototype(scope)?;
     while let Ok(prototype) = v8::Local::<v8::Object>::try_from(above) {
         if let Some((name, _)) = classes.iter().find(|(_, class)| class.strict_equals(above)) {
             return Some(format!("an instance of {name}"));
         }
-        if prototype.is_proxy() {
+        // The prototype of generators: each module has one, each generator function a prototype.
+        if prototype.is_proxy() || prototype.has_own_property(scope, throw.into())? {
             return None;
         }
         above = prototype.get_prototype(scope)?;
     }
-    let next = string(scope, "next");
-    if object.has_own_property(scope, next.into())? {
-        return None;
-    }
-    let name = object.get_constructor_name().to_rust_string_lossy(scope);
-    ITERATORS.contains(&name.as_str()).then(|| "an iterator".to_owned())
+    None
 }
 
 /// A method that changes what freezing does not reach; a call that wants it throws.
@@ -179,6 +177,9 @@ fn own_objects<'s>(
     own.add(scope, list.into())?;
     own.add(scope, own.into())
 }
+
+/// What cannot be frozen.
+type Looked = Result<(), String>;
 
 /// All objects of a context.
 struct Everything<'s> {
@@ -233,7 +234,7 @@ impl<'s> Everything<'s> {
     fn each(
         &self,
         scope: &mut v8::PinScope<'s, '_>,
-        mut act: impl FnMut(&mut v8::PinScope<'_, '_>, v8::Local<'_, v8::Object>) -> Result<(), String>,
+        mut act: impl FnMut(&mut v8::PinScope<'_, '_>, v8::Local<'_, v8::Object>) -> Looked,
     ) -> Result<usize, String> {
         let seen = v8::Set::new(scope);
         let mut count = 0;

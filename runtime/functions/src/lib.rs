@@ -8,7 +8,8 @@
 //! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
 //! | 3 call | `call.rs`: begin, run, commit, retry |
 //! | 4 function | `run.rs`: one function in one context |
-//! | contexts | `context.rs`: fresh ones; `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`: those used again |
+//! | contexts | `context.rs`: fresh ones |
+//! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs` |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
