@@ -23,9 +23,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use bundler::{BundledModule, Bundler, Project};
+use concave::purity::Reader;
 use database::deployment::{Bundle, Environment, Module};
 use database::record::{Call, Functions as _};
 use functions::Host;
+use functions::reuse::Purity;
 
 use accounts::{ACCOUNTS, Random, Zipf};
 use deployed::Deployed;
@@ -34,8 +36,9 @@ use deployed::Deployed;
 const IN_FLIGHT: usize = 16;
 
 fn main() {
-    for threads in [1, 2] {
-        let deployed = Deployed::on_threads(threads);
+    for (threads, contexts) in [(1, "fresh"), (1, "kept"), (2, "fresh"), (2, "kept")] {
+        let purity = (contexts == "kept").then(|| Arc::new(Reader) as Arc<dyn Purity>);
+        let deployed = Deployed::proved_by(threads, purity);
         deployed.push_bundle(transfer_bundle()).unwrap();
         for start in (0..ACCOUNTS).step_by(2_000) {
             let args = format!(r#"{{"start":{start},"count":2000,"initial":1000000}}"#);
@@ -48,10 +51,13 @@ fn main() {
                 || if name == "uniform" { random.below(ACCOUNTS) } else { zipf.pick(&mut random) };
             let calls = (0..10_000).map(|_| transfer(&deployed, &mut pick)).collect();
             let (rate, conflicts) = run(&deployed, calls);
-            println!("{threads} isolates, transfer, {name}: {rate:.0}/s, {conflicts} conflicts");
+            println!(
+                "{threads} isolates, {contexts}, transfer, {name}: {rate:.0}/s, {conflicts} conflicts"
+            );
         }
         let reads = (0..10_000).map(|id| read(&deployed, id)).collect();
-        println!("{threads} isolates, uncached point read: {:.0}/s", run(&deployed, reads).0);
+        let rate = run(&deployed, reads).0;
+        println!("{threads} isolates, {contexts}, uncached point read: {rate:.0}/s");
         if threads == 1 {
             idle_latency(&deployed);
         }
