@@ -24,7 +24,7 @@ Examples:
   concave stats
   concave stats --json | jq .memory.resident")]
 pub struct Arguments {
-    /// A JSON object {memory, history, work, calls}: bytes, nanoseconds, counts
+    /// A JSON object {memory, history, work, calls, contexts}: bytes, nanoseconds, counts
     #[arg(long)]
     json: bool,
     #[command(flatten)]

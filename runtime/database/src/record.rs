@@ -6,6 +6,7 @@
 //! Invariant: a [`Call`], a [`Given`] and the code version reproduce an [`Outcome`] byte for byte
 //! (design, section 1: "record what went in; derive everything else on demand").
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -701,5 +702,10 @@ pub trait Functions: Send + Sync + 'static {
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
         let _ = (call, given, probe);
         Ok(None)
+    }
+
+    /// How the contexts of each module are used, in a few words for the operator, by its path.
+    fn contexts(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 }

@@ -395,6 +395,10 @@ impl Functions for Host {
         call::rerun(&self.shared, &code, call, &given, snapshot)
     }
 
+    fn contexts(&self) -> BTreeMap<String, String> {
+        self.reuse().into_iter().map(|(path, reuse)| (path, reuse.to_string())).collect()
+    }
+
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
         let snapshot = self.shared.database.snapshot_at(given.snapshot)?;
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;

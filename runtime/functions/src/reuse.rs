@@ -7,6 +7,7 @@
 //! context, or the proof failed, the module has fresh contexts for good.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -151,6 +152,17 @@ pub enum Reuse {
     Proved,
     /// Once, for this reason.
     Never(String),
+}
+
+impl fmt::Display for Reuse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotYet => f.write_str("a fresh one a call, so far"),
+            Self::AskedFor => f.write_str("used again, as experimental_reuseContext asks"),
+            Self::Proved => f.write_str("used again: nothing of a call can stay in one"),
+            Self::Never(why) => write!(f, "a fresh one a call: {why}"),
+        }
+    }
 }
 
 /// Where the modules of one part of a version stand.

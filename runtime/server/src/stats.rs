@@ -180,6 +180,9 @@ pub(crate) async fn stats(State(host): State<Arc<Host>>, head: Parts) -> Result<
         let counted: Map<_, _> = counted.map(|(end, count)| (end, count.into())).collect();
         put("calls", kind, Value::Object(counted));
     }
+    for (module, how) in host.functions.contexts() {
+        put("contexts", &module, how.into());
+    }
     Ok(convex::json(Value::Object(groups).to_string()))
 }
 

@@ -1,0 +1,75 @@
+// Contexts that serve many calls, as an operator sees them.
+//
+// In: the built program and a small app. Out: which modules' contexts are used again, and why the
+// others' are not. Invariant: results are the same either way.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { ConvexHttpClient } from "convex/browser";
+import { anyApi as api } from "convex/server";
+import { app } from "./app.mjs";
+import { concave, pointedAt, serve } from "./host.mjs";
+import { until } from "./watch.mjs";
+
+const APP = app("reuse", {
+  "schema.ts": `
+    import { defineSchema, defineTable } from "convex/server";
+    import { v } from "convex/values";
+    export default defineSchema({ rows: defineTable({ n: v.number() }) });`,
+  "pure.ts": `
+    import { mutation, query } from "./_generated/server";
+    import { ConvexError, v } from "convex/values";
+    const NAMES = ["zero", "one"];
+    export const add = mutation({
+      args: { n: v.number() },
+      handler: async ({ db }, { n }) => {
+        let sum = 0;
+        for (const row of await db.query("rows").collect()) sum += row.n;
+        if (n < 0) throw new ConvexError({ n });
+        await db.insert("rows", { n });
+        return sum + n;
+      },
+    });
+    export const name = query({
+      args: { n: v.number(), other: v.optional(v.any()) },
+      handler: async (_ctx, { n }) => NAMES[n] ?? null,
+    });`,
+  "counts.ts": `
+    import { query } from "./_generated/server";
+
+    let calls = 0;
+    export const count = query({
+      handler: async () => {
+        calls += 1;
+        return calls;
+      },
+    });`,
+});
+
+test("what is proved is used again, what is not says where and why", async () => {
+  const host = await serve("--push", APP);
+  const client = new ConvexHttpClient(host.url, { logger: false });
+  const contexts = () => {
+    const { stdout } = concave(["stats", "--json"], { env: pointedAt(host) });
+    return JSON.parse(stdout).contexts;
+  };
+  let asked = 0;
+  const askAll = async () => {
+    for (let left = 40; left > 0; left--) {
+      asked += 1;
+      assert.equal(await client.query(api.pure.name, { n: 1, other: asked }), "one");
+      assert.equal(await client.query(api.counts.count, { asked }), 1);
+    }
+  };
+  await askAll();
+  await until(() => /used again/.test(contexts()["pure.js"]), () => contexts()["pure.js"]);
+  assert.match(contexts()["counts.js"], /fresh .* convex\/counts\.ts:7:9: .*`calls`.* outlives/);
+  await askAll();
+  for (let n = 0, sum = 0; n < 60; n++) {
+    sum += n;
+    assert.equal(await client.mutation(api.pure.add, { n }), sum);
+    const refused = client.mutation(api.pure.add, { n: -1 });
+    await assert.rejects(refused, ({ data }) => data.n === -1);
+  }
+  assert.match(contexts()["pure.js"], /used again/);
+  await host.stop();
+});
