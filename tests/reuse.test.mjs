@@ -62,7 +62,8 @@ test("what is proved is used again, what is not says where and why", async () =>
   };
   await askAll();
   await until(() => /used again/.test(contexts()["pure.js"]), () => contexts()["pure.js"]);
-  assert.match(contexts()["counts.js"], /a fresh one a call: .*convex\/counts\.ts:7:9: .*`calls`.* outlives/);
+  const why = /a fresh one a call: .*convex\/counts\.ts:7:9: .*`calls`.* outlives/;
+  assert.match(contexts()["counts.js"], why);
   await askAll();
   for (let n = 0, sum = 0; n < 60; n++) {
     sum += n;
