@@ -6,12 +6,19 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Some registries have the packages of this platform only: npm then finds the lock incomplete, and
+# takes what package.json names, which is exact too.
+install() {
+  npm ci --silent --no-audit --no-fund ||
+    { grep -q '"deno"' package.json && npm install --silent --no-audit --no-fund --no-package-lock; }
+}
+
 for folder in "$@"; do
   lock=$folder/package-lock.json
   mark=$folder/node_modules/.locked
   if [ -f "$lock" ] && ! cmp -s "$lock" "$mark"; then
     echo "npm ci in $folder"
-    (cd "$folder" && npm ci --silent --no-audit --no-fund)
+    (cd "$folder" && install)
     cp "$lock" "$mark"
   fi
 done
