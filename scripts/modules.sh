@@ -9,8 +9,9 @@ cd "$(dirname "$0")/.."
 # Some registries have the packages of this platform only: npm then finds the lock incomplete, and
 # takes what package.json names, which is exact too.
 install() {
-  npm ci --silent --no-audit --no-fund ||
-    { grep -q '"deno"' package.json && npm install --silent --no-audit --no-fund --no-package-lock; }
+  local quietly=(--silent --no-audit --no-fund)
+  npm ci "${quietly[@]}" ||
+    { grep -q '"deno"' package.json && npm install "${quietly[@]}" --no-package-lock; }
 }
 
 for folder in "$@"; do
