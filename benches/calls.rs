@@ -51,9 +51,8 @@ fn main() {
                 || if name == "uniform" { random.below(ACCOUNTS) } else { zipf.pick(&mut random) };
             let calls = (0..10_000).map(|_| transfer(&deployed, &mut pick)).collect();
             let (rate, conflicts) = run(&deployed, calls);
-            println!(
-                "{threads} isolates, {contexts}, transfer, {name}: {rate:.0}/s, {conflicts} conflicts"
-            );
+            let of = format!("{threads} isolates, {contexts}, transfer, {name}");
+            println!("{of}: {rate:.0}/s, {conflicts} conflicts");
         }
         let reads = (0..10_000).map(|id| read(&deployed, id)).collect();
         let rate = run(&deployed, reads).0;

@@ -229,6 +229,7 @@ fn an_error_is_decided_by_a_fresh_context() {
         assert!(text.contains("Uncaught Mine: no\n"), "{text}");
         assert_eq!(deployed.value("m:f", "{}"), "1");
     }
+    assert_eq!(standing(&deployed), Reuse::Proved, "errors are no reason against it");
 }
 
 #[test]
