@@ -28,8 +28,7 @@ impl Purity for Reader {
                 return Err(Impure { path, line: 0, column: 0, why });
             };
             let ends = ran.get(&*path).map_or(&[][..], Vec::as_slice);
-            purity::verdict(&path, &module.source, ends).map_err(impure)?;
-            let imports = purity::imports(&path, &module.source).map_err(impure)?;
+            let imports = purity::verdict(&path, &module.source, ends).map_err(impure)?;
             unseen.extend(imports.iter().map(|specifier| functions::joined(&path, specifier)));
         }
         Ok(())

@@ -15,7 +15,7 @@ use super::events;
 use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
-use super::watch::Watch;
+use super::watch::{Watch, WatchError};
 
 /// Run an app while you write it: serve it, and push it again at every save
 #[derive(Debug, Args)]
@@ -85,17 +85,8 @@ pub enum DevError {
         cause: std::io::Error,
     },
     /// Files cannot be watched.
-    #[error(
-        "Could not watch {}: {cause}. If the system is out of watches, raise \
-         fs.inotify.max_user_watches.",
-        folder.display()
-    )]
-    Watch {
-        /// The functions folder.
-        folder: PathBuf,
-        /// The system's words.
-        cause: notify::Error,
-    },
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
 /// Serves and pushes until Ctrl-C.
@@ -168,8 +159,7 @@ async fn follow(
     host: &mut Running,
 ) -> Result<(), DevError> {
     let folder = pusher.project().functions_dir.clone();
-    let failed = |cause| DevError::Watch { folder: folder.clone(), cause };
-    let mut watch = Watch::new(&folder).map_err(failed)?;
+    let mut watch = Watch::new(&folder)?;
     let stop = asked_to_stop();
     tokio::pin!(stop);
     let mut told = false;

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::host::asked_to_stop;
 use super::terminal;
-use super::watch::Watch;
+use super::watch::{Watch, WatchError};
 use crate::testing::report::{self, Reporter};
 use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
 
@@ -59,17 +59,8 @@ pub enum TestError {
     #[error(transparent)]
     Suite(#[from] SuiteError),
     /// Files cannot be watched.
-    #[error(
-        "Could not watch {}: {cause}. If the system is out of watches, raise \
-         fs.inotify.max_user_watches.",
-        folder.display()
-    )]
-    Watch {
-        /// The folder.
-        folder: PathBuf,
-        /// The system's words.
-        cause: notify::Error,
-    },
+    #[error(transparent)]
+    Watch(#[from] WatchError),
     /// Some failed; the report says which.
     #[error("{failed} of {total} tests failed{}.", outside(*files, *failed))]
     Failed {
@@ -100,7 +91,7 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     }
     let folder = options.dir.join("convex");
     let folder = if folder.is_dir() { folder } else { options.dir.clone() };
-    let watched = Watch::new(&folder).map_err(|cause| TestError::Watch { folder, cause })?;
+    let watched = Watch::new(&folder)?;
     again_and_again(options, reporter, engine, watched).await
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use notify::event::{EventKind, ModifyKind};
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::codegen;
@@ -17,6 +18,20 @@ use super::codegen;
 /// A burst of changes (an editor saves through a draft, a branch is checked out) has ended when it
 /// was quiet for this long.
 const QUIET: Duration = Duration::from_millis(30);
+
+/// Files cannot be watched.
+#[derive(Debug, Error)]
+#[error(
+    "Could not watch {}: {cause}. If the system is out of watches, raise \
+     fs.inotify.max_user_watches.",
+    folder.display()
+)]
+pub struct WatchError {
+    /// The folder.
+    folder: PathBuf,
+    /// The system's words.
+    cause: notify::Error,
+}
 
 /// Watches an app's sources.
 pub struct Watch {
@@ -48,7 +63,12 @@ impl Watch {
     ///
     /// # Errors
     /// The system has no watches left, or the folder cannot be read.
-    pub fn new(functions_dir: &Path) -> notify::Result<Self> {
+    pub fn new(functions_dir: &Path) -> Result<Self, WatchError> {
+        let failed = |cause| WatchError { folder: functions_dir.to_owned(), cause };
+        Self::open(functions_dir).map_err(failed)
+    }
+
+    fn open(functions_dir: &Path) -> notify::Result<Self> {
         let functions_dir = functions_dir.canonicalize()?;
         let sources = Sources { functions_dir: functions_dir.clone(), outside: BTreeSet::new() };
         let sources = Arc::new(Mutex::new(sources));

@@ -13,8 +13,8 @@ use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::id::DocumentId;
 use database::record::{
-    Actions, Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Functions,
-    Identity, Job, Outcome, World as Seam,
+    Actions, Arguments, Call, CronRun, FunctionKind, FunctionPath, Functions, Job, Outcome,
+    World as Seam,
 };
 use database::scheduling::{self, JobState};
 use database::snapshot::Deployment;
@@ -282,22 +282,7 @@ impl World {
         if is_action && scheduling::begin(&self.database, &*self.clock, job).is_none() {
             return;
         }
-        let caller = match job {
-            Job::Scheduled(_) => Caller::Scheduler,
-            Job::Cron(_) => Caller::Cron,
-        };
-        let call = Call {
-            path,
-            args,
-            expect: Expect::Kind(kind),
-            identity: Identity::System,
-            caller,
-            request_id,
-            at: None,
-            journal: None,
-            once: None,
-            job: Some(job),
-        };
+        let call = job.call(kind, (path, args), request_id);
         match self.call(call).await {
             Ok(Outcome { result: Ok(_), .. }) if !is_action => {}
             Ok(Outcome { result: Ok(_), .. }) => end(JobState::Success),

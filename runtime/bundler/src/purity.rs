@@ -88,12 +88,12 @@ pub enum Reason {
     TooLarge,
 }
 
-/// Looks at one module. `ran`: where the functions end that ran while it was imported, as UTF-16
-/// offsets in `source`; the module itself is one of them.
+/// Looks at one module; gives what it imports, as it names it. `ran`: where the functions end that
+/// ran while it was imported, as UTF-16 offsets in `source`; the module itself is one of them.
 ///
 /// # Errors
 /// The first place that may keep something of a call.
-pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
+pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<Vec<String>, Impurity> {
     let whole = |reason| Impurity { path: path.to_owned(), line: 0, column: 0, reason };
     if source.len() > SOURCE_BYTES_MAX {
         return Err(whole(Reason::TooLarge));
@@ -107,7 +107,7 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
     });
     match looked {
         None => Err(whole(Reason::TooLarge)),
-        Some(Ok(())) => Ok(()),
+        Some(Ok(imports)) => Ok(imports),
         Some(Err(Fault { at: None, reason })) => Err(whole(reason)),
         Some(Err(Fault { at: Some(offset), reason })) => {
             let (line, column) = line_and_column(source, offset);
@@ -116,44 +116,13 @@ pub fn verdict(path: &str, source: &str, ran: &[u32]) -> Result<(), Impurity> {
     }
 }
 
-/// What a module imports, as it names it; functions cannot import.
-///
-/// # Errors
-/// It does not parse.
-pub fn imports(path: &str, source: &str) -> Result<Vec<String>, Impurity> {
-    let whole = |reason| Impurity { path: path.to_owned(), line: 0, column: 0, reason };
-    let names = std::thread::scope(|scope| {
-        let stack = STACK_BYTES + STACK_BYTES_EACH * source.len();
-        let thread = std::thread::Builder::new().stack_size(stack);
-        let thread = thread.spawn_scoped(scope, || names(source));
-        thread.ok().and_then(|thread| thread.join().ok())
-    });
-    names.unwrap_or(Err(Fault { at: None, reason: Reason::TooLarge })).map_err(|f| whole(f.reason))
-}
-
-fn names(source: &str) -> Result<Vec<String>, Fault> {
-    let files: Lrc<SourceMap> = Lrc::default();
-    let file = files.new_source_file(Lrc::new(FileName::Custom(String::new())), source.to_owned());
-    let module = GLOBALS.set(&Globals::new(), || resolved(&file))?.0;
-    let name = |item: &ModuleItem| {
-        let source = match item {
-            ModuleItem::ModuleDecl(ModuleDecl::Import(import)) => Some(&import.src),
-            ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => Some(&export.src),
-            ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => export.src.as_ref(),
-            _ => None,
-        };
-        source.map(|source| source.value.to_string_lossy().into_owned())
-    };
-    Ok(module.body.iter().filter_map(name).collect())
-}
-
 /// A reason and where it stands: byte offset in the text.
 struct Fault {
     at: Option<usize>,
     reason: Reason,
 }
 
-fn look(source: &str, ran: &Ends) -> Result<(), Fault> {
+fn look(source: &str, ran: &Ends) -> Result<Vec<String>, Fault> {
     let files: Lrc<SourceMap> = Lrc::default();
     GLOBALS.set(&Globals::new(), || {
         let name = Lrc::new(FileName::Custom(String::new()));
@@ -164,9 +133,23 @@ fn look(source: &str, ran: &Ends) -> Result<(), Fault> {
         let offset = |at: BytePos| (at.0.saturating_sub(file.start_pos.0)) as usize;
         match walk.finish() {
             Some((at, reason)) => Err(Fault { at: at.map(offset), reason }),
-            None => Ok(()),
+            None => Ok(imports(&module)),
         }
     })
+}
+
+/// What a module imports; functions cannot import.
+fn imports(module: &Module) -> Vec<String> {
+    let name = |item: &ModuleItem| {
+        let source = match item {
+            ModuleItem::ModuleDecl(ModuleDecl::Import(import)) => Some(&import.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportAll(export)) => Some(&export.src),
+            ModuleItem::ModuleDecl(ModuleDecl::ExportNamed(export)) => export.src.as_ref(),
+            _ => None,
+        };
+        source.map(|source| source.value.to_string_lossy().into_owned())
+    };
+    module.body.iter().filter_map(name).collect()
 }
 
 /// The module with its scopes resolved, and the mark of names that none of them declares.
@@ -233,7 +216,7 @@ mod tests {
         source.push('\n');
         ran.push(utf16(&source));
         match verdict("m.js", &source, &ran) {
-            Ok(()) => "pure".to_owned(),
+            Ok(_) => "pure".to_owned(),
             Err(Impurity { line, column, reason, .. }) => format!("{line}:{column} {reason:?}"),
         }
     }
@@ -403,7 +386,7 @@ mod tests {
         }
         let unwatched =
             verdict("m.js", "export const f = () => 1;\n", &[]).map_err(|found| found.to_string());
-        assert_eq!(verdict("m.js", "export {};\n", &[]), Ok(()), "it has no functions");
+        assert_eq!(verdict("m.js", "export {};\n", &[]), Ok(Vec::new()), "it has no functions");
         assert_eq!(
             unwatched,
             Err("m.js:0:0: nobody watched which of its functions ran at import".to_owned())

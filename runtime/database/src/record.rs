@@ -296,6 +296,31 @@ impl Job {
             Self::Cron(_) => None,
         }
     }
+
+    /// Its run, of a function of this kind.
+    pub fn call(
+        self,
+        kind: FunctionKind,
+        (path, args): (FunctionPath, Arguments),
+        request_id: Arc<str>,
+    ) -> Call {
+        let caller = match self {
+            Self::Scheduled(_) => Caller::Scheduler,
+            Self::Cron(_) => Caller::Cron,
+        };
+        Call {
+            path,
+            args,
+            expect: Expect::Kind(kind),
+            identity: Identity::System,
+            caller,
+            request_id,
+            at: None,
+            journal: None,
+            once: None,
+            job: Some(self),
+        }
+    }
 }
 
 /// One occurrence of a cron job.

@@ -4,20 +4,16 @@
 //! its own, and only for a version with a module that is called often; where it does not see every
 //! import to its end, it says nothing at all.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use v8::inspector::{
-    Channel, ChannelImpl, StringBuffer, StringView, V8Inspector, V8InspectorClient,
-    V8InspectorClientImpl, V8InspectorClientTrustLevel, V8InspectorSession,
-};
+use serde_json::json;
 
 use crate::code::{Code, Origin};
 use crate::context::Purpose;
 use crate::engine::Engine;
+use crate::inspector::Inspector;
 use crate::modules::SCHEME;
 
 /// Where the functions end that ran while their module was imported, by module path: UTF-16
@@ -48,36 +44,20 @@ fn watch_part(engine: &mut Engine, code: &Code, coverage: &Coverage) -> Option<R
 }
 
 /// V8's counting of calls, for one isolate. Dropped before it.
-struct Coverage {
-    // Dropped in this order.
-    session: V8InspectorSession,
-    _inspector: V8Inspector,
-    answer: Rc<RefCell<String>>,
-}
+struct Coverage(Inspector);
 
 impl Coverage {
     fn start(isolate: &mut v8::Isolate) -> Self {
-        let inspector = V8Inspector::create(isolate, V8InspectorClient::new(Box::new(Client)));
-        let answer = Rc::new(RefCell::new(String::new()));
-        let channel = Channel::new(Box::new(Answers(Rc::clone(&answer))));
-        let state = StringView::from(&b"{}"[..]);
-        let trusted = V8InspectorClientTrustLevel::FullyTrusted;
-        let session = inspector.connect(1, channel, state, trusted);
-        let coverage = Self { session, _inspector: inspector, answer };
-        coverage.ask("Profiler.enable", "{}");
-        coverage.ask("Profiler.startPreciseCoverage", r#"{"callCount":true,"detailed":false}"#);
-        coverage
-    }
-
-    fn ask(&self, method: &str, params: &str) -> String {
-        let message = format!(r#"{{"id":1,"method":"{method}","params":{params}}}"#);
-        self.session.dispatch_protocol_message(StringView::from(message.as_bytes()));
-        self.answer.take()
+        let inspector = Inspector::of(isolate);
+        inspector.ask("Profiler.enable", &json!({}));
+        let counts = json!({ "callCount": true, "detailed": false });
+        inspector.ask("Profiler.startPreciseCoverage", &counts);
+        Self(inspector)
     }
 
     /// Adds what ran since the last time. `None`: V8 gave no such answer.
     fn take(&self, ran: &mut BTreeMap<Arc<str>, BTreeSet<u32>>) -> Option<()> {
-        let answer = self.ask("Profiler.takePreciseCoverage", "{}");
+        let answer = self.0.ask("Profiler.takePreciseCoverage", &json!({}));
         let Answer { result: Scripts { result } } = serde_json::from_str(&answer).ok()?;
         for Script { url, functions } in result {
             let Some(path) = url.strip_prefix(SCHEME) else { continue };
@@ -90,25 +70,6 @@ impl Coverage {
         }
         Some(())
     }
-}
-
-/// Nothing stops at breakpoints here.
-struct Client;
-
-impl V8InspectorClientImpl for Client {}
-
-/// Keeps the answer to the last question.
-struct Answers(Rc<RefCell<String>>);
-
-impl ChannelImpl for Answers {
-    fn send_response(&self, _: i32, message: v8::UniquePtr<StringBuffer>) {
-        let text = message.as_ref().map(|message| message.string().to_string());
-        self.0.replace(text.unwrap_or_default());
-    }
-
-    fn send_notification(&self, _: v8::UniquePtr<StringBuffer>) {}
-
-    fn flush_protocol_notifications(&self) {}
 }
 
 #[derive(Deserialize)]

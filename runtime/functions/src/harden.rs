@@ -11,16 +11,10 @@
 //! proof (`Purity`) refuses code that makes such; generators too, of which V8 has one for each
 //! module.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use serde_json::{Value, json};
-use v8::inspector::{
-    Channel, ChannelImpl, StringBuffer, StringView, V8Inspector, V8InspectorClient,
-    V8InspectorClientImpl, V8InspectorClientTrustLevel, V8InspectorSession,
-};
 
 use crate::context::Ready;
+use crate::inspector::Inspector;
 use crate::natives::string;
 
 /// Where the inspector leaves what it found, while it looks; no code of the deployment runs then.
@@ -332,13 +326,7 @@ fn query_objects<'s>(
     holder.set(scope, prototype.into(), root)?;
     let key = string(scope, FOUND);
     global.set(scope, key.into(), holder.into())?;
-    let asked = {
-        let mut inspector = V8Inspector::create(scope, V8InspectorClient::new(Box::new(Client)));
-        inspector.context_created(context, GROUP, StringView::empty(), StringView::empty());
-        let asked = ask(&mut inspector);
-        inspector.context_destroyed(context);
-        asked
-    };
+    let asked = Inspector::of(scope).with_context(context, ask);
     global.set(scope, console.into(), shown)?;
     global.delete(scope, key.into())?;
     asked?;
@@ -347,25 +335,14 @@ fn query_objects<'s>(
     v8::Local::<v8::Array>::try_from(found).ok()
 }
 
-const GROUP: i32 = 1;
-
-fn ask(inspector: &mut V8Inspector) -> Option<()> {
-    let replies = Rc::new(RefCell::new(Vec::new()));
-    let channel = Channel::new(Box::new(Replies(Rc::clone(&replies))));
-    let trust = V8InspectorClientTrustLevel::FullyTrusted;
-    let session = inspector.connect(GROUP, channel, StringView::empty(), trust);
+/// Has the inspector put its list into the object that [`FOUND`] names.
+fn ask(inspector: &Inspector) -> Option<()> {
     let id = |value: &Value, of: &str| Some(value["result"][of]["objectId"].as_str()?.to_owned());
-    let mut number = 0;
-    let mut call = |method: &str, parameters: Value| {
-        number += 1;
-        send(&session, &json!({ "id": number, "method": method, "params": parameters }));
-        let reply: String = replies.borrow_mut().pop()?;
-        serde_json::from_str::<Value>(&reply).ok()
+    let call = |method: &str, params: Value| {
+        serde_json::from_str::<Value>(&inspector.ask(method, &params)).ok()
     };
-    let mut evaluate = |text: &str| {
-        // An inspector counts its contexts from 1, and this one knows no other.
-        call("Runtime.evaluate", json!({ "expression": text, "contextId": 1 }))
-    };
+    let evaluate =
+        |text: &str| call("Runtime.evaluate", json!({ "expression": text, "contextId": 1 }));
     let root = evaluate(&format!("{FOUND}.prototype"))?;
     let holder = evaluate(FOUND)?;
     let prototype = id(&root, "result")?;
@@ -379,28 +356,4 @@ fn ask(inspector: &mut V8Inspector) -> Option<()> {
         }),
     )?;
     kept["error"].is_null().then_some(())
-}
-
-fn send(session: &V8InspectorSession, message: &Value) {
-    let text = message.to_string();
-    session.dispatch_protocol_message(StringView::from(text.as_bytes()));
-}
-
-/// Nobody to ask back.
-struct Client;
-
-impl V8InspectorClientImpl for Client {}
-
-/// What the inspector answers.
-struct Replies(Rc<RefCell<Vec<String>>>);
-
-impl ChannelImpl for Replies {
-    fn send_response(&self, _call: i32, message: v8::UniquePtr<StringBuffer>) {
-        let text = message.unwrap().as_mut().string().to_string();
-        self.0.borrow_mut().push(text);
-    }
-
-    fn send_notification(&self, _message: v8::UniquePtr<StringBuffer>) {}
-
-    fn flush_protocol_notifications(&self) {}
 }

@@ -186,7 +186,8 @@ impl Host {
 
     /// What runs while the modules of the newest deployment are imported, the app's first.
     pub fn ran_at_import(&self) -> Vec<Ran> {
-        self.shared.newest_code().map(|code| reuse::watch(&self.helper, &code)).unwrap_or_default()
+        let newest = self.shared.newest_code();
+        newest.map(|code| reuse::ran(&self.helper, &code).clone()).unwrap_or_default()
     }
 
     /// How the contexts of the newest deployment's modules are used, by component and module.
@@ -445,7 +446,7 @@ impl Shared {
         // Beside the calls. Where there is no thread for it, the contexts stay fresh.
         let _ = std::thread::Builder::new().name("purity".to_owned()).spawn(move || {
             let prove = || {
-                let ran = code.ran.get_or_init(|| reuse::watch(&helper, &code));
+                let ran = reuse::ran(&helper, &code);
                 let nothing = Ran::new();
                 purity.prove(
                     &part.beside(&module),

@@ -9,7 +9,7 @@
 //! | 3 call | `call.rs`: begin, run, commit, retry |
 //! | 4 function | `run.rs`: one function in one context |
 //! | contexts | `context.rs`: fresh ones |
-//! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs` |
+//! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`, `inspector.rs` |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
@@ -39,6 +39,7 @@ mod files;
 mod harden;
 mod host;
 mod inline;
+mod inspector;
 mod isolate;
 mod kept;
 mod late;

@@ -40,9 +40,13 @@ pub struct Impure {
     pub why: String,
 }
 
-/// Finds out in a child process which functions of each part run while it is imported; nothing of a
-/// part where that fails or takes long.
-pub(crate) fn watch(helper: &Helper, code: &Arc<Code>) -> Vec<Ran> {
+/// Which functions of each part run while it is imported, found out once in a child process;
+/// nothing of a part where that fails or takes long.
+pub(crate) fn ran<'a>(helper: &Helper, code: &'a Arc<Code>) -> &'a Vec<Ran> {
+    code.ran.get_or_init(|| watch(helper, code))
+}
+
+fn watch(helper: &Helper, code: &Arc<Code>) -> Vec<Ran> {
     let definitions = code.analysis.components.units.iter().map(|unit| &*unit.definition);
     let parts = code.parts().zip(std::iter::once("").chain(definitions));
     let sources: Vec<_> = parts

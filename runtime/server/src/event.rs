@@ -124,6 +124,21 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Of a call that begins now, for the first time.
+    pub(crate) fn of(host: &Host, call: &Call) -> Self {
+        Self {
+            request_id: Arc::clone(&call.request_id),
+            caller: call.caller,
+            identity_type: identity_type(&call.identity),
+            rerun: false,
+            cause: None,
+            record: None,
+            begun: host.stopwatch(),
+            path: call.path.identifier(),
+            component: Arc::clone(&call.path.component),
+        }
+    }
+
     /// Tells the hook how it ended.
     pub(crate) fn tell(self, host: &Host, outcome: &Result<Outcome, Refusal>) {
         if let Ok(Outcome { retries, .. }) = outcome {
@@ -183,17 +198,7 @@ impl InnerCalls {
     pub fn begin(&self, call: &Call) -> InnerCall {
         let host = self.0.get().and_then(Weak::upgrade);
         InnerCall(host.map(|host| {
-            let told = Told {
-                request_id: Arc::clone(&call.request_id),
-                caller: call.caller,
-                identity_type: identity_type(&call.identity),
-                rerun: false,
-                cause: None,
-                record: None,
-                begun: host.stopwatch(),
-                path: call.path.identifier(),
-                component: Arc::clone(&call.path.component),
-            };
+            let told = Told::of(&host, call);
             (host, told)
         }))
     }

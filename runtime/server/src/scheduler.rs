@@ -25,16 +25,13 @@ use database::error::{Refusal, UserError};
 use database::id::DocumentId;
 use database::limits;
 use database::read_set::ReadSet;
-use database::record::{
-    Arguments, Call, Caller, CronRun, Expect, FunctionKind, FunctionPath, Identity, Job, LogLine,
-    Outcome,
-};
+use database::record::{Arguments, CronRun, FunctionKind, FunctionPath, Job, LogLine, Outcome};
 use database::scheduling::{self, JobState, Pending};
 use database::snapshot::Snapshot;
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
 
 use crate::crons::Schedule;
-use crate::event::{Told, identity_type};
+use crate::event::Told;
 use crate::host::Host;
 
 const NS_PER_MS: u64 = 1_000_000;
@@ -330,33 +327,11 @@ impl Scheduler {
         if begun == Some(None) {
             return Room::Left;
         }
-        let (row, caller) = (row_of(job), caller_of(job));
-        let request_id = host.request_id();
-        let told = Told {
-            request_id: Arc::clone(&request_id),
-            caller,
-            rerun: false,
-            cause: None,
-            record: None,
-            identity_type: identity_type(&Identity::System),
-            begun: host.stopwatch(),
-            path: path.identifier(),
-            component: Arc::clone(&path.component),
-        };
+        let row = row_of(job);
         self.actions += u64::from(kind == FunctionKind::Action);
         self.running.insert(row, Running { job, path: path.clone(), kind });
-        let call = Call {
-            path,
-            args,
-            expect: Expect::Kind(kind),
-            identity: Identity::System,
-            caller,
-            request_id,
-            at: None,
-            journal: None,
-            once: None,
-            job: Some(job),
-        };
+        let call = job.call(kind, (path, args), host.request_id());
+        let told = Told::of(host, &call);
         let outbox = self.outbox.clone();
         let reply = move |outcome| {
             // A scheduler that was abandoned needs no news.
@@ -514,13 +489,6 @@ fn kind_of(snapshot: &Snapshot, path: &FunctionPath) -> Result<FunctionKind, Str
         None => Err(format!(
             "Could not find function for '{path}'. Did you forget to run `npx convex dev`?"
         )),
-    }
-}
-
-fn caller_of(job: Job) -> Caller {
-    match job {
-        Job::Scheduled(_) => Caller::Scheduler,
-        Job::Cron(_) => Caller::Cron,
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 use super::answer::Style;
 use super::api::named_component;
 use super::json;
-use crate::event::{Told, identity_type};
+use crate::event::Told;
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
@@ -103,17 +103,7 @@ fn call(host: &Host, asked: &Asked<'_>) -> Result<Call, UserError> {
 
 /// Evaluation waits for a process, so it has a thread of its own.
 async fn evaluate(host: &Arc<Host>, modules: Vec<Module>, call: Call) -> Result<Outcome, Refusal> {
-    let told = Told {
-        request_id: Arc::clone(&call.request_id),
-        caller: call.caller,
-        identity_type: identity_type(&call.identity),
-        rerun: false,
-        cause: None,
-        record: None,
-        begun: host.stopwatch(),
-        path: call.path.identifier(),
-        component: Arc::clone(&call.path.component),
-    };
+    let told = Told::of(host, &call);
     let functions = Arc::clone(&host.functions);
     let work = move || functions.inline(modules, &call);
     let ended = tokio::task::spawn_blocking(work).await;
