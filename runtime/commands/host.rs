@@ -270,14 +270,13 @@ impl Running {
         };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let listeners =
-            Listeners { cloud, site: Some(site), gate: Some(Gate { operator, opened }) };
+        let gated = Some(Gate { operator, opened });
+        let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        let address = Address { url, admin_key };
-        let (operator, gate) = (operators, Some(gate));
+        let (address, operator, gate) = (Address { url, admin_key }, operators, Some(gate));
         Ok(Self {
             address,
             site_url,
