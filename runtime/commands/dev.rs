@@ -109,6 +109,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         loopback: true,
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
+        fresh_contexts: false,
         data: if arguments.in_memory { None } else { Some(kept(&root)?) },
         memory: None,
         warn: Arc::new(|text| terminal::warning(text)),

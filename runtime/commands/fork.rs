@@ -80,6 +80,7 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         loopback: false,
         events: None,
         node: None,
+        fresh_contexts: false,
         data: Some(Kept { folder: folder.clone(), give_up_after: None }),
         schedules,
         memory: None,

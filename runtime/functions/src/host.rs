@@ -31,7 +31,7 @@ use crate::elsewhere::Elsewhere;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances};
-use crate::reuse::{self, Purity, Ran, Reuse, Standing};
+use crate::reuse::{self, Purity, Ran, Reuse};
 
 /// What a host is made with.
 pub struct Config {
@@ -437,10 +437,14 @@ impl Shared {
 
     /// Counts a call in a fresh context, and has its module looked at when that is due.
     pub(crate) fn consider(&self, code: &Arc<Code>, path: &FunctionPath) {
-        let (Some(purity), Some(part)) = (&self.purity, code.of(&path.component)) else { return };
-        if !part.standings.get(&path.module).is_some_and(Standing::is_due) {
+        let Some(part) = code.of(&path.component) else { return };
+        let Some(due) = part.standings.get(&path.module).filter(|standing| standing.is_due())
+        else {
             return;
-        }
+        };
+        let Some(purity) = &self.purity else {
+            return due.refuse("this host keeps no contexts (--fresh-contexts)".to_owned());
+        };
         let (purity, helper) = (Arc::clone(purity), self.helper.clone());
         let (code, part, module) = (Arc::clone(code), Arc::clone(part), Arc::clone(&path.module));
         // Beside the calls. Where there is no thread for it, the contexts stay fresh.
