@@ -81,6 +81,7 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         events: None,
         node: None,
         fresh_contexts: false,
+        answers_at_once: false,
         data: Some(Kept { folder: folder.clone(), give_up_after: None }),
         schedules,
         memory: None,

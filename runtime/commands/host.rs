@@ -65,6 +65,8 @@ pub struct Options {
     pub node: Option<PathBuf>,
     /// Whether no module's contexts are kept because they were proved to keep nothing of a call.
     pub fresh_contexts: bool,
+    /// Whether a push after the first serves before its snapshot is made.
+    pub answers_at_once: bool,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
     /// How much memory the host may take; `None`: what there is.
@@ -495,7 +497,9 @@ fn warn_unless_confined(warn: &Tell) {
 /// Functions on so many threads.
 fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config {
     let purity = (!options.fresh_contexts).then(|| Arc::new(Reader) as Arc<dyn Purity>);
-    Config { threads: isolates(options.memory), helper: helper(), actions, storage, purity }
+    let answers_at_once = options.answers_at_once;
+    let (threads, helper) = (isolates(options.memory), helper());
+    Config { threads, helper, actions, storage, purity, answers_at_once }
 }
 
 /// File storage of a host without a data folder.

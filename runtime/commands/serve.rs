@@ -112,6 +112,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         events: log.events(),
         node: arguments.node,
         fresh_contexts: arguments.fresh_contexts,
+        answers_at_once: false,
         data: arguments.data.map(|folder| Kept { folder, give_up_after }),
         memory: arguments.memory,
         warn: Arc::new(move |text| warn.warning(text)),
