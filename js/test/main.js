@@ -4,7 +4,7 @@
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
 import { explore } from './explore.js';
-import { ask, heard, listen, realm, tell, worker } from './realm.js';
+import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
 
@@ -159,7 +159,7 @@ export const main = {
     const runner = new Runner(config, options);
     const [file] = await startTests([{ filepath: options.file }], runner);
     await heard();
-    await ask('close');
+    await close();
     await listening;
     return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });
   },
