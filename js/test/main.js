@@ -4,6 +4,7 @@
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
 import { explore } from './explore.js';
+import { begin as beginMocks } from './mocks.js';
 import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
@@ -151,6 +152,8 @@ export const main = {
     const [options] = JSON.parse(json);
     const unhandled = [];
     worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
+    beginMocks(options.mocks.files);
+    options.mocks.reaching.forEach((file) => realm.mocking.add(file));
     openProcess(options.env);
     setSafeTimers();
     const config = configOf(options);

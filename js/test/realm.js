@@ -223,6 +223,8 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   pause,
   ask,
   evaluated,
+  /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
+  mocking: new Set(),
   hasEnded: () => ended,
   /** The world whose function runs now. */
   currentWorld: () => current.getStore()?.world,

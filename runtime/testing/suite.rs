@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Pool};
 use ::actions::protocol::{End, ImportPhase, Limits, Network};
-use bundler::{Bundler, Project, TestFiles, is_test_file};
+use bundler::{Bundler, Mocks, Project, TestFiles, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
@@ -29,9 +29,10 @@ use crate::outside::limits_of_a_run;
 use crate::world::SeededWorld;
 
 /// Modules of the runner, beside those of the tests.
-const RUNNER: [(&str, &str); 4] = [
+const RUNNER: [(&str, &str); 5] = [
     ("_test/main.js", include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
+    ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
     ("_test/vitest.js", include_str!("../../js/test/vendor/vitest.js")),
 ];
@@ -136,6 +137,7 @@ pub struct Suite {
     code: Arc<Code>,
     bench: Arc<Bench>,
     pool: Arc<Pool>,
+    mocks: BTreeMap<String, Mocks>,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
 }
@@ -173,7 +175,8 @@ impl Suite {
         let bench = Arc::new(Bench { host, deployer, frames, seed });
         let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
         pool.deployed(Arc::clone(&code));
-        Ok(Self { options, root, files, code, bench, pool, watched })
+        let mocks = output.mocks;
+        Ok(Self { options, root, files, code, bench, pool, mocks, watched })
     }
 
     /// The files, by their names.
@@ -254,7 +257,9 @@ impl Suite {
 
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
+        let mocks = self.mocks.get(&module_of(file)).cloned().unwrap_or_default();
         let asked = json!([{
+            "mocks": { "files": mocks.files, "reaching": mocks.reaching },
             "file": self.files[file], "module": module_of(file), "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.options.timeout_ms,
             "update": self.options.update, "pattern": pattern.map(|text| escaped(text)),
