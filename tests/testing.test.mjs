@@ -401,6 +401,33 @@ test("t", () => { expect(value).toBe(${value}); });`;
   }
 });
 
+test("--coverage tells which lines of functions ran, in a table and for tools", () => {
+  const folder = app("coverage", {
+    "schema.ts": SCHEMA, "crons.ts": CRONS, "tasks.ts": TASKS,
+    "size.ts": `import { queryGeneric as query } from "convex/server";
+export const of = query({ handler: async (_ctx, { n }: { n: number }) => {
+  if (n > 9) {
+    return "big";
+  }
+  return "small";
+} });`,
+    "size.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+import schema from "./schema";
+const t = () => convexTest(schema, import.meta.glob("./**/*.ts"));
+test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });`,
+  });
+  const { code, out } = run(folder, "--coverage");
+  assert.equal(code, 0, out);
+  assert.match(out, /convex\/size\.ts +66\.7 +4\/6 +1\/1 +4-5\n/);
+  assert.doesNotMatch(out, /size\.test\.ts +\d/);
+  const lcov = readFileSync(join(folder, "coverage/lcov.info"), "utf8");
+  const [of] = lcov.match(/SF:convex\/size\.ts\n[^]*?end_of_record/);
+  const lines = of.match(/^DA:.*$/gm).join(" ");
+  assert.equal(lines, "DA:2,1 DA:3,1 DA:4,0 DA:5,0 DA:6,1 DA:7,1");
+});
+
 test("snapshots are written, compared, and updated when asked", () => {
   const test = (value) => `import { expect, test } from "vitest";
 test("s", () => { expect(${value}).toMatchSnapshot(); });`;

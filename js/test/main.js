@@ -152,6 +152,7 @@ export const main = {
     const [options] = JSON.parse(json);
     const unhandled = [];
     worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
+    realm.isCounting = options.coverage;
     beginMocks(options.mocks.files);
     options.mocks.reaching.forEach((file) => realm.mocking.add(file));
     openProcess(options.env);
@@ -162,6 +163,9 @@ export const main = {
     const runner = new Runner(config, options);
     const [file] = await startTests([{ filepath: options.file }], runner);
     await heard();
+    if (options.coverage) {
+      await ask('coverage', JSON.parse(worker.jsSyscall('concave/coverage')));
+    }
     await close();
     await listening;
     return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });

@@ -225,6 +225,8 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   evaluated,
   /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
   mocking: new Set(),
+  /** Whether what runs is counted, so that everything runs here. */
+  isCounting: false,
   hasEnded: () => ended,
   /** The world whose function runs now. */
   currentWorld: () => current.getStore()?.world,

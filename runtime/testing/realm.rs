@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
+use super::coverage::Counted;
 use super::deploy::{Deployer, Part};
 use super::frames::Frames;
 use super::world::{Clock, Opening, World};
@@ -51,6 +52,8 @@ pub enum News {
     Started(Started),
     /// It ended; the report of it.
     Ended(Value),
+    /// What of the modules ran.
+    Counted(Counted),
 }
 
 /// A test that began.
@@ -515,6 +518,7 @@ impl Realm {
             "watch" => self.watch(parse(json)?).await?,
             "started" => self.tell(News::Started(parse(json)?)),
             "ended" => self.tell(News::Ended(parse(json)?)),
+            "coverage" => self.tell(News::Counted(parse(json)?)),
             "read" | "write" | "remove" => snapshot_file(op, &parse(json)?)?,
             "snapshot" => Value::Null,
             "close" => {
