@@ -313,7 +313,8 @@ class World {
    * What comes with an answer: jobs that are new, results of watched queries. Each job has a timer
    * of the test's clock, whichever that is now.
    */
-  heard({ jobs, changes }) {
+  heard({ jobs, changes, violations }) {
+    for (const violation of violations ?? []) this.violated(violation);
     for (const { id, due } of jobs ?? []) {
       if (this.jobs.has(id)) continue;
       if (this.exploring !== undefined) {
@@ -327,6 +328,21 @@ class World {
       this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
     }
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
+  }
+
+  /** An invariant does not hold: the test that runs fails, whatever it makes of its calls. */
+  violated(text) {
+    const error = Object.assign(new Error(text), { name: 'InvariantViolation' });
+    if (this.exploring !== undefined) {
+      this.exploring.violated ??= error;
+      return;
+    }
+    try {
+      onTestFinished(() => { throw error; });
+    } catch {
+      // No test runs, but a hook.
+      throw error;
+    }
   }
 
   /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */

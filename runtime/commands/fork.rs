@@ -84,6 +84,7 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         answers_at_once: false,
         data: Some(Kept { folder: folder.clone(), give_up_after: None }),
         schedules,
+        invariants: false,
         memory: None,
         warn: Arc::new(|text| terminal::warning(text)),
         tell: Arc::new(|text| terminal::news(text)),

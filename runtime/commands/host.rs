@@ -77,6 +77,8 @@ pub struct Options {
     pub tell: Tell,
     /// Whether it runs scheduled functions and cron jobs.
     pub schedules: bool,
+    /// Whether it checks the invariants of `convex/invariants.ts`.
+    pub invariants: bool,
 }
 
 /// What a host serves.
@@ -266,13 +268,14 @@ impl Running {
                 body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
                 measure: Some(measure),
                 schedules: options.schedules,
+                invariants: options.invariants,
                 forks: Some(Arc::new(Forker { options, world })),
             },
         };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let gated = Some(Gate { operator, opened });
-        let listeners = Listeners { cloud, site: Some(site), gate: gated };
+        let listeners =
+            Listeners { cloud, site: Some(site), gate: Some(Gate { operator, opened }) };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;

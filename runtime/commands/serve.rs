@@ -108,6 +108,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         admin_key: arguments.admin_key,
         private_network: arguments.allow_private_network,
         schedules: true,
+        invariants: false,
         loopback: false,
         events: log.events(),
         node: arguments.node,

@@ -113,7 +113,13 @@ pub struct AnalyzedFunction {
     pub returns: Option<Validator>,
     /// Where the handler stands.
     pub position: Option<Position>,
+    /// The name of the invariant that it is.
+    #[serde(default)]
+    pub invariant: Option<Arc<str>>,
 }
+
+/// The module of the app whose invariants are checked.
+pub const INVARIANTS: &str = "invariants.js";
 
 /// One HTTP route of `http.js`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

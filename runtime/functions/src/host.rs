@@ -18,6 +18,7 @@ use database::record::{
     Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Identity, Outcome,
     Reply, Timestamp, World,
 };
+use database::recording::{Replay, Replayed};
 use database::snapshot::{Deployment, Snapshot};
 use database::transaction::Budget;
 use storage::Storage;
@@ -31,6 +32,7 @@ use crate::elsewhere::Elsewhere;
 use crate::inline;
 use crate::pool::{Job, Pool};
 use crate::push::{self, Circumstances, Pace};
+use crate::replay;
 use crate::reuse::{self, Purity, Ran, Reuse};
 
 /// What a host is made with.
@@ -468,6 +470,10 @@ impl Functions for Host {
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
         call::locate(&self.shared, &code, (call, given, snapshot), probe)
     }
+
+    fn replay(&self, again: Replay) -> Result<Replayed, Refusal> {
+        replay::run(&self.shared, (&self.helper, &*self.actions), again)
+    }
 }
 
 impl Shared {
@@ -594,7 +600,7 @@ fn is_new_work(call: &Call) -> bool {
     }
 }
 
-fn nothing_deployed() -> Refusal {
+pub(crate) fn nothing_deployed() -> Refusal {
     Refusal::Bad(UserError::new("NoDeployment", "No functions are deployed at that snapshot."))
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use database::components::{self, Binding, Bindings, Components, Unit};
 use database::deployment::{
-    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Module, Tier,
-    Visibility,
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, INVARIANTS, Module,
+    Tier, Visibility,
 };
 use database::environment::Variables;
 use database::error::PushError;
@@ -345,6 +345,15 @@ fn analyzed(
     let in_node = node_modules(&positions, given.actions, given.environment)?;
     for (path, module) in found.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
+        let mut declared = module.functions.iter().filter_map(|f| f.invariant.as_ref());
+        if path != INVARIANTS
+            && let Some(name) = declared.next()
+        {
+            analysis.warnings.push(format!(
+                "The invariant {name:?} in {path} is not checked: invariants are declared in \
+                 convex/invariants.ts of the app."
+            ));
+        }
         analysis.modules.insert(path.into(), module);
     }
     Ok(analysis)
@@ -443,6 +452,7 @@ fn analyzed_function(
         returns_json: found.returns.into(),
         returns,
         position,
+        invariant: found.invariant.map(Arc::from),
     })
 }
 

@@ -216,6 +216,7 @@ fn analyzed_function(name: &str, kind: FunctionKind) -> AnalyzedFunction {
         returns_json: "null".into(),
         returns: None,
         position: None,
+        invariant: None,
     }
 }
 
@@ -266,6 +267,7 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         body_bytes: database::limits::HTTP_BODIES_BYTES,
         measure: None,
         schedules: true,
+        invariants: false,
         forks: None,
     };
     let http_actions = Arc::new(NoHttpActions);
