@@ -66,10 +66,11 @@ pub async fn wait_for(port: u16) {
 }
 
 /// `concave serve` with an app pushed; `app` is its path in the repository.
-pub fn start_host(app: &str, port: u16) -> Child {
+pub fn start_host(app: &str, port: u16, options: &[&str]) -> Child {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(app);
     let mut host = Command::new(env!("CARGO_BIN_EXE_concave"))
         .args(["serve", "--in-memory", "--admin-key", KEY])
+        .args(options)
         .args(["--port", &port.to_string(), "--site-port", &(port - 1).to_string(), "--push"])
         .arg(folder)
         .stderr(Stdio::piped())

@@ -80,6 +80,8 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         loopback: false,
         events: None,
         node: None,
+        fresh_contexts: false,
+        answers_at_once: false,
         data: Some(Kept { folder: folder.clone(), give_up_after: None }),
         schedules,
         invariants: false,

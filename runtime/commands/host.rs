@@ -63,6 +63,10 @@ pub struct Options {
     pub events: Option<Events>,
     /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
     pub node: Option<PathBuf>,
+    /// Whether no module's contexts are kept because they were proved to keep nothing of a call.
+    pub fresh_contexts: bool,
+    /// Whether a push after the first serves before its snapshot is made.
+    pub answers_at_once: bool,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
     /// How much memory the host may take; `None`: what there is.
@@ -233,7 +237,7 @@ impl Running {
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let config = config(isolates(options.memory), outside.clone(), storage);
+        let config = config(&options, outside.clone(), storage);
         let functions = functions::Host::start(config, database.clone(), world.clone())?;
         let called: Arc<dyn Functions> = functions.clone();
         let inner = Arc::<server::InnerCalls>::default();
@@ -493,9 +497,11 @@ fn warn_unless_confined(warn: &Tell) {
 }
 
 /// Functions on so many threads.
-fn config(threads: usize, actions: Arc<Outside>, storage: Storage) -> Config {
-    let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
-    Config { threads, helper: helper(), actions, storage, purity }
+fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config {
+    let purity = (!options.fresh_contexts).then(|| Arc::new(Reader) as Arc<dyn Purity>);
+    let answers_at_once = options.answers_at_once;
+    let (threads, helper) = (isolates(options.memory), helper());
+    Config { threads, helper, actions, storage, purity, answers_at_once }
 }
 
 /// File storage of a host without a data folder.

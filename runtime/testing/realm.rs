@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use database::error::{PushError, UserError};
-use database::id::{DocumentId, TableNumber};
+use database::id::DocumentId;
 use database::record::{
     Action, ActionEnd, ActionReply, Actions, Arguments, Call, Caller, Expect, FunctionError,
-    FunctionKind, FunctionPath, Identity, UserIdentity,
+    FunctionKind, FunctionPath, Functions as _, Identity, UserIdentity,
 };
-use database::snapshot::Snapshot;
+use database::snapshot::{Deployment, Snapshot};
 use database::transaction::Budget;
 use functions::address::Address;
 use functions::{Elsewhere, Turn, Visit};
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
+use super::coverage::Counted;
 use super::deploy::{Deployer, Part};
 use super::frames::Frames;
 use super::world::{Clock, Opening, World};
@@ -51,6 +52,8 @@ pub enum News {
     Started(Started),
     /// It ended; the report of it.
     Ended(Value),
+    /// What of the modules ran.
+    Counted(Counted),
 }
 
 /// A test that began.
@@ -94,6 +97,12 @@ struct Open {
     /// `transactionLimits`, JSON text.
     limits: Option<String>,
     now: f64,
+}
+
+#[derive(Deserialize)]
+struct Deploy {
+    world: u64,
+    parts: Vec<Part>,
 }
 
 #[derive(Deserialize)]
@@ -264,6 +273,15 @@ impl Realm {
         let world = World::open(&self.bench.host, &deployment, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
         Ok(json!({ "id": id }))
+    }
+
+    /// Replaces the functions of a world; blocks while the deployment is made.
+    fn deploy(&self, asked: &Deploy) -> Result<Value, UserError> {
+        let world = self.world(asked.world)?;
+        let deployment = self.bench.deployer.deployment(&asked.parts)?;
+        let Deployment { bundle, analysis } = &*deployment;
+        world.functions.activate(Arc::clone(bundle), Arc::clone(analysis)).map_err(pushed)?;
+        Ok(Value::Null)
     }
 
     fn opening(&self, id: u64, clock: Clock, budget: Option<Budget>) -> Opening {
@@ -484,6 +502,11 @@ impl Realm {
                     json!({ "error": { "message": message, "data": data } })
                 }
             },
+            "deploy" => {
+                let (asked, this) = (parse(json)?, Arc::clone(&self));
+                let done = tokio::task::spawn_blocking(move || this.deploy(&asked)).await;
+                done.unwrap_or_else(|_| Err(UserError::new("Broken", "The host hit a bug.")))?
+            }
             "turn" => self.turn(parse(json)?).await?,
             "ask" => return self.ask(parse(json)?).await,
             "begin" => self.begin(&parse(json)?)?,
@@ -504,6 +527,7 @@ impl Realm {
             "watch" => self.watch(parse(json)?).await?,
             "started" => self.tell(News::Started(parse(json)?)),
             "ended" => self.tell(News::Ended(parse(json)?)),
+            "coverage" => self.tell(News::Counted(parse(json)?)),
             "read" | "write" | "remove" => snapshot_file(op, &parse(json)?)?,
             "snapshot" => Value::Null,
             "close" => {
@@ -577,12 +601,11 @@ impl Elsewhere for Seat {
 
 /// Numbers of a component's tables, by name.
 fn tables(snapshot: &Snapshot, component: &str) -> Value {
-    /// System tables have numbers up to this one.
-    const SYSTEM: u32 = 64;
+    /// Those of the host that functions see.
+    const SYSTEM: [&str; 2] = ["_scheduled_functions", "_storage"];
     let own = snapshot.tables(component).into_iter().map(|table| (table.name, table.number));
-    let system = (1..=SYSTEM).map(TableNumber);
-    let system =
-        system.filter_map(|number| Some((snapshot.table_name(component, number)?, number)));
+    let system = SYSTEM.iter().filter_map(|name| snapshot.table(component, name));
+    let system = system.map(|table| (Arc::clone(&table.name), table.number));
     let named = own.chain(system).map(|(name, number)| (name.to_string(), json!(number.0)));
     Value::Object(named.collect())
 }

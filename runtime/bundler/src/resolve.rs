@@ -28,6 +28,8 @@ pub(crate) enum Location {
     Supplied(Supplied),
     /// A file that the `browser` field of its package replaces with nothing.
     Ignored(PathBuf),
+    /// What stands for a file that a test mocks.
+    Mocked(PathBuf),
 }
 
 /// Modules that the bundler supplies.
@@ -197,7 +199,7 @@ impl Resolvers {
         };
         let resolver = if kind == RequestKind::Require { require } else { import };
         let found = match from {
-            Location::File(file) | Location::Ignored(file) => {
+            Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
                 resolve_from(resolver, file, specifier)
             }
             Location::Supplied(_) => resolver.resolve(&self.functions_dir, specifier),
@@ -279,7 +281,9 @@ impl Resolvers {
 
     fn unresolved(&self, from: &Location, specifier: &str, error: &ResolveError) -> Missing {
         let dir = match from {
-            Location::File(file) | Location::Ignored(file) => file.parent().unwrap_or(file),
+            Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
+                file.parent().unwrap_or(file)
+            }
             Location::Supplied(_) => self.definition.parent().unwrap_or(&self.definition),
         };
         let help = if is_bare(specifier) {

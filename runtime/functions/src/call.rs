@@ -310,8 +310,9 @@ impl Attempts<'_> {
         snapshot: Arc<Snapshot>,
     ) -> Attempt {
         let at = (given, snapshot);
-        let (first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
+        let (mut first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
         let code = Arc::clone(engine.code());
+        first.outcome.remark = code.take_news();
         let standing = |of: &Use| code.parts().nth(of.part)?.standings.get(&of.module);
         if traces.served.is_empty() {
             self.shared.consider(&code, &call.path);

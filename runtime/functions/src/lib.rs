@@ -63,7 +63,7 @@ mod wasm;
 mod watchdog;
 
 pub use builder::Helper;
-pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
+pub use elsewhere::{Answer, Elsewhere, INLINE, Turn, Visit};
 pub use host::{Config, Host, Neighbour};
 pub use modules::join as joined;
 pub use syscall::nested::transaction_limits;

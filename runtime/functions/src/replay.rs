@@ -19,7 +19,7 @@ use crate::code::Code;
 use crate::engine::Engine;
 use crate::execution::Imported;
 use crate::host::{Shared, nothing_deployed};
-use crate::push::{self, Circumstances};
+use crate::push::{self, Circumstances, Pace};
 use crate::{call, debug, inline};
 
 /// Runs it.
@@ -92,7 +92,8 @@ fn analyzed(
     let schema = bundle.schema.clone();
     let bundle = Arc::new(Bundle { schema, ..inline::with(bundle, Vec::new()) });
     let running = snapshot.deployment.as_deref();
-    let given = Circumstances { helper, actions, environment: snapshot.environment(), running };
+    let (environment, pace) = (snapshot.environment(), Pace::Whole);
+    let given = Circumstances { helper, actions, environment, running, pace };
     let analysis = push::analyze(&given, &bundle)
         .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;
     Ok(Arc::new(Code::new(bundle, analysis)))
@@ -128,7 +129,7 @@ fn evaluated(code: &Code, helper: &Helper) -> Result<Arc<Code>, Refusal> {
     let Built { blob, .. } = builder::build(helper, &[source], Mode::Evaluate)
         .map_err(|why| Refusal::Broken(format!("the prelude alone cannot be built: {why:?}")))?;
     let bare = |analysis: &Analysis| {
-        let (reason, blob) = (String::new(), Arc::clone(&blob));
+        let (reason, blob) = (None, Arc::clone(&blob));
         Analysis { tier: Tier::Evaluate { reason, blob }, ..analysis.clone() }
     };
     let mut analysis = bare(&code.analysis);

@@ -115,7 +115,10 @@ impl Functions for Fake {
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
             components: Default::default(),
-            tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
+            tier: Tier::Evaluate {
+                reason: Some("a fake has no snapshot".into()),
+                blob: Arc::from([]),
+            },
             warnings: vec!["a fake warns".into()],
         }))
     }
