@@ -100,6 +100,7 @@ test("a recording says what went in, what came out, what was read and written", 
 
 test("calls are found by function, by outcome and by request", () => {
   call("shop:take", { name: "pin", count: 99 });
+  call("shop:stock", {});
   const failed = newest("shop:", "--outcome", "error");
   assert.deepEqual(failed.error.data, { left: 2 });
   assert.deepEqual(failed.writes, []);
