@@ -281,12 +281,11 @@ impl Running {
             let _ = stopping.await;
         }));
         let address = Address { url, admin_key };
-        let (operator, gate) = (operators, Some(gate));
         Ok(Self {
             address,
             site_url,
-            operator,
-            gate,
+            operator: operators,
+            gate: Some(gate),
             functions,
             outside,
             keeper,
