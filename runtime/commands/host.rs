@@ -280,12 +280,12 @@ impl Running {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        let (address, operator, gate) = (Address { url, admin_key }, operators, Some(gate));
+        let address = Address { url, admin_key };
         Ok(Self {
             address,
             site_url,
-            operator,
-            gate,
+            operator: operators,
+            gate: Some(gate),
             functions,
             outside,
             keeper,
