@@ -11,7 +11,7 @@ import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
 import { onTestFinished, vi } from 'vitest';
 
 const realm = globalThis[Symbol.for('concave.realm')];
-const DEFAULT_MODULES = import.meta.glob('./**/*.*s');
+const DEFAULT_MODULES = realm.modules?.() ?? import.meta.glob('./**/*.*s');
 
 /** The module of a deployment through which inline functions run; `deploy.rs` makes it. */
 const INLINE = { query: 'concave_inline:query', mutation: 'concave_inline:mutation' };
@@ -48,7 +48,9 @@ class Part {
     const root = rootOf(Object.keys(modules));
     for (const [key, load] of Object.entries(modules)) {
       const name = key.slice(root.length).replace(/\.[^./]+$/, '');
-      if (!name.endsWith('.d') && !this.modules.has(name)) this.modules.set(name, load);
+      if (name.endsWith('.d') || this.modules.has(name)) continue;
+      // The bundler says of each which file it is.
+      this.modules.set(name, realm.located?.(load) ?? load);
     }
   }
 
@@ -67,8 +69,9 @@ class Part {
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
       // Cron jobs are no functions: the engine reads them.
       const isCounted = realm.isCounting && name !== 'crons';
-      const isHere = load.node || isCounted || realm.mocking.has(load.file) || await isSpied(load);
-      if (isDeployed && !isHere) files[`${name}.js`] = load.file;
+      const isHere = !isDeployed || load.node || isCounted || realm.mocking.has(load.file)
+        || await isSpied(load);
+      if (!isHere) files[`${name}.js`] = load.file;
       // Other test files are not for this one to run.
       else if (isOwn && (isDeployed || load.file === undefined || realm.evaluated.has(load.file))) {
         try {
@@ -414,7 +417,8 @@ class World {
   asking(kind, address, args, component, identity) {
     return {
       world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
-      identity, now: Date.now(), env: { ...process.env }, request: this.request(),
+      identity, now: Date.now(), env: realm.environment?.() ?? { ...process.env },
+      request: this.request(),
     };
   }
 
@@ -450,7 +454,7 @@ class World {
     const missing = /Could not find function for '([^':]+)/.exec(message)?.[1];
     for (const { broken } of this.parts.values()) {
       if (!broken.has(missing)) continue;
-      return new Error(`${missing} ("use node") runs in V8 like all of this test, and cannot be `
+      return new Error(`${missing} ("use node") runs in the process of this test, and cannot be `
         + `loaded there. ${broken.get(missing).message}`);
     }
     return lastThrown !== undefined && message === lastThrown.message ? lastThrown : undefined;

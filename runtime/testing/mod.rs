@@ -11,7 +11,7 @@
 //!   deploy.rs   modules and schema → deployment
 //!   functions/src/elsewhere.rs: a query or mutation of the worker's, on an isolate's transaction
 //!   frames.rs   positions → TypeScript    report.rs    what the user reads
-//!   coverage.rs which lines ran
+//!   coverage.rs which lines ran          server.rs    the same for vitest (js/test/node.js)
 //! ```
 
 pub mod coverage;
@@ -19,5 +19,6 @@ pub mod deploy;
 pub mod frames;
 pub mod realm;
 pub mod report;
+pub mod server;
 pub mod suite;
 pub mod world;
