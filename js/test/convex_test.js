@@ -336,7 +336,7 @@ class World {
   fire(id, isCron = false) {
     clearTimeout(this.jobs.get(id));
     const run = (async () => {
-      await this.exploring?.gate('runs', true);
+      await this.exploring?.gate('runs');
       const request = this.request();
       await this.turn(request);
       // A mutation is under way until it ends, an action until it is here.
@@ -434,7 +434,7 @@ class World {
     await this.open();
     if (kind !== 'action') {
       const name = address.name ?? address.reference ?? address.functionHandle;
-      await this.exploring?.gate(`${kind} ${name}`, kind !== 'query');
+      await this.exploring?.gate(`${kind} ${name}`);
     }
     // Jobs that have begun come first; one that waits for the test's own transactions does not.
     await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));

@@ -509,6 +509,11 @@ impl Realm {
                 world.clock.set(now);
                 world.next_due()
             }
+            "step" => {
+                let Due { world, .. } = parse(json)?;
+                let world = self.world(world)?;
+                world.noted.take(&world.database)
+            }
             "fork" => self.fork(&parse(json)?)?,
             "forget" => {
                 let Due { world, .. } = parse(json)?;

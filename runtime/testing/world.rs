@@ -24,6 +24,7 @@ use serde_json::{Value, json};
 use server::{Files, Schedule};
 use tokio::sync::oneshot;
 
+use super::footprints::Noted;
 use crate::commands::host::files_in_memory;
 use crate::outside::Services;
 use crate::world::SeededWorld;
@@ -97,6 +98,8 @@ pub struct World {
     pub database: Arc<Database>,
     /// Its functions.
     pub functions: Arc<functions::Host>,
+    /// The same, with notes of what they read.
+    pub noted: Arc<Noted>,
     /// What its actions may ask for.
     pub services: Arc<Services>,
     environment: Mutex<BTreeMap<String, String>>,
@@ -134,6 +137,7 @@ impl World {
         let options = Options::at(opening.clock.now());
         let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
         let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        forked.noted.start(&forked.database);
         Self { environment: Mutex::new(environment), ..forked }
     }
 
@@ -151,7 +155,8 @@ impl World {
             elsewhere: Some(elsewhere),
             budget,
         });
-        let called: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
+        let noted = Arc::new(Noted::new(Arc::clone(&functions)));
+        let called: Arc<dyn Functions> = Arc::clone(&noted) as Arc<dyn Functions>;
         let services = Arc::new(Services {
             functions: Arc::downgrade(&called),
             database: Arc::clone(&database),
@@ -160,7 +165,7 @@ impl World {
             inner: Arc::default(),
         });
         let (environment, told, watched) = Default::default();
-        Self { id, clock, database, functions, services, environment, told, watched }
+        Self { id, clock, database, functions, noted, services, environment, told, watched }
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -191,7 +196,7 @@ impl World {
     pub async fn call(&self, call: Call) -> Result<Outcome, Refusal> {
         let (done, outcome) = oneshot::channel();
         // A test that ended needs no answer.
-        self.functions.call(call, Box::new(move |answer| drop(done.send(answer))));
+        self.noted.call(call, Box::new(move |answer| drop(done.send(answer))));
         outcome.await.unwrap_or_else(|_| Err(gone()))
     }
 
