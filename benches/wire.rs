@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// The operator's key.
-const KEY: &str = "concave|abababababababababababababababababababababababababababababababab";
+pub const KEY: &str = "concave|abababababababababababababababababababababababababababababababab";
 
 /// One request; gives the body of its answer.
 pub async fn answer(socket: &mut TcpStream, request: &[u8]) -> String {
@@ -35,6 +35,23 @@ pub async fn answer(socket: &mut TcpStream, request: &[u8]) -> String {
         assert!(head.starts_with("HTTP/1.1 200") && !body.contains(r#""error""#), "{head}\n{body}");
         return body.into_owned();
     }
+}
+
+/// One request; gives everything until the other side closes.
+pub async fn whole(socket: &mut TcpStream, request: &[u8]) -> std::io::Result<String> {
+    socket.write_all(request).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Whether anybody is there, and answers a request with success.
+pub async fn is_answered(port: u16, request: &[u8]) -> bool {
+    let Ok(mut socket) = TcpStream::connect(("127.0.0.1", port)).await else { return false };
+    let head = b"HTTP/1.1 200";
+    let mut answer = [0; 12];
+    let asked = socket.write_all(request).await;
+    asked.is_ok() && socket.read_exact(&mut answer).await.is_ok() && answer == *head
 }
 
 /// The bytes of a request.
@@ -65,20 +82,28 @@ pub async fn wait_for(port: u16) {
     panic!("nothing listens on port {port}");
 }
 
-/// `concave serve` with an app pushed; `app` is its path in the repository.
-pub fn start_host(app: &str, port: u16) -> Child {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(app);
-    let mut host = Command::new(env!("CARGO_BIN_EXE_concave"))
-        .args(["serve", "--in-memory", "--admin-key", KEY])
-        .args(["--port", &port.to_string(), "--site-port", &(port - 1).to_string(), "--push"])
-        .arg(folder)
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The first push is done when the host says that it serves.
+/// `concave serve` in memory with an app pushed; `app` is its path in the repository.
+pub fn start_host(app: &str, port: u16, options: &[&str]) -> Child {
+    start_host_with(Some(app), port, &[&["--in-memory"], options].concat())
+}
+
+/// `concave serve` with more arguments, and perhaps an app pushed.
+pub fn start_host_with(app: Option<&str>, port: u16, arguments: &[&str]) -> Child {
+    // Another build can be measured with the same bench.
+    let program = std::env::var_os("CONCAVE_BINARY");
+    let mut host = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_concave").into()));
+    host.arg("serve").args(arguments).args(["--admin-key", KEY]);
+    host.args(["--port", &port.to_string(), "--site-port", &(port - 1).to_string()]);
+    if let Some(app) = app {
+        host.arg("--push").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(app));
+    }
+    let mut host = host.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(host.stderr.take().unwrap()).lines();
-    let pushed = lines.by_ref().take(20).map_while(Result::ok).find(|l| l.contains("pushed"));
-    assert!(pushed.is_some(), "the host did not push {app}: run `make modules`");
+    if let Some(app) = app {
+        // The first push is done when the host says that it serves.
+        let pushed = lines.by_ref().take(20).map_while(Result::ok).find(|l| l.contains("pushed"));
+        assert!(pushed.is_some(), "the host did not push {app}: run `make modules`");
+    }
     std::thread::spawn(move || lines.for_each(drop));
     host
 }

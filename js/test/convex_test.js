@@ -67,8 +67,8 @@ class Part {
     for (const [name, load] of this.modules) {
       const isOwn = !name.startsWith('_generated/') && !['schema'].includes(name);
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
-      // Cron jobs are no functions: the engine reads them.
-      const isCounted = realm.isCounting && name !== 'crons';
+      // Cron jobs and invariants are what the engine reads.
+      const isCounted = realm.isCounting && !['crons', 'invariants'].includes(name);
       const isHere = !isDeployed || load.node || isCounted || realm.mocking.has(load.file)
         || await isSpied(load);
       if (!isHere) files[`${name}.js`] = load.file;
@@ -316,7 +316,8 @@ class World {
    * What comes with an answer: jobs that are new, results of watched queries. Each job has a timer
    * of the test's clock, whichever that is now.
    */
-  heard({ jobs, changes }) {
+  heard({ jobs, changes, violations }) {
+    for (const violation of violations ?? []) this.violated(violation);
     for (const { id, due } of jobs ?? []) {
       if (this.jobs.has(id)) continue;
       if (this.exploring !== undefined) {
@@ -330,6 +331,21 @@ class World {
       this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
     }
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
+  }
+
+  /** An invariant does not hold: the test that runs fails, whatever it makes of its calls. */
+  violated(text) {
+    const error = Object.assign(new Error(text), { name: 'InvariantViolation' });
+    if (this.exploring !== undefined) {
+      this.exploring.violated ??= error;
+      return;
+    }
+    try {
+      onTestFinished(() => { throw error; });
+    } catch {
+      // No test runs, but a hook.
+      throw error;
+    }
   }
 
   /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */

@@ -19,7 +19,7 @@ const PATIENCE_MS = 1_000;
 const GIVEN_UP = 'explore: this order is not run to its end; another one shows the same.';
 
 /** The footprint of what was not measured: it meets everything. */
-const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
+const UNKNOWN = { isAlone: true, isWatched: true, reads: [], writes: [], inserts: [] };
 
 /** One run of all functions, in one order. */
 class Run {
@@ -85,6 +85,7 @@ class Run {
       while (this.waiting.size < this.live.size && await this.progress()) { /* more waits */ }
       if (count > 0 && !this.isGivenUp) {
         footprint = await this.step();
+        footprint.isWatched ||= always !== undefined;
         // What is checked here is no part of any order.
         if (footprint.writes.length > 0 && await always?.() === false) {
           throw new Error('What must always hold does not.');
@@ -119,7 +120,9 @@ const isWritten = ({ writes }, other) => writes.some(([index, key]) => other.wri
 
 /** Whether two steps have the same outcome in both orders. */
 const areIndependent = (a, b) => !a.isAlone && !b.isAlone && !isRead(a, b) && !isRead(b, a)
-  && !isWritten(a, b) && !a.inserts.some((table) => b.inserts.includes(table));
+  && !isWritten(a, b) && !a.inserts.some((table) => b.inserts.includes(table))
+  // What must always hold looks at the data between the two.
+  && !(a.isWatched && a.writes.length > 0 && b.writes.length > 0);
 
 /** A depth-first walk over orders. What only swaps independent steps is one order (sleep sets). */
 class Walk {
@@ -213,7 +216,10 @@ const once = async (world, base, { functions, invariant, always, choose }) => {
     functions.forEach((work, at) => run.start(work.name || `#${at + 1}`, work));
     await run.toEnd(always);
     world.exploring = undefined;
-    if (!run.isGivenUp && await invariant?.() === false) error = new Error('The invariant does not hold.');
+    if (run.violated !== undefined) throw run.violated;
+    if (!run.isGivenUp && await invariant?.() === false) {
+      error = new Error('The invariant does not hold.');
+    }
   } catch (thrown) {
     error = thrown ?? new Error('The invariant threw.');
   } finally {

@@ -186,5 +186,5 @@ fn folded(records: &[Record]) -> Result<Changes, StoreError> {
 
 fn trim(store: &dyn LogStore, at: u64) -> Result<(), StoreError> {
     while store.trim(at, TRIM)? == TRIM {}
-    Ok(())
+    store.settle()
 }

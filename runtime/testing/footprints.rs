@@ -39,13 +39,10 @@ impl Noted {
         *lock(&self.steps) = Some(Step::after(database));
     }
 
-    /// What was read and written since the last time; null where nothing is noted.
+    /// What was read and written since the last time; from now on more is noted.
     pub fn take(&self, database: &Database) -> Value {
-        let Some(step) = lock(&self.steps).replace(Step::after(database)) else {
-            lock(&self.steps).take();
-            return Value::Null;
-        };
-        step.footprint(database)
+        let step = lock(&self.steps).replace(Step::after(database));
+        step.unwrap_or_else(|| Step::after(database)).footprint(database)
     }
 }
 

@@ -290,11 +290,11 @@ impl Realm {
     }
 
     /// Copies a world. Every copy draws the same randomness: what differs is the order of calls.
-    fn fork(&self, of: &Due) -> Result<Value, UserError> {
+    async fn fork(&self, of: &Due) -> Result<Value, UserError> {
         let world = self.world(of.world)?;
         let id = self.number();
         let clock = Clock::new(of.now, !(self.bench.seed ^ of.world));
-        let forked = world.fork(&self.bench.host, self.opening(id, clock, None));
+        let forked = world.fork(&self.bench.host, self.opening(id, clock, None)).await;
         lock(&self.worlds).insert(id, Arc::new(forked));
         Ok(json!({ "id": id }))
     }
@@ -338,6 +338,7 @@ impl Realm {
         let outcome = world.call(call.clone()).await;
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
+        let violations = self.violations(&world).await;
         let has_visited = lock(&self.visitors).remove(&request_id);
         if let Some(remark) = &outcome.remark {
             return Err(UserError::new("NotDeterministic", remark.to_string()));
@@ -350,11 +351,13 @@ impl Realm {
             Ok(text) => {
                 let value = RawValue::from_string(text.to_string());
                 let value = value.map_err(|e| UserError::new("BadResult", e.to_string()))?;
-                Ok(json!({ "value": value, "jobs": jobs, "changes": changes }))
+                Ok(json!({
+                    "value": value, "jobs": jobs, "changes": changes, "violations": violations,
+                }))
             }
             Err(error) => Ok(json!({
                 "error": { "message": error.message, "data": error.data }, "jobs": jobs,
-                "changes": changes,
+                "changes": changes, "violations": violations,
             })),
         }
     }
@@ -393,7 +396,7 @@ impl Realm {
         let Ok(text) = &reply.result else { return Ok(reply) };
         let value: Box<RawValue> = parse(text)?;
         Ok(answer(&json!({ "value": value, "jobs": world.new_jobs(),
-            "changes": world.changes().await })))
+            "changes": world.changes().await, "violations": self.violations(&world).await })))
     }
 
     /// Lets the worker act as an action of nobody's module.
@@ -460,7 +463,13 @@ impl Realm {
             Some(id) => world.fire(id, fire.request).await?,
             None => {}
         }
-        Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await }))
+        Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await,
+            "violations": self.violations(&world).await }))
+    }
+
+    /// The invariants that what just ran has broken.
+    async fn violations(&self, world: &World) -> Vec<String> {
+        world.violations(&format!("again: concave test --seed {}", self.bench.seed)).await
     }
 
     /// `ctx.storage` of functions in the worker.
@@ -512,9 +521,9 @@ impl Realm {
             "step" => {
                 let Due { world, .. } = parse(json)?;
                 let world = self.world(world)?;
-                world.noted.take(&world.database)
+                world.footprint()
             }
-            "fork" => self.fork(&parse(json)?)?,
+            "fork" => self.fork(&parse(json)?).await?,
             "forget" => {
                 let Due { world, .. } = parse(json)?;
                 lock(&self.worlds).remove(&world);

@@ -393,6 +393,7 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
         actions: Arc::new(NoActions),
         storage: files_in_memory("test", None),
         purity: None,
+        answers_at_once: false,
     };
     let database = Arc::new(Database::new(DatabaseOptions::at(seam.now())));
     functions::Host::start(config, database, seam)

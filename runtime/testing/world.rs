@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::commit::{Database, Options};
 use database::crons;
+use database::deployment::INVARIANTS;
 use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::id::DocumentId;
@@ -21,7 +22,7 @@ use database::snapshot::Deployment;
 use database::transaction::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
-use server::{Files, Schedule};
+use server::{Files, Finding, Invariants, Schedule};
 use tokio::sync::oneshot;
 
 use super::footprints::Noted;
@@ -106,6 +107,7 @@ pub struct World {
     /// Jobs that the test knows of.
     told: Mutex<BTreeSet<DocumentId>>,
     watched: Mutex<Vec<Watched>>,
+    invariants: Invariants,
 }
 
 /// A query that a test watches.
@@ -133,12 +135,14 @@ impl World {
     }
 
     /// A copy of this world as it is now, but for its files; it costs next to nothing.
-    pub fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
+    pub async fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
         let options = Options::at(opening.clock.now());
         let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
         let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let called: Arc<dyn Functions> = Arc::clone(&forked.functions) as Arc<dyn Functions>;
+        let invariants = self.invariants.fork(&forked.database, &called).await;
         forked.noted.start(&forked.database);
-        Self { environment: Mutex::new(environment), ..forked }
+        Self { environment: Mutex::new(environment), invariants, ..forked }
     }
 
     fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
@@ -165,7 +169,21 @@ impl World {
             inner: Arc::default(),
         });
         let (environment, told, watched) = Default::default();
-        Self { id, clock, database, functions, noted, services, environment, told, watched }
+        // What they read is no part of any call.
+        let plain: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
+        let invariants = Invariants::new(&database, &plain);
+        Self {
+            id,
+            clock,
+            database,
+            functions,
+            noted,
+            services,
+            environment,
+            told,
+            watched,
+            invariants,
+        }
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -330,6 +348,24 @@ impl World {
             }
         }
         changes
+    }
+
+    /// What the calls since the last time read and wrote, and whether declared invariants look at
+    /// what is in between.
+    pub fn footprint(&self) -> Value {
+        let mut footprint = self.noted.take(&self.database);
+        let snapshot = self.database.newest();
+        let analysis = snapshot.deployment.as_ref().map(|running| &running.analysis);
+        let is_watched = analysis.is_some_and(|now| now.modules.contains_key(INVARIANTS));
+        footprint["isWatched"] = json!(is_watched);
+        footprint
+    }
+
+    /// What the commits since the last time did to invariants, where that is not as it should be.
+    pub async fn violations(&self, again: &str) -> Vec<String> {
+        let found = self.invariants.check().await;
+        let bad = found.iter().filter(|finding| !matches!(finding, Finding::Holds { .. }));
+        bad.map(|finding| finding.text(Some(again))).collect()
     }
 
     fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {

@@ -43,6 +43,8 @@ pub(crate) enum Supplied {
     Definition,
     /// `convex-test`, in test files.
     ConvexTest,
+    /// `concave/server`.
+    ConcaveServer,
 }
 
 impl Supplied {
@@ -55,6 +57,7 @@ impl Supplied {
             }
             Self::ServerOnly => "export {};\n",
             Self::ConvexTest => include_str!("../../../js/test/convex_test.js"),
+            Self::ConcaveServer => include_str!("../../../js/concave/server.js"),
             Self::Definition => {
                 "import { defineApp } from \"convex/server\";\nexport default defineApp();\n"
             }
@@ -68,6 +71,7 @@ impl Supplied {
             Self::ServerOnly => "server_only.js",
             Self::Definition => "convex.config.js",
             Self::ConvexTest => "convex_test.js",
+            Self::ConcaveServer => "concave_server.js",
         }
     }
 }
@@ -239,6 +243,10 @@ impl Resolvers {
         }
         if specifier == "convex-test" && !self.aliases.is_empty() {
             return Some(Resolved::Module(Location::Supplied(Supplied::ConvexTest)));
+        }
+        if specifier == "concave/server" {
+            // Ours, whichever the app has installed for its editor.
+            return Some(Resolved::Module(Location::Supplied(Supplied::ConcaveServer)));
         }
         if specifier == "server-only" {
             return Some(Resolved::Module(Location::Supplied(Supplied::ServerOnly)));

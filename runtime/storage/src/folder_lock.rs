@@ -12,12 +12,16 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use thiserror::Error;
 
 const FORMAT: &str = "FORMAT";
 const DRAFT: &str = "FORMAT-draft";
 const LOCK: &str = "LOCK";
+/// Tries to get the lock, and the pause between two: a second together.
+const TRIES: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
 const FIRST_WORDS: &str = "concave data, format ";
 
 /// The right to a folder.
@@ -91,7 +95,7 @@ impl DataFolder {
             None => check_empty(path)?,
         }
         let locked = File::create(path.join(LOCK)).map_err(system)?;
-        match locked.try_lock() {
+        match lock(&locked, || std::thread::sleep(PAUSE)) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
             Err(TryLockError::Error(cause)) => return Err(system(cause)),
@@ -111,6 +115,18 @@ impl DataFolder {
     pub fn files(&self) -> PathBuf {
         self.path.join("files")
     }
+}
+
+/// A host that died may have been starting a process, which has the lock too until it runs its
+/// program: whoever is still there after all tries is a host.
+fn lock(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockError> {
+    for _ in 1..TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => pause(),
+            done => return done,
+        }
+    }
+    file.try_lock()
 }
 
 /// Says what the folder is, before anything is in it.
@@ -167,6 +183,18 @@ mod tests {
         drop(DataFolder::take(&path, 4).unwrap());
         let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
         assert!(newer.contains("format 3; this one knows 2"), "{newer}");
+    }
+
+    #[test]
+    fn a_lock_that_is_about_to_go_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(LOCK);
+        let (held, wanted) = (File::create(&path).unwrap(), File::create(&path).unwrap());
+        held.lock().unwrap();
+        let mut pauses = 0;
+        let given_up = lock(&wanted, || pauses += 1);
+        assert!(matches!(given_up, Err(TryLockError::WouldBlock)) && pauses == TRIES - 1);
+        lock(&wanted, || held.unlock().unwrap()).unwrap();
     }
 
     #[test]

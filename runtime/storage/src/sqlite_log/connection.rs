@@ -13,8 +13,10 @@ use crate::log::StoreError;
 /// How long one connection waits for another of this process.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Pages of a write-ahead log after which it is moved into its database: 16 MiB.
-const PAGES: u32 = 4096;
+/// Pages of a write-ahead log after which a commit moves it into its database: 16 MiB.
+const PAGES: u32 = 4_096;
+/// The same where somebody moves it beside the commits, and is late: 64 MiB.
+const PAGES_OF_LOG: u32 = 16_384;
 
 /// Opens a database, made if need be.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -31,6 +33,13 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     });
     opened.map_err(|error| failed(&name, &error))
+}
+
+/// Opens a database whose write-ahead log somebody else moves.
+pub(super) fn open_log(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path)?;
+    let set = connection.pragma_update(None, "wal_autocheckpoint", PAGES_OF_LOG);
+    set.map(|()| connection).map_err(|error| failed(&name(path), &error))
 }
 
 /// Opens a database beside the connection that writes.

@@ -104,3 +104,33 @@ fn look(path: &Path) -> Result<Seen, StoreError> {
     }
     Ok((records, (ts, all), store.promised()))
 }
+
+/// Pages of the write-ahead log that its file holds.
+fn wal_bytes(path: &Path) -> u64 {
+    fs::metadata(path.join("log.sqlite-wal")).unwrap().len()
+}
+
+#[test]
+fn a_settled_log_is_written_again_in_place() {
+    let (_root, path) = folder();
+    let store = SqliteLog::create(&path, 5).unwrap();
+    let body = "0123456789".repeat(300);
+    let round = |round: u64| {
+        for n in 1..=200 {
+            let ts = 5 + round * 200 + n;
+            store.append(&[record(ts, ts - 1, &body)]).unwrap();
+        }
+        let newest = 5 + round * 200 + 200;
+        assert!(store.trim(newest - 10, 1_000).unwrap() > 100);
+        store.settle().unwrap();
+    };
+    round(0);
+    let first = wal_bytes(&path);
+    (1..6).for_each(round);
+    // A round's pages, and those of what the one before left.
+    assert!(wal_bytes(&path) < 2 * first, "{} after {first}", wal_bytes(&path));
+    let kept: Vec<u64> = store.read(0, 1 << 20).unwrap().iter().map(|record| record.ts).collect();
+    assert_eq!(kept, Vec::from_iter(1_196..=1_205));
+    drop(store);
+    assert_eq!(SqliteLog::open(&path).unwrap().read(0, 1 << 20).unwrap().len(), 10);
+}
