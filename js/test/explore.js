@@ -19,7 +19,7 @@ const PATIENCE_MS = 1_000;
 const GIVEN_UP = 'explore: this order is not run to its end; another one shows the same.';
 
 /** The footprint of what was not measured: it meets everything. */
-const UNKNOWN = { isAlone: true, isWatched: true, reads: [], writes: [], inserts: [] };
+const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
 
 /** One run of all functions, in one order. */
 class Run {
