@@ -24,7 +24,8 @@ const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
 /** One run of all functions, in one order. */
 class Run {
   constructor(choose, step) {
-    Object.assign(this, { choose, step, waiting: new Map(), live: new Set(), trace: [], names: [] });
+    Object.assign(this, { choose, step, waiting: new Map(), live: new Set() });
+    Object.assign(this, { trace: [], names: [] });
     this.requests = new Map();
   }
 
