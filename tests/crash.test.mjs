@@ -77,7 +77,8 @@ class Import {
   async begin(tableName, rows) {
     const { uploadToken } = await this.#post("import/start_upload", "{}");
     const text = rows.map((row) => JSON.stringify(row)).join("\n");
-    const part = await this.#post(`import/upload_part?uploadToken=${uploadToken}&partNumber=1`, text);
+    const to = `import/upload_part?uploadToken=${uploadToken}&partNumber=1`;
+    const part = await this.#post(to, text);
     const wanted = { tableName, mode: "append", format: "jsonLines" };
     const finish = { import: wanted, uploadToken, partTokens: [part] };
     const { importId } = await this.#post("import/finish_upload", JSON.stringify(finish));

@@ -1,7 +1,7 @@
 // What the peers share: the transfer's request over HTTP, answered as the host answers it.
 //
-// In: a port, an async `transfer(from, to, amount)` that throws where the host's does. Out: a server
-// on 127.0.0.1. Invariant: an answer leaves after what it says is committed.
+// In: a port, an async `transfer(from, to, amount)` that throws where the host's does. Out: a
+// server on 127.0.0.1. Invariant: an answer leaves after what it says is committed.
 import { createServer } from "node:http";
 
 /** Answers POST /api/mutation with `{ path, args: { from_id, to_id, amount } }`. */
