@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { anyApi as api } from "convex/server";
 import { APP, crash, disk, folder, serve } from "./crash.mjs";
+import { KEY } from "./host.mjs";
 
 const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 6);
 const SEED = Number(process.env.CRASH_SEED ?? Date.now() % 1_000_000);
@@ -58,3 +59,72 @@ for (const [mode, fault] of [
     await host.crash();
   });
 }
+
+/** An import over the endpoints of the official CLI, step by step. */
+class Import {
+  constructor(host) {
+    this.host = host;
+  }
+
+  async #post(path, body) {
+    const headers = { "authorization": `Convex ${KEY}`, "content-type": "application/json" };
+    const answer = await fetch(`${this.host.url}/api/${path}`, { method: "POST", headers, body });
+    assert.equal(answer.status, 200, await answer.clone().text());
+    return answer.json();
+  }
+
+  /** Uploads rows, and gives what the import waits for then. */
+  async begin(tableName, rows) {
+    const { uploadToken } = await this.#post("import/start_upload", "{}");
+    const text = rows.map((row) => JSON.stringify(row)).join("\n");
+    const to = `import/upload_part?uploadToken=${uploadToken}&partNumber=1`;
+    const part = await this.#post(to, text);
+    const wanted = { tableName, mode: "append", format: "jsonLines" };
+    const finish = { import: wanted, uploadToken, partTokens: [part] };
+    const { importId } = await this.#post("import/finish_upload", JSON.stringify(finish));
+    this.importId = importId;
+    return this.until("waiting_for_confirmation", "failed");
+  }
+
+  /** Confirms it, and gives how it ended. */
+  async perform() {
+    await this.#post("perform_import", JSON.stringify({ importId: this.importId }));
+    return this.until("completed", "failed");
+  }
+
+  async until(...states) {
+    const { importId } = this;
+    const asked = JSON.stringify({ path: "_system/cli/queryImport", args: { importId } });
+    for (;;) {
+      const { value } = await this.#post("query", asked);
+      if (states.includes(value.state.state)) return value.state;
+      await new Promise((wake) => setTimeout(wake, 20));
+    }
+  }
+}
+
+test("a disk that is full during an import: all or nothing, and that is said", async () => {
+  const data = folder();
+  const { env, set } = disk(data);
+  let host = await serve(data, ["--push", APP], { env });
+  await host.client.mutation(api.bank.open, { accounts: 2, balance: 1_000 });
+  const row = (seq) => ({ client: "file", seq, from: 0, to: 1, amount: 1 });
+  const rows = Array.from({ length: 3_000 }, (_, seq) => row(seq));
+  const count = async () => (await host.client.query(api.bank.since, { from: 0 })).length;
+  const full = new Import(host);
+  assert.equal((await full.begin("moves", rows)).state, "waiting_for_confirmation");
+  set("f");
+  const { state, error_message: message } = await full.perform();
+  assert.equal(state, "failed");
+  assert.match(message, /disk is full.*\nNothing was imported\./s);
+  assert.equal(await count(), 0);
+  set("0");
+  const again = new Import(host);
+  await again.begin("moves", rows);
+  assert.equal((await again.perform()).state, "completed");
+  assert.equal(await count(), rows.length);
+  await host.crash();
+  host = await serve(data, [], { env });
+  assert.equal(await count(), rows.length);
+  await host.crash();
+});

@@ -5,21 +5,29 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use database::commit::Database;
 use database::limits;
 use database::record::Timestamp;
-use database::stored::{self, Change, Commit};
+use database::stored::{self, Change};
 use server::Disk;
 use storage::{Changes, LogStore, Record, StoreError};
 
 use super::Tell;
 
-/// Bytes of commits that one transaction of a checkpoint takes in.
-const STEP_BYTES: usize = 2 << 20;
+/// Bytes of commits that one transaction of a checkpoint takes in: what they write again and again
+/// is written once.
+const STEP_BYTES: usize = 4 << 20;
 
 /// Commits that one step of trimming removes: a commit that wants to be kept waits for a step.
 const TRIM: usize = 256;
+
+/// Times of the bytes at which a checkpoint is due: then there are no pauses any more.
+const LATE: u64 = 3;
+
+/// Longest pause after a step.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the log holds since the checkpoint.
 pub(super) struct Checkpointer {
@@ -34,6 +42,10 @@ pub(super) struct Tail {
     at: u64,
     records: VecDeque<(u64, usize)>,
     bytes: usize,
+    /// Commits that have left.
+    trimmed: u64,
+    /// Bytes of the store at the last checkpoint.
+    size: u64,
     stopping: bool,
 }
 
@@ -70,6 +82,7 @@ impl Tail {
         self.at = at;
         while let Some((_, bytes)) = self.records.pop_front_if(|(ts, _)| *ts <= at) {
             self.bytes -= bytes;
+            self.trimmed += 1;
         }
     }
 }
@@ -91,12 +104,14 @@ impl Checkpointer {
 
     /// Makes checkpoints when they are due, until it is stopped.
     pub(super) fn run(&self, database: &Database, store: &dyn LogStore, tell: &Tell) {
+        self.measure(store);
         let mut failing = false;
         while let Some((at, upto)) = self.next(failing) {
-            let moved = checkpoint(database, store, (at, upto));
+            let moved = self.checkpoint(database, store, (at, upto));
             let (Ok(reached) | Err((reached, _))) = &moved;
             self.tail().checkpointed(*reached);
-            let trimmed = moved.map_err(|(_, why)| why).and_then(|at| trim(store, at));
+            let trimmed = moved.map_err(|(_, why)| why).and_then(|at| self.trim(store, at));
+            self.measure(store);
             let failed = trimmed.is_err();
             if let Err(why) = trimmed
                 && !failing
@@ -132,7 +147,15 @@ impl Checkpointer {
     pub(super) fn disk(&self) -> Disk {
         let tail = self.tail();
         let (log_bytes, log_commits) = (tail.bytes as u64, tail.records.len() as u64);
-        Disk { log_bytes, log_commits, checkpoint: tail.at }
+        let (trimmed, bytes) = (tail.trimmed, tail.size);
+        Disk { log_bytes, log_commits, checkpoint: tail.at, trimmed, bytes }
+    }
+
+    /// A store that cannot say how large it is keeps the figure that it had.
+    fn measure(&self, store: &dyn LogStore) {
+        if let Ok(size) = store.size() {
+            self.tail().size = size;
+        }
     }
 
     /// Ends after the step that is under way.
@@ -141,50 +164,69 @@ impl Checkpointer {
         self.more.notify_one();
     }
 
+    /// Takes the commits after `at`, up to `upto`, into the checkpoint. Gives where it is now.
+    ///
+    /// # Errors
+    /// Where it stayed, and why.
+    fn checkpoint(
+        &self,
+        database: &Database,
+        store: &dyn LogStore,
+        (mut at, upto): (u64, u64),
+    ) -> Result<u64, (u64, StoreError)> {
+        while at < upto {
+            let begun = Instant::now();
+            let mut records = store.read(at, STEP_BYTES).map_err(|why| (at, why))?;
+            records.retain(|record| record.ts <= upto);
+            let Some(last) = records.last().map(|record| record.ts) else { break };
+            let mut changes = folded(&records).map_err(|why| (at, why))?;
+            let (start, end) = stored::forgotten_requests(&database.snapshot());
+            changes.forgotten = Some(start..end);
+            store.checkpoint(last, &changes).map_err(|why| (at, why))?;
+            at = last;
+            self.pause(begun);
+        }
+        Ok(at)
+    }
+
+    fn trim(&self, store: &dyn LogStore, at: u64) -> Result<(), StoreError> {
+        loop {
+            let begun = Instant::now();
+            if store.trim(at, TRIM)? < TRIM {
+                return store.settle();
+            }
+            self.pause(begun);
+        }
+    }
+
+    /// After a step as long a pause: calls need the processors, and commits the log. None where
+    /// the log grows faster than that.
+    fn pause(&self, begun: Instant) {
+        let tail = self.tail();
+        let is_late = tail.bytes as u64 > LATE * limits::CHECKPOINT_BYTES;
+        if !is_late && !tail.stopping {
+            drop(tail);
+            std::thread::sleep(begun.elapsed().min(PAUSE));
+        }
+    }
+
     fn tail(&self) -> MutexGuard<'_, Tail> {
         // Each change is whole before anything can panic.
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Takes the commits after `at`, up to `upto`, into the checkpoint. Gives where it is now.
-///
-/// # Errors
-/// Where it stayed, and why.
-fn checkpoint(
-    database: &Database,
-    store: &dyn LogStore,
-    (mut at, upto): (u64, u64),
-) -> Result<u64, (u64, StoreError)> {
-    while at < upto {
-        let mut records = store.read(at, STEP_BYTES).map_err(|why| (at, why))?;
-        records.retain(|record| record.ts <= upto);
-        let Some(last) = records.last().map(|record| record.ts) else { break };
-        let mut changes = folded(&records).map_err(|why| (at, why))?;
-        let (start, end) = stored::forgotten_requests(&database.snapshot());
-        changes.forgotten = Some(start..end);
-        store.checkpoint(last, &changes).map_err(|why| (at, why))?;
-        at = last;
-    }
-    Ok(at)
-}
-
 /// What commits did together.
 fn folded(records: &[Record]) -> Result<Changes, StoreError> {
     let mut changes = Changes::default();
     for record in records {
-        let commit = Commit::decode(Timestamp(record.ts), &record.body);
-        let commit = commit.map_err(|why| StoreError::Damaged {
+        let written = stored::changes_of(Timestamp(record.ts), &record.body);
+        let written = written.map_err(|why| StoreError::Damaged {
             file: "the log".to_owned(),
             what: why.to_string(),
         })?;
-        let pairs = commit.changes.into_iter().map(|Change { key, value }| (key, value));
+        let pairs = written.into_iter().map(|Change { key, value }| (key, value));
         changes.pairs.extend(pairs);
     }
     Ok(changes)
-}
-
-fn trim(store: &dyn LogStore, at: u64) -> Result<(), StoreError> {
-    while store.trim(at, TRIM)? == TRIM {}
-    store.settle()
 }

@@ -373,6 +373,10 @@ limits! {
     CALLS_PER_CONTEXT = 10_000, Count,
         "what the module has piled up by then is given back",
         "(never an error: another context is made)";
+    /// Calls that one kept context serves whose objects are frozen.
+    CALLS_PER_FROZEN_CONTEXT = 100_000, Count,
+        "a call leaves nothing in one but V8's notes; freezing another takes a tenth of a second",
+        "(never an error: another context is made)";
     /// Kept contexts of one isolate.
     KEPT_CONTEXTS = 16, Count,
         "each keeps a few hundred kilobytes",

@@ -283,18 +283,28 @@ fn to_json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("our own types have strings as keys")
 }
 
-impl Commit {
-    /// Reads a commit.
-    ///
-    /// # Errors
-    /// Bytes that [`encode`] does not make.
-    pub fn decode(ts: Timestamp, bytes: &[u8]) -> Result<Self, Damaged> {
+/// What a commit changed, without who did it.
+///
+/// # Errors
+/// Bytes that [`encode`] does not make.
+pub fn changes_of(ts: Timestamp, bytes: &[u8]) -> Result<Vec<Change>, Damaged> {
+    Ok(Encoded::of(ts, bytes)?.changes)
+}
+
+/// A commit whose writer was not looked at.
+struct Encoded<'a> {
+    previous: Timestamp,
+    writer: &'a [u8],
+    changes: Vec<Change>,
+}
+
+impl<'a> Encoded<'a> {
+    fn of(ts: Timestamp, bytes: &'a [u8]) -> Result<Self, Damaged> {
         let what = || format!("the commit at {ts}");
         let short = |()| Damaged::new(what(), "it ends early");
         let mut reader = Reader(bytes);
         let previous = Timestamp(reader.u64().map_err(short)?);
         let writer = reader.bytes().map_err(short)?;
-        let writer = serde_json::from_slice(writer).map_err(|e| Damaged::new(what(), e))?;
         let count = reader.u32().map_err(short)?;
         let mut changes = Vec::new();
         for _ in 0..count {
@@ -306,6 +316,19 @@ impl Commit {
         if !reader.0.is_empty() {
             return Err(Damaged::new(what(), "something comes after its end"));
         }
+        Ok(Self { previous, writer, changes })
+    }
+}
+
+impl Commit {
+    /// Reads a commit.
+    ///
+    /// # Errors
+    /// Bytes that [`encode`] does not make.
+    pub fn decode(ts: Timestamp, bytes: &[u8]) -> Result<Self, Damaged> {
+        let Encoded { previous, writer, changes } = Encoded::of(ts, bytes)?;
+        let writer = serde_json::from_slice(writer);
+        let writer = writer.map_err(|e| Damaged::new(format!("the commit at {ts}"), e))?;
         Ok(Self { ts, previous, writer, changes })
     }
 }

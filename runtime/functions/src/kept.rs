@@ -30,8 +30,8 @@ pub(crate) struct Kept {
     ready: Ready,
     of: Use,
     depth: usize,
-    /// Calls that it has served.
-    runs: u64,
+    /// Calls that it will serve.
+    runs_left: u64,
 }
 
 /// What makes calls of one module.
@@ -126,7 +126,15 @@ fn make(
         return None;
     }
     let of = Use { part: code.part, module: Arc::clone(module) };
-    Some(Kept { ready, of, depth, runs: 0 })
+    Some(Kept { ready, of, depth, runs_left: runs_of(keeping) })
+}
+
+/// How many calls a context serves.
+fn runs_of(keeping: Keeping) -> u64 {
+    match keeping {
+        Keeping::AsItIs => limits::CALLS_PER_CONTEXT,
+        Keeping::Frozen => limits::CALLS_PER_FROZEN_CONTEXT,
+    }
 }
 
 impl Kept {
@@ -137,8 +145,8 @@ impl Kept {
 
     /// Its call ended with a result.
     pub(crate) fn give_back(mut self) {
-        self.runs += 1;
-        if self.runs < limits::CALLS_PER_CONTEXT {
+        self.runs_left -= 1;
+        if self.runs_left > 0 {
             keep(self);
         }
     }
@@ -155,4 +163,15 @@ fn keep(kept: Kept) {
         all.insert(0, kept);
         all.truncate(most);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_context_serves_more_calls() {
+        assert_eq!(runs_of(Keeping::AsItIs), limits::CALLS_PER_CONTEXT);
+        assert_eq!(runs_of(Keeping::Frozen), limits::CALLS_PER_FROZEN_CONTEXT);
+    }
 }

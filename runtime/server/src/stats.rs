@@ -50,6 +50,11 @@ pub struct Disk {
     pub log_commits: u64,
     /// Where the checkpoint is, nanoseconds since the Unix epoch.
     pub checkpoint: u64,
+    /// Commits that left the log for the checkpoint since the start: a start brings back what they
+    /// did, and not their history.
+    pub trimmed: u64,
+    /// Bytes of the databases in use when the checkpoint was made, files not counted.
+    pub bytes: u64,
 }
 
 /// Ways in which a call ends.
@@ -285,6 +290,9 @@ fn memory(host: &Host) -> Vec<Figure> {
             "disk" "logCommits" "disk_log_commits" "How many those are." = disk.log_commits;
             "disk" "checkpoint" "disk_checkpoint_nanoseconds" "When the checkpoint is of."
                 = disk.checkpoint;
+            "disk" "trimmed" "disk_log_trimmed_total" "Commits that only the checkpoint has now."
+                = disk.trimmed;
+            "disk" "bytes" "disk_bytes" "Both databases at the last checkpoint." = disk.bytes;
         });
     }
     figures

@@ -13,6 +13,10 @@ use crate::log::{Changes, StoreError, Take};
 
 const STATE: &str = "state.sqlite";
 
+/// Pages of it in memory; a negative number, SQLite's way to say KiB. What many commits change is
+/// read and written once in each checkpoint.
+const CACHE_KIB: i32 = -8_192;
+
 /// The database.
 pub(super) struct State {
     connection: Connection,
@@ -89,6 +93,8 @@ impl State {
     /// Opens it.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreError> {
         let connection = open(&folder.join(STATE))?;
+        let cached = connection.pragma_update(None, "cache_size", CACHE_KIB);
+        cached.map_err(|error| failed(STATE, &error))?;
         let whole = Whole::read(&connection)?;
         Ok(Self { connection, whole })
     }

@@ -31,6 +31,8 @@ pub(crate) struct Imports(Mutex<State>);
 struct State {
     uploads: BTreeMap<String, Upload>,
     jobs: BTreeMap<DocumentId, Job>,
+    /// Why imports failed whose row could not be made to say so; as many as there are jobs at most.
+    unsaid: BTreeMap<DocumentId, String>,
 }
 
 struct Upload {
@@ -209,6 +211,19 @@ impl Imports {
     fn knows(&self, id: DocumentId) -> bool {
         self.state().jobs.contains_key(&id)
     }
+
+    /// An import failed, and its row cannot say so.
+    fn note(&self, id: DocumentId, why: &str) {
+        let unsaid = &mut self.state().unsaid;
+        unsaid.insert(id, why.to_owned());
+        while unsaid.len() as u64 > limits::IMPORTS_AT_ONCE {
+            unsaid.pop_first();
+        }
+    }
+
+    fn unsaid(&self, id: DocumentId) -> Option<String> {
+        self.state().unsaid.get(&id).cloned()
+    }
 }
 
 fn no_upload() -> Failure {
@@ -239,21 +254,22 @@ pub(super) async fn add(host: &Host, wanted: &Wanted) -> Result<DocumentId, Fail
     Ok(id)
 }
 
-/// Says how an import goes. That it cannot be said is no reason to stop.
-pub(super) fn set(host: &Host, id: DocumentId, progress: Progress) {
+/// Says how an import goes. That it cannot be said is no reason to stop. Gives whether it was.
+pub(super) fn set(host: &Host, id: DocumentId, progress: Progress) -> bool {
     let value = progress.value();
     let set = |now: &mut database::transaction::Transaction| {
         Ok::<_, UserError>(now.set_backup(Backups::Imports, id, "state", value))
     };
-    if let Ok((_, ts)) = host.files.commit("import", set) {
-        // It shows when it is durable.
-        let _ = host.database.wait_durable(ts);
-    }
+    // It shows when it is durable.
+    let said = host.files.commit("import", set);
+    said.is_ok_and(|(_, ts)| host.database.wait_durable(ts).is_ok())
 }
 
 /// It has failed.
 pub(super) fn fail(host: &Host, id: DocumentId, why: &str) {
-    set(host, id, Progress::Failed { message: why.to_owned() });
+    if !set(host, id, Progress::Failed { message: why.to_owned() }) {
+        host.imports.note(id, why);
+    }
 }
 
 /// `_system/cli/queryImport`
@@ -286,9 +302,11 @@ fn shown(host: &Host, row: &Document) -> String {
         && !host.imports.knows(row.id)
         && let Value::Object(fields) = &mut value
     {
-        let message = "The host was started again before the import was done; nothing was \
-                       imported. Import again."
-            .to_owned();
+        let message = host.imports.unsaid(row.id).unwrap_or_else(|| {
+            "The host was started again before the import was done; nothing was imported. Import \
+             again."
+                .to_owned()
+        });
         fields.insert("state".to_owned(), Progress::Failed { message }.value());
     }
     json::encode(&value)
