@@ -50,7 +50,7 @@ test-node: modules
 
 # The npm packages of the tests and the examples, exactly as locked.
 modules:
-	@scripts/modules.sh tests tests/bundling tests/node benches examples/*
+	@scripts/modules.sh tests tests/bundling tests/node tests/suites benches examples/*
 
 bench:
 	cargo bench

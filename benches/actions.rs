@@ -25,7 +25,7 @@ const CALLS: usize = 200;
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     cold().await;
-    let mut host = start_host("tests/actions", HOST);
+    let mut host = start_host("tests/actions", HOST, &[]);
     wait_for(HOST).await;
     let mut socket = connect(HOST).await;
     warm(&mut socket).await;
@@ -42,7 +42,7 @@ fn action(name: &str, args: &str) -> Vec<u8> {
 async fn cold() {
     let mut times = Vec::new();
     for _ in 0..ROUNDS {
-        let mut host = start_host("tests/actions", HOST);
+        let mut host = start_host("tests/actions", HOST, &[]);
         wait_for(HOST).await;
         let mut socket = connect(HOST).await;
         answer(&mut socket, &action("nothing", "{}")).await;

@@ -43,7 +43,7 @@ async fn call(socket: &mut TcpStream, kind: &str, path: &str, args: Value) -> Va
 
 /// The changes of a document, as a client gets them: the first says what a list is.
 async fn pieces() -> Vec<Value> {
-    let mut host = start_host(APP, HOST);
+    let mut host = start_host(APP, HOST, &[]);
     wait_for(HOST).await;
     let mut socket = connect(HOST).await;
     for text in 1..CHANGES {
@@ -80,7 +80,7 @@ async fn read(socket: &mut TcpStream, name: &str) -> Duration {
 async fn first(pieces: &[Value]) {
     let mut times = Vec::new();
     for _ in 0..HOSTS {
-        let mut host = start_host(APP, HOST);
+        let mut host = start_host(APP, HOST, &[]);
         wait_for(HOST).await;
         let mut socket = connect(HOST).await;
         store(&mut socket, pieces, "d").await;
@@ -93,7 +93,7 @@ async fn first(pieces: &[Value]) {
 
 /// Later calls, each of a document that no call has read before.
 async fn warm(pieces: &[Value]) {
-    let mut host = start_host(APP, HOST);
+    let mut host = start_host(APP, HOST, &[]);
     wait_for(HOST).await;
     let mut socket = connect(HOST).await;
     for (name, pause) in [("warming up", 0), ("one after another", 0), ("20 ms apart", 20)] {

@@ -64,7 +64,7 @@ async fn main() {
 /// Requests a second of everybody, in turns.
 async fn peers(folder: &Path) {
     let mut random = Random(0x5eed);
-    let mut memory = start_host(APP, MEMORY);
+    let mut memory = start_host(APP, MEMORY, &[]);
     let data = folder.join("data");
     let mut durable = start_host_with(Some(APP), DURABLE, &["--data", data.to_str().unwrap()]);
     let mut sqlite = start_peer("sqlite.mjs", &[SQLITE.to_string(), path(folder, "peer.sqlite")]);

@@ -4,7 +4,7 @@
 //! round sends a fixed number of requests. The load client, the host and the bare handler are
 //! processes of their own on the same two cores, so the client's work is part of every figure.
 //!
-//!   make modules && cargo bench --profile fast --bench http
+//!   make modules && cargo bench --profile fast --bench http [-- served | fresh | documents]
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
@@ -26,27 +26,71 @@ use wire::{answer, connect, post, start_host, wait_for};
 
 const HOST: u16 = 3399;
 const BARE: u16 = 3397;
+/// A host that makes a context for each call.
+const FRESH: u16 = 3395;
+/// A host whose memory is looked at.
+const LARGE: u16 = 3393;
 
 fn main() {
-    if std::env::args().any(|argument| argument == "bare") {
+    if is_asked("bare") {
         return tokio::runtime::Runtime::new().unwrap().block_on(serve_bare());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut host = start_host("examples/transfer", HOST);
-    let mut bare = Command::new(std::env::current_exe().unwrap()).arg("bare").spawn().unwrap();
-    runtime.block_on(async {
-        wait_for(HOST).await;
-        wait_for(BARE).await;
-        println!("resident after start with examples/transfer pushed: {} MB", resident_mb(&host));
-        seed().await;
-        cached_query().await;
-        point_reads().await;
-        transfers().await;
-        memory(&host).await;
-    });
-    for child in [&mut host, &mut bare] {
-        child.kill().unwrap();
-        child.wait().unwrap();
+    let all = !["served", "fresh", "documents"].into_iter().any(is_asked);
+    if all || is_asked("served") {
+        runtime.block_on(served());
+    }
+    if all || is_asked("fresh") {
+        runtime.block_on(fresh());
+    }
+    if all || is_asked("documents") {
+        runtime.block_on(documents());
+    }
+}
+
+fn is_asked(part: &str) -> bool {
+    std::env::args().any(|argument| argument == part)
+}
+
+/// As everybody gets it: contexts are kept where that is proved to make no difference.
+async fn served() {
+    let host = Stopped(start_host("examples/transfer", HOST, &[]));
+    let bare = Command::new(std::env::current_exe().unwrap()).arg("bare").spawn().unwrap();
+    let _bare = Stopped(bare);
+    wait_for(HOST).await;
+    wait_for(BARE).await;
+    println!("resident after start with examples/transfer pushed: {} MB", host.resident_mb());
+    seed(HOST).await;
+    cached_query().await;
+    point_reads().await;
+    transfers(HOST, 30_000).await;
+    flatness(&host).await;
+}
+
+/// A context for each call.
+async fn fresh() {
+    let _host = Stopped(start_host("examples/transfer", FRESH, &["--fresh-contexts"]));
+    println!("with a fresh context for each call:");
+    wait_for(FRESH).await;
+    seed(FRESH).await;
+    transfers(FRESH, 10_000).await;
+}
+
+/// A process that ends with its last use.
+struct Stopped(Child);
+
+impl Stopped {
+    fn resident_mb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
     }
 }
 
@@ -93,23 +137,23 @@ async fn point_reads() {
 }
 
 /// The two-document transfer, 16 connections, uniform and by Zipf's law.
-async fn transfers() {
+async fn transfers(port: u16, calls: u64) {
     let mut random = Random(0x5eed);
     let zipf = Zipf::new(1.5);
     let mut rates = Vec::new();
     for _ in 0..3 {
         for skewed in [false, true] {
             let mut pick = || if skewed { zipf.pick(&mut random) } else { random.below(ACCOUNTS) };
-            let requests = (0..6_000).map(|_| {
+            let requests = (0..calls).map(|_| {
                 let (from, mut to) = (pick(), pick());
                 if from == to {
                     to = (to + 1) % ACCOUNTS;
                 }
                 let args = format!(r#"{{"amount":1,"from_id":{from},"to_id":{to}}}"#);
                 let body = format!(r#"{{"path":"transfer:transfer","args":{args}}}"#);
-                post(HOST, "/api/mutation", &body)
+                post(port, "/api/mutation", &body)
             });
-            rates.push(storm(HOST, 16, &requests.collect()).await);
+            rates.push(storm(port, 16, &requests.collect()).await);
         }
     }
     let pairs: Vec<(f64, f64)> = rates.chunks(2).map(|pair| (pair[0], pair[1])).collect();
@@ -118,17 +162,25 @@ async fn transfers() {
     println!("  Zipf / uniform: {}", ratios.join(", "));
 }
 
-/// Resident memory over documents and over calls.
-async fn memory(host: &Child) {
-    let before = resident_mb(host);
-    let calls: VecDeque<Vec<u8>> = (0..50)
-        .map(|n| {
-            let args = format!(r#"{{"start":{},"count":2000,"initial":1}}"#, ACCOUNTS + n * 2_000);
-            post(HOST, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
-        })
-        .collect();
-    storm(HOST, 4, &calls).await;
-    println!("resident: {before} MB, with 100,000 documents more: {} MB", resident_mb(host));
+/// Resident memory with 100,000 documents of 200 bytes, each of them by a call of its own.
+async fn documents() {
+    let host = Stopped(start_host("tests/live", LARGE, &[]));
+    wait_for(LARGE).await;
+    let before = host.resident_mb();
+    let body = "x".repeat(100);
+    let calls = (0..100_000).map(|n| {
+        let args = format!(r#"{{"list":"list-{:05}","body":"{body}"}}"#, n % 20_000);
+        post(LARGE, "/api/mutation", &format!(r#"{{"path":"notes:add","args":{args}}}"#))
+    });
+    storm(LARGE, 16, &calls.collect()).await;
+    let after = host.resident_mb();
+    println!("resident: {before} MB, after 100,000 documents of 200 bytes: {after} MB");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    println!("resident two seconds later: {} MB", host.resident_mb());
+}
+
+/// Resident memory over calls.
+async fn flatness(host: &Stopped) {
     let mut samples = Vec::new();
     for round in 0..10_u64 {
         let requests = (0..10_000_u64).map(|n| {
@@ -139,19 +191,19 @@ async fn memory(host: &Child) {
             post(HOST, "/api/mutation", &body)
         });
         storm(HOST, 16, &requests.collect()).await;
-        samples.push(resident_mb(host).to_string());
+        samples.push(host.resident_mb().to_string());
     }
     println!("resident over 100,000 transfers, every 10,000, MB: {}", samples.join(" "));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    println!("resident two seconds later: {} MB", resident_mb(host));
+    println!("resident two seconds later: {} MB", host.resident_mb());
 }
 
-async fn seed() {
+async fn seed(port: u16) {
     let calls = (0..5).map(|n| {
         let args = format!(r#"{{"start":{},"count":2000,"initial":1000000}}"#, n * 2_000);
-        post(HOST, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
+        post(port, "/api/mutation", &format!(r#"{{"path":"seed:seed_range","args":{args}}}"#))
     });
-    storm(HOST, 1, &calls.collect()).await;
+    storm(port, 1, &calls.collect()).await;
 }
 
 /// The peer: axum, one route, the bytes that the cached query answers with.
@@ -169,12 +221,6 @@ async fn serve_bare() {
     let routes = axum::Router::new().route("/api/query", axum::routing::post(handler));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", BARE)).await.unwrap();
     axum::serve(listener, routes).await.unwrap();
-}
-
-fn resident_mb(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
 fn rounded(pairs: &[(f64, f64)]) -> String {

@@ -30,7 +30,7 @@ const REQUESTS: usize = 5_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let mut host = start_host("tests/hello", HOST);
+    let mut host = start_host("tests/hello", HOST, &[]);
     let mut deno = start_deno();
     wait_for(SITE).await;
     wait_for(DENO).await;

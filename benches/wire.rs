@@ -83,8 +83,8 @@ pub async fn wait_for(port: u16) {
 }
 
 /// `concave serve` in memory with an app pushed; `app` is its path in the repository.
-pub fn start_host(app: &str, port: u16) -> Child {
-    start_host_with(Some(app), port, &["--in-memory"])
+pub fn start_host(app: &str, port: u16, options: &[&str]) -> Child {
+    start_host_with(Some(app), port, &[&["--in-memory"], options].concat())
 }
 
 /// `concave serve` with more arguments, and perhaps an app pushed.

@@ -200,7 +200,7 @@ test("serve says what it cannot do, and what it will lose", async () => {
 
 test("serve --push serves the app, or ends with what is wrong with it", async () => {
   const host = await serve("--push", "examples/transfer");
-  assert.match(host.output, /pushed 7 functions/);
+  assert.match(host.output, /pushed 8 functions/);
   const stats = ["run", "accounts:get_stats", '{"initialBalance": 1}'];
   const run = concave(stats, { env: pointedAt(host) });
   assert.deepEqual(JSON.parse(run.stdout), { changed: 0, count: 0, total: 0 });

@@ -84,6 +84,19 @@ pub const FILE_BYTES: u64 = 1 << 20;
 /// Where an answer arrives.
 pub type Answer = mpsc::Receiver<Result<Outcome, Refusal>>;
 
+/// What a host under test is made with.
+pub struct Made {
+    pub threads: usize,
+    pub purity: Option<Arc<dyn Purity>>,
+    pub answers_at_once: bool,
+}
+
+impl Default for Made {
+    fn default() -> Self {
+        Self { threads: 2, purity: None, answers_at_once: false }
+    }
+}
+
 /// A deployment under test.
 pub struct Deployed {
     pub host: Arc<Host>,
@@ -113,12 +126,18 @@ impl Deployed {
 
     /// The same, where contexts of modules that `purity` proves are used again.
     pub fn proved_by(threads: usize, purity: Option<Arc<dyn Purity>>) -> Self {
+        Self::made(Made { threads, purity, ..Made::default() })
+    }
+
+    /// A host with nothing deployed.
+    pub fn made(Made { threads, purity, answers_at_once }: Made) -> Self {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
         let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
         let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
-        let config = Config { threads, helper: helper(), actions, storage: given, purity };
+        let helper = helper();
+        let config = Config { threads, helper, actions, storage: given, purity, answers_at_once };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, storage, blobs, requests: AtomicU64::new(1) }
     }

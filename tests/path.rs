@@ -47,7 +47,7 @@ fn calls(events: &Mutex<Vec<Event>>) -> Vec<CallEvent> {
     let events = events.lock().unwrap();
     let call = |event: &Event| match event {
         Event::Call(call) => Some(call.clone()),
-        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => None,
+        _ => None,
     };
     events.iter().filter_map(call).collect()
 }
@@ -79,6 +79,7 @@ fn one_mutation_through_its_stops() {
             body_bytes: database::limits::HTTP_BODIES_BYTES,
             measure: None,
             schedules: true,
+            invariants: false,
             forks: None,
         },
     };

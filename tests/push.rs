@@ -1,9 +1,11 @@
 //! Pushes: what each kind of bundle comes to, and that a failed one leaves the previous serving.
 
+use std::time::Duration;
+
 use database::deployment::Tier;
 use database::record::Functions as _;
 
-use crate::deployed::{Deployed, bundle};
+use crate::deployed::{Deployed, Made, bundle};
 
 const ONE: &str = r#"import { query } from "./abi.js"; export const f = query(() => 1);"#;
 
@@ -79,15 +81,17 @@ fn modules_share_contexts_where_there_are_many() {
         names.iter().zip(&sources).map(|(name, text)| (name.as_str(), text.as_str())).collect();
     modules.push(("_deps/imported", IMPORTED));
     let deployed = Deployed::with(&modules);
-    assert_eq!(deployed.value("m00:f", "{}"), r#"["m00","m01","m02"]"#);
-    assert_eq!(deployed.value("m69:f", "{}"), r#"["m69"]"#);
+    let nine: Vec<String> = names[..9].iter().map(|name| format!("{name:?}")).collect();
+    assert_eq!(deployed.value("m00:f", "{}"), format!("[{}]", nine.join(",")));
+    let seven: Vec<String> = names[63..].iter().map(|name| format!("{name:?}")).collect();
+    assert_eq!(deployed.value("m69:f", "{}"), format!("[{}]", seven.join(",")));
 }
 
 #[test]
 fn bundles_that_cannot_be_snapshotted_are_evaluated_and_say_why() {
     for top in ["Object.freeze(globalThis);", "globalThis.format = new Intl.NumberFormat('de');"] {
         match tier(top) {
-            Ok(Tier::Evaluate { reason, .. }) => {
+            Ok(Tier::Evaluate { reason: Some(reason), .. }) => {
                 let cure = ["top level of a file", "at import", "inside the function"];
                 assert!(cure.iter().any(|words| reason.contains(words)), "{reason}");
             }
@@ -179,4 +183,65 @@ fn snapshots_of_several_deployments_live_together() {
             assert_eq!(&*call.recv().unwrap().unwrap().result.unwrap(), "2");
         }
     }
+}
+
+/// Waits until the snapshot of the last push was tried; gives its tier.
+fn completed(deployed: &Deployed) -> Tier {
+    loop {
+        let tier = deployed.host.newest().expect("something is deployed").tier.clone();
+        if !tier.is_provisional() {
+            return tier;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn deployed_tier(deployed: &Deployed) -> Tier {
+    deployed.database.snapshot().deployment.as_ref().expect("deployed").analysis.tier.clone()
+}
+
+/// A host as `concave dev` starts it, with its first push behind it.
+fn in_dev() -> Deployed {
+    let deployed = Deployed::made(Made { answers_at_once: true, ..Made::default() });
+    deployed.push(&[("m", ONE)]).expect("the module is fine");
+    deployed
+}
+
+#[test]
+fn a_second_push_in_dev_serves_before_its_snapshot_is_made() {
+    let deployed = in_dev();
+    assert!(matches!(deployed_tier(&deployed), Tier::Snapshot(_)));
+    for round in 0..3 {
+        let top = format!("const ROUND = {round};");
+        deployed.push(&[("m", &with(&top)), ("n", ONE)]).unwrap();
+        assert!(deployed_tier(&deployed).is_provisional());
+        assert_eq!(deployed.value("m:f", &format!("{{\"n\":{round}}}")), "2");
+        assert!(matches!(completed(&deployed), Tier::Snapshot(_)));
+        for n in 0..4 {
+            assert_eq!(deployed.value("n:f", &format!("{{\"n\":{n},\"r\":{round}}}")), "1");
+        }
+    }
+}
+
+#[test]
+fn modules_that_need_each_other_wait_for_their_snapshot() {
+    let needs = "if (globalThis.a !== 1) throw new Error('no a');";
+    let deployed = in_dev();
+    deployed.push(&[("a", &with("globalThis.a = 1;")), ("b", &with(needs))]).unwrap();
+    assert!(matches!(deployed_tier(&deployed), Tier::Snapshot(_)));
+    assert_eq!(deployed.value("b:f", "{}"), "2");
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_made_is_told_with_the_next_call_and_the_next_push() {
+    let deployed = in_dev();
+    let top = "Object.freeze(globalThis);";
+    deployed.push(&[("m", &with(top))]).unwrap();
+    assert!(deployed_tier(&deployed).is_provisional());
+    assert!(matches!(completed(&deployed), Tier::Evaluate { .. }));
+    let told = deployed.run("m:f", "{}").remark.expect("the author is told");
+    assert!(told.contains("cannot be kept in a startup snapshot"), "{told}");
+    assert_eq!(deployed.run("m:f", r#"{"again":1}"#).remark, None);
+    deployed.push(&[("m", &with(&format!("{top} // again")))]).unwrap();
+    assert!(matches!(deployed_tier(&deployed), Tier::Evaluate { reason: Some(_), .. }));
 }

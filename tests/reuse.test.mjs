@@ -74,3 +74,17 @@ test("what is proved is used again, what is not says where and why", async () =>
   assert.match(contexts()["pure.js"], /used again/);
   await host.stop();
 });
+
+test("--fresh-contexts keeps none, and says so", async () => {
+  const host = await serve("--push", APP, "--fresh-contexts");
+  const client = new ConvexHttpClient(host.url, { logger: false });
+  const shown = () => {
+    const { stdout } = concave(["stats", "--json"], { env: pointedAt(host) });
+    return JSON.parse(stdout).contexts["pure.js"];
+  };
+  for (let other = 0; other < 40; other++) {
+    assert.equal(await client.query(api.pure.name, { n: 1, other }), "one");
+  }
+  assert.match(shown(), /a fresh one a call: .*--fresh-contexts/);
+  assert.equal(await host.stop(), 0);
+});

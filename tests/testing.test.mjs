@@ -16,7 +16,8 @@ const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
 /** Runs `concave test`; its exit code and what it printed. */
 function run(folder, ...args) {
   const options = { encoding: "utf8", env: ENVIRONMENT };
-  const done = spawnSync(CONCAVE, ["test", folder, ...args], options);
+  // How fast this machine is decides nothing.
+  const done = spawnSync(CONCAVE, ["test", folder, "--timeout", "60000", ...args], options);
   return { code: done.status, out: done.stdout, told: done.stderr };
 }
 
@@ -85,9 +86,11 @@ export default crons;
 
 const HEAD = `
 import { convexTest } from "convex-test";
-import { anyApi as api, makeFunctionReference, mutationGeneric } from "convex/server";
+import { anyApi as api, createFunctionHandle, makeFunctionReference, mutationGeneric,
+} from "convex/server";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import schema from "./schema";
+import { add, list } from "./tasks";
 // A file does not find itself with a pattern, as with Vite.
 const modules = { ...import.meta.glob("./**/*.ts"), "./here.ts": async () => here };
 const here = { get ofTest() { return ofTest; } };
@@ -146,6 +149,34 @@ test("functions of a test file are functions", async () => {
   await t.finishAllScheduledFunctions(() => {});
   expect(spied).toHaveBeenCalledTimes(2);
   expect(await t.query(api.tasks.list)).toEqual(["here", "there"]);
+});
+test("what tests written for convex-test do with jobs, handles and spies", async () => {
+  const spy = vi.spyOn(add, "_handler");
+  const t = open();
+  const remind = makeFunctionReference("tasks:hidden");
+  const jobs = () => t.run((ctx) => ctx.db.system.query("_scheduled_functions").collect());
+  const gone = await t.run((ctx) => ctx.scheduler.runAfter(1e9, remind, { text: "gone" }));
+  expect((await jobs()).map((job) => job.name)).toEqual(["tasks:hidden"]);
+  await t.run((ctx) => ctx.db.delete("_scheduled_functions", gone));
+  expect(await jobs()).toEqual([]);
+  await t.run((ctx) => ctx.runMutation("function://;tasks:add", { text: "a" }));
+  expect(spy).toHaveBeenCalledOnce();
+  const nobody = await t.run(() => createFunctionHandle(makeFunctionReference("no:body")));
+  await expect(t.run((ctx) => ctx.runMutation(nobody, {}))).rejects.toThrow("Could not find");
+  // A spy that comes later is seen too.
+  const later = vi.spyOn(list, "_handler").mockReturnValue(["mine"]);
+  expect(await t.query(api.tasks.list)).toEqual(["mine"]);
+  later.mockRestore();
+});
+test("jobs run when the test waits, not between two of its calls", async () => {
+  const t = open();
+  await t.mutation(api.tasks.later, { text: "job", ms: 0 });
+  for (let i = 0; i < 5; i++) {
+    await t.query(async () => { for (let n = 0; n < 100_000; n++) Math.sqrt(n); });
+    expect(await t.query(api.tasks.list)).toEqual([]);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  expect(await t.query(api.tasks.list)).toEqual(["job"]);
 });
 test("limits of a transaction", async () => {
   const t = open({ transactionLimits: { documentsWritten: 2 } });
@@ -263,7 +294,7 @@ test("convex-test's API on the real engine", () => {
   const folder = app("engine", sources);
   const { code, errors, passed } = report(folder);
   assert.deepEqual(errors, {});
-  assert.equal(passed, 7);
+  assert.equal(passed, 9);
   assert.equal(code, 0);
 });
 
@@ -331,6 +362,7 @@ test("passes", () => {});` });
 test("a function that remembers is not deterministic, and the test says so", () => {
   const folder = app("memory", {
     "schema.ts": SCHEMA,
+    "tasks.ts": TASKS,
     "counted.ts": `import { mutationGeneric as mutation } from "convex/server";
 export const experimental_reuseContext = true;
 let calls = 0;
@@ -369,6 +401,33 @@ test("t", () => { expect(value).toBe(${value}); });`;
   }
 });
 
+test("--coverage tells which lines of functions ran, in a table and for tools", () => {
+  const folder = app("coverage", {
+    "schema.ts": SCHEMA, "crons.ts": CRONS, "tasks.ts": TASKS,
+    "size.ts": `import { queryGeneric as query } from "convex/server";
+export const of = query({ handler: async (_ctx, { n }: { n: number }) => {
+  if (n > 9) {
+    return "big";
+  }
+  return "small";
+} });`,
+    "size.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+import schema from "./schema";
+const t = () => convexTest(schema, import.meta.glob("./**/*.ts"));
+test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });`,
+  });
+  const { code, out } = run(folder, "--coverage");
+  assert.equal(code, 0, out);
+  assert.match(out, /convex\/size\.ts +66\.7 +4\/6 +1\/1 +4-5\n/);
+  assert.doesNotMatch(out, /size\.test\.ts +\d/);
+  const lcov = readFileSync(join(folder, "coverage/lcov.info"), "utf8");
+  const [of] = lcov.match(/SF:convex\/size\.ts\n[^]*?end_of_record/);
+  const lines = of.match(/^DA:.*$/gm).join(" ");
+  assert.equal(lines, "DA:2,1 DA:3,1 DA:4,0 DA:5,0 DA:6,1 DA:7,1");
+});
+
 test("snapshots are written, compared, and updated when asked", () => {
   const test = (value) => `import { expect, test } from "vitest";
 test("s", () => { expect(${value}).toMatchSnapshot(); });`;
@@ -393,6 +452,7 @@ test("a folder without tests says what test files are called", () => {
 test("explore tells the order that breaks an invariant, and replays it", () => {
   const race = (options) => app("race", {
     "schema.ts": SCHEMA,
+    "tasks.ts": TASKS,
     "count.ts": `import { actionGeneric as action, makeFunctionReference as ref,
   mutationGeneric as mutation, queryGeneric as query } from "convex/server";
 export const size = query({ handler: async (ctx) =>

@@ -163,6 +163,7 @@
       return { status: response.status };
     },
     'concave/unhandled'(take) { uncaught = take; },
+    'concave/coverage'() { return ops.op_action_coverage(); },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
       if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
         throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '

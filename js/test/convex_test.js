@@ -32,10 +32,19 @@ const rootOf = (keys) => {
   }, folders[0] ?? '');
 };
 
+/** Functions of Convex that a test has put a spy on: only those of this process are seen by it. */
+const spied = new Set();
+const { spyOn } = vi;
+vi.spyOn = (target, ...rest) => {
+  if (kindOf(target) !== undefined) spied.add(target);
+  return spyOn(target, ...rest);
+};
+
 /** The app, or a component: a schema and modules by path. */
 class Part {
   constructor(path, schema, modules) {
-    Object.assign(this, { path, schema, modules: new Map() });
+    Object.assign(this, { path, schema, modules: new Map(), here: new Set() });
+    this.broken = new Map();
     const root = rootOf(Object.keys(modules));
     for (const [key, load] of Object.entries(modules)) {
       const name = key.slice(root.length).replace(/\.[^./]+$/, '');
@@ -56,16 +65,40 @@ class Part {
     for (const [name, load] of this.modules) {
       const isOwn = !name.startsWith('_generated/') && !['schema'].includes(name);
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
-      if (isDeployed) files[`${name}.js`] = load.file;
+      // Cron jobs are no functions: the engine reads them.
+      const isCounted = realm.isCounting && name !== 'crons';
+      const isHere = load.node || isCounted || realm.mocking.has(load.file) || await isSpied(load);
+      if (isDeployed && !isHere) files[`${name}.js`] = load.file;
       // Other test files are not for this one to run.
-      else if (isOwn && (load.file === undefined || realm.evaluated.has(load.file))) {
-        elsewhere[`${name}.js`] = functionsOf(await load());
+      else if (isOwn && (isDeployed || load.file === undefined || realm.evaluated.has(load.file))) {
+        try {
+          elsewhere[`${name}.js`] = functionsOf(await load());
+          this.here.add(name);
+        } catch (error) {
+          // One for Node that needs Node fails the tests that call it.
+          if (!load.node) throw error;
+          this.broken.set(name, error);
+        }
       }
     }
     const schema = this.schema?.export?.() ?? null;
     return { path: this.path, schema, files, elsewhere };
   }
 }
+
+/** A function whose handler is the spy, which the function itself does not know of. */
+const observed = (found) => {
+  const make = { isQuery: queryGeneric, isMutation: mutationGeneric, isAction: actionGeneric };
+  return make[kindOf(found)]({ handler: (...given) => found._handler(...given) });
+};
+
+/** Whether a test spies on a function of a module, which then runs here. */
+const isSpied = async (load) => {
+  if (spied.size === 0) return false;
+  // One that cannot be imported is for the engine to refuse.
+  const module = await load().catch(() => ({}));
+  return Object.values(module).some((value) => spied.has(value));
+};
 
 /** The functions of a module that is not deployed. */
 const functionsOf = (module) => Object.entries(module).flatMap(([name, value]) => {
@@ -151,6 +184,11 @@ class World {
     this.inline = new Map();
     this.jobs = new Map();
     this.running = new Set();
+    this.transactions = 0;
+    this.starting = new Map();
+    this.inLine = 0;
+    this.isHeld = false;
+    this.line = Promise.resolve();
     this.thrown = new Map();
     this.watches = [];
     this.fetches = [];
@@ -164,15 +202,75 @@ class World {
     this.parts.set(path, new Part(path, schema, modules));
   }
 
-  /** The world at the host, opened by the first call. */
+  /** The world at the host, opened by the first call; a new spy calls for another deployment. */
   open() {
-    this.opening ??= (async () => {
-      const parts = await Promise.all([...this.parts.values()].map((part) => part.described()));
-      const { limits } = this;
-      const isGiven = typeof limits === 'object' && limits !== null;
-      this.id = await realm.open(this, { parts, limits: isGiven ? JSON.stringify(limits) : null });
-    })();
+    if (this.opening === undefined || this.spies !== spied.size) {
+      const before = this.opening;
+      this.spies = spied.size;
+      this.opening = (async () => {
+        await before;
+        const parts = await Promise.all([...this.parts.values()].map((part) => part.described()));
+        if (this.id !== undefined) {
+          await realm.ask('deploy', { world: this.id, parts });
+          return;
+        }
+        const { limits } = this;
+        const isGiven = typeof limits === 'object' && limits !== null;
+        const text = isGiven ? JSON.stringify(limits) : null;
+        this.id = await realm.open(this, { parts, limits: text });
+      })();
+    }
     return this.opening;
+  }
+
+  /**
+   * Runs a transaction, which nothing that timers start comes into the middle of: on convex-test
+   * a transaction is over before the next timer, and tests are written for that.
+   */
+  async transaction(work) {
+    this.transactions += 1;
+    try {
+      return await work();
+    } finally {
+      this.transactions -= 1;
+      if (this.transactions === 0) this.wake?.();
+    }
+  }
+
+  /** What was started is here, or over. */
+  begun(request) {
+    this.starting.get(request)?.();
+    if (this.starting.delete(request)) this.wake?.();
+  }
+
+  /** Whether nothing is under way that would be over before the next timer on convex-test. */
+  isQuiet() { return this.transactions + this.starting.size + this.inLine === 0; }
+
+  /** Lets jobs begin one after another, as their timers were, and none within a transaction. */
+  async turn(request) {
+    if (this.exploring !== undefined) return;
+    const before = this.line;
+    let next;
+    this.line = new Promise((resolve) => { next = resolve; });
+    this.inLine += 1;
+    await before;
+    this.isHeld = true;
+    await this.until(() => this.transactions === 0);
+    this.isHeld = false;
+    this.inLine -= 1;
+    this.starting.set(request, next);
+  }
+
+  /** Waits until `isOver`, looking when transactions end and whoever waits for them has gone on. */
+  async until(isOver) {
+    // A test that asks again and again without a pause shall see an end.
+    for (let round = 0; round < 10_000 && this.exploring === undefined && !isOver(); round++) {
+      this.news ??= new Promise((resolve) => {
+        this.wake = () => { this.news = undefined; resolve(); };
+      });
+      await this.news;
+      await realm.pause();
+    }
   }
 
   /** Runs what the host cannot: a closure of the test's, or a function of its modules. */
@@ -182,7 +280,8 @@ class World {
     if (closure !== undefined) return closure();
     const part = this.parts.get(component);
     if (part === undefined) throw new Error(`There is no component ${JSON.stringify(component)}.`);
-    const value = (await part.load(module))[name];
+    const found = (await part.load(module))[name];
+    const value = spied.has(found) ? observed(found) : found;
     switch (kindOf(value)) {
       case 'isQuery': return value.invokeQuery(args);
       case 'isMutation': return value.invokeMutation(args);
@@ -194,8 +293,9 @@ class World {
   /** Whether a function belongs to the test, and not to a deployed module. */
   isOwn({ component, asked: { token, module } }) {
     if (token !== undefined) return true;
-    const load = this.parts.get(component)?.modules.get(module.replace(/\.js$/, ''));
-    return load?.file === undefined || realm.evaluated.has(load.file);
+    const part = this.parts.get(component);
+    const name = module.replace(/\.js$/, '');
+    return part === undefined || part.here.has(name) || !part.modules.has(name);
   }
 
   /** Notes what a function threw here, for whoever called it. */
@@ -213,7 +313,8 @@ class World {
    * What comes with an answer: jobs that are new, results of watched queries. Each job has a timer
    * of the test's clock, whichever that is now.
    */
-  heard({ jobs, changes }) {
+  heard({ jobs, changes, violations }) {
+    for (const violation of violations ?? []) this.violated(violation);
     for (const { id, due } of jobs ?? []) {
       if (this.jobs.has(id)) continue;
       if (this.exploring !== undefined) {
@@ -229,14 +330,35 @@ class World {
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
   }
 
+  /** An invariant does not hold: the test that runs fails, whatever it makes of its calls. */
+  violated(text) {
+    const error = Object.assign(new Error(text), { name: 'InvariantViolation' });
+    if (this.exploring !== undefined) {
+      this.exploring.violated ??= error;
+      return;
+    }
+    try {
+      onTestFinished(() => { throw error; });
+    } catch {
+      // No test runs, but a hook.
+      throw error;
+    }
+  }
+
   /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */
   fire(id, isCron = false) {
     clearTimeout(this.jobs.get(id));
     const run = (async () => {
       await this.exploring?.gate('runs', true);
       const request = this.request();
-      const fire = { world: this.id, job: id, isCron, now: Date.now(), request };
-      this.heard(await realm.ask('fire', fire));
+      await this.turn(request);
+      // A mutation is under way until it ends, an action until it is here.
+      try {
+        const fire = { world: this.id, job: id, isCron, now: Date.now(), request };
+        this.heard(await realm.ask('fire', fire));
+      } finally {
+        this.begun(request);
+      }
     })().catch((error) => {
       // What is still to run when its file has ended never runs.
       if (!realm.hasEnded()) throw error;
@@ -326,7 +448,12 @@ class World {
       const name = address.name ?? address.reference ?? address.functionHandle;
       await this.exploring?.gate(`${kind} ${name}`, kind !== 'query');
     }
-    const answer = await realm.ask('call', this.asking(kind, address, args, component, identity));
+    // Jobs that have begun come first; one that waits for the test's own transactions does not.
+    await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));
+    const ask = () =>
+      realm.ask('call', this.asking(kind, address, args, component, identity));
+    const isTransaction = kind === 'query' || kind === 'mutation';
+    const answer = await (isTransaction ? this.transaction(ask) : ask());
     const { value, error } = answer;
     this.heard(answer);
     if (error !== undefined) throw this.original(error) ?? rebuilt(error);
@@ -336,6 +463,12 @@ class World {
   /** The error that was thrown here, where an answer is about that. */
   original({ message }) {
     const { lastThrown } = this;
+    const missing = /Could not find function for '([^':]+)/.exec(message)?.[1];
+    for (const { broken } of this.parts.values()) {
+      if (!broken.has(missing)) continue;
+      return new Error(`${missing} ("use node") runs in V8 like all of this test, and cannot be `
+        + `loaded there. ${broken.get(missing).message}`);
+    }
     return lastThrown !== undefined && message === lastThrown.message ? lastThrown : undefined;
   }
 
@@ -402,7 +535,7 @@ class World {
         const over = this.finishInProgress().finally(() => { isOver = true; });
         while (!isOver) {
           await Promise.race([over, realm.pause()]);
-          advanceTimers();
+          if (this.isQuiet()) advanceTimers();
         }
         await over;
       } else if (this.jobs.size === 0 || idle >= 20) {

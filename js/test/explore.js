@@ -174,6 +174,7 @@ const once = async (world, base, { functions, invariant, choose }) => {
     functions.forEach((work, at) => run.start(work.name || `#${at + 1}`, work));
     await run.toEnd();
     world.exploring = undefined;
+    if (run.violated !== undefined) throw run.violated;
     if (await invariant?.() === false) error = new Error('The invariant does not hold.');
   } catch (thrown) {
     error = thrown ?? new Error('The invariant threw.');

@@ -4,7 +4,8 @@
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
 import { explore } from './explore.js';
-import { ask, heard, listen, realm, tell, worker } from './realm.js';
+import { begin as beginMocks } from './mocks.js';
+import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
 
@@ -151,6 +152,9 @@ export const main = {
     const [options] = JSON.parse(json);
     const unhandled = [];
     worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
+    realm.isCounting = options.coverage;
+    beginMocks(options.mocks.files);
+    options.mocks.reaching.forEach((file) => realm.mocking.add(file));
     openProcess(options.env);
     setSafeTimers();
     const config = configOf(options);
@@ -159,7 +163,10 @@ export const main = {
     const runner = new Runner(config, options);
     const [file] = await startTests([{ filepath: options.file }], runner);
     await heard();
-    await ask('close');
+    if (options.coverage) {
+      await ask('coverage', JSON.parse(worker.jsSyscall('concave/coverage')));
+    }
+    await close();
     await listening;
     return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });
   },

@@ -81,10 +81,20 @@ class Transaction {
     Object.assign(this, { visit, component, tables, world, streams: new Map() });
   }
 
+  /** A row of `_scheduled_functions` as convex-test shows it: `dir/module:function`, no `.js`. */
+  shown(value) {
+    const isJob = typeof value?.name === 'string' && value.name.includes('.js:')
+      && tableNumber(value._id) === this.tables._scheduled_functions;
+    return isJob ? { ...value, name: value.name.replace('.js:', ':') } : value;
+  }
+
   async turn(op, json, isSync = false) {
     const turn = { visit: this.visit, op, json, isSync };
     try {
-      return JSON.stringify(await ask('turn', turn));
+      const value = await ask('turn', turn);
+      const text = JSON.stringify(value);
+      if (!text.includes('.js:')) return text;
+      return JSON.stringify(value, (_key, inside) => this.shown(inside));
     } catch (error) {
       if (error.message.startsWith('ArgumentValidationError')) {
         error.message += VALIDATOR_ERROR;
@@ -145,7 +155,8 @@ class Action {
       const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
       await this.world.exploring?.gate(label, op === '1.0/actions/mutation');
     }
-    const answer = await ask('ask', { action: this.action, op, json, now: Date.now() });
+    const asked = () => ask('ask', { action: this.action, op, json, now: Date.now() });
+    const answer = await (op === '1.0/actions/action' ? asked() : this.world.transaction(asked));
     this.world.heard(answer);
     return JSON.stringify(answer.value);
   }
@@ -170,6 +181,7 @@ const described = (error) => {
 const serve = async (event) => {
   const world = worlds.get(event.world);
   const isAction = event.type === 'action';
+  if (isAction) world.begun(event.requestId);
   const store = isAction ? new Action({ ...event, world }) : new Transaction({ ...event, world });
   const end = isAction ? { action: event.action } : { visit: event.visit };
   try {
@@ -187,14 +199,17 @@ const serve = async (event) => {
 /** Whether the file's tests are over. */
 let ended = false;
 
+/** Says that the file's tests are over: what they have scheduled never runs. */
+export const close = () => {
+  ended = true;
+  return ask('close');
+};
+
 /** Serves the host until it has no more. */
 export const listen = async () => {
   for (;;) {
     const events = await ask('next');
-    if (events === null) {
-      ended = true;
-      return;
-    }
+    if (events === null) return;
     for (const event of events) serve(event).catch(() => {});
   }
 };
@@ -208,6 +223,10 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   pause,
   ask,
   evaluated,
+  /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
+  mocking: new Set(),
+  /** Whether what runs is counted, so that everything runs here. */
+  isCounting: false,
   hasEnded: () => ended,
   /** The world whose function runs now. */
   currentWorld: () => current.getStore()?.world,

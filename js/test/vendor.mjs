@@ -6,3 +6,5 @@ export * from 'vitest';
 export { startTests } from '@vitest/runner';
 export { processError } from '@vitest/utils/error';
 export { setSafeTimers } from '@vitest/utils/timers';
+export { mockObject } from '@vitest/mocker';
+export { createMockInstance } from '@vitest/spy';

@@ -105,10 +105,13 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         admin_key: environment::read(&root).admin_key.filter(|key| key.starts_with("concave|")),
         private_network: arguments.allow_private_network,
         schedules: true,
+        invariants: true,
         // What an app in development talks to runs beside it.
         loopback: true,
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
+        fresh_contexts: false,
+        answers_at_once: true,
         data: if arguments.in_memory { None } else { Some(kept(&root)?) },
         memory: None,
         warn: Arc::new(|text| terminal::warning(text)),

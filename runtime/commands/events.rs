@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use console::Style;
 use database::commit::Conflict;
 use database::record::{Caller, FunctionKind, LogLevel, LogLine, Logged};
-use server::{CallEvent, Event, HttpActionEvent, PushEvent};
+use server::{CallEvent, Event, Finding, HttpActionEvent, InvariantEvent, PushEvent};
 
 use super::terminal;
 
@@ -84,6 +84,7 @@ fn lines(event: &Event) -> Vec<String> {
         Event::Call(call) => call_lines(call),
         Event::HttpAction(request) => http_action_lines(request),
         Event::Push(push) => push_lines(push),
+        Event::Invariant(news) => invariant_lines(news),
         // They come again with the end of their action.
         Event::Progress(_) => Vec::new(),
     }
@@ -161,6 +162,19 @@ fn push_lines(push: &PushEvent) -> Vec<String> {
         Ok(_) => Vec::new(),
         Err(error) => vec![marked("push", &red().apply_to(error).to_string())],
     }
+}
+
+fn invariant_lines(news: &InvariantEvent) -> Vec<String> {
+    let replay = news.call.map(|call| format!("again: concave replay {call}"));
+    let text = news.finding.text(replay.as_deref());
+    let (kind, style) = match &news.finding {
+        Finding::Violated(_) => ("violated", red()),
+        Finding::Unchecked { .. } => ("unknown", Style::new().for_stderr().yellow()),
+        Finding::Holds { .. } => ("holds", Style::new().for_stderr()),
+    };
+    let (first, rest) = text.split_once('\n').unwrap_or((&text, ""));
+    let head = marked(kind, &style.apply_to(first).to_string());
+    std::iter::once(head).chain((!rest.is_empty()).then(|| indented(rest))).collect()
 }
 
 /// Every line of a text under the second column.

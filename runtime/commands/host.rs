@@ -63,6 +63,10 @@ pub struct Options {
     pub events: Option<Events>,
     /// What runs modules with `"use node"`; `None`: the first `node` on `PATH`.
     pub node: Option<PathBuf>,
+    /// Whether no module's contexts are kept because they were proved to keep nothing of a call.
+    pub fresh_contexts: bool,
+    /// Whether a push after the first serves before its snapshot is made.
+    pub answers_at_once: bool,
     /// Where data is kept; `None`: in memory.
     pub data: Option<Kept>,
     /// How much memory the host may take; `None`: what there is.
@@ -73,6 +77,8 @@ pub struct Options {
     pub tell: Tell,
     /// Whether it runs scheduled functions and cron jobs.
     pub schedules: bool,
+    /// Whether it checks the invariants of `convex/invariants.ts`.
+    pub invariants: bool,
 }
 
 /// What a host serves.
@@ -231,7 +237,7 @@ impl Running {
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
         let outside = start_outside(&options, &[&cloud, &site]);
         let files = Files::new(database.clone(), storage.clone(), world.clone());
-        let config = config(isolates(options.memory), outside.clone(), storage);
+        let config = config(&options, outside.clone(), storage);
         let functions = functions::Host::start(config, database.clone(), world.clone())?;
         let called: Arc<dyn Functions> = functions.clone();
         let inner = Arc::<server::InnerCalls>::default();
@@ -262,24 +268,24 @@ impl Running {
                 body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
                 measure: Some(measure),
                 schedules: options.schedules,
+                invariants: options.invariants,
                 forks: Some(Arc::new(Forker { options, world })),
             },
         };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let gated = Some(Gate { operator, opened });
-        let listeners = Listeners { cloud, site: Some(site), gate: gated };
+        let listeners =
+            Listeners { cloud, site: Some(site), gate: Some(Gate { operator, opened }) };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
         let address = Address { url, admin_key };
-        let (operator, gate) = (operators, Some(gate));
         Ok(Self {
             address,
             site_url,
-            operator,
-            gate,
+            operator: operators,
+            gate: Some(gate),
             functions,
             outside,
             keeper,
@@ -491,9 +497,11 @@ fn warn_unless_confined(warn: &Tell) {
 }
 
 /// Functions on so many threads.
-fn config(threads: usize, actions: Arc<Outside>, storage: Storage) -> Config {
-    let purity: Option<Arc<dyn Purity>> = Some(Arc::new(Reader));
-    Config { threads, helper: helper(), actions, storage, purity }
+fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config {
+    let purity = (!options.fresh_contexts).then(|| Arc::new(Reader) as Arc<dyn Purity>);
+    let answers_at_once = options.answers_at_once;
+    let (threads, helper) = (isolates(options.memory), helper());
+    Config { threads, helper, actions, storage, purity, answers_at_once }
 }
 
 /// File storage of a host without a data folder.

@@ -147,6 +147,10 @@ fn structured(event: &Event) {
         // The event of its end has the line too.
         Event::Progress(_) => {}
         Event::Push(push) => push_ended(push),
+        Event::Invariant(news) => {
+            let text = news.finding.text(None);
+            warn!(target: "concave::invariant", call = news.call, "{text}");
+        }
     }
 }
 

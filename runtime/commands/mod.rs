@@ -7,6 +7,8 @@
 //! ```text
 //! dev.rs  serve.rs      run a host           host.rs: database + functions + server, wired
 //! push.rs run.rs        ask a running one    client.rs: HTTP; target.rs: which host
+//! calls.rs replay.rs    the same: the last calls, and running one again
+//! inspect.rs            with a debugger
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
@@ -24,6 +26,7 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 pub mod backup;
+pub mod calls;
 pub mod client;
 pub mod codegen;
 pub mod data;
@@ -35,9 +38,11 @@ pub mod fork;
 pub mod history;
 pub mod host;
 pub mod import;
+pub mod inspect;
 pub mod limits;
 pub mod log;
 pub mod push;
+pub mod replay;
 pub mod run;
 pub mod serve;
 pub mod stats;
@@ -74,6 +79,8 @@ enum Command {
     Data(data::Arguments),
     Why(why::Arguments),
     History(history::Arguments),
+    Calls(calls::Arguments),
+    Replay(replay::Arguments),
     Stats(stats::Arguments),
     Env(variables::Arguments),
     Test(test::Arguments),
@@ -118,6 +125,12 @@ pub enum Failure {
     /// `concave history`
     #[error(transparent)]
     History(#[from] history::HistoryError),
+    /// `concave calls`
+    #[error(transparent)]
+    Calls(#[from] calls::CallsError),
+    /// `concave replay`
+    #[error(transparent)]
+    Replay(#[from] replay::ReplayError),
     /// `concave stats`
     #[error(transparent)]
     Stats(#[from] stats::StatsError),
@@ -151,7 +164,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 where the command line itself is wrong, else 1.
+    /// 2 where the command line itself is wrong, or nothing could be replayed; else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Run(run::RunError::Arguments { .. } | run::RunError::Identity { .. }) => 2,
@@ -165,6 +178,8 @@ impl Failure {
             | Self::Fork(fork::ForkError::Target(_))
             | Self::Import(import::ImportError::Target(_))
             | Self::Why(why::WhyError::Target(_)) => 2,
+            Self::Replay(replay::ReplayError::Different { .. }) => 1,
+            Self::Replay(_) | Self::Calls(calls::CallsError::Target(_)) => 2,
             Self::Env(variables::EnvError::Target(_) | variables::EnvError::NoValue { .. }) => 2,
             _ => 1,
         }
@@ -199,6 +214,12 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Why(arguments) => threads()?.block_on(why::run(arguments)).map_err(Failure::Why),
         Command::History(arguments) => {
             threads()?.block_on(history::run(arguments)).map_err(Failure::History)
+        }
+        Command::Calls(arguments) => {
+            threads()?.block_on(calls::run(arguments)).map_err(Failure::Calls)
+        }
+        Command::Replay(arguments) => {
+            threads()?.block_on(replay::run(arguments)).map_err(Failure::Replay)
         }
         Command::Stats(arguments) => {
             threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)

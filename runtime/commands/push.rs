@@ -202,6 +202,17 @@ impl Pusher {
         Err(PushError::Race)
     }
 
+    /// Bundles, and gives what a push would send: for a host that is to run the code without
+    /// deploying it. Writes nothing.
+    ///
+    /// # Errors
+    /// Sources that do not bundle.
+    pub fn request(&mut self, admin_key: &str) -> Result<Value, PushError> {
+        let output = tokio::task::block_in_place(|| self.bundler.bundle(&self.project));
+        let output = output.map_err(PushError::Bundle)?;
+        Ok(start_push(admin_key, &output, &BTreeMap::new()).0)
+    }
+
     async fn attempt(&self, client: &Client, output: &Output) -> Result<Pushed, PushError> {
         let started = Instant::now();
         let key = client.admin_key();

@@ -55,6 +55,9 @@ pub struct Arguments {
     /// Let `fetch` in actions reach private networks and this machine
     #[arg(long)]
     allow_private_network: bool,
+    /// Run every call in a fresh context: only modules that ask for it share theirs between calls
+    #[arg(long)]
+    fresh_contexts: bool,
     /// The operator's secret; without ':'
     #[arg(long, env = super::environment::ADMIN_KEY, hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
@@ -105,9 +108,12 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         admin_key: arguments.admin_key,
         private_network: arguments.allow_private_network,
         schedules: true,
+        invariants: false,
         loopback: false,
         events: log.events(),
         node: arguments.node,
+        fresh_contexts: arguments.fresh_contexts,
+        answers_at_once: false,
         data: arguments.data.map(|folder| Kept { folder, give_up_after }),
         memory: arguments.memory,
         warn: Arc::new(move |text| warn.warning(text)),

@@ -3,7 +3,7 @@
 //! In: a folder. Out: a report, and whether everything passed. Invariant: no Node is needed, and
 //! nothing is written but missing snapshots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -13,6 +13,7 @@ use thiserror::Error;
 use super::host::asked_to_stop;
 use super::terminal;
 use super::watch::{Watch, WatchError};
+use crate::testing::coverage::Coverage;
 use crate::testing::report::{self, Reporter};
 use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
 
@@ -47,6 +48,10 @@ pub struct Arguments {
     /// Milliseconds that a test may take
     #[arg(long, value_name = "MS", default_value_t = 5_000)]
     timeout: u64,
+    /// Say which lines ran, and write coverage/lcov.info; functions then run where the tests do,
+    /// and not in the engine's isolates
+    #[arg(long)]
+    coverage: bool,
     /// Write snapshots that differ
     #[arg(long, short)]
     update: bool,
@@ -61,6 +66,14 @@ pub enum TestError {
     /// Files cannot be watched.
     #[error(transparent)]
     Watch(#[from] WatchError),
+    /// Nobody can read which lines ran.
+    #[error("Could not write {}: {cause}.", file.display())]
+    Coverage {
+        /// The file.
+        file: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
     /// Some failed; the report says which.
     #[error("{failed} of {total} tests failed{}.", outside(*files, *failed))]
     Failed {
@@ -82,10 +95,10 @@ fn outside(files: usize, failed: usize) -> String {
 /// # Errors
 /// See [`TestError`].
 pub async fn run(arguments: Arguments) -> Result<(), TestError> {
-    let Arguments { dir, watch, filter, seed, reporter, timeout, update } = arguments;
+    let Arguments { dir, watch, filter, seed, reporter, timeout, update, coverage } = arguments;
     let update = if update { "all" } else { "new" };
-    let options = Options { dir, filter, seed, timeout_ms: timeout, update };
-    let mut engine = Engine::start(seed)?;
+    let options = Options { dir, filter, seed, timeout_ms: timeout, coverage, update };
+    let mut engine = Engine::start(seed, coverage)?;
     if !watch {
         return once(options, reporter, &mut engine, &mut Vec::new()).await;
     }
@@ -119,6 +132,25 @@ async fn again_and_again(
     }
 }
 
+/// Tells which lines ran, where people read, and writes it down.
+fn covered(
+    files: &[FileReport],
+    suite: &Suite,
+    reporter: Reporter,
+    lcov: &Path,
+) -> Result<(), TestError> {
+    let mut coverage = Coverage::default();
+    for counted in files.iter().flat_map(|file| &file.counted) {
+        coverage.add(counted, suite.frames());
+    }
+    if reporter == Reporter::Pretty {
+        terminal::data(coverage.table());
+    }
+    let folder = lcov.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.and_then(|()| std::fs::write(lcov, coverage.lcov()));
+    written.map_err(|cause| TestError::Coverage { file: lcov.to_owned(), cause })
+}
+
 async fn once(
     options: Options,
     reporter: Reporter,
@@ -126,6 +158,7 @@ async fn once(
     sources: &mut Vec<PathBuf>,
 ) -> Result<(), TestError> {
     let started = Instant::now();
+    let lcov = options.coverage.then(|| options.dir.join("coverage/lcov.info"));
     let suite = tokio::task::block_in_place(|| Suite::prepare(options, engine))?;
     sources.clone_from(&suite.watched);
     let running = suite.files().map(|file| suite.run(file));
@@ -144,6 +177,9 @@ async fn once(
         Reporter::Pretty => terminal::data(report::summary(&files, suite.frames(), time)),
         Reporter::Json => terminal::data(report::json(&files, time)),
         Reporter::Junit => terminal::data(report::junit(&files, suite.frames(), time)),
+    }
+    if let Some(lcov) = lcov {
+        covered(&files, &suite, reporter, &lcov)?;
     }
     let counts = report::count(&files);
     if counts.is_good() {

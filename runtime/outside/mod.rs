@@ -346,6 +346,7 @@ pub fn limits_of_a_run() -> Limits {
         pbkdf2_iterations: limits::ACTION_PBKDF2_ITERATIONS,
         context_runs: small(limits::ACTION_CONTEXT_RUNS),
         contexts_kept: small(limits::ACTION_CONTEXTS_KEPT),
+        coverage: false,
         fetch: FetchLimits {
             redirects: small(limits::FETCH_REDIRECTS),
             body_bytes: limits::FETCH_BODY_BYTES,

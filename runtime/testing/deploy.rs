@@ -15,12 +15,10 @@ use database::deployment::{Bundle, Environment, Module};
 use database::error::UserError;
 use database::record::Functions as _;
 use database::snapshot::Deployment;
+use functions::INLINE;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-
-/// The module through which closures of a test run; `js/test/convex_test.js` calls it.
-const INLINE: &str = "concave_inline.js";
 
 /// The app or a component, as a test hands it in.
 #[derive(Clone, Debug, Deserialize, Serialize)]

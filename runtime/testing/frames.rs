@@ -18,7 +18,8 @@ const AROUND: usize = 2;
 /// Source maps of the bundle of test files.
 pub struct Frames {
     root: PathBuf,
-    texts: BTreeMap<String, String>,
+    /// Source and source map, by the path of a bundled module.
+    texts: BTreeMap<String, (String, String)>,
     parsed: Mutex<BTreeMap<String, Option<Arc<SourceMap>>>>,
 }
 
@@ -44,7 +45,7 @@ impl std::fmt::Display for Frame {
 impl Frames {
     /// Those of a bundle whose sources are named from `root`.
     pub fn new(root: PathBuf, modules: Vec<BundledModule>) -> Self {
-        let map = |module: BundledModule| Some((module.path, module.source_map?));
+        let map = |module: BundledModule| Some((module.path, (module.source, module.source_map?)));
         let texts = modules.into_iter().filter_map(map).collect();
         Self { root, texts, parsed: Mutex::default() }
     }
@@ -87,11 +88,16 @@ impl Frames {
         })
     }
 
+    /// A bundled module: its source and its map.
+    pub fn module(&self, path: &str) -> Option<(&str, Arc<SourceMap>)> {
+        Some((self.texts.get(path)?.0.as_str(), self.map(path)?))
+    }
+
     fn map(&self, path: &str) -> Option<Arc<SourceMap>> {
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
         let parse = || {
-            let text = self.texts.get(path)?;
-            SourceMap::from_slice(text.as_bytes()).ok().map(Arc::new)
+            let (_, map) = self.texts.get(path)?;
+            SourceMap::from_slice(map.as_bytes()).ok().map(Arc::new)
         };
         parsed.entry(path.to_owned()).or_insert_with(parse).clone()
     }

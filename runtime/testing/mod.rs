@@ -11,8 +11,10 @@
 //!   deploy.rs   modules and schema → deployment
 //!   functions/src/elsewhere.rs: a query or mutation of the worker's, on an isolate's transaction
 //!   frames.rs   positions → TypeScript    report.rs    what the user reads
+//!   coverage.rs which lines ran
 //! ```
 
+pub mod coverage;
 pub mod deploy;
 pub mod frames;
 pub mod realm;

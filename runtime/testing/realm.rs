@@ -12,12 +12,12 @@ use std::time::Instant;
 
 use ::actions::pool::{Callbacks, Reply, Replying, Syscall};
 use database::error::{PushError, UserError};
-use database::id::{DocumentId, TableNumber};
+use database::id::DocumentId;
 use database::record::{
     Action, ActionEnd, ActionReply, Actions, Arguments, Call, Caller, Expect, FunctionError,
-    FunctionKind, FunctionPath, Identity, UserIdentity,
+    FunctionKind, FunctionPath, Functions as _, Identity, UserIdentity,
 };
-use database::snapshot::Snapshot;
+use database::snapshot::{Deployment, Snapshot};
 use database::transaction::Budget;
 use functions::address::Address;
 use functions::{Elsewhere, Turn, Visit};
@@ -27,6 +27,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
+use super::coverage::Counted;
 use super::deploy::{Deployer, Part};
 use super::frames::Frames;
 use super::world::{Clock, Opening, World};
@@ -51,6 +52,8 @@ pub enum News {
     Started(Started),
     /// It ended; the report of it.
     Ended(Value),
+    /// What of the modules ran.
+    Counted(Counted),
 }
 
 /// A test that began.
@@ -94,6 +97,12 @@ struct Open {
     /// `transactionLimits`, JSON text.
     limits: Option<String>,
     now: f64,
+}
+
+#[derive(Deserialize)]
+struct Deploy {
+    world: u64,
+    parts: Vec<Part>,
 }
 
 #[derive(Deserialize)]
@@ -266,17 +275,26 @@ impl Realm {
         Ok(json!({ "id": id }))
     }
 
+    /// Replaces the functions of a world; blocks while the deployment is made.
+    fn deploy(&self, asked: &Deploy) -> Result<Value, UserError> {
+        let world = self.world(asked.world)?;
+        let deployment = self.bench.deployer.deployment(&asked.parts)?;
+        let Deployment { bundle, analysis } = &*deployment;
+        world.functions.activate(Arc::clone(bundle), Arc::clone(analysis)).map_err(pushed)?;
+        Ok(Value::Null)
+    }
+
     fn opening(&self, id: u64, clock: Clock, budget: Option<Budget>) -> Opening {
         let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
         Opening { id, clock: Arc::new(clock), actions: seat.clone(), elsewhere: seat, budget }
     }
 
     /// Copies a world. Every copy draws the same randomness: what differs is the order of calls.
-    fn fork(&self, of: &Due) -> Result<Value, UserError> {
+    async fn fork(&self, of: &Due) -> Result<Value, UserError> {
         let world = self.world(of.world)?;
         let id = self.number();
         let clock = Clock::new(of.now, !(self.bench.seed ^ of.world));
-        let forked = world.fork(&self.bench.host, self.opening(id, clock, None));
+        let forked = world.fork(&self.bench.host, self.opening(id, clock, None)).await;
         lock(&self.worlds).insert(id, Arc::new(forked));
         Ok(json!({ "id": id }))
     }
@@ -320,6 +338,7 @@ impl Realm {
         let outcome = world.call(call.clone()).await;
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
+        let violations = self.violations(&world).await;
         let has_visited = lock(&self.visitors).remove(&request_id);
         if let Some(remark) = &outcome.remark {
             return Err(UserError::new("NotDeterministic", remark.to_string()));
@@ -332,11 +351,13 @@ impl Realm {
             Ok(text) => {
                 let value = RawValue::from_string(text.to_string());
                 let value = value.map_err(|e| UserError::new("BadResult", e.to_string()))?;
-                Ok(json!({ "value": value, "jobs": jobs, "changes": changes }))
+                Ok(json!({
+                    "value": value, "jobs": jobs, "changes": changes, "violations": violations,
+                }))
             }
             Err(error) => Ok(json!({
                 "error": { "message": error.message, "data": error.data }, "jobs": jobs,
-                "changes": changes,
+                "changes": changes, "violations": violations,
             })),
         }
     }
@@ -375,7 +396,7 @@ impl Realm {
         let Ok(text) = &reply.result else { return Ok(reply) };
         let value: Box<RawValue> = parse(text)?;
         Ok(answer(&json!({ "value": value, "jobs": world.new_jobs(),
-            "changes": world.changes().await })))
+            "changes": world.changes().await, "violations": self.violations(&world).await })))
     }
 
     /// Lets the worker act as an action of nobody's module.
@@ -442,7 +463,13 @@ impl Realm {
             Some(id) => world.fire(id, fire.request).await?,
             None => {}
         }
-        Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await }))
+        Ok(json!({ "jobs": world.new_jobs(), "changes": world.changes().await,
+            "violations": self.violations(&world).await }))
+    }
+
+    /// The invariants that what just ran has broken.
+    async fn violations(&self, world: &World) -> Vec<String> {
+        world.violations(&format!("again: concave test --seed {}", self.bench.seed)).await
     }
 
     /// `ctx.storage` of functions in the worker.
@@ -475,6 +502,11 @@ impl Realm {
                     json!({ "error": { "message": message, "data": data } })
                 }
             },
+            "deploy" => {
+                let (asked, this) = (parse(json)?, Arc::clone(&self));
+                let done = tokio::task::spawn_blocking(move || this.deploy(&asked)).await;
+                done.unwrap_or_else(|_| Err(UserError::new("Broken", "The host hit a bug.")))?
+            }
             "turn" => self.turn(parse(json)?).await?,
             "ask" => return self.ask(parse(json)?).await,
             "begin" => self.begin(&parse(json)?)?,
@@ -486,7 +518,7 @@ impl Realm {
                 world.clock.set(now);
                 world.next_due()
             }
-            "fork" => self.fork(&parse(json)?)?,
+            "fork" => self.fork(&parse(json)?).await?,
             "forget" => {
                 let Due { world, .. } = parse(json)?;
                 lock(&self.worlds).remove(&world);
@@ -495,6 +527,7 @@ impl Realm {
             "watch" => self.watch(parse(json)?).await?,
             "started" => self.tell(News::Started(parse(json)?)),
             "ended" => self.tell(News::Ended(parse(json)?)),
+            "coverage" => self.tell(News::Counted(parse(json)?)),
             "read" | "write" | "remove" => snapshot_file(op, &parse(json)?)?,
             "snapshot" => Value::Null,
             "close" => {
@@ -568,12 +601,11 @@ impl Elsewhere for Seat {
 
 /// Numbers of a component's tables, by name.
 fn tables(snapshot: &Snapshot, component: &str) -> Value {
-    /// System tables have numbers up to this one.
-    const SYSTEM: u32 = 64;
+    /// Those of the host that functions see.
+    const SYSTEM: [&str; 2] = ["_scheduled_functions", "_storage"];
     let own = snapshot.tables(component).into_iter().map(|table| (table.name, table.number));
-    let system = (1..=SYSTEM).map(TableNumber);
-    let system =
-        system.filter_map(|number| Some((snapshot.table_name(component, number)?, number)));
+    let system = SYSTEM.iter().filter_map(|name| snapshot.table(component, name));
+    let system = system.map(|table| (Arc::clone(&table.name), table.number));
     let named = own.chain(system).map(|(name, number)| (name.to_string(), json!(number.0)));
     Value::Object(named.collect())
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Pool};
 use ::actions::protocol::{End, ImportPhase, Limits, Network};
-use bundler::{Bundler, Project, TestFiles, is_test_file};
+use bundler::{Bundler, Mocks, Project, TestFiles, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
@@ -21,6 +21,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
+use super::coverage::Counted;
 use super::deploy::{Deployer, Known};
 use super::frames::Frames;
 use super::realm::{Bench, News, Realm, Started};
@@ -29,9 +30,10 @@ use crate::outside::limits_of_a_run;
 use crate::world::SeededWorld;
 
 /// Modules of the runner, beside those of the tests.
-const RUNNER: [(&str, &str); 4] = [
+const RUNNER: [(&str, &str); 5] = [
     ("_test/main.js", include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
+    ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
     ("_test/vitest.js", include_str!("../../js/test/vendor/vitest.js")),
 ];
@@ -55,6 +57,8 @@ pub struct Options {
     pub seed: u64,
     /// Milliseconds that a test may take.
     pub timeout_ms: u64,
+    /// Whether to count which lines run; functions then run where the tests do.
+    pub coverage: bool,
     /// `new`: snapshots that are missing are written; `all`: those that differ too; `none`.
     pub update: &'static str,
 }
@@ -96,6 +100,8 @@ pub struct FileReport {
     pub report: Value,
     /// What it logged.
     pub lines: Vec<String>,
+    /// What of the modules ran, where that is counted.
+    pub counted: Vec<Counted>,
 }
 
 /// What runs suites, one after another.
@@ -112,12 +118,12 @@ impl Engine {
     ///
     /// # Errors
     /// The system gives no threads.
-    pub fn start(seed: u64) -> Result<Self, SuiteError> {
+    pub fn start(seed: u64, coverage: bool) -> Result<Self, SuiteError> {
         let seam = Arc::new(SeededWorld::new(seed));
         let import = (seam.now() / 1_000_000, seam.seed());
         let host = start_host(seam).map_err(SuiteError::Threads)?;
         let (known, bundler) = (Arc::default(), Bundler::new());
-        Ok(Self { host, pool: start_pool(), import, known, bundler })
+        Ok(Self { host, pool: start_pool(coverage), import, known, bundler })
     }
 }
 
@@ -136,6 +142,7 @@ pub struct Suite {
     code: Arc<Code>,
     bench: Arc<Bench>,
     pool: Arc<Pool>,
+    mocks: BTreeMap<String, Mocks>,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
 }
@@ -173,7 +180,8 @@ impl Suite {
         let bench = Arc::new(Bench { host, deployer, frames, seed });
         let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
         pool.deployed(Arc::clone(&code));
-        Ok(Self { options, root, files, code, bench, pool, watched })
+        let mocks = output.mocks;
+        Ok(Self { options, root, files, code, bench, pool, mocks, watched })
     }
 
     /// The files, by their names.
@@ -194,11 +202,12 @@ impl Suite {
     /// Runs one file to its end.
     pub async fn run(&self, file: &str) -> FileReport {
         let mut told: Vec<Value> = Vec::new();
-        let mut lines = Vec::new();
+        let (mut lines, mut counted) = (Vec::new(), Vec::new());
         loop {
             let skip: Vec<_> = told.iter().map(|test| test["id"].clone()).collect();
             let (ended, stuck, heard) = self.attempt(file, &skip).await;
-            told.extend(heard);
+            told.extend(heard.ended);
+            counted.extend(heard.counted);
             lines.extend(ended.lines.iter().map(|line| line.messages.join(" ")));
             let report = match (&ended.end, stuck) {
                 (End::Returned, _) => serde_json::from_str(&ended.result).unwrap_or_default(),
@@ -213,18 +222,18 @@ impl Suite {
                 (End::NoRoute, _) => failed("The worker took it for a router.", None),
             };
             let report = with_told(report, &told);
-            return FileReport { file: file.to_owned(), report, lines };
+            return FileReport { file: file.to_owned(), report, lines, counted };
         }
     }
 
-    /// Runs a file without some of its tests. Gives also the test that it hung in, and those that
-    /// ended.
-    async fn attempt(&self, file: &str, skip: &[Value]) -> (Ended, Option<Started>, Vec<Value>) {
+    /// Runs a file without some of its tests. Gives also the test that it hung in, and what the
+    /// file told.
+    async fn attempt(&self, file: &str, skip: &[Value]) -> (Ended, Option<Started>, Watch) {
         let (news, mut heard) = unbounded_channel();
         let realm = Realm::new(Arc::clone(&self.bench), news);
         let started = Instant::now();
         let running = self.pool.run(self.job(file, skip), realm.clone()).await;
-        let mut watch = Watch { open: BTreeMap::new(), ended: Vec::new() };
+        let mut watch = Watch::default();
         let mut stuck = None;
         let ended = match running {
             Err(refused) => refused,
@@ -247,17 +256,20 @@ impl Suite {
         watch.hear(&mut heard);
         if !matches!(ended.end, End::Returned) && stuck.is_none() {
             // It ran out of memory, or its process died: that is the test that ran then.
-            stuck = watch.open.into_values().next().map(|(test, _)| test);
+            stuck = watch.open.values().next().map(|(test, _)| test.clone());
         }
-        (ended, stuck, watch.ended)
+        (ended, stuck, watch)
     }
 
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
+        let mocks = self.mocks.get(&module_of(file)).cloned().unwrap_or_default();
         let asked = json!([{
+            "mocks": { "files": mocks.files, "reaching": mocks.reaching },
             "file": self.files[file], "module": module_of(file), "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.options.timeout_ms,
-            "update": self.options.update, "pattern": pattern.map(|text| escaped(text)),
+            "update": self.options.update, "coverage": self.options.coverage,
+            "pattern": pattern.map(|text| escaped(text)),
             "env": {
                 "CONVEX_CLOUD_URL": "https://some.convex.cloud",
                 "CONVEX_SITE_URL": "https://some.convex.site",
@@ -277,9 +289,11 @@ impl Suite {
 }
 
 /// What is known of the tests of a run.
+#[derive(Default)]
 struct Watch {
     open: BTreeMap<String, (Started, Instant)>,
     ended: Vec<Value>,
+    counted: Vec<Counted>,
 }
 
 impl Watch {
@@ -293,6 +307,7 @@ impl Watch {
                     self.open.remove(test["id"].as_str().unwrap_or_default());
                     self.ended.push(test);
                 }
+                News::Counted(counted) => self.counted.push(counted),
             }
         }
     }
@@ -375,12 +390,13 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
         actions: Arc::new(NoActions),
         storage: files_in_memory("test", None),
         purity: None,
+        answers_at_once: false,
     };
     let database = Arc::new(Database::new(DatabaseOptions::at(seam.now())));
     functions::Host::start(config, database, seam)
 }
 
-fn start_pool() -> Arc<Pool> {
+fn start_pool(coverage: bool) -> Arc<Pool> {
     let threads = cores();
     Pool::start(PoolConfig {
         program: host::helper().program,
@@ -390,6 +406,7 @@ fn start_pool() -> Arc<Pool> {
             heap_bytes: limits::TEST_HEAP_BYTES,
             process_bytes: limits::TEST_PROCESS_BYTES,
             log_lines: limits::TEST_LOG_LINES,
+            coverage,
             ..limits_of_a_run()
         },
         calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },

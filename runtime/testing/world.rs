@@ -21,7 +21,7 @@ use database::snapshot::Deployment;
 use database::transaction::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
-use server::{Files, Schedule};
+use server::{Files, Finding, Invariants, Schedule};
 use tokio::sync::oneshot;
 
 use crate::commands::host::files_in_memory;
@@ -103,6 +103,7 @@ pub struct World {
     /// Jobs that the test knows of.
     told: Mutex<BTreeSet<DocumentId>>,
     watched: Mutex<Vec<Watched>>,
+    invariants: Invariants,
 }
 
 /// A query that a test watches.
@@ -130,11 +131,13 @@ impl World {
     }
 
     /// A copy of this world as it is now, but for its files; it costs next to nothing.
-    pub fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
+    pub async fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
         let options = Options::at(opening.clock.now());
         let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
         let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { environment: Mutex::new(environment), ..forked }
+        let called: Arc<dyn Functions> = Arc::clone(&forked.functions) as Arc<dyn Functions>;
+        let invariants = self.invariants.fork(&forked.database, &called).await;
+        Self { environment: Mutex::new(environment), invariants, ..forked }
     }
 
     fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
@@ -160,7 +163,8 @@ impl World {
             inner: Arc::default(),
         });
         let (environment, told, watched) = Default::default();
-        Self { id, clock, database, functions, services, environment, told, watched }
+        let invariants = Invariants::new(&database, &called);
+        Self { id, clock, database, functions, services, environment, told, watched, invariants }
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -325,6 +329,13 @@ impl World {
             }
         }
         changes
+    }
+
+    /// What the commits since the last time did to invariants, where that is not as it should be.
+    pub async fn violations(&self, again: &str) -> Vec<String> {
+        let found = self.invariants.check().await;
+        let bad = found.iter().filter(|finding| !matches!(finding, Finding::Holds { .. }));
+        bad.map(|finding| finding.text(Some(again))).collect()
     }
 
     fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {

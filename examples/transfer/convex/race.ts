@@ -12,22 +12,23 @@ export const deposit = action({
     const account = await ctx.runQuery(api.accounts.get_account, { id });
     // Another deposit may commit here: what was read is old then.
     const balance = (account?.balance ?? 0) + amount;
-    await ctx.runMutation(internal.race.set_balance, { id, balance });
+    await ctx.runMutation(internal.race.set_balance, { id, balance, amount });
     return null;
   },
 });
 
-/** Writes a balance, whatever it was. */
+/** Writes a balance, whatever it was, and that so much came in. */
 export const set_balance = internalMutation({
-  args: { id: v.number(), balance: v.number() },
+  args: { id: v.number(), balance: v.number(), amount: v.number() },
   returns: v.null(),
-  handler: async (ctx, { id, balance }) => {
+  handler: async (ctx, { id, balance, amount }) => {
     const account = await ctx.db
       .query("accounts")
       .withIndex("by_account_id", (q) => q.eq("id", id))
       .unique();
     if (account !== null) {
       await ctx.db.patch("accounts", account._id, { balance });
+      await ctx.db.insert("supply", { amount });
     }
     return null;
   },

@@ -13,6 +13,7 @@ export const seed_range = mutation({
     for (let id = start; id < start + count; id++) {
       await ctx.db.insert("accounts", { id, balance: initial });
     }
+    await ctx.db.insert("supply", { amount: count * initial });
     return null;
   },
 });
@@ -26,6 +27,8 @@ export const clear_accounts = mutation({
     for (const account of accounts) {
       await ctx.db.delete("accounts", account._id);
     }
+    const taken = accounts.reduce((sum, account) => sum + account.balance, 0);
+    await ctx.db.insert("supply", { amount: -taken });
     return { deleted: accounts.length, more: accounts.length === CLEARED_AT_ONCE };
   },
 });

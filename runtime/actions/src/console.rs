@@ -70,6 +70,7 @@ mod tests {
             wasm_bytes: 0,
             context_runs: 1,
             contexts_kept: 0,
+            coverage: false,
             fetch: Default::default(),
         }
     }

@@ -163,6 +163,7 @@ mod tests {
             pbkdf2_iterations: 0,
             context_runs: 1,
             contexts_kept: 0,
+            coverage: false,
             fetch: Default::default(),
         }
     }

@@ -25,6 +25,7 @@ mod ahead;
 mod bounds;
 pub mod confinement;
 mod console;
+mod coverage;
 mod crypto;
 mod decoding;
 mod explanation;

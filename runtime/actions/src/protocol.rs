@@ -268,6 +268,9 @@ pub struct Limits {
     /// What `fetch` may take.
     #[serde(default)]
     pub fetch: FetchLimits,
+    /// Whether to count what runs.
+    #[serde(default)]
+    pub coverage: bool,
 }
 
 /// An error on its way into or out of JavaScript.

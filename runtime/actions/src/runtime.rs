@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use deno_core::{Extension, JsRuntime, JsRuntimeForSnapshot, RuntimeOptions, v8};
 
+use crate::coverage::Coverage;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::{Code, Loader, SCHEME};
 use crate::protocol::Limits;
@@ -105,11 +106,16 @@ impl Runtime {
             extensions: extensions(),
             startup_snapshot: Some(snapshot),
             create_params: Some(switch.parameters(limits)),
+            inspector: limits.coverage,
             ..RuntimeOptions::default()
         })
         .map_err(|e| e.to_string())?;
         switch.connect(js.v8_isolate().thread_safe_handle());
         js.op_state().borrow_mut().put(Arc::clone(&switch));
+        if limits.coverage {
+            let coverage = Coverage::start(&js);
+            js.op_state().borrow_mut().put(coverage);
+        }
         let on_limit = Arc::clone(&switch);
         js.add_near_heap_limit_callback(move |current, _initial| {
             on_limit.stop(Stopped::OutOfMemory);

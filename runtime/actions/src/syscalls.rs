@@ -10,6 +10,7 @@ use deno_core::{Extension, JsBuffer, OpState, ToJsBuffer, op2, v8};
 use deno_error::JsErrorBox;
 use serde::{Deserialize, Serialize};
 
+use crate::coverage::Coverage;
 use crate::linear_memory::{op_wasm_hidden, op_wasm_memory};
 use crate::protocol::{CHUNK_BYTES, End, Stream, StreamId, Thrown, ToHost};
 use crate::run_state::{Answered, RunState};
@@ -36,6 +37,7 @@ deno_core::extension!(
         op_action_linger,
         op_action_no_route,
         op_action_done,
+        op_action_coverage,
         op_wasm_memory,
         op_wasm_hidden,
     ],
@@ -286,6 +288,15 @@ fn respond(
 #[op2]
 async fn op_action_gone(state: Rc<RefCell<OpState>>) -> bool {
     run(&state).gone().await
+}
+
+/// What of its modules ran until now; see [`Coverage`].
+#[op2(reentrant)]
+#[string]
+fn op_action_coverage(state: Rc<RefCell<OpState>>) -> String {
+    // Not borrowed while V8 looks: it may call back.
+    let coverage = state.borrow().try_borrow::<Rc<Coverage>>().map(Rc::clone);
+    coverage.map_or_else(|| "{}".to_owned(), |coverage| coverage.take())
 }
 
 /// Lets the run end when nothing of it is under way any more.

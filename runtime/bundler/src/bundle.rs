@@ -14,6 +14,7 @@ use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
 use crate::hoist::Hoisted;
 use crate::link::Link;
 use crate::memo::Memo;
+use crate::mocks::Mocks;
 use crate::names::Names;
 use crate::package::{Packages, in_node_modules, installed_version};
 use crate::project::{Entries, Project};
@@ -95,6 +96,8 @@ pub struct Output {
     pub entries: Vec<EntryModule>,
     /// How many files this run had to compile; the rest came from the cache.
     pub compiled: usize,
+    /// Of test files, by the paths of their modules: what they mock.
+    pub mocks: BTreeMap<String, Mocks>,
 }
 
 /// Bundles projects; keeps compiled files in memory between runs.
@@ -156,6 +159,7 @@ impl Bundler {
             watched: BTreeSet::from([project.functions_dir.clone()]),
             files: BTreeSet::new(),
             errors: vec![],
+            mocks: BTreeSet::new(),
         };
         let definitions = component::definitions(&mut run);
         for folder in definitions.iter().map(|definition| &definition.folder) {
@@ -191,6 +195,8 @@ pub(crate) struct Run<'a> {
     /// Every file that was read.
     pub(crate) files: BTreeSet<PathBuf>,
     pub(crate) errors: Vec<BundleError>,
+    /// Files that the test file at hand mocks.
+    pub(crate) mocks: BTreeSet<PathBuf>,
 }
 
 /// What a graph is loaded for.
@@ -221,21 +227,25 @@ impl Run<'_> {
         self.output.modules.sort_by(|a, b| a.path.cmp(&b.path));
     }
 
-    pub(crate) fn load(&mut self, entries: &[Location], purpose: Purpose) -> Graph {
+    pub(crate) fn loader(&self, purpose: Purpose) -> Loader<'_> {
         let environment = match purpose {
             Purpose::Functions(environment) => environment,
             Purpose::Configuration | Purpose::Definitions | Purpose::Tests => Environment::Isolate,
         };
-        let loader = Loader {
+        Loader {
             resolvers: &self.resolvers,
             packages: self.packages,
             cache: self.cache,
             environment,
+            mocks: &self.mocks,
             inline: !matches!(purpose, Purpose::Functions(_) | Purpose::Tests),
             tests: purpose == Purpose::Tests,
             definitions: purpose == Purpose::Definitions,
-        };
-        let graph = loader.load(entries);
+        }
+    }
+
+    pub(crate) fn load(&mut self, entries: &[Location], purpose: Purpose) -> Graph {
+        let graph = self.loader(purpose).load(entries);
         for file in graph.modules.iter().filter_map(|module| file_of(&module.location)) {
             self.files.insert(file.clone());
             if in_node_modules(file).is_none() {

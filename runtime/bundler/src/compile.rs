@@ -21,6 +21,7 @@ use deno_ast::{
 };
 
 use crate::define::Production;
+use crate::mocks;
 use crate::tables::take_tables;
 
 /// One file to compile.
@@ -71,6 +72,8 @@ pub(crate) struct Settings {
     pub(crate) jsx_import_source: Option<String>,
     /// `experimentalDecorators` of tsconfig.json.
     pub(crate) legacy_decorators: bool,
+    /// Whether the calls of `vi.mock` come before the imports.
+    pub(crate) mocks: bool,
 }
 
 /// A compiled file.
@@ -299,7 +302,13 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         // The fold ends with names instead of scopes; find the scopes again.
         program.mutate(resolver(marks.unresolved, marks.top_level, false));
         let unresolved = SyntaxContext::empty().apply_mark(marks.unresolved);
+        if source.settings.mocks {
+            mocks::give_modules(&mut program);
+        }
         compiled.tables = take_tables(&mut program, source.settings.inline, unresolved);
+        if source.settings.mocks {
+            mocks::hoist(&mut program);
+        }
         let options = EmitOptions {
             source_map: SourceMapOption::Separate,
             source_map_base: None,
@@ -310,7 +319,10 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         deno_ast::emit((&program).into(), &comments, &source_map, &options)
             .map_err(|e| vec![Issue { message: e.to_string(), offset: 0 }])
     })?;
-    compiled.code = emitted.text;
+    compiled.code = match source.settings.mocks {
+        true => mocks::import_late(&emitted.text, &mut compiled.tables),
+        false => emitted.text,
+    };
     compiled.map = emitted.source_map.as_deref().map(mappings);
     Ok(compiled)
 }

@@ -125,6 +125,7 @@ fn implementation(
         watched: BTreeSet::new(),
         files: BTreeSet::new(),
         errors: vec![],
+        mocks: BTreeSet::new(),
     };
     own.everything();
     let Run { mut output, watched, files, mut errors, .. } = own;

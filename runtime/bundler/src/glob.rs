@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use crate::compile::quoted;
+use crate::project::has_use_node;
 
 /// What the call is called.
 const CALL: &str = "import.meta.glob";
@@ -70,8 +71,10 @@ fn object(arguments: &str, file: &Path) -> String {
     let patterns = strings(patterns);
     let dir = file.parent().unwrap_or(file);
     let import = |(key, path): (String, PathBuf)| {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let node = if has_use_node(&text) { ", node: true" } else { "" };
         let (key, path) = (quoted(&key), quoted(&path.to_string_lossy()));
-        format!("{key}: Object.assign(() => import({key}), {{ file: {path} }})")
+        format!("{key}: Object.assign(() => import({key}), {{ file: {path}{node} }})")
     };
     let members: Vec<_> = matching(&patterns, dir, file).into_iter().map(import).collect();
     format!("({{ {} }})", members.join(", "))

@@ -17,6 +17,7 @@ use crate::compile::{
 };
 use crate::glob;
 use crate::hoist::Chunk;
+use crate::mocks::{ACTUAL, MOCK, concern, stand_in};
 use crate::package::{Package, Packages};
 use crate::resolve::{Location, Missing, Resolved, Resolvers, Supplied};
 use crate::tests::is_test_file;
@@ -137,6 +138,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) definitions: bool,
     /// Whether these are test files, which import files by patterns.
     pub(crate) tests: bool,
+    /// Files that the test file mocks.
+    pub(crate) mocks: &'a BTreeSet<PathBuf>,
 }
 
 impl Loader<'_> {
@@ -205,9 +208,7 @@ impl Loader<'_> {
             let is_import = self.definitions && r.kind == RequestKind::Import;
             let component =
                 is_import.then(|| self.resolvers.component(&location, &r.specifier)).flatten();
-            component.unwrap_or_else(|| {
-                self.resolvers.resolve(&location, &r.specifier, r.kind, self.environment)
-            })
+            component.unwrap_or_else(|| self.resolve(&location, r))
         };
         let resolved = compiled.tables.requests.iter().map(resolve).collect();
         let extension = extension(&location);
@@ -221,6 +222,7 @@ impl Loader<'_> {
                         && package.has_side_effects(path)
                 }
                 Location::Supplied(supplied) => *supplied == Supplied::ConvexTest,
+                Location::Mocked(_) => true,
                 Location::Ignored(_) => false,
             },
             node_interop: package.is_module || matches!(extension, "mjs" | "mts"),
@@ -234,6 +236,43 @@ impl Loader<'_> {
             unreadable,
         };
         (module, resolved)
+    }
+
+    /// Where a request leads: of a mocked file to what stands for it.
+    fn resolve(&self, from: &Location, request: &crate::compile::Request) -> Resolved {
+        let to = |specifier: &str| {
+            self.resolvers.resolve(from, specifier, request.kind, self.environment)
+        };
+        let specifier = request.specifier.as_str();
+        let aside = specifier.strip_suffix(MOCK).or_else(|| specifier.strip_suffix(ACTUAL));
+        if let Some(specifier) = aside.filter(|_| self.tests) {
+            return to(specifier);
+        }
+        match to(specifier) {
+            Resolved::Module(Location::File(file)) if self.mocks.contains(&file) => {
+                Resolved::Module(Location::Mocked(file))
+            }
+            other => other,
+        }
+    }
+
+    /// What a test file mocks: files by specifier.
+    pub(crate) fn mocked(&self, file: &Path) -> BTreeMap<String, PathBuf> {
+        let location = Location::File(file.to_owned());
+        let package = self.packages.of(file);
+        let Ok(source) = self.source(&location, &package, true) else { return BTreeMap::new() };
+        if !source.settings.mocks {
+            return BTreeMap::new();
+        }
+        let compiled = self.cache.compile(&source);
+        let of = |request: &crate::compile::Request| {
+            let specifier = request.specifier.strip_suffix(MOCK)?;
+            match self.resolve(&location, request) {
+                Resolved::Module(Location::File(file)) => Some((specifier.to_owned(), file)),
+                _ => None,
+            }
+        };
+        compiled.tables.requests.iter().filter_map(of).collect()
     }
 
     fn source(
@@ -254,6 +293,9 @@ impl Loader<'_> {
             }
             // As esbuild: an ignored file is an empty CommonJS module.
             Location::Ignored(_) => return Ok(self.empty_source()),
+            Location::Mocked(path) => {
+                return Ok(Source { text: stand_in(path).into(), ..self.empty_source() });
+            }
         };
         let extension = extension(location);
         let Some(language) = Language::of(extension) else {
@@ -269,7 +311,8 @@ impl Loader<'_> {
         let prefer_esm = data
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
-        let settings = self.settings(Some(path), prefer_esm);
+        let mut settings = self.settings(Some(path), prefer_esm);
+        settings.mocks = self.tests && is_test_file(path) && concern(&text);
         Ok(Source { text: text.into(), language, settings })
     }
 
@@ -286,6 +329,7 @@ impl Loader<'_> {
             prefer_esm,
             jsx_import_source: options.and_then(|o| o.jsx_import_source.clone()),
             legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
+            mocks: false,
         }
     }
 }
@@ -310,7 +354,7 @@ fn looks_like_commonjs(text: &str, extension: &str) -> bool {
 fn extension(location: &Location) -> &str {
     match location {
         Location::File(path) => path.extension().and_then(|e| e.to_str()).unwrap_or(""),
-        Location::Supplied(_) | Location::Ignored(_) => "js",
+        Location::Supplied(_) | Location::Ignored(_) | Location::Mocked(_) => "js",
     }
 }
 
@@ -318,6 +362,6 @@ fn extension(location: &Location) -> &str {
 pub(crate) fn file_of(location: &Location) -> Option<&PathBuf> {
     match location {
         Location::File(path) => Some(path),
-        Location::Supplied(_) | Location::Ignored(_) => None,
+        Location::Supplied(_) | Location::Ignored(_) | Location::Mocked(_) => None,
     }
 }

@@ -17,6 +17,7 @@
 //! purity   whether a module of the output keeps anything of a call in its variables
 //! emit     ES modules, source maps             single   schema and definition: one module each
 //! tests    test files, and lists of function files      glob     `import.meta.glob`
+//! mocks    `vi.mock` of test files
 //! ```
 
 #![forbid(unsafe_code)]
@@ -35,6 +36,7 @@ mod hoist;
 mod inline;
 mod link;
 mod memo;
+mod mocks;
 mod names;
 mod package;
 mod project;
@@ -49,5 +51,6 @@ mod tests;
 pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
 pub use component::{Component, Folder};
 pub use error::{BundleError, BundleErrors};
+pub use mocks::Mocks;
 pub use project::Project;
 pub use tests::{TestFiles, is_test_file};

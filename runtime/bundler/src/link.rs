@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compile::{Name, RequestKind};
 use crate::graph::{Graph, ModuleId, Target};
+use crate::resolve::Location;
 
 /// Name under which a CommonJS module's interface gives `module.exports` to Node-style importers.
 pub(crate) const NODE_DEFAULT: &str = "$node_default";
@@ -141,7 +142,7 @@ impl<'g> Link<'g> {
         let Some(target) = self.target(module, request) else { return };
         if self.is_commonjs(target) {
             self.include(target);
-            let name = interface_name(name, self.graph.modules[module].node_interop);
+            let name = interface_name(name, self.has_interop(module, target));
             self.interfaces.entry(target).or_default().insert(name);
             return;
         }
@@ -155,6 +156,13 @@ impl<'g> Link<'g> {
                 }
             }
         }
+    }
+
+    /// Whether `default` of a CommonJS module is the whole: what stands for a mocked ES module has
+    /// its own.
+    fn has_interop(&self, module: ModuleId, target: ModuleId) -> bool {
+        let is_mocked = matches!(self.graph.modules[target].location, Location::Mocked(_));
+        self.graph.modules[module].node_interop && !is_mocked
     }
 
     fn use_export(&mut self, module: ModuleId, name: &str) {
@@ -308,7 +316,7 @@ impl<'g> Link<'g> {
             Target::Missing(_) => return Place::Missing,
         };
         if self.is_commonjs(target) {
-            let interop = self.graph.modules[module].node_interop;
+            let interop = self.has_interop(module, target);
             return Place::Export(target, interface_name(name, interop));
         }
         let Name::Export(exported) = name else { return Place::Namespace(target) };

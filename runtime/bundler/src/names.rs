@@ -90,6 +90,7 @@ pub(crate) fn origin(project: &Project, graph: &Graph, module: ModuleId) -> Stri
         Location::File(path) => project.display(path),
         Location::Supplied(supplied) => supplied.name().to_owned(),
         Location::Ignored(path) => format!("{} (replaced with nothing)", project.display(path)),
+        Location::Mocked(path) => format!("{} (mocked)", project.display(path)),
     }
 }
 
@@ -99,6 +100,7 @@ fn components(project: &Project, graph: &Graph, module: ModuleId) -> Vec<String>
     let (path, suffix) = match &module.location {
         Location::File(path) => (path.as_path(), ""),
         Location::Ignored(path) => (path.as_path(), ".ignored"),
+        Location::Mocked(path) => (path.as_path(), ".mocked"),
         Location::Supplied(supplied) => {
             return vec![supplied.name().trim_end_matches(".js").to_owned()];
         }

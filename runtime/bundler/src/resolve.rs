@@ -28,6 +28,8 @@ pub(crate) enum Location {
     Supplied(Supplied),
     /// A file that the `browser` field of its package replaces with nothing.
     Ignored(PathBuf),
+    /// What stands for a file that a test mocks.
+    Mocked(PathBuf),
 }
 
 /// Modules that the bundler supplies.
@@ -41,6 +43,8 @@ pub(crate) enum Supplied {
     Definition,
     /// `convex-test`, in test files.
     ConvexTest,
+    /// `concave/server`.
+    ConcaveServer,
 }
 
 impl Supplied {
@@ -53,6 +57,7 @@ impl Supplied {
             }
             Self::ServerOnly => "export {};\n",
             Self::ConvexTest => include_str!("../../../js/test/convex_test.js"),
+            Self::ConcaveServer => include_str!("../../../js/concave/server.js"),
             Self::Definition => {
                 "import { defineApp } from \"convex/server\";\nexport default defineApp();\n"
             }
@@ -66,6 +71,7 @@ impl Supplied {
             Self::ServerOnly => "server_only.js",
             Self::Definition => "convex.config.js",
             Self::ConvexTest => "convex_test.js",
+            Self::ConcaveServer => "concave_server.js",
         }
     }
 }
@@ -193,7 +199,7 @@ impl Resolvers {
         };
         let resolver = if kind == RequestKind::Require { require } else { import };
         let found = match from {
-            Location::File(file) | Location::Ignored(file) => {
+            Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
                 resolve_from(resolver, file, specifier)
             }
             Location::Supplied(_) => resolver.resolve(&self.functions_dir, specifier),
@@ -238,6 +244,10 @@ impl Resolvers {
         if specifier == "convex-test" && !self.aliases.is_empty() {
             return Some(Resolved::Module(Location::Supplied(Supplied::ConvexTest)));
         }
+        if specifier == "concave/server" {
+            // Ours, whichever the app has installed for its editor.
+            return Some(Resolved::Module(Location::Supplied(Supplied::ConcaveServer)));
+        }
         if specifier == "server-only" {
             return Some(Resolved::Module(Location::Supplied(Supplied::ServerOnly)));
         }
@@ -271,7 +281,9 @@ impl Resolvers {
 
     fn unresolved(&self, from: &Location, specifier: &str, error: &ResolveError) -> Missing {
         let dir = match from {
-            Location::File(file) | Location::Ignored(file) => file.parent().unwrap_or(file),
+            Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
+                file.parent().unwrap_or(file)
+            }
             Location::Supplied(_) => self.definition.parent().unwrap_or(&self.definition),
         };
         let help = if is_bare(specifier) {

@@ -14,8 +14,9 @@ use crate::check::faults;
 use crate::compile::{Compiled, quoted};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
-use crate::graph::{Graph, ModuleId};
+use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::link::Link;
+use crate::mocks::Mocks;
 use crate::names::Names;
 use crate::package::{Packages, installed_version};
 use crate::project::{Entries, Entry, Project, has_use_node, is_legal_component};
@@ -102,13 +103,36 @@ impl Bundler {
             watched: BTreeSet::new(),
             files: BTreeSet::new(),
             errors: vec![],
+            mocks: BTreeSet::new(),
         }
     }
 }
 
 impl Run<'_> {
+    /// Files that mock nothing share their modules; one that mocks has its own.
     fn tests(&mut self, tests: &TestFiles) {
-        let files: Vec<_> = tests.entries.values().cloned().map(Location::File).collect();
+        let mut shared = BTreeMap::new();
+        for (at, (path, file)) in tests.entries.iter().enumerate() {
+            let files = self.loader(Purpose::Tests).mocked(file);
+            if files.is_empty() {
+                shared.insert(path.clone(), file.clone());
+                continue;
+            }
+            self.mocks = files.values().cloned().collect();
+            let entries = [(path.clone(), file.clone())].into();
+            let reaching = self.test_files(&entries, &format!("_mocked/{at}/"));
+            self.output.mocks.insert(path.clone(), Mocks { files, reaching });
+            self.mocks.clear();
+        }
+        if !shared.is_empty() {
+            self.test_files(&shared, "_deps/");
+        }
+        self.output.modules.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
+    /// Bundles some; gives the files that reach a mocked one.
+    fn test_files(&mut self, entries: &BTreeMap<String, PathBuf>, folder: &str) -> Vec<PathBuf> {
+        let files: Vec<_> = entries.values().cloned().map(Location::File).collect();
         let mut graph = self.load(&files, Purpose::Tests);
         // What is wrong with a module may be that another one is wrong.
         loop {
@@ -123,12 +147,30 @@ impl Run<'_> {
         }
         let link = Link::new(&graph, &graph.entries);
         let paths: BTreeMap<ModuleId, String> =
-            graph.entries.iter().copied().zip(tests.entries.keys().cloned()).collect();
-        let names = Names::assign(self.project, &link, &paths, "_deps/");
+            graph.entries.iter().copied().zip(entries.keys().cloned()).collect();
+        let names = Names::assign(self.project, &link, &paths, folder);
         let (project, environment) = (self.project, Environment::Isolate);
         let emitter = Emitter { project, link: &link, names: &names, environment, hoisted: None };
-        self.output.modules = emitter.emit();
+        self.output.modules.extend(emitter.emit());
+        reaching(&graph)
     }
+}
+
+/// The files that import something mocked, directly or not.
+fn reaching(graph: &Graph) -> Vec<PathBuf> {
+    let is_mocked = |m: &ModuleId| matches!(graph.modules[*m].location, Location::Mocked(_));
+    let mut found: BTreeSet<ModuleId> = (0..graph.modules.len()).filter(is_mocked).collect();
+    loop {
+        let leads = |target: &Target| matches!(target, Target::Module(to) if found.contains(to));
+        let is_new =
+            |m: &ModuleId| !found.contains(m) && graph.modules[*m].targets.iter().any(leads);
+        let new: Vec<_> = (0..graph.modules.len()).filter(is_new).collect();
+        if new.is_empty() {
+            break;
+        }
+        found.extend(new);
+    }
+    found.iter().filter_map(|m| file_of(&graph.modules[*m].location).cloned()).collect()
 }
 
 /// Makes a module throw what is wrong with it.

@@ -285,6 +285,19 @@ impl Database {
         })
     }
 
+    /// The commit at a timestamp, if the history holds it and it may be told.
+    pub fn commit_at(&self, ts: Timestamp) -> Option<Arc<LogEntry>> {
+        let durable = self.durability.ts();
+        self.log().commit_at(ts).filter(|entry| entry.ts <= durable)
+    }
+
+    /// The commits after `ts` that may be told, oldest first; `None`: some are forgotten.
+    pub fn commits_since(&self, ts: Timestamp) -> Option<Vec<Arc<LogEntry>>> {
+        let durable = self.durability.ts();
+        let log = self.log();
+        Some(log.since(ts)?.take_while(|entry| entry.ts <= durable).cloned().collect())
+    }
+
     /// Starts a transaction at a snapshot.
     pub fn begin(&self, snapshot: Arc<Snapshot>, given: &Given, read_only: bool) -> Transaction {
         Transaction::begin(snapshot, given, read_only)

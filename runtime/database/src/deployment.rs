@@ -95,7 +95,7 @@ pub enum Visibility {
 }
 
 /// One registered function.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnalyzedFunction {
     /// Export name.
     pub name: Arc<str>,
@@ -113,7 +113,13 @@ pub struct AnalyzedFunction {
     pub returns: Option<Validator>,
     /// Where the handler stands.
     pub position: Option<Position>,
+    /// The name of the invariant that it is.
+    #[serde(default)]
+    pub invariant: Option<Arc<str>>,
 }
+
+/// The module of the app whose invariants are checked.
+pub const INVARIANTS: &str = "invariants.js";
 
 /// One HTTP route of `http.js`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,7 +131,7 @@ pub struct HttpRoute {
 }
 
 /// What analysis found in one module.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct AnalyzedModule {
     /// Its functions, in source order.
     pub functions: Vec<AnalyzedFunction>,
@@ -164,15 +170,22 @@ pub enum Tier {
         /// The entries that are not in it.
         late: BTreeSet<Arc<str>>,
     },
-    /// From the base snapshot, the called module evaluated in each; `reason` says why and what
-    /// would cure it.
+    /// From the base snapshot, the called module evaluated in each.
     Evaluate {
-        /// One sentence for the author, naming the module and the cure.
-        reason: String,
+        /// Why, in one sentence for the author that names the module and the cure; `None`: only
+        /// until the snapshot is made, which the push did not wait for.
+        reason: Option<String>,
         /// The base snapshot: the prelude alone.
         #[serde(with = "crate::stored::base64")]
         blob: Arc<[u8]>,
     },
+}
+
+impl Tier {
+    /// Whether a snapshot is still to come.
+    pub fn is_provisional(&self) -> bool {
+        matches!(self, Self::Evaluate { reason: None, .. })
+    }
 }
 
 /// What analysis found in a bundle.

@@ -13,7 +13,8 @@ use crate::id::DocumentId;
 use crate::json;
 use crate::key::{Interval, decode_key, encode_value, successor};
 use crate::log::Overlap;
-use crate::snapshot::CATALOG;
+use crate::read_set::ReadSet;
+use crate::snapshot::{CATALOG, IndexId};
 use crate::value::Value;
 
 /// An index, a range of it and a key, said in words.
@@ -64,6 +65,16 @@ pub(crate) fn explain(catalog: &Catalog, overlap: &Overlap) -> Explanation {
             did: "wrote into an index that is gone".into(),
         },
     }
+}
+
+/// Every range of a read set, in words and in the order of the indexes: `items.by_name[name="x"]`.
+pub(crate) fn ranges(catalog: &Catalog, reads: &ReadSet) -> Vec<String> {
+    let say = |(index, range): (IndexId, &Interval)| match catalog.index(index) {
+        _ if index == CATALOG => catalog_text(&range.start),
+        Some(found) => format!("{}{}", found.label(), range_text(found, range)),
+        None => format!("dropped index {}", index.0),
+    };
+    reads.iter().map(say).collect()
 }
 
 /// Why `reader` ran again, in one sentence. Names are short where that leaves no doubt.

@@ -36,6 +36,7 @@ pub mod probe;
 pub mod query;
 pub mod read_set;
 pub mod record;
+pub mod recording;
 pub mod requests;
 pub mod scheduling;
 pub mod schema;

@@ -577,6 +577,18 @@ limits! {
     CAUSE_SITES = 20, Count,
         "each runs two calls again, each in an isolate of its own",
         "(never an error: ask again for the lines of more)";
+    /// Calls that `concave calls` can look back at, and `concave replay` run again.
+    CALLS = 4_000, Count,
+        "enough to find the call that somebody complains about",
+        "(never an error: the oldest go)";
+    /// Memory of those calls: arguments, results, log lines, what they read.
+    CALLS_BYTES = 16 << 20, Bytes,
+        "a share of the host's memory budget, whatever the arguments and results are",
+        "(never an error: the oldest go)";
+    /// Arguments, result and log lines of one of them.
+    CALL_RECORD_BYTES = 1 << 20, Bytes,
+        "one call must not push out the rest",
+        "is too large to be kept";
 }
 
 #[cfg(test)]

@@ -256,6 +256,12 @@ impl Log {
         }
     }
 
+    /// The commit at `ts`, if it is kept.
+    pub(crate) fn commit_at(&self, ts: Timestamp) -> Option<Arc<LogEntry>> {
+        let at = self.entries.binary_search_by_key(&ts, |(entry, _)| entry.ts).ok()?;
+        Some(Arc::clone(&self.entries[at].0))
+    }
+
     /// The commits, newest first.
     pub fn newest_first(&self) -> impl Iterator<Item = &Arc<LogEntry>> {
         self.entries.iter().rev().map(|(entry, _)| entry)

@@ -20,6 +20,7 @@ use crate::id::DocumentId;
 use crate::json;
 use crate::probe::{Probe, Site};
 use crate::read_set::ReadSet;
+use crate::recording::{Replay, Replayed};
 use crate::snapshot::Deployment;
 use crate::value::Value;
 
@@ -727,6 +728,17 @@ pub trait Functions: Send + Sync + 'static {
     fn locate(&self, call: &Call, given: &Given, probe: &Probe) -> Result<Option<Site>, Refusal> {
         let _ = (call, given, probe);
         Ok(None)
+    }
+
+    /// Runs a call again with what was decided for it then, without cache and without commit, in
+    /// the code of then or in other code. Blocks for as long as it runs, or is debugged.
+    ///
+    /// # Errors
+    /// [`Refusal::OutOfRetention`]: the call's snapshot is no longer kept; code that cannot be
+    /// evaluated or does not have the function; an action, which is more than its snapshot.
+    fn replay(&self, replay: Replay) -> Result<Replayed, Refusal> {
+        let text = format!("{} cannot be run again by this host.", replay.call.path);
+        Err(Refusal::Bad(UserError::new("NotSupported", text)))
     }
 
     /// How the contexts of each module are used, in a few words for the operator, by its path.

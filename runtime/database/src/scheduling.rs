@@ -207,6 +207,22 @@ impl Transaction {
         Ok(())
     }
 
+    /// Takes a row away, whatever its state, as [`collect_garbage`] would one day: for tests of
+    /// what happens then. Says whether the id is that of a job.
+    ///
+    /// # Errors
+    /// A query that removes.
+    pub fn forget_job(&mut self, component: &str, id: &str) -> Result<bool, UserError> {
+        let table = self.system_table_of(component, SCHEDULED_FUNCTIONS)?;
+        let id = DocumentId::decode(id).filter(|id| id.table == table.number);
+        let Some(id) = id else { return Ok(false) };
+        self.check_writable("db.delete")?;
+        if let Some(row) = self.row(&table, id) {
+            self.remove_row(&table, &row);
+        }
+        Ok(true)
+    }
+
     /// Where a job stands; a read.
     pub fn job_state(&mut self, id: DocumentId) -> Option<JobState> {
         let table = self.system_table_with(SCHEDULED_FUNCTIONS, id);

@@ -14,7 +14,7 @@ use database::record::FunctionPath;
 use database::snapshot::Snapshot;
 use serde::Deserialize;
 
-use crate::check;
+use crate::{check, elsewhere};
 
 /// The fields of a syscall's arguments that name a function.
 #[derive(Deserialize)]
@@ -43,7 +43,10 @@ impl Address<'_> {
             return Ok(FunctionPath::parse(name)?.within(component));
         }
         if let Some(handle) = &self.function_handle {
-            return snapshot.behind_handle(handle);
+            return match elsewhere::behind_name(snapshot, handle) {
+                Some(path) => Ok(path),
+                None => snapshot.behind_handle(handle),
+            };
         }
         let reference = self.reference.as_deref().unwrap_or_default();
         if let Some(path) = reference.strip_prefix("_reference/function/") {

@@ -43,6 +43,8 @@ pub(crate) struct FoundFunction {
     pub(crate) is_internal: bool,
     pub(crate) args: String,
     pub(crate) returns: String,
+    /// What `invariant` of `concave/server` was told.
+    pub(crate) invariant: Option<String>,
     /// Module path, line and column (from 1) of the handler in the bundled JavaScript.
     pub(crate) at: Option<(String, u32, u32)>,
 }
@@ -214,6 +216,8 @@ fn function<'s>(
     let handler = get(scope, object, "_handler")
         .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok());
     let at = handler.and_then(|handler| handler_position(scope, handler));
+    let invariant = get(scope, object, "invariant").filter(|name| name.is_string());
+    let invariant = invariant.map(|name| name.to_rust_string_lossy(scope));
     Ok(Some(FoundFunction {
         name,
         kind: kind.to_owned(),
@@ -221,6 +225,7 @@ fn function<'s>(
         is_internal,
         args,
         returns,
+        invariant,
         at,
     }))
 }

@@ -44,6 +44,9 @@ pub(crate) enum Mode {
     Snapshot(Vec<BTreeSet<Arc<str>>>),
     /// The prelude's snapshot, the bundle evaluated in each context.
     Evaluate,
+    /// The same, for modules that do not need each other's imports: each exports alone what it
+    /// exports beside the others.
+    Alone,
     /// Only the definitions, `convex.config.js`.
     Definitions,
     /// Only what runs while the bundle is imported.
@@ -85,6 +88,8 @@ pub(crate) enum BuildFailure {
     Died(String),
     /// The child used up its CPU time: so it would in the other tier.
     TimedOut,
+    /// A module imports alone otherwise than beside the others.
+    NotAlone,
     /// The child could not be started.
     NoChild(String),
 }
@@ -103,6 +108,7 @@ pub(crate) fn build(
     match answer {
         Answer::Found(parts) => Ok(Built { parts, blob: blob.into() }),
         Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
+        Answer::NotAlone => Err(BuildFailure::NotAlone),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
         Answer::Defined { .. } | Answer::Ran(_) => {
             Err(BuildFailure::NoChild("it was not asked for that".into()))
@@ -139,7 +145,7 @@ pub(crate) fn define(helper: &Helper, sources: &[Source<'_>]) -> Result<Defined,
     match ask(helper, &Request { mode: Mode::Definitions, parts })?.0 {
         Answer::Defined { texts, read } => Ok(Defined { texts, read }),
         Answer::Failed(failure) => Err(BuildFailure::Bundle(failure)),
-        Answer::Found(_) | Answer::Touched(_) | Answer::Ran(_) => {
+        Answer::Found(_) | Answer::Touched(_) | Answer::NotAlone | Answer::Ran(_) => {
             Err(BuildFailure::NoChild("it was not asked for that".into()))
         }
     }
@@ -231,7 +237,7 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     let parts = request.to_parts();
     let made = startup::make_blob(&match &request.mode {
         Mode::Snapshot(_) => Content::Modules(&parts),
-        Mode::Evaluate | Mode::Definitions | Mode::Watch => Content::Prelude,
+        Mode::Evaluate | Mode::Alone | Mode::Definitions | Mode::Watch => Content::Prelude,
     })?;
     let (bytes, filled) = match made {
         Made::Blob { bytes, filled } => (bytes, filled),
@@ -240,8 +246,8 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     let blob: Arc<[u8]> = bytes.as_slice().into();
     let tier_of = |at: usize| match request.mode {
         Mode::Snapshot(_) => tier(&blob, &filled[at]),
-        Mode::Evaluate | Mode::Definitions | Mode::Watch => {
-            Tier::Evaluate { reason: String::new(), blob: Arc::clone(&blob) }
+        Mode::Evaluate | Mode::Alone | Mode::Definitions | Mode::Watch => {
+            Tier::Evaluate { reason: None, blob: Arc::clone(&blob) }
         }
     };
     let code = unanalyzed(&parts, tier_of);
@@ -257,7 +263,13 @@ fn answer(request: &Request) -> Result<(Answer, Vec<u8>), AnalysisFailure> {
     let mut built = Vec::new();
     for (at, (part, code)) in parts.iter().zip(code.parts()).enumerate() {
         let mut filled = filled.get(at).cloned().unwrap_or_default();
-        let found = look_twice(&mut engine, code).map_err(|failure| named(failure, part))?;
+        let looked = match request.mode {
+            Mode::Alone => look_alone(&mut engine, code),
+            _ => look_twice(&mut engine, code).map(Some),
+        };
+        let Some(found) = looked.map_err(|failure| named(failure, part))? else {
+            return Ok((Answer::NotAlone, Vec::new()));
+        };
         let differs = differing(&mut engine, code, &found, &filled.contexts);
         filled.contexts.retain(|_, number| !differs.contains(number));
         filled.read.append(&mut execution::take_import_reads());
@@ -313,6 +325,22 @@ fn look_twice(engine: &mut Engine, code: &Code) -> Result<Found, AnalysisFailure
         message: "two evaluations of the same modules export different things".to_owned(),
         code: "NondeterministicAnalysis".to_owned(),
     })
+}
+
+/// What a part exports; `None` if one of its entries with functions exports anything else when
+/// nothing is imported but it.
+fn look_alone(engine: &mut Engine, code: &Code) -> Result<Option<Found>, AnalysisFailure> {
+    let found = look(engine, code, analyze::analyze)?;
+    let is_same = |entry: &Arc<str>| {
+        let origin = Origin { late: Some(Arc::clone(entry)), ..code.whole() };
+        let looked = engine.in_context(code, Purpose::Calls(&origin), analyze::entries);
+        matches!(looked, Ok(Ok(alone)) if alone.get(&**entry) == found.modules.get(&**entry))
+    };
+    let with_functions = |entry: &&Arc<str>| {
+        found.modules.get(&***entry).is_some_and(|module| !module.functions.is_empty())
+    };
+    let all = Code::entries(&code.bundle).filter(with_functions).all(is_same);
+    Ok(all.then_some(found))
 }
 
 /// The contexts of entries in which they do not export what they export in their part's own.
@@ -383,6 +411,7 @@ struct Request {
 enum Answer {
     Found(Vec<BuiltPart>),
     Touched(Vec<BTreeSet<Arc<str>>>),
+    NotAlone,
     Defined {
         texts: BTreeMap<Arc<str>, Arc<str>>,
         read: Imported,
@@ -404,7 +433,7 @@ impl Request {
     fn to_parts(&self) -> Vec<Part> {
         let absent = match &self.mode {
             Mode::Snapshot(absent) => &absent[..],
-            Mode::Evaluate | Mode::Definitions | Mode::Watch => &[],
+            Mode::Evaluate | Mode::Alone | Mode::Definitions | Mode::Watch => &[],
         };
         let parts = self.parts.iter().enumerate();
         let part = |(at, part): (usize, &WirePart)| Part {

@@ -33,7 +33,7 @@ use crate::kept::{Mode, Traces, Use};
 use crate::run::Target;
 use crate::syscall::{elsewhere, probe};
 use crate::warnings;
-use crate::watchdog::Watched;
+use crate::watchdog::{Watchdog, Watched};
 
 /// Attempts that may conflict before the call takes its turn.
 const OPTIMISTIC_ATTEMPTS: usize = 2;
@@ -91,7 +91,7 @@ pub(crate) fn rerun(
     given: &Given,
     snapshot: Arc<Snapshot>,
 ) -> Result<Outcome, Refusal> {
-    apart(|| again(shared, code, call, given, snapshot))
+    apart(|watched| again((shared, watched), code, call, given, snapshot))
 }
 
 /// Runs `call` again as [`rerun`] does, and finds the author's line at which `probe` came to hold.
@@ -109,50 +109,70 @@ pub(crate) fn locate(
         // What every call reads before its first line: code and schema.
         return Ok(None);
     }
-    apart(|| {
+    apart(|watched| {
         probe::arm(probe.clone());
-        again(shared, code, call, given, snapshot);
+        again((shared, watched), code, call, given, snapshot);
         probe::disarm()
     })
 }
 
-/// Runs `work` on a thread that may hold an isolate of its own.
-fn apart<R: Send>(work: impl FnOnce() -> R + Send) -> Result<R, Refusal> {
+/// Runs `work` on a thread that may hold an isolate of its own, and whose calls have their limits
+/// of time.
+pub(crate) fn apart<R: Send>(work: impl FnOnce(&Watched) -> R + Send) -> Result<R, Refusal> {
     let broken = |why: &str| Refusal::Broken(format!("cannot run the call again: {why}"));
+    let watchdog = Watchdog::start().map_err(|e| broken(&e.to_string()))?;
+    let watched_work = || {
+        let watched = Watched::this_thread();
+        let _guard = watchdog.guard(&watched);
+        work(&watched)
+    };
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(crate::pool::STACK_BYTES);
-        let thread = builder.spawn_scoped(scope, work).map_err(|e| broken(&e.to_string()))?;
+        let thread =
+            builder.spawn_scoped(scope, watched_work).map_err(|e| broken(&e.to_string()))?;
         thread.join().map_err(|_| broken("it panicked"))
     })
 }
 
 fn again(
-    shared: &Shared,
+    at: (&Shared, &Watched),
     code: &Arc<Code>,
     call: &Call,
     given: &Given,
     snapshot: Arc<Snapshot>,
 ) -> Outcome {
     let mut engine = Engine::new(Arc::clone(code));
-    let watched = Watched::this_thread();
-    once_more((shared, &watched), &mut engine, call, given.clone(), snapshot)
+    once_more(at, &mut engine, call, given.clone(), snapshot)
 }
 
 /// Runs `call` with what was decided for it before; nothing is committed and nothing is cached.
 pub(crate) fn once_more(
-    (shared, watched): (&Shared, &Watched),
+    at: (&Shared, &Watched),
     engine: &mut Engine,
     call: &Call,
     given: Given,
     snapshot: Arc<Snapshot>,
 ) -> Outcome {
+    attempt_again(at, engine, call, given, snapshot).0
+}
+
+/// The same, with what it would have committed; `None` where it failed.
+pub(crate) fn attempt_again(
+    (shared, watched): (&Shared, &Watched),
+    engine: &mut Engine,
+    call: &Call,
+    given: Given,
+    snapshot: Arc<Snapshot>,
+) -> (Outcome, Option<Transaction>) {
     let code = Arc::clone(engine.code());
     let function = match check::find(&code.analysis, call) {
         Ok(function) => function,
-        Err(error) => return failed(call, &given, error),
+        Err(error) => return (failed(call, &given, error), None),
     };
     let attempts = Attempts { shared, watched, function_kind: function.kind };
-    attempts.once(engine, call, (given, snapshot), Mode::Fresh).0.outcome
+    let (attempt, _) = attempts.once(engine, call, (given, snapshot), Mode::Fresh);
+    let Attempt { outcome, to_commit } = attempt;
+    (outcome, to_commit.map(|(transaction, _)| transaction))
 }
 
 fn done(answer: Result<Outcome, Refusal>) -> Ran {
@@ -180,7 +200,7 @@ fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran
 }
 
 /// A result with the commit's timestamp where it has `db.vars.commitTs`.
-fn stamped(text: Arc<str>, ts: Timestamp) -> Arc<str> {
+pub(crate) fn stamped(text: Arc<str>, ts: Timestamp) -> Arc<str> {
     if !text.contains("$commitTs") {
         return text;
     }
@@ -290,8 +310,9 @@ impl Attempts<'_> {
         snapshot: Arc<Snapshot>,
     ) -> Attempt {
         let at = (given, snapshot);
-        let (first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
+        let (mut first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
         let code = Arc::clone(engine.code());
+        first.outcome.remark = code.take_news();
         let standing = |of: &Use| code.parts().nth(of.part)?.standings.get(&of.module);
         if traces.served.is_empty() {
             self.shared.consider(&code, &call.path);

@@ -32,6 +32,8 @@ pub(crate) struct Code {
     pub(crate) part: usize,
     /// Of a version: what ran while each part was imported, once somebody wanted to know.
     pub(crate) ran: OnceLock<Vec<Ran>>,
+    /// Of a version: what its author is still to be told, with the next call.
+    news: Mutex<Option<Arc<str>>>,
     /// Of a version: its units, in the order of the analysis.
     pub(crate) units: Vec<Arc<Self>>,
     maps: BTreeMap<Arc<str>, OnceLock<Option<sourcemap::SourceMap>>>,
@@ -77,9 +79,26 @@ impl Code {
             standings,
             part: 0,
             ran: OnceLock::new(),
+            news: Mutex::default(),
             units: Vec::new(),
             maps,
         }
+    }
+
+    /// The same version as its push left it, now that the snapshot was tried; says with its next
+    /// call why there is none.
+    pub(crate) fn completed(bundle: Arc<Bundle>, analysis: Arc<Analysis>) -> Self {
+        let news = match &analysis.tier {
+            Tier::Evaluate { reason: Some(why), .. } => Some(why.as_str().into()),
+            _ => None,
+        };
+        Self { news: Mutex::new(news), ..Self::new(bundle, analysis) }
+    }
+
+    /// What its author is still to be told, once.
+    pub(crate) fn take_news(&self) -> Option<Arc<str>> {
+        // Each holder takes it or leaves it.
+        self.news.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The code that a mounted component runs; the empty path is the app.

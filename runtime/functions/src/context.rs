@@ -8,6 +8,7 @@ use std::sync::Arc;
 use database::record::FunctionError;
 
 use crate::code::{Code, Origin};
+use crate::debug;
 use crate::isolate::StopSwitch;
 use crate::linear_memory::Memory;
 use crate::natives::web_assembly;
@@ -56,6 +57,7 @@ impl Ready {
                 .expect("a blob has the contexts that its builder counted"),
         };
         let scope = &mut v8::ContextScope::new(scope, context);
+        debug::meet(scope);
         let hooks = scope
             .get_context_data_from_snapshot_once::<v8::Object>(HOOKS_INDEX)
             .expect("every blob of ours carries the hooks");

@@ -9,6 +9,25 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use database::error::UserError;
+use database::record::FunctionPath;
+use database::snapshot::Snapshot;
+
+/// The module that a test's deployment has, and no other: closures run through it.
+pub const INLINE: &str = "concave_inline.js";
+
+/// The function behind a handle that names it, `function://component;module:export`: what tests
+/// write and convex-test gives. Only in the deployment of a test; elsewhere nobody guesses handles.
+pub(crate) fn behind_name(snapshot: &Snapshot, handle: &str) -> Option<FunctionPath> {
+    let analysis = &snapshot.deployment.as_ref()?.analysis;
+    analysis.modules.get(INLINE)?;
+    let (component, path) = handle.strip_prefix("function://")?.split_once(';')?;
+    Some(FunctionPath::parse(path).ok()?.within(&component.into()))
+}
+
+/// The handle that [`behind_name`] understands.
+pub(crate) fn handle_by_name(path: &FunctionPath) -> String {
+    format!("function://{};{}", path.component, path.identifier())
+}
 
 /// Who runs functions elsewhere.
 pub trait Elsewhere: Send + Sync + 'static {

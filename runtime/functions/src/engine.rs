@@ -79,6 +79,11 @@ impl Engine {
         &self.code
     }
 
+    /// Its isolate, for an inspector.
+    pub(crate) fn isolate(&mut self) -> &mut v8::Isolate {
+        self.isolate.as_mut().expect("an engine owns its isolate").v8()
+    }
+
     /// The switch that stops it, for the watchdog.
     pub(crate) fn stop_switch(&self) -> Arc<StopSwitch> {
         Arc::clone(self.isolate.as_ref().expect("an engine owns its isolate").stop_switch())

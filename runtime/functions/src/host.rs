@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak}
 
 use database::cache::{Asker, CacheKey};
 use database::commit::Database;
-use database::deployment::{Analysis, Bundle, CodeVersion, Module};
+use database::deployment::{Analysis, Bundle, CodeVersion, Module, Tier};
 use database::durability::NotDurable;
 use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
@@ -18,6 +18,7 @@ use database::record::{
     Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Identity, Outcome,
     Reply, Timestamp, World,
 };
+use database::recording::{Replay, Replayed};
 use database::snapshot::{Deployment, Snapshot};
 use database::transaction::Budget;
 use storage::Storage;
@@ -30,8 +31,9 @@ use crate::code::Code;
 use crate::elsewhere::Elsewhere;
 use crate::inline;
 use crate::pool::{Job, Pool};
-use crate::push::{self, Circumstances};
-use crate::reuse::{self, Purity, Ran, Reuse, Standing};
+use crate::push::{self, Circumstances, Pace};
+use crate::replay;
+use crate::reuse::{self, Purity, Ran, Reuse};
 
 /// What a host is made with.
 pub struct Config {
@@ -46,6 +48,9 @@ pub struct Config {
     /// Who proves that contexts of a module may serve more than one call; `None`: only those serve
     /// more whose module asks for it.
     pub purity: Option<Arc<dyn Purity>>,
+    /// Whether a push after the first serves before its snapshot is made: for who waits for it to
+    /// serve a save, not for who has traffic, whose calls are slow until then.
+    pub answers_at_once: bool,
 }
 
 /// What a host has that runs on another one's threads.
@@ -84,9 +89,12 @@ pub(crate) struct Shared {
     /// What one call may use, where that is less than the table says.
     pub(crate) budget: Option<Budget>,
     purity: Option<Arc<dyn Purity>>,
+    answers_at_once: bool,
     helper: Helper,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
+    /// Held by whoever makes a snapshot that a push did not wait for.
+    completing: Mutex<()>,
 }
 
 /// Code by version; the newest few.
@@ -118,7 +126,7 @@ impl Host {
         world: Arc<dyn World>,
     ) -> std::io::Result<Arc<Self>> {
         crate::platform::initialize();
-        let Config { threads, helper, actions, storage, purity } = config;
+        let Config { threads, helper, actions, storage, purity, answers_at_once } = config;
         let shared = Arc::new(Shared {
             database,
             world,
@@ -126,9 +134,11 @@ impl Host {
             elsewhere: None,
             budget: None,
             purity,
+            answers_at_once,
             helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
+            completing: Mutex::default(),
         });
         let pool = Arc::new(RwLock::new(Pool::start(threads, &shared)?));
         Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
@@ -147,9 +157,11 @@ impl Host {
             budget,
             // A module is proved pure over many calls; a neighbour has few.
             purity: None,
+            answers_at_once: false,
             helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
+            completing: Mutex::default(),
         });
         Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() })
     }
@@ -190,6 +202,11 @@ impl Host {
         newest.map(|code| reuse::ran(&self.helper, &code).clone()).unwrap_or_default()
     }
 
+    /// The newest deployment as it is served now: with its snapshot, once that is made.
+    pub fn newest(&self) -> Option<Arc<Analysis>> {
+        self.shared.newest_code().map(|code| Arc::clone(&code.analysis))
+    }
+
     /// How the contexts of the newest deployment's modules are used, by component and module.
     pub fn reuse(&self) -> BTreeMap<String, Reuse> {
         let Some(code) = self.shared.newest_code() else { return BTreeMap::new() };
@@ -219,6 +236,7 @@ impl Host {
         if let Some(deployment) = &self.shared.database.snapshot().deployment {
             self.actions.deployed(deployment);
         }
+        self.complete();
         Ok(ts)
     }
 
@@ -247,6 +265,7 @@ impl Host {
         if let Some(deployment) = &snapshot.deployment {
             self.actions.deployed(deployment);
         }
+        self.complete();
     }
 
     fn analyze_with(
@@ -260,8 +279,54 @@ impl Host {
             actions: &*self.actions,
             environment,
             running: snapshot.deployment.as_deref(),
+            pace: self.pace(),
         };
         push::analyze(&given, bundle)
+    }
+
+    /// Whether a push waits for its snapshot: the first one does, and those after one that can have
+    /// none do, to say so.
+    fn pace(&self) -> Pace {
+        if !self.shared.answers_at_once {
+            return Pace::Whole;
+        }
+        match self.shared.newest_code().map(|code| code.analysis.tier.clone()) {
+            None | Some(Tier::Evaluate { reason: Some(_), .. }) => Pace::Whole,
+            Some(_) => Pace::AtOnce,
+        }
+    }
+
+    /// Makes the snapshot of the running deployment, beside its calls, if it is still to come.
+    fn complete(&self) {
+        let Some(this) = self.this.upgrade() else { return };
+        let newest = self.shared.newest_code();
+        if newest.is_none_or(|code| !code.analysis.tier.is_provisional()) {
+            return;
+        }
+        // Where there is no thread for it, each call goes on evaluating its module.
+        let _ = std::thread::Builder::new().name("snapshot".to_owned()).spawn(move || {
+            // One after another: of several pushes in a row only the last is still wanted.
+            let _turn = this.shared.completing.lock().unwrap_or_else(PoisonError::into_inner);
+            let snapshot = this.shared.database.snapshot();
+            let (Some(deployment), Some(code)) = (&snapshot.deployment, this.shared.newest_code())
+            else {
+                return;
+            };
+            let version = deployment.analysis.version;
+            if code.analysis.version != version || !code.analysis.tier.is_provisional() {
+                return;
+            }
+            let given = Circumstances {
+                helper: &this.helper,
+                actions: &*this.actions,
+                environment: snapshot.environment(),
+                running: None,
+                pace: Pace::Whole,
+            };
+            let analysis = push::complete(&given, deployment);
+            let code = Code::completed(Arc::clone(&deployment.bundle), analysis);
+            this.shared.complete(Arc::new(code));
+        });
     }
 
     fn submit(&self, job: Job) {
@@ -405,6 +470,10 @@ impl Functions for Host {
         let code = self.shared.code_of(&snapshot).ok_or_else(nothing_deployed)?;
         call::locate(&self.shared, &code, (call, given, snapshot), probe)
     }
+
+    fn replay(&self, again: Replay) -> Result<Replayed, Refusal> {
+        replay::run(&self.shared, (&self.helper, &*self.actions), again)
+    }
 }
 
 impl Shared {
@@ -437,10 +506,14 @@ impl Shared {
 
     /// Counts a call in a fresh context, and has its module looked at when that is due.
     pub(crate) fn consider(&self, code: &Arc<Code>, path: &FunctionPath) {
-        let (Some(purity), Some(part)) = (&self.purity, code.of(&path.component)) else { return };
-        if !part.standings.get(&path.module).is_some_and(Standing::is_due) {
+        let Some(part) = code.of(&path.component) else { return };
+        let Some(due) = part.standings.get(&path.module).filter(|standing| standing.is_due())
+        else {
             return;
-        }
+        };
+        let Some(purity) = &self.purity else {
+            return due.refuse("this host keeps no contexts (--fresh-contexts)".to_owned());
+        };
         let (purity, helper) = (Arc::clone(purity), self.helper.clone());
         let (code, part, module) = (Arc::clone(code), Arc::clone(part), Arc::clone(&path.module));
         // Beside the calls. Where there is no thread for it, the contexts stay fresh.
@@ -486,6 +559,18 @@ impl Shared {
         codes.by_version.insert(code.analysis.version, Arc::clone(code));
     }
 
+    /// Puts code in the place of the same version without a snapshot.
+    fn complete(&self, code: Arc<Code>) {
+        let mut codes = self.codes_mut();
+        let version = code.analysis.version;
+        if let Some(known) = codes.by_version.get_mut(&version) {
+            *known = Arc::clone(&code);
+        }
+        if codes.newest.as_ref().is_some_and(|newest| newest.analysis.version == version) {
+            codes.newest = Some(code);
+        }
+    }
+
     fn codes_mut(&self) -> std::sync::RwLockWriteGuard<'_, Codes> {
         self.codes.write().unwrap_or_else(PoisonError::into_inner)
     }
@@ -515,7 +600,7 @@ fn is_new_work(call: &Call) -> bool {
     }
 }
 
-fn nothing_deployed() -> Refusal {
+pub(crate) fn nothing_deployed() -> Refusal {
     Refusal::Bad(UserError::new("NoDeployment", "No functions are deployed at that snapshot."))
 }
 

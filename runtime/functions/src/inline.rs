@@ -30,7 +30,8 @@ pub(crate) fn bundle(
     app
 }
 
-fn with(mut bundle: Bundle, modules: Vec<Module>) -> Bundle {
+/// What an isolate can evaluate of a bundle, and `modules`.
+pub(crate) fn with(mut bundle: Bundle, modules: Vec<Module>) -> Bundle {
     bundle.schema = None;
     bundle.node_packages.clear();
     let evaluated = |module: &Module| {

@@ -14,6 +14,7 @@
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
 //! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
+//! | calls run again | `replay.rs`, `debug.rs`: with a debugger |
 //! | inline queries | `inline.rs`: a module that is not deployed |
 //! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
 //!
@@ -30,6 +31,7 @@ mod check;
 mod code;
 mod context;
 mod coverage;
+mod debug;
 mod define;
 mod elsewhere;
 mod engine;
@@ -50,6 +52,7 @@ pub mod platform;
 mod pool;
 mod push;
 mod rejections;
+mod replay;
 pub mod reuse;
 mod run;
 mod startup;
@@ -60,7 +63,7 @@ mod wasm;
 mod watchdog;
 
 pub use builder::Helper;
-pub use elsewhere::{Answer, Elsewhere, Turn, Visit};
+pub use elsewhere::{Answer, Elsewhere, INLINE, Turn, Visit};
 pub use host::{Config, Host, Neighbour};
 pub use modules::join as joined;
 pub use syscall::nested::transaction_limits;

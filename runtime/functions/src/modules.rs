@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use database::deployment::{Bundle, Module};
 
 use crate::code::{Caches, Code};
+use crate::debug;
 use crate::natives::{string, touch};
 use crate::wasm;
 
@@ -374,7 +375,12 @@ fn path_of(scope: &v8::PinScope<'_, '_>, module: v8::Local<'_, v8::Module>) -> O
 
 fn origin<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> v8::ScriptOrigin<'s> {
     let name = string(scope, &format!("{SCHEME}{path}"));
-    v8::ScriptOrigin::new(scope, name.into(), 0, 0, false, -1, None, false, false, true, None)
+    let map = GRAPH.with_borrow(|graph| {
+        let module = graph.bundle.as_ref().and_then(|bundle| bundle.modules.get(path));
+        module.and_then(|module| module.source_map.clone())
+    });
+    let map = debug::map_address(scope, map.as_ref());
+    v8::ScriptOrigin::new(scope, name.into(), 0, 0, false, -1, map, false, false, true, None)
 }
 
 /// V8 asks for an import while it links.

@@ -366,10 +366,15 @@ impl Worker {
         }
     }
 
-    /// The engine of `code`, replacing one of another version.
+    /// The engine of `code`, replacing one of another version, and one without a snapshot by one
+    /// with it. A call that was begun without it is served with it too.
     fn engine_for(&mut self, code: &Arc<Code>) -> &mut Engine {
-        let version = code.analysis.version;
-        let fits = |e: &Engine| e.code().analysis.version == version && !e.is_spent();
+        let wanted = &code.analysis;
+        let fits = |engine: &Engine| {
+            let has = &engine.code().analysis;
+            let is_behind = has.tier.is_provisional() && !wanted.tier.is_provisional();
+            has.version == wanted.version && !is_behind && !engine.is_spent()
+        };
         if self.engine.as_ref().is_some_and(|engine| !fits(engine)) {
             self.engine = None;
         }

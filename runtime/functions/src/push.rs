@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use database::components::{self, Binding, Bindings, Components, Unit};
 use database::deployment::{
-    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, Module, Tier,
-    Visibility,
+    Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, INVARIANTS, Module,
+    Tier, Visibility,
 };
 use database::environment::Variables;
 use database::error::PushError;
@@ -37,6 +37,17 @@ pub(crate) struct Circumstances<'a> {
     pub(crate) environment: &'a Variables,
     /// What was deployed last.
     pub(crate) running: Option<&'a Deployment>,
+    /// Whether the push waits for its snapshot; if not, [`complete`] makes it afterwards.
+    pub(crate) pace: Pace,
+}
+
+/// When the snapshot of a push is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Before it is answered: whoever pushes is told if there can be none.
+    Whole,
+    /// After it was activated: until then the module that is called is evaluated for each call.
+    AtOnce,
 }
 
 /// Analyses a bundle in child processes.
@@ -49,7 +60,7 @@ pub(crate) fn analyze(
 ) -> Result<Arc<Analysis>, PushError> {
     if bundle.components.is_empty() {
         let source = Source { environment: whole(given.environment), definition: "", bundle };
-        let mut parts = built(given.helper, &[source])?;
+        let mut parts = built(given, &[source])?;
         let part = parts.pop().expect("the builder answers for each part");
         let mut mounted = Components::default();
         if let Some(text) = &part.1.found.definition {
@@ -63,18 +74,29 @@ pub(crate) fn analyze(
     let Defined { texts, mut read } = definitions(given, bundle)?;
     let tree = components::tree(&texts, values(given, bundle))?;
     let bundles: Vec<_> = tree.units.iter().map(|(path, _)| of_unit(bundle, path)).collect();
+    let same: Vec<_> = tree.units.iter().map(|unit| served(given, bundle, unit)).collect();
     let app = Bundle { definition: None, ..Bundle::clone(bundle) };
     let mut sources =
         vec![Source { environment: whole(given.environment), definition: "", bundle: &app }];
-    for ((definition, bindings), bundle) in tree.units.iter().zip(&bundles) {
-        let environment = bound(bindings, given.environment);
-        sources.push(Source { definition, bundle, environment });
+    for (((definition, bindings), bundle), same) in tree.units.iter().zip(&bundles).zip(&same) {
+        if same.is_none() {
+            let environment = bound(bindings, given.environment);
+            sources.push(Source { definition, bundle, environment });
+        }
     }
-    let mut parts = built(given.helper, &sources)?.into_iter();
+    let mut parts = built(given, &sources)?.into_iter();
     let mut app = parts.next().expect("the builder answers for each part");
     app.1.found.definition = texts.get("").map(ToString::to_string);
     let mut units = Vec::new();
-    for ((mut part, (definition, environment)), bundle) in parts.zip(tree.units).zip(bundles) {
+    for (((definition, environment), bundle), same) in tree.units.into_iter().zip(bundles).zip(same)
+    {
+        if let Some(unit) = same {
+            read.extend(of_app(&environment, &unit.analysis.imported_environment));
+            let analysis = Analysis { tier: app.0.clone(), ..Analysis::clone(&unit.analysis) };
+            units.push(Unit { analysis: Arc::new(analysis), ..unit.clone() });
+            continue;
+        }
+        let mut part = parts.next().expect("the builder answers for each part");
         part.1.found.definition = texts.get(&definition).map(ToString::to_string);
         read.extend(of_app(&environment, &part.1.filled.read));
         let analysis = analyzed(given, &bundle, part, Components::default());
@@ -158,8 +180,49 @@ fn within(definition: &str, error: PushError) -> PushError {
     PushError { code, message: format!("{message}\nIn the component at {definition}.") }
 }
 
+/// A unit as it is served already, where the same is pushed again and the push does not wait: its
+/// modules need not be looked at.
+fn served<'a>(
+    given: &Circumstances<'a>,
+    bundle: &Bundle,
+    (definition, bindings): &(Arc<str>, Bindings),
+) -> Option<&'a Unit> {
+    let units =
+        (given.pace == Pace::AtOnce).then_some(given.running?)?.analysis.components.units.iter();
+    let pushed = bundle.components.get(definition)?;
+    let environment = bound(bindings, given.environment);
+    let is_same = |unit: &&Unit| {
+        let saw = |(name, seen): (&String, &Option<String>)| {
+            environment.get(name).cloned().flatten() == *seen
+        };
+        unit.definition == *definition
+            && unit.environment == *bindings
+            && unit.bundle.modules == pushed.modules
+            && unit.bundle.schema == pushed.schema
+            && unit.analysis.imported_environment.iter().all(saw)
+    };
+    units.into_iter().find(is_same)
+}
+
 /// Builds every part: in the snapshot if they can be, else evaluated anew for each call.
-fn built(helper: &Helper, sources: &[Source<'_>]) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
+fn built(
+    given: &Circumstances<'_>,
+    sources: &[Source<'_>],
+) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
+    let helper = given.helper;
+    let evaluated = |Built { parts, blob }: Built, reason: Option<String>| {
+        let tier =
+            |part| (Tier::Evaluate { reason: reason.clone(), blob: Arc::clone(&blob) }, part);
+        parts.into_iter().map(tier).collect()
+    };
+    if given.pace == Pace::AtOnce {
+        match builder::build(helper, sources, Mode::Alone) {
+            Ok(built) => return Ok(evaluated(built, None)),
+            // In the snapshot it has what it needs.
+            Err(BuildFailure::NotAlone) => {}
+            Err(failure) => return Err(refused(failure)),
+        }
+    }
     match in_snapshot(helper, sources) {
         Ok(Built { parts, blob }) => {
             let tier = |part: BuiltPart| (builder::tier(&blob, &part.filled), part);
@@ -168,14 +231,71 @@ fn built(helper: &Helper, sources: &[Source<'_>]) -> Result<Vec<(Tier, BuiltPart
         Err(BuildFailure::TimedOut) => Err(refused(BuildFailure::TimedOut)),
         Err(first) => {
             let built = builder::build(helper, sources, Mode::Evaluate).map_err(refused)?;
-            let Built { parts, blob } = built;
-            let reason = reason(&first);
-            let tier = |part: BuiltPart| {
-                (Tier::Evaluate { reason: reason.clone(), blob: Arc::clone(&blob) }, part)
-            };
-            Ok(parts.into_iter().map(tier).collect())
+            Ok(evaluated(built, Some(reason(&first))))
         }
     }
+}
+
+/// The analysis of a deployment that was activated before its snapshot was made, with the snapshot;
+/// where there can be none, with the reason.
+pub(crate) fn complete(given: &Circumstances<'_>, deployment: &Deployment) -> Arc<Analysis> {
+    let Deployment { bundle, analysis } = deployment;
+    let units = &analysis.components.units;
+    // With components the definition was evaluated by itself.
+    let definition = bundle.definition.clone().filter(|_| bundle.components.is_empty());
+    let app = Bundle { definition, ..Bundle::clone(bundle) };
+    let mut sources =
+        vec![Source { environment: whole(given.environment), definition: "", bundle: &app }];
+    sources.extend(units.iter().map(|Unit { definition, environment, bundle, .. }| Source {
+        definition,
+        bundle,
+        environment: bound(environment, given.environment),
+    }));
+    let tiers = in_snapshot(given.helper, &sources).map_err(|failure| reason(&failure));
+    let tiers = tiers.and_then(|Built { parts, blob }| {
+        let known = std::iter::once((bundle, &**analysis))
+            .chain(units.iter().map(|unit| (&unit.bundle, &*unit.analysis)));
+        if parts.iter().zip(known).all(|(part, (bundle, known))| is_same(part, bundle, known)) {
+            return Ok(parts.iter().map(|part| builder::tier(&blob, &part.filled)).collect());
+        }
+        Err("In a startup snapshot the modules export other things than without one, so they are \
+             evaluated anew for each call, which is slower. Do they look at the clock or at random \
+             numbers while they are imported?"
+            .to_owned())
+    });
+    let old = |tier: &Tier, why: &str| match tier {
+        Tier::Evaluate { blob, .. } => {
+            Tier::Evaluate { reason: Some(why.to_owned()), blob: Arc::clone(blob) }
+        }
+        made => made.clone(),
+    };
+    let tiers: Vec<Tier> = tiers.unwrap_or_else(|why: String| {
+        let all = std::iter::once(&**analysis).chain(units.iter().map(|unit| &*unit.analysis));
+        all.map(|analysis| old(&analysis.tier, &why)).collect()
+    });
+    let mut tiers = tiers.into_iter();
+    let mut with = |analysis: &Analysis| {
+        let tier = tiers.next().expect("there is one for each part");
+        Analysis { tier, ..analysis.clone() }
+    };
+    let mut whole = with(analysis);
+    for unit in &mut whole.components.units {
+        unit.analysis = Arc::new(with(&unit.analysis));
+    }
+    Arc::new(whole)
+}
+
+/// Whether a part was found to be in a snapshot what it is known to be without one.
+fn is_same(part: &BuiltPart, bundle: &Arc<Bundle>, known: &Analysis) -> bool {
+    let positions = Code::new(Arc::clone(bundle), Arc::new(known.clone()));
+    let as_known = |(path, found): (&String, &FoundModule)| {
+        let found = analyzed_module(&positions, path, found.clone());
+        found.is_ok_and(|found| known.modules.get(path.as_str()) == Some(&found))
+    };
+    let saw = |(name, seen): (&String, &Option<String>)| {
+        known.imported_environment.get(name) == Some(seen)
+    };
+    part.found.modules.iter().all(as_known) && part.filled.read.iter().all(saw)
 }
 
 /// Builds a snapshot without the modules that touch WebAssembly, as far as each try finds them.
@@ -207,7 +327,7 @@ fn analyzed(
     components: Components,
 ) -> Result<Analysis, PushError> {
     let warnings = match &tier {
-        Tier::Evaluate { reason, .. } => vec![reason.clone()],
+        Tier::Evaluate { reason, .. } => reason.iter().cloned().collect(),
         Tier::Snapshot(_) | Tier::Partial { .. } => Vec::new(),
     };
     let mut analysis = Analysis {
@@ -225,6 +345,15 @@ fn analyzed(
     let in_node = node_modules(&positions, given.actions, given.environment)?;
     for (path, module) in found.modules.into_iter().chain(in_node) {
         let module = analyzed_module(&positions, &path, module)?;
+        let mut declared = module.functions.iter().filter_map(|f| f.invariant.as_ref());
+        if path != INVARIANTS
+            && let Some(name) = declared.next()
+        {
+            analysis.warnings.push(format!(
+                "The invariant {name:?} in {path} is not checked: invariants are declared in \
+                 convex/invariants.ts of the app."
+            ));
+        }
         analysis.modules.insert(path.into(), module);
     }
     Ok(analysis)
@@ -323,6 +452,7 @@ fn analyzed_function(
         returns_json: found.returns.into(),
         returns,
         position,
+        invariant: found.invariant.map(Arc::from),
     })
 }
 
@@ -349,6 +479,7 @@ fn refused(failure: BuildFailure) -> PushError {
         }
         BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),
         BuildFailure::Touched(_) => stopped("they do not find WebAssembly"),
+        BuildFailure::NotAlone => stopped("they need each other"),
     }
 }
 
@@ -371,7 +502,9 @@ fn reason(failure: &BuildFailure) -> String {
             let cure = "Move what it does at import into the function that needs it.";
             format!("{module} cannot be kept in a startup snapshot ({first}). {slower} {cure}")
         }
-        BuildFailure::TimedOut | BuildFailure::Touched(_) => slower.to_owned(),
+        BuildFailure::TimedOut | BuildFailure::Touched(_) | BuildFailure::NotAlone => {
+            slower.to_owned()
+        }
         BuildFailure::Died(why) | BuildFailure::NoChild(why) => format!(
             "The modules cannot be kept in a startup snapshot: V8 gave up ({why}). {slower} Usual \
              causes at the top level of a file: an `Intl` object, a frozen `globalThis` or \

@@ -14,7 +14,7 @@ use crate::context::Ready;
 use crate::isolate::StopSwitch;
 use crate::natives::string;
 use crate::startup::{self, Start};
-use crate::{engine, exception, kept, rejections};
+use crate::{debug, engine, exception, kept, rejections};
 
 /// What to run.
 pub(crate) struct Target {
@@ -188,6 +188,7 @@ fn start_call<'s>(
              `query` or `mutation`?"
         )));
     };
+    debug::stop_in(scope, function);
     let args = string(scope, &target.args);
     let returned = invoke.call(scope, function.into(), &[args.into()])?;
     match v8::Local::<v8::Promise>::try_from(returned) {

@@ -194,7 +194,7 @@ fn fill_parts(
 }
 
 /// Contexts of entries in one blob at most: each costs some 90 KB of it and 5 ms of the push.
-const MAX_CONTEXTS: usize = 32;
+const MAX_CONTEXTS: usize = 8;
 
 /// What contexts cost a push.
 struct Cost {

@@ -124,9 +124,27 @@ impl Watchdog {
         lock(&self.watched).push(worker);
     }
 
+    /// Watches a worker for as long as the guard lives.
+    pub(crate) fn guard<'a>(&'a self, worker: &'a Arc<Watched>) -> Guard<'a> {
+        self.watch(Arc::clone(worker));
+        Guard { watchdog: self, worker }
+    }
+
     /// Removes a worker.
     pub(crate) fn forget(&self, worker: &Arc<Watched>) {
         lock(&self.watched).retain(|other| !Arc::ptr_eq(other, worker));
+    }
+}
+
+/// Ends the watch over a worker, however its work ends.
+pub(crate) struct Guard<'a> {
+    watchdog: &'a Watchdog,
+    worker: &'a Arc<Watched>,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.watchdog.forget(self.worker);
     }
 }
 

@@ -8,10 +8,11 @@ use std::sync::{Arc, OnceLock, Weak};
 use database::commit::Conflict;
 use database::error::Refusal;
 use database::record::{
-    Call, CallRecord, Caller, FunctionKind, Identity, LogLine, Outcome, Timestamp, Usage,
+    Call, CallRecord, Caller, FunctionKind, Given, Identity, LogLine, Outcome, Timestamp, Usage,
 };
 
 use crate::host::Host;
+use crate::invariants::Finding;
 use crate::subscriber::Live;
 
 /// The hook. Runs on the thread that answers the request, so it must not block.
@@ -28,6 +29,17 @@ pub enum Event {
     Progress(ProgressEvent),
     /// A push was finished, or failed.
     Push(PushEvent),
+    /// An invariant does not hold any more, or holds again.
+    Invariant(InvariantEvent),
+}
+
+/// News of an invariant.
+#[derive(Clone, Debug)]
+pub struct InvariantEvent {
+    /// What.
+    pub finding: Finding,
+    /// The number of the call that brought it about, for `concave replay`.
+    pub call: Option<u64>,
 }
 
 /// One console line of an action that goes on.
@@ -113,8 +125,8 @@ pub(crate) struct Told {
     pub(crate) rerun: bool,
     /// The answer that a commit ended, where that made it run again.
     pub(crate) cause: Option<Arc<Live>>,
-    /// What it takes to run a followed query again.
-    pub(crate) record: Option<Box<CallRecord>>,
+    /// What it takes to run it again; `None` for what is no function of the author.
+    pub(crate) record: Option<Arc<CallRecord>>,
     /// When it began, nanoseconds since the Unix epoch.
     pub(crate) begun: u64,
     /// `dir/mod:fn`.
@@ -132,7 +144,7 @@ impl Told {
             identity_type: identity_type(&call.identity),
             rerun: false,
             cause: None,
-            record: None,
+            record: Some(recorded(call)),
             begun: host.stopwatch(),
             path: call.path.identifier(),
             component: Arc::clone(&call.path.component),
@@ -149,6 +161,10 @@ impl Told {
             host.why.invalidated(reader.clone(), why);
         }
         let ran = outcome.as_ref().ok();
+        let duration_ns = host.elapsed(self.begun);
+        if let (Some(record), Some(outcome)) = (&self.record, ran) {
+            host.calls.add(record, outcome, self.begun, duration_ns);
+        }
         let error = match outcome {
             Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
             Err(refusal) => Some(refusal.to_string()),
@@ -161,7 +177,7 @@ impl Told {
             caller: self.caller,
             identity_type: self.identity_type,
             rerun: self.rerun,
-            duration_ns: host.elapsed(self.begun),
+            duration_ns,
             cached: ran.is_some_and(|outcome| outcome.cached),
             error,
             cause: cause.map(|(why, reader)| why.cause(&reader.function)),
@@ -171,6 +187,11 @@ impl Told {
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));
     }
+}
+
+/// What went into a call, for whoever runs it again; what the host decides comes with its outcome.
+pub(crate) fn recorded(call: &Call) -> Arc<CallRecord> {
+    Arc::new(CallRecord::new(call, &Given::default()))
 }
 
 /// Where those tell who run actions: of the calls that no client makes, those of functions that an

@@ -12,6 +12,7 @@ use database::record::{Functions, World};
 
 use crate::admission::Bodies;
 use crate::auth::{AdminKey, Auth};
+use crate::calls::Calls;
 use crate::convex::export::Exports;
 use crate::convex::import::Imports;
 use crate::convex::push::Pushes;
@@ -44,6 +45,8 @@ pub(crate) struct Host {
     pub(crate) sockets: Sockets,
     /// Why calls ran again.
     pub(crate) why: Why,
+    /// The last calls, to be run again.
+    pub(crate) calls: Calls,
     /// What functions did lately.
     pub(crate) logs: Logs,
     /// Room for bodies of requests.
@@ -71,6 +74,7 @@ impl Host {
             pushes: Pushes::default(),
             sockets: Sockets::new(&database),
             why: Why::default(),
+            calls: Calls::default(),
             logs: Logs::new(),
             bodies: Bodies::new(config.body_bytes),
             counts: Counts::default(),

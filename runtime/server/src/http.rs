@@ -24,7 +24,10 @@ use crate::convex::{
 };
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::{Server, admission, copy, fork, history, scheduler, socket, stats, why};
+use crate::{
+    Server, admission, calls, copy, fork, history, inspect, invariants, replay, scheduler, socket,
+    stats, why,
+};
 
 /// The sockets to serve on.
 pub struct Listeners {
@@ -92,8 +95,10 @@ pub async fn serve(
     }
     drop(stopping);
     let tending = tokio::spawn(host.files.clone().tend());
+    let checks = host.config.invariants.then(|| tokio::spawn(invariants::tend(host.clone())));
     shutdown.await;
     tending.abort();
+    checks.into_iter().for_each(|checks| checks.abort());
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
@@ -220,6 +225,9 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/concave/stats", get(stats::stats))
         .route("/api/concave/why", get(why::why))
         .route("/api/concave/history", get(history::history))
+        .route("/api/concave/calls", get(calls::calls))
+        .route("/api/concave/replay", post(replay::replay))
+        .route("/api/concave/inspect", any(inspect::inspect))
         .route("/api/stream_function_logs", get(logs::stream))
         .route("/api/stream_udf_execution", get(logs::stream))
         .route("/echo", post(admin::echo))

@@ -30,6 +30,9 @@
 //! logs.rs       what functions did lately, for whoever tails
 //! why.rs        why calls ran again, for the operator
 //! history.rs    who wrote each version of a document, for the operator
+//! calls.rs      the last calls; recording.rs: each as JSON; replay.rs: runs one again
+//! invariants.rs queries that must hold after every commit
+//! inspect.rs    runs one again with a debugger
 //! convex/       everything that exists only because Convex's clients expect it
 //! ```
 #![forbid(unsafe_code)]
@@ -37,6 +40,7 @@
 mod admission;
 mod archive;
 mod auth;
+mod calls;
 mod connections;
 mod convex;
 mod copy;
@@ -48,8 +52,12 @@ mod history;
 mod host;
 mod http;
 mod http_action;
+mod inspect;
+mod invariants;
 mod logs;
+mod recording;
 mod refusal;
+mod replay;
 mod request;
 mod round;
 mod scheduler;
@@ -69,7 +77,8 @@ use database::record::{Functions, World};
 
 pub use crons::Schedule;
 pub use event::{
-    CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, ProgressEvent, PushEvent,
+    CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, InvariantEvent,
+    ProgressEvent, PushEvent,
 };
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use fork::{Forked, Forks, Later, Origin};
@@ -77,6 +86,7 @@ pub use http::{Gate, Listeners, Routes, Stopped, serve};
 pub use http_action::{
     Answering, Body, Content, Gone, HttpActions, HttpEnd, HttpFailure, HttpRequest, HttpResponse,
 };
+pub use invariants::{Finding, Invariants, Violation};
 pub use stats::{Disk, Measure, Measured};
 
 /// What a server serves, and how.
@@ -120,6 +130,8 @@ pub struct ServerConfig {
     pub measure: Option<Measure>,
     /// Whether it runs scheduled functions and cron jobs.
     pub schedules: bool,
+    /// Whether it checks the invariants of `convex/invariants.ts`.
+    pub invariants: bool,
     /// Starts forks in this process, where that can be.
     pub forks: Option<Arc<dyn Forks>>,
 }

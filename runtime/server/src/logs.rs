@@ -131,7 +131,9 @@ impl Kept {
 /// Estimated memory; `None` for what is not kept.
 fn bytes(event: &Event) -> Option<u64> {
     let (path, error, lines, conflicts) = match event {
-        Event::Call(CallEvent { kind: None, .. }) | Event::Push(_) => return None,
+        Event::Call(CallEvent { kind: None, .. }) | Event::Push(_) | Event::Invariant(_) => {
+            return None;
+        }
         Event::Call(CallEvent { path, .. }) if path.starts_with("_system/") => return None,
         Event::Call(CallEvent { path, error, log_lines, conflicts, .. }) => {
             (path, error, &log_lines[..], &conflicts[..])

@@ -22,7 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::convex::api::named_component;
 use crate::convex::system;
-use crate::event::{Told, identity_type};
+use crate::event::{Told, identity_type, recorded};
 use crate::host::Host;
 use crate::session::{Answered, Ask, Asked, Job, Kind, QueryId, Round, Target};
 use crate::subscriber::{Live, Mail, Mailbox, QueryAnswer, Watch, answer};
@@ -82,8 +82,8 @@ impl Running {
         mailbox: &Arc<Mailbox>,
         answered: QueryAnswer,
     ) -> Result<(), Refusal> {
-        let QueryAnswer { round, query, outcome, mut told } = answered;
-        let record = told.record.take();
+        let QueryAnswer { round, query, outcome, told } = answered;
+        let record = told.record.clone();
         let request_id = Arc::clone(&told.request_id);
         // Of all who follow a query, one runs it again: that is the event.
         if !told.rerun || outcome.as_ref().is_ok_and(|outcome| !outcome.cached) {
@@ -101,7 +101,7 @@ impl Running {
             let hub = &host.sockets.hub;
             let live = hub.result(&outcome.reads, self.at, || answer(&outcome, request_id));
             let given = outcome.given.clone();
-            live.read_by(|| record.map(|record| CallRecord { given, ..*record }));
+            live.read_by(|| record.map(|record| CallRecord { given, ..(*record).clone() }));
             (Arc::clone(live.answer()), Some(live.watch(mailbox, query, round)))
         };
         self.answers.push((query, Answered { answer, looked_at_identity, watch }));
@@ -191,9 +191,7 @@ fn call(
         once,
         job: None,
     };
-    if kind == FunctionKind::Query {
-        told.record = Some(Box::new(CallRecord::new(&call, &Given::default())));
-    }
+    told.record = Some(recorded(&call));
     host.functions.call(call, Box::new(move |outcome| reply(outcome, told)));
 }
 

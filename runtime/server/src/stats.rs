@@ -105,7 +105,7 @@ impl Counts {
                 let end = if error.is_some() { 2 } else { 0 };
                 self.ended(3, end, *duration_ns);
             }
-            Event::Progress(_) => {}
+            Event::Progress(_) | Event::Invariant(_) => {}
             Event::Push(_) => add(&self.pushes, 1),
         }
     }
@@ -273,6 +273,7 @@ fn memory(host: &Host) -> Vec<Figure> {
             = held.answers;
         "memory" "logs" "memory_log_bytes" "Executions that logs can look back at."
             = host.logs.bytes();
+        "memory" "calls" "memory_call_bytes" "Calls that can be run again." = host.calls.bytes();
         "memory" "bodies" "memory_body_bytes" "Bodies of requests in flight."
             = host.bodies.held();
     };

@@ -9,6 +9,7 @@
  */
 
 import type * as accounts from "../accounts.js";
+import type * as invariants from "../invariants.js";
 import type * as race from "../race.js";
 import type * as seed from "../seed.js";
 import type * as transfer from "../transfer.js";
@@ -21,6 +22,7 @@ import type {
 
 declare const fullApi: ApiFromModules<{
   accounts: typeof accounts;
+  invariants: typeof invariants;
   race: typeof race;
   seed: typeof seed;
   transfer: typeof transfer;

@@ -76,7 +76,7 @@ fn deployment(schema: Option<&str>) -> Deployment {
         auth_json: None,
         imported_environment: Default::default(),
         components: Default::default(),
-        tier: Tier::Evaluate { reason: "no V8 here".into(), blob: [].into() },
+        tier: Tier::Evaluate { reason: Some("no V8 here".into()), blob: [].into() },
         warnings: Vec::new(),
     };
     Deployment { bundle: Arc::new(Bundle::default()), analysis: Arc::new(analysis) }

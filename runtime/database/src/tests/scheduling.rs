@@ -45,6 +45,7 @@ pub(super) fn with_jobs(crons: &str) -> Deployment {
         returns_json: "null".into(),
         returns: None,
         position: None,
+        invariant: None,
     };
     let jobs = AnalyzedModule { functions: vec![run], ..Default::default() };
     let crons = AnalyzedModule { crons_json: Some(crons.to_owned()), ..Default::default() };

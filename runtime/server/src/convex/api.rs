@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Style;
 use super::{client, json, system};
-use crate::event::{Told, identity_type};
+use crate::event::{Told, identity_type, recorded};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, Text};
@@ -258,7 +258,7 @@ impl Asker {
         let request_id = self.request_id.clone().unwrap_or_else(|| host.request_id());
         let redact = host.config.redact;
         let style = Style { format, request_id: &request_id, redact };
-        let told = Told {
+        let mut told = Told {
             request_id: request_id.clone(),
             caller: Caller::HttpApi,
             rerun: false,
@@ -296,6 +296,7 @@ impl Asker {
             once: None,
             job: None,
         };
+        told.record = Some(recorded(&call));
         let teller = Arc::clone(host);
         let reply = move |outcome| {
             told.tell(&teller, &outcome);

@@ -103,7 +103,8 @@ fn call(host: &Host, asked: &Asked<'_>) -> Result<Call, UserError> {
 
 /// Evaluation waits for a process, so it has a thread of its own.
 async fn evaluate(host: &Arc<Host>, modules: Vec<Module>, call: Call) -> Result<Outcome, Refusal> {
-    let told = Told::of(host, &call);
+    // Its code is nowhere to be found again.
+    let told = Told { record: None, ..Told::of(host, &call) };
     let functions = Arc::clone(&host.functions);
     let work = move || functions.inline(modules, &call);
     let ended = tokio::task::spawn_blocking(work).await;

@@ -54,7 +54,7 @@ fn told(entry: &Entry) -> Option<Value> {
         Event::Call(call) => of_call(call, *ended),
         Event::HttpAction(action) => of_http_action(action, *ended),
         Event::Progress(progress) => return Some(of_progress(progress, *ended)),
-        Event::Push(_) => return None,
+        Event::Push(_) | Event::Invariant(_) => return None,
     };
     shown["kind"] = "Completion".into();
     shown["timestamp"] = (*ended as f64 / NS_PER_S).into();

@@ -89,7 +89,7 @@ impl Site {
         let events = self.events.lock().unwrap();
         let http = |event: &Event| match event {
             Event::HttpAction(event) => Some(event.clone()),
-            Event::Call(_) | Event::Progress(_) | Event::Push(_) => None,
+            Event::Call(_) | Event::Progress(_) | Event::Push(_) | Event::Invariant(_) => None,
         };
         events.iter().filter_map(http).collect()
     }

@@ -115,7 +115,10 @@ impl Functions for Fake {
             auth_json: auth.map(|(_, module)| module.source.to_string()),
             imported_environment: Default::default(),
             components: Default::default(),
-            tier: Tier::Evaluate { reason: "a fake has no snapshot".into(), blob: Arc::from([]) },
+            tier: Tier::Evaluate {
+                reason: Some("a fake has no snapshot".into()),
+                blob: Arc::from([]),
+            },
             warnings: vec!["a fake warns".into()],
         }))
     }
@@ -213,6 +216,7 @@ fn analyzed_function(name: &str, kind: FunctionKind) -> AnalyzedFunction {
         returns_json: "null".into(),
         returns: None,
         position: None,
+        invariant: None,
     }
 }
 
@@ -263,6 +267,7 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         body_bytes: database::limits::HTTP_BODIES_BYTES,
         measure: None,
         schedules: true,
+        invariants: false,
         forks: None,
     };
     let http_actions = Arc::new(NoHttpActions);

@@ -202,6 +202,7 @@ async fn live_with(threads: bool) -> Live {
         body_bytes: limits::HTTP_BODIES_BYTES,
         measure: None,
         schedules: true,
+        invariants: false,
         forks: None,
     };
     let files = files(&database, &shelf.world).1;
@@ -377,7 +378,7 @@ async fn a_query_follows_what_it_read() {
     let events = live.events.lock().unwrap();
     let told = events.iter().map(|event| match event {
         Event::Call(call) => (call.path.as_str(), call.rerun, call.caller),
-        Event::Push(_) | Event::Progress(_) | Event::HttpAction(_) => panic!(),
+        _ => panic!(),
     });
     let sync = Caller::SyncWorker;
     let expected = [

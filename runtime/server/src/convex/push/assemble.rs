@@ -22,7 +22,7 @@ use crate::refusal::Failure;
 /// The body of `start_push`, `evaluate_push` and `evaluate_schema`.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct StartPush {
+pub(crate) struct StartPush {
     admin_key: Option<String>,
     app_definition: AppDefinition,
     #[serde(default)]

@@ -32,13 +32,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
 
+pub(crate) use assemble::StartPush;
 pub(crate) use pending::Pushes;
 
 use super::json;
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY, PUSH_BODY};
-use assemble::StartPush;
+use database::deployment::Bundle;
 use finish::FinishPush;
 use pending::SchemaChange;
 
@@ -144,15 +145,24 @@ pub(crate) async fn report_push_completed(
     Ok(json("null"))
 }
 
+/// The bundle of a push that is not to be finished.
+///
+/// # Errors
+/// What is wrong with the request.
+pub(crate) fn bundle(host: &Host, asked: StartPush) -> Result<Bundle, Failure> {
+    let base = pending::running(&host.database);
+    assemble::bundle(host, asked, base.as_ref().map(|base| &*base.bundle))
+}
+
 /// A request that may carry the admin key in its body.
-trait Keyed {
+pub(crate) trait Keyed {
     /// The key, if the body has one.
     fn admin_key(&self) -> Option<&str>;
 }
 
 /// Reads, unpacks and parses a deploy request and answers it on a thread that may block: analysis
 /// waits for a process, activation for indexes.
-async fn on_a_worker<T, F>(
+pub(crate) async fn on_a_worker<T, F>(
     host: Arc<Host>,
     request: Request,
     answer: F,

@@ -86,7 +86,7 @@ fn concave(host: &Host, push: &Push) -> Value {
     let analysis = &push.analysis;
     let slow_start = match &analysis.tier {
         Tier::Snapshot(_) | Tier::Partial { .. } => None,
-        Tier::Evaluate { reason, .. } => Some(reason),
+        Tier::Evaluate { reason, .. } => reason.as_ref(),
     };
     let unchanged = push.base.as_ref().is_some_and(|base| base.bundle == push.bundle);
     json!({

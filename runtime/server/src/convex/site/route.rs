@@ -93,7 +93,7 @@ mod tests {
             auth_json: None,
             imported_environment: Default::default(),
             components: Components::default(),
-            tier: Tier::Evaluate { reason: String::new(), blob: [].into() },
+            tier: Tier::Evaluate { reason: None, blob: [].into() },
             warnings: Vec::new(),
         }
     }

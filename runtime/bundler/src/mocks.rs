@@ -1,0 +1,183 @@
+//! `vi.mock`: what a test file mocks, and its calls moved above its imports, as vitest does it.
+//!
+//! In: the program of a test file. Out: the same program in another order, whose imports are
+//! requested when the mocks are there. Invariant: statements move whole, so their lines in the
+//! source map stay true.
+//!
+//! ```text
+//! import { send } from "./email";          vi.mock("./email", make, () => import("./email?mock"));
+//! vi.mock("./email", make);         ──►    await …settle();
+//! test(…);                                 const { send } = await import("./email");
+//!                                          test(…);
+//! ```
+//!
+//! Whatever else imports `./email` then finds a module (`Location::Mocked`) that exports what the
+//! runner has for it. `?mock` and `?actual` lead to the file itself.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use deno_ast::swc::ast::*;
+use deno_ast::swc::common::{DUMMY_SP, Span, SyntaxContext};
+use deno_ast::swc::ecma_visit::{VisitMut, VisitMutWith};
+
+use crate::compile::{Name, RequestKind, Tables, quoted};
+
+/// Ends of specifiers of what a test file mocks, and of what it imports beside its mocks.
+pub(crate) const MOCK: &str = "?mock";
+pub(crate) const ACTUAL: &str = "?actual";
+
+/// A statement of its own line, which the imports take the place of.
+const MARK: &str = "$concave.imports";
+
+/// What a test file mocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mocks {
+    /// The files, by the specifiers that the test file has for them.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Files that import one of them, directly or not.
+    pub reaching: Vec<PathBuf>,
+}
+
+/// Whether a test file has calls that must come before its imports.
+pub(crate) fn concern(text: &str) -> bool {
+    ["vi.mock(", "vi.hoisted(", "vi.importActual", "vitest.mock(", "vitest.hoisted("]
+        .iter()
+        .any(|call| text.contains(call))
+}
+
+/// Gives each call that names a module the way to it.
+pub(crate) fn give_modules(program: &mut Program) {
+    program.visit_mut_with(&mut Calls);
+}
+
+struct Calls;
+
+impl VisitMut for Calls {
+    fn visit_mut_call_expr(&mut self, call: &mut CallExpr) {
+        call.visit_mut_children_with(self);
+        let (suffix, place) = match method(call) {
+            Some("mock") => (MOCK, 2),
+            Some("importActual") => (ACTUAL, 1),
+            _ => return,
+        };
+        let Some((specifier, span)) = call.args.first().and_then(|first| named(&first.expr)) else {
+            return;
+        };
+        call.args[0].expr = Box::new(text(&specifier, span));
+        while call.args.len() < place {
+            call.args.push(argument(Expr::Ident(Ident::new_no_ctxt("undefined".into(), DUMMY_SP))));
+        }
+        call.args.truncate(place);
+        call.args.push(argument(import_later(&format!("{specifier}{suffix}"), span)));
+    }
+}
+
+/// `m` of `vi.m(…)`.
+fn method(call: &CallExpr) -> Option<&str> {
+    let Callee::Expr(callee) = &call.callee else { return None };
+    let Expr::Member(MemberExpr { obj, prop: MemberProp::Ident(name), .. }) = &**callee else {
+        return None;
+    };
+    let is_vi = matches!(&**obj, Expr::Ident(of) if matches!(&*of.sym, "vi" | "vitest"));
+    is_vi.then_some(&*name.sym)
+}
+
+/// The module that `"./a"` or `import("./a")` names.
+fn named(expression: &Expr) -> Option<(String, Span)> {
+    match expression {
+        Expr::Lit(Lit::Str(text)) => Some((text.value.to_string_lossy().into_owned(), text.span)),
+        Expr::Call(CallExpr { callee: Callee::Import(_), args, .. }) => named(&args.first()?.expr),
+        _ => None,
+    }
+}
+
+fn text(value: &str, span: Span) -> Expr {
+    Expr::Lit(Lit::Str(Str { span, value: value.into(), raw: None }))
+}
+
+fn argument(expression: Expr) -> ExprOrSpread {
+    ExprOrSpread { spread: None, expr: Box::new(expression) }
+}
+
+/// `() => import("…")`.
+fn import_later(specifier: &str, span: Span) -> Expr {
+    let import = CallExpr {
+        callee: Callee::Import(Import { span: DUMMY_SP, phase: ImportPhase::Evaluation }),
+        args: vec![argument(text(specifier, span))],
+        ..CallExpr::default()
+    };
+    Expr::Arrow(ArrowExpr {
+        span: DUMMY_SP,
+        ctxt: SyntaxContext::empty(),
+        body: Box::new(BlockStmtOrExpr::Expr(Box::new(Expr::Call(import)))),
+        ..ArrowExpr::default()
+    })
+}
+
+/// Puts the calls first, and a mark where the imports are to be.
+pub(crate) fn hoist(program: &mut Program) {
+    let Program::Module(module) = program else { return };
+    let (first, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(&mut module.body).into_iter().partition(comes_first);
+    let mark = Stmt::Expr(ExprStmt { span: DUMMY_SP, expr: Box::new(text(MARK, DUMMY_SP)) });
+    module.body.extend(first);
+    module.body.push(ModuleItem::Stmt(mark));
+    module.body.extend(rest);
+}
+
+fn comes_first(item: &ModuleItem) -> bool {
+    let is_call = |expression: &Expr| {
+        let inner = match expression {
+            Expr::Await(awaited) => &*awaited.arg,
+            other => other,
+        };
+        matches!(inner, Expr::Call(call) if matches!(method(call), Some("mock" | "hoisted")))
+    };
+    match item {
+        ModuleItem::Stmt(Stmt::Expr(statement)) => is_call(&statement.expr),
+        ModuleItem::Stmt(Stmt::Decl(Decl::Var(variables))) => {
+            variables.decls.iter().all(|one| one.init.as_deref().is_some_and(is_call))
+        }
+        _ => false,
+    }
+}
+
+/// Writes the imports where the mark is: all but those of vitest itself, which the calls need.
+pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
+    let mut line = "await globalThis[Symbol.for(\"concave.mocks\")].settle();".to_owned();
+    let passed_on: Vec<usize> =
+        tables.reexports.iter().map(|r| r.request).chain(tables.stars.iter().copied()).collect();
+    for (index, request) in tables.requests.iter_mut().enumerate() {
+        let is_early = request.specifier == "vitest" || passed_on.contains(&index);
+        if request.kind != RequestKind::Import || is_early {
+            continue;
+        }
+        request.kind = RequestKind::Dynamic;
+        let mut names = Vec::new();
+        for import in tables.imports.iter().filter(|import| import.request == index) {
+            match &import.name {
+                Name::Export(name) => names.push(format!("{}: {}", quoted(name), import.local)),
+                Name::Namespace(_) => {
+                    line.push_str(&format!(" const {} = await $import_{index}();", import.local));
+                }
+            }
+        }
+        let target = if names.is_empty() {
+            String::new()
+        } else {
+            format!("const {{ {} }} = ", names.join(", "))
+        };
+        line.push_str(&format!(" {target}await $import_{index}();"));
+    }
+    let requests = &tables.requests;
+    tables.imports.retain(|import| requests[import.request].kind == RequestKind::Import);
+    code.replacen(&format!("{};", quoted(MARK)), &line, 1)
+}
+
+/// The text of the module that stands for a mocked file: CommonJS, of which anything can be
+/// imported.
+pub(crate) fn stand_in(file: &std::path::Path) -> String {
+    let file = quoted(&file.to_string_lossy());
+    format!("module.exports = globalThis[Symbol.for(\"concave.mocks\")].get({file});\n")
+}
