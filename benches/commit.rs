@@ -44,7 +44,7 @@ fn filled() -> Database {
         auth_json: None,
         imported_environment: Default::default(),
         components: Default::default(),
-        tier: Tier::Evaluate { reason: "no V8 in this bench".into(), blob: [].into() },
+        tier: Tier::Evaluate { reason: Some("no V8 in this bench".into()), blob: [].into() },
         warnings: Vec::new(),
     };
     let deployment =

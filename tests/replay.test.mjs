@@ -100,6 +100,7 @@ test("a recording says what went in, what came out, what was read and written", 
 
 test("calls are found by function, by outcome and by request", () => {
   call("shop:take", { name: "pin", count: 99 });
+  call("shop:stock", {});
   const failed = newest("shop:", "--outcome", "error");
   assert.deepEqual(failed.error.data, { left: 2 });
   assert.deepEqual(failed.writes, []);
@@ -139,6 +140,24 @@ test("edited code is compared with what happened, without being pushed", () => {
   assert.deepEqual(told2.different, ["result", "reads", "writes", "log lines"]);
   assert.equal(told2.replayed.result, "too few");
   assert.equal(command("run", "shop:take", '{"name":"pin","count":0}').out.trim(), "1");
+});
+
+test("a schema that was edited too is that of the snapshot then", () => {
+  const save = (schema) => writeFileSync(join(folder, "convex/schema.ts"), schema);
+  save(SCHEMA.replace('.index("by_name"', '.index("by_stock", ["stock"]).index("by_name"'));
+  edit(`const same = ctx.db.query("items").withIndex("by_stock", (q) => q.eq("stock", 5));
+    console.log((await same.collect()).length, "with five");`);
+  const { code, out, told } = command("replay", taken.id);
+  assert.equal(code, 1, told);
+  assert.match(told, /behaved differently: reads, log lines\./);
+  assert.match(out, /\+ items\.by_stock\[stock=5\]\n/);
+  assert.match(out, /\+ \[LOG\] 1 with five/);
+  save(SCHEMA.replace("stock: v.number()", "stock: v.string()"));
+  const unfit = command("replay", taken.id);
+  assert.equal(unfit.code, 2);
+  assert.match(unfit.told, /does not fit the documents of then: [^]*items[^]*stock/);
+  save(SCHEMA);
+  edit(REFUSES);
 });
 
 test("an error is another outcome, and shows its line", () => {
@@ -193,15 +212,18 @@ test("a snapshot that the history no longer holds is said to be gone", async () 
   const here = (...args) => concave([...args, ...at], { cwd: folder });
   assert.equal(here("push", folder).status, 0);
   here("run", "shop:add", '{"name":"pin","stock":5}');
-  const { id } = JSON.parse(here("calls", "--function", "shop:add", "--json").stdout)[0];
+  // The history forgets sooner than a file.
+  const file = join(folder, "old.json");
+  const [call] = JSON.parse(here("calls", "--function", "shop:add", "--json").stdout);
+  writeFileSync(file, JSON.stringify(call));
   const name = "x".repeat(900_000);
-  for (let at = 0; at < 60 && here("replay", id, "--old").status === 0; at++) {
+  for (let at = 0; at < 60 && here("replay", file, "--old").status === 0; at++) {
     for (let more = 0; more < 4; more++) {
       const body = { path: "shop:add", args: { name: name + at + more, stock: 1 } };
       await fetch(`${small.url}/api/mutation`, { method: "POST", body: JSON.stringify(body) });
     }
   }
-  const { status, stderr } = here("replay", id, "--old");
+  const { status, stderr } = here("replay", file, "--old");
   assert.equal(status, 2);
   assert.match(stderr, /The snapshot at \d+ is no longer kept: the oldest one is at \d+/);
   small.stop();

@@ -485,6 +485,68 @@ test("race", async () => {
   assert.equal(report(race({ replay: "0 0 1" })).code, 0);
 });
 
+test("explore runs what makes a difference, and checks what must always hold", () => {
+  const folder = app("footprints", {
+    "schema.ts": `import { defineSchema, defineTable } from "convex/server";
+import { v } from "convex/values";
+export default defineSchema({ accounts: defineTable({ balance: v.number() }) });`,
+    "accounts.ts": `import { actionGeneric as action, makeFunctionReference as ref,
+  mutationGeneric as mutation, queryGeneric as query } from "convex/server";
+export const open = mutation({ handler: (ctx) => ctx.db.insert("accounts", { balance: 10 }) });
+export const balance = query({ handler: async (ctx, { id }) => (await ctx.db.get(id)).balance });
+export const total = query({ handler: async (ctx) =>
+  (await ctx.db.query("accounts").collect()).reduce((sum, { balance }) => sum + balance, 0) });
+export const add = mutation({ handler: async (ctx, { id, amount }) => {
+  await ctx.db.patch(id, { balance: (await ctx.db.get(id)).balance + amount }); } });
+/** Looks twice, then writes. */
+export const touch = action({ handler: async (ctx, { id }) => {
+  await ctx.runQuery(ref("accounts:balance"), { id });
+  await ctx.runQuery(ref("accounts:balance"), { id });
+  await ctx.runMutation(ref("accounts:add"), { id, amount: 1 }); } });
+/** In two transactions, between which money is missing. */
+export const move = action({ handler: async (ctx, { from, to }) => {
+  await ctx.runMutation(ref("accounts:add"), { id: from, amount: -5 });
+  await ctx.runMutation(ref("accounts:add"), { id: to, amount: 5 }); } });`,
+    "accounts.test.ts": `import { convexTest } from "convex-test";
+import { anyApi } from "convex/server";
+import { expect, test } from "vitest";
+import schema from "./schema";
+const api = anyApi.accounts;
+async function bank() {
+  const t = convexTest(schema, import.meta.glob("./**/*.ts"));
+  const ids = [];
+  for (let i = 0; i < 3; i++) ids.push(await t.mutation(api.open));
+  const total = (wanted) => async () => { expect(await t.query(api.total)).toBe(wanted); };
+  return { t, ids, total, touch: (id) => () => t.action(api.touch, { id }) };
+}
+test("apart", async () => {
+  const { t, ids, touch, total } = await bank();
+  expect(await t.explore(ids.map(touch), { invariant: total(33) })).toEqual({ orders: 1 });
+});
+test("two of three apart", async () => {
+  const { t, ids: [a, b], touch, total } = await bank();
+  const { orders } = await t.explore([a, b, b].map(touch), { invariant: total(33) });
+  expect(orders).toBe(6);
+});
+test("always", async () => {
+  const { t, ids: [from, to], total } = await bank();
+  const move = () => t.action(api.move, { from, to });
+  expect(await t.explore([move], { invariant: total(30) })).toEqual({ orders: 1 });
+  await t.explore([move], { always: total(30) });
+});
+test("insertions meet: their order can be seen", async () => {
+  const { t } = await bank();
+  const open = () => t.mutation(api.open);
+  expect(await t.explore([open, open])).toEqual({ orders: 2 });
+});`,
+  });
+  const { states, errors } = report(folder);
+  const { "accounts > always": told, ...others } = errors;
+  assert.deepEqual(others, {});
+  assert.equal(states["accounts > always"], "fail");
+  assert.match(told, /expected 25 to be 30[^]*1\. move: mutation accounts:add\n\n/);
+});
+
 test("the example's own tests pass", () => {
   const { code, out } = run(join(ROOT, "examples/transfer"));
   assert.equal(code, 0, out);

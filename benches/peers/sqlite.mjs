@@ -1,7 +1,7 @@
 // A peer of the bench durable: the two-document transfer on better-sqlite3 in one Node process.
 //
-// In: a port, a file that is not there. Out: a server with 10,000 accounts. Invariant: as durable
-// as the host: a write-ahead log, synced before each answer.
+// In: a port, a file that is not there, how many accounts. Out: a server. Invariant: as durable as
+// the host: a write-ahead log, synced before each answer.
 import Database from "better-sqlite3";
 import { check, serve } from "./http.mjs";
 

@@ -11,7 +11,7 @@ import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
 import { onTestFinished, vi } from 'vitest';
 
 const realm = globalThis[Symbol.for('concave.realm')];
-const DEFAULT_MODULES = import.meta.glob('./**/*.*s');
+const DEFAULT_MODULES = realm.modules?.() ?? import.meta.glob('./**/*.*s');
 
 /** The module of a deployment through which inline functions run; `deploy.rs` makes it. */
 const INLINE = { query: 'concave_inline:query', mutation: 'concave_inline:mutation' };
@@ -48,7 +48,9 @@ class Part {
     const root = rootOf(Object.keys(modules));
     for (const [key, load] of Object.entries(modules)) {
       const name = key.slice(root.length).replace(/\.[^./]+$/, '');
-      if (!name.endsWith('.d') && !this.modules.has(name)) this.modules.set(name, load);
+      if (name.endsWith('.d') || this.modules.has(name)) continue;
+      // The bundler says of each which file it is.
+      this.modules.set(name, realm.located?.(load) ?? load);
     }
   }
 
@@ -65,10 +67,11 @@ class Part {
     for (const [name, load] of this.modules) {
       const isOwn = !name.startsWith('_generated/') && !['schema'].includes(name);
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
-      // Cron jobs are no functions: the engine reads them.
-      const isCounted = realm.isCounting && name !== 'crons';
-      const isHere = load.node || isCounted || realm.mocking.has(load.file) || await isSpied(load);
-      if (isDeployed && !isHere) files[`${name}.js`] = load.file;
+      // Cron jobs and invariants are what the engine reads.
+      const isCounted = realm.isCounting && !['crons', 'invariants'].includes(name);
+      const isHere = !isDeployed || load.node || isCounted || realm.mocking.has(load.file)
+        || await isSpied(load);
+      if (!isHere) files[`${name}.js`] = load.file;
       // Other test files are not for this one to run.
       else if (isOwn && (isDeployed || load.file === undefined || realm.evaluated.has(load.file))) {
         try {
@@ -349,7 +352,7 @@ class World {
   fire(id, isCron = false) {
     clearTimeout(this.jobs.get(id));
     const run = (async () => {
-      await this.exploring?.gate('runs', true);
+      await this.exploring?.gate('runs');
       const request = this.request();
       await this.turn(request);
       // A mutation is under way until it ends, an action until it is here.
@@ -430,7 +433,8 @@ class World {
   asking(kind, address, args, component, identity) {
     return {
       world: this.id, kind, address: JSON.stringify(address), args: JSON.stringify(args), component,
-      identity, now: Date.now(), env: { ...process.env }, request: this.request(),
+      identity, now: Date.now(), env: realm.environment?.() ?? { ...process.env },
+      request: this.request(),
     };
   }
 
@@ -446,7 +450,7 @@ class World {
     await this.open();
     if (kind !== 'action') {
       const name = address.name ?? address.reference ?? address.functionHandle;
-      await this.exploring?.gate(`${kind} ${name}`, kind !== 'query');
+      await this.exploring?.gate(`${kind} ${name}`);
     }
     // Jobs that have begun come first; one that waits for the test's own transactions does not.
     await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));
@@ -466,7 +470,7 @@ class World {
     const missing = /Could not find function for '([^':]+)/.exec(message)?.[1];
     for (const { broken } of this.parts.values()) {
       if (!broken.has(missing)) continue;
-      return new Error(`${missing} ("use node") runs in V8 like all of this test, and cannot be `
+      return new Error(`${missing} ("use node") runs in the process of this test, and cannot be `
         + `loaded there. ${broken.get(missing).message}`);
     }
     return lastThrown !== undefined && message === lastThrown.message ? lastThrown : undefined;

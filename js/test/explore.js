@@ -15,10 +15,17 @@ const threads = new AsyncLocalStorage();
 /** Milliseconds without progress after which whoever does not wait is taken to wait for time. */
 const PATIENCE_MS = 1_000;
 
+/** What ends a function whose order is not run to its end. */
+const GIVEN_UP = 'explore: this order is not run to its end; another one shows the same.';
+
+/** The footprint of what was not measured: it meets everything. */
+const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
+
 /** One run of all functions, in one order. */
 class Run {
-  constructor(choose) {
-    Object.assign(this, { choose, waiting: new Map(), live: new Set(), trace: [], names: [] });
+  constructor(choose, step) {
+    Object.assign(this, { choose, step, waiting: new Map(), live: new Set() });
+    Object.assign(this, { trace: [], names: [] });
     this.requests = new Map();
   }
 
@@ -55,26 +62,48 @@ class Run {
   }
 
   /** Waits for its turn; outside of the threads there is none to wait for. */
-  async gate(label, isWrite) {
+  async gate(label) {
     const thread = threads.getStore();
     if (thread === undefined || !this.live.has(thread)) return;
-    await new Promise((go) => {
-      this.waiting.set(thread, { thread, label, isWrite, go });
+    if (this.isGivenUp) throw new Error(GIVEN_UP);
+    await new Promise((go, end) => {
+      this.waiting.set(thread, { thread, label, go, end });
       this.wake?.();
     });
   }
 
+  /** Ends every thread at its next transaction: another order has shown what this one would. */
+  giveUp() {
+    this.isGivenUp = true;
+    for (const { end } of this.waiting.values()) end(new Error(GIVEN_UP));
+    this.waiting.clear();
+  }
+
   /** Lets one transaction after another through until everything has ended. */
-  async toEnd() {
-    for (;;) {
+  async toEnd(always) {
+    let footprint;
+    for (let count = 0; ; count++) {
       while (this.waiting.size < this.live.size && await this.progress()) { /* more waits */ }
+      if (count > 0 && !this.isGivenUp) {
+        footprint = await this.step();
+        footprint.isWatched ||= always !== undefined;
+        // What is checked here is no part of any order.
+        if (footprint.writes.length > 0 && await always?.() === false) {
+          throw new Error('What must always hold does not.');
+        }
+        await this.step();
+      }
       if (this.live.size === 0) return;
       if (this.waiting.size === 0) {
         throw new Error('explore: a function waits for something that is neither a transaction nor '
           + 'settled. Timers do not pass while orders are explored; script fetch with t.onFetch.');
       }
       const enabled = [...this.waiting.values()].sort((a, b) => a.thread - b.thread);
-      const step = this.choose(enabled);
+      const step = this.choose(enabled, footprint);
+      if (step === undefined) {
+        this.giveUp();
+        continue;
+      }
       this.waiting.delete(step.thread);
       this.trace.push(step);
       // It is under way until it waits again or ends.
@@ -83,9 +112,20 @@ class Run {
   }
 }
 
-const areIndependent = (a, b) => !a.isWrite && !b.isWrite;
+/** Whether a footprint writes what another has read. */
+const isRead = ({ writes }, { reads }) => writes.some(([index, key]) => reads.some(
+  ([of, start, end]) => of === index && start <= key && (end === null || key < end)));
 
-/** A depth-first walk over orders. What only swaps two reads is the same order (sleep sets). */
+const isWritten = ({ writes }, other) => writes.some(([index, key]) => other.writes.some(
+  ([of, written]) => of === index && written === key));
+
+/** Whether two steps have the same outcome in both orders. */
+const areIndependent = (a, b) => !a.isAlone && !b.isAlone && !isRead(a, b) && !isRead(b, a)
+  && !isWritten(a, b) && !a.inserts.some((table) => b.inserts.includes(table))
+  // What must always hold looks at the data between the two.
+  && !(a.isWatched && a.writes.length > 0 && b.writes.length > 0);
+
+/** A depth-first walk over orders. What only swaps independent steps is one order (sleep sets). */
 class Walk {
   constructor() { this.nodes = []; }
 
@@ -94,8 +134,12 @@ class Walk {
     let depth = 0;
     let last;
     this.isRepetition = false;
-    return (enabled) => {
-      const node = this.nodes[depth] ?? this.grow(depth, enabled, last);
+    return (enabled, footprint) => {
+      const parent = this.nodes[depth - 1];
+      // By the step that was just taken from there.
+      parent?.footprints.set(parent.chosen, footprint);
+      const node = this.nodes[depth] ?? this.grow(parent, enabled, last);
+      if (this.isRepetition) return undefined;
       depth += 1;
       const chosen = enabled.find(({ thread }) => thread === node.chosen) ?? enabled[0];
       last = chosen.thread;
@@ -103,23 +147,23 @@ class Walk {
     };
   }
 
-  grow(depth, enabled, last) {
-    const parent = this.nodes[depth - 1];
+  grow(parent, enabled, last) {
     const sleep = new Map();
     if (parent !== undefined) {
-      const chosen = parent.enabled.find(({ thread }) => thread === parent.chosen);
-      for (const other of [...parent.sleep.values(), ...parent.tried.values()]) {
-        if (other.thread !== parent.chosen && areIndependent(other, chosen)) {
-          sleep.set(other.thread, other);
-        }
+      const taken = parent.footprints.get(parent.chosen);
+      for (const [thread, footprint] of [...parent.sleep, ...parent.tried]) {
+        if (areIndependent(footprint, taken)) sleep.set(thread, footprint);
       }
     }
     const awake = enabled.filter(({ thread }) => !sleep.has(thread));
-    // Whatever comes now was run with two reads the other way round.
-    this.isRepetition ||= awake.length === 0;
+    // Whatever comes now was run in another order that comes to the same.
+    this.isRepetition = awake.length === 0;
+    if (this.isRepetition) return undefined;
     // Few switches first: such orders are the easiest to read.
-    const next = awake.find(({ thread }) => thread === last) ?? awake[0] ?? enabled[0];
-    const node = { enabled, sleep, tried: new Map(), chosen: next.thread };
+    const next = awake.find(({ thread }) => thread === last) ?? awake[0];
+    const node = {
+      enabled, sleep, tried: new Map(), footprints: new Map(), chosen: next.thread,
+    };
     this.nodes.push(node);
     return node;
   }
@@ -128,8 +172,7 @@ class Walk {
   next() {
     while (this.nodes.length > 0) {
       const node = this.nodes.at(-1);
-      const done = node.enabled.find(({ thread }) => thread === node.chosen);
-      node.tried.set(done.thread, done);
+      node.tried.set(node.chosen, node.footprints.get(node.chosen) ?? UNKNOWN);
       const free = ({ thread }) => !node.tried.has(thread) && !node.sleep.has(thread);
       const other = node.enabled.find(free);
       if (other !== undefined) {
@@ -164,22 +207,25 @@ const story = ({ trace, names }, error, orders) => {
 };
 
 /** Runs the functions once on a fork; gives what broke the invariant, if anything. */
-const once = async (world, base, { functions, invariant, choose }) => {
+const once = async (world, base, { functions, invariant, always, choose }) => {
   const { id } = await ask('fork', { world: base, now: Date.now() });
   worlds.set(id, world);
-  const run = new Run(choose);
+  const run = new Run(choose, () => ask('step', { world: id, now: Date.now() }));
   Object.assign(world, { id, exploring: run, jobs: new Map() });
   let error;
   try {
     functions.forEach((work, at) => run.start(work.name || `#${at + 1}`, work));
-    await run.toEnd();
+    await run.toEnd(always);
     world.exploring = undefined;
     if (run.violated !== undefined) throw run.violated;
-    if (await invariant?.() === false) error = new Error('The invariant does not hold.');
+    if (!run.isGivenUp && await invariant?.() === false) {
+      error = new Error('The invariant does not hold.');
+    }
   } catch (thrown) {
     error = thrown ?? new Error('The invariant threw.');
   } finally {
     world.exploring = undefined;
+    run.giveUp();
     worlds.delete(id);
     await ask('forget', { world: id, now: Date.now() });
   }
@@ -187,10 +233,11 @@ const once = async (world, base, { functions, invariant, choose }) => {
 };
 
 /**
- * Runs `functions` in every order that their transactions can have; throws the shortest story in
- * which `invariant` throws or gives false.
+ * Runs `functions` in every order that their transactions can have, as far as it can make a
+ * difference; throws the shortest story in which `invariant`, at the end, or `always`, after each
+ * transaction that writes, throws or gives false.
  */
-export const explore = (world, functions, { invariant, replay, most = 5_000 } = {}) =>
+export const explore = (world, functions, { invariant, always, replay, most = 5_000 } = {}) =>
   current.exit(async () => {
     const { id: base, jobs } = world;
     const walk = new Walk();
@@ -198,7 +245,7 @@ export const explore = (world, functions, { invariant, replay, most = 5_000 } = 
     try {
       do {
         const choose = replay === undefined ? walk.chooser() : replayer(replay);
-        const run = await once(world, base, { functions, invariant, choose });
+        const run = await once(world, base, { functions, invariant, always, choose });
         if (walk.isRepetition) continue;
         orders += 1;
         const isShorter = worst === undefined || switches(run.trace) < switches(worst.trace);

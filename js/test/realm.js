@@ -153,7 +153,7 @@ class Action {
     if (op === '1.0/actions/query' || op === '1.0/actions/mutation') {
       const { name, reference, functionHandle } = JSON.parse(json);
       const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
-      await this.world.exploring?.gate(label, op === '1.0/actions/mutation');
+      await this.world.exploring?.gate(label);
     }
     const asked = () => ask('ask', { action: this.action, op, json, now: Date.now() });
     const answer = await (op === '1.0/actions/action' ? asked() : this.world.transaction(asked));

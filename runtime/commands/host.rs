@@ -274,8 +274,8 @@ impl Running {
         };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let listeners =
-            Listeners { cloud, site: Some(site), gate: Some(Gate { operator, opened }) };
+        let gated = Some(Gate { operator, opened });
+        let listeners = Listeners { cloud, site: Some(site), gate: gated };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;

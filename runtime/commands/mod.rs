@@ -12,7 +12,7 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
-//! test.rs               run test files (../testing/)
+//! test.rs               run test files (../testing/)   test_server.rs: for vitest
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
 //! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
@@ -51,6 +51,7 @@ mod system;
 pub mod target;
 mod terminal;
 pub mod test;
+pub mod test_server;
 pub mod variables;
 pub mod watch;
 pub mod why;
@@ -84,6 +85,8 @@ enum Command {
     Stats(stats::Arguments),
     Env(variables::Arguments),
     Test(test::Arguments),
+    #[command(hide = true)]
+    TestServer(test_server::Arguments),
     Export(export::Arguments),
     Backup(backup::Arguments),
     Fork(fork::Arguments),
@@ -152,6 +155,9 @@ pub enum Failure {
     /// `concave test`
     #[error(transparent)]
     Test(#[from] test::TestError),
+    /// `concave test-server`
+    #[error(transparent)]
+    TestServer(#[from] test_server::TestServerError),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
@@ -226,6 +232,9 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Test(arguments) => {
             threads()?.block_on(test::run(arguments)).map_err(Failure::Test)
+        }
+        Command::TestServer(arguments) => {
+            threads()?.block_on(test_server::run(arguments)).map_err(Failure::TestServer)
         }
         Command::Export(arguments) => {
             threads()?.block_on(export::run(arguments)).map_err(Failure::Export)

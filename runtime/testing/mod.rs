@@ -11,13 +11,16 @@
 //!   deploy.rs   modules and schema → deployment
 //!   functions/src/elsewhere.rs: a query or mutation of the worker's, on an isolate's transaction
 //!   frames.rs   positions → TypeScript    report.rs    what the user reads
-//!   coverage.rs which lines ran
+//!   footprints.rs what transactions read and write, for explore
+//!   coverage.rs which lines ran          server.rs    the same for vitest (js/test/node.js)
 //! ```
 
 pub mod coverage;
 pub mod deploy;
+pub mod footprints;
 pub mod frames;
 pub mod realm;
 pub mod report;
+pub mod server;
 pub mod suite;
 pub mod world;

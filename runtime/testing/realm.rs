@@ -518,6 +518,11 @@ impl Realm {
                 world.clock.set(now);
                 world.next_due()
             }
+            "step" => {
+                let Due { world, .. } = parse(json)?;
+                let world = self.world(world)?;
+                world.footprint()
+            }
             "fork" => self.fork(&parse(json)?).await?,
             "forget" => {
                 let Due { world, .. } = parse(json)?;

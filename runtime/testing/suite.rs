@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Pool};
 use ::actions::protocol::{End, ImportPhase, Limits, Network};
-use bundler::{Bundler, Mocks, Project, TestFiles, is_test_file};
+use bundler::{BundledModule, Bundler, Mocks, Project, TestFiles, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
@@ -125,6 +125,13 @@ impl Engine {
         let (known, bundler) = (Arc::default(), Bundler::new());
         Ok(Self { host, pool: start_pool(coverage), import, known, bundler })
     }
+
+    /// What runs of tests below a folder share; `modules` are the tests' own.
+    pub fn bench(&self, root: PathBuf, modules: Vec<BundledModule>, seed: u64) -> Bench {
+        let (host, known) = (Arc::clone(&self.host), Arc::clone(&self.known));
+        let deployer = Deployer::new(Arc::clone(&host), root.clone(), self.import, known);
+        Bench { host, deployer, frames: Frames::new(root, modules), seed }
+    }
 }
 
 impl Drop for Engine {
@@ -173,11 +180,7 @@ impl Suite {
         let hash = Sha256::digest(format!("{modules:?}"));
         let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let code = Code { version, modules, import, ..Code::default() };
-        let (host, known) = (Arc::clone(&engine.host), Arc::clone(&engine.known));
-        let deployer = Deployer::new(Arc::clone(&host), root.clone(), engine.import, known);
-        let frames = Frames::new(root.clone(), output.modules);
-        let seed = options.seed;
-        let bench = Arc::new(Bench { host, deployer, frames, seed });
+        let bench = Arc::new(engine.bench(root.clone(), output.modules, options.seed));
         let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
         pool.deployed(Arc::clone(&code));
         let mocks = output.mocks;

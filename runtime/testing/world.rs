@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::commit::{Database, Options};
 use database::crons;
+use database::deployment::INVARIANTS;
 use database::environment::Change;
 use database::error::{PushError, Refusal, UserError};
 use database::id::DocumentId;
@@ -24,6 +25,7 @@ use serde_json::{Value, json};
 use server::{Files, Finding, Invariants, Schedule};
 use tokio::sync::oneshot;
 
+use super::footprints::Noted;
 use crate::commands::host::files_in_memory;
 use crate::outside::Services;
 use crate::world::SeededWorld;
@@ -97,6 +99,8 @@ pub struct World {
     pub database: Arc<Database>,
     /// Its functions.
     pub functions: Arc<functions::Host>,
+    /// The same, with notes of what they read.
+    pub noted: Arc<Noted>,
     /// What its actions may ask for.
     pub services: Arc<Services>,
     environment: Mutex<BTreeMap<String, String>>,
@@ -137,6 +141,7 @@ impl World {
         let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let called: Arc<dyn Functions> = Arc::clone(&forked.functions) as Arc<dyn Functions>;
         let invariants = self.invariants.fork(&forked.database, &called).await;
+        forked.noted.start(&forked.database);
         Self { environment: Mutex::new(environment), invariants, ..forked }
     }
 
@@ -154,7 +159,8 @@ impl World {
             elsewhere: Some(elsewhere),
             budget,
         });
-        let called: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
+        let noted = Arc::new(Noted::new(Arc::clone(&functions)));
+        let called: Arc<dyn Functions> = Arc::clone(&noted) as Arc<dyn Functions>;
         let services = Arc::new(Services {
             functions: Arc::downgrade(&called),
             database: Arc::clone(&database),
@@ -163,8 +169,21 @@ impl World {
             inner: Arc::default(),
         });
         let (environment, told, watched) = Default::default();
-        let invariants = Invariants::new(&database, &called);
-        Self { id, clock, database, functions, services, environment, told, watched, invariants }
+        // What they read is no part of any call.
+        let plain: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
+        let invariants = Invariants::new(&database, &plain);
+        Self {
+            id,
+            clock,
+            database,
+            functions,
+            noted,
+            services,
+            environment,
+            told,
+            watched,
+            invariants,
+        }
     }
 
     /// Makes `process.env` of functions what it is in the test.
@@ -195,7 +214,7 @@ impl World {
     pub async fn call(&self, call: Call) -> Result<Outcome, Refusal> {
         let (done, outcome) = oneshot::channel();
         // A test that ended needs no answer.
-        self.functions.call(call, Box::new(move |answer| drop(done.send(answer))));
+        self.noted.call(call, Box::new(move |answer| drop(done.send(answer))));
         outcome.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -329,6 +348,17 @@ impl World {
             }
         }
         changes
+    }
+
+    /// What the calls since the last time read and wrote, and whether declared invariants look at
+    /// what is in between.
+    pub fn footprint(&self) -> Value {
+        let mut footprint = self.noted.take(&self.database);
+        let snapshot = self.database.newest();
+        let analysis = snapshot.deployment.as_ref().map(|running| &running.analysis);
+        let is_watched = analysis.is_some_and(|now| now.modules.contains_key(INVARIANTS));
+        footprint["isWatched"] = json!(is_watched);
+        footprint
     }
 
     /// What the commits since the last time did to invariants, where that is not as it should be.

@@ -46,4 +46,5 @@ test("transfers are transactions: no order of them makes or loses money", async 
   };
   const { orders } = await t.explore([move(0, 1), move(1, 2), move(2, 0)], { invariant });
   expect(orders).toBe(90);
-});
+  // Ninety runs, and after each commit of them the invariant.
+}, 60_000);

@@ -64,7 +64,7 @@ impl VisitMut for Calls {
         let Some((specifier, span)) = call.args.first().and_then(|first| named(&first.expr)) else {
             return;
         };
-        call.args[0].expr = Box::new(text(&specifier, span));
+        *call.args[0].expr = text(&specifier, span);
         while call.args.len() < place {
             call.args.push(argument(Expr::Ident(Ident::new_no_ctxt("undefined".into(), DUMMY_SP))));
         }

@@ -275,7 +275,8 @@ impl Resolvers {
             return missing;
         }
         let help = "Tests of `concave test` run in V8, without Node: import what you need as a \
-                    module, or run this file with Node (`node --test`, vitest).";
+                    module, or run this file with vitest and the alias of js/test/README.md, \
+                    where \"use node\" is Node.";
         Missing { help: Some(help.to_owned()), ..missing }
     }
 

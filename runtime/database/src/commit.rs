@@ -489,8 +489,9 @@ impl Turn<'_> {
         watchers.iter().for_each(|(watcher, why)| Arc::clone(watcher).end(why));
         self.database.newest.store(Arc::clone(&entry.snapshot));
         let waiting = watchers.iter().map(|(watcher, _)| Arc::clone(watcher)).collect();
-        self.database.durability.appended(&entry, waiting);
+        let told = self.database.durability.appended(&entry, waiting);
         drop(log);
+        told.into_iter().for_each(|told| told(Ok(())));
         stale.iter().for_each(|result| self.database.cache.forget(result));
         watchers.iter().for_each(|(watcher, _)| watcher.published());
         self.database.bury(&forgotten);

@@ -110,18 +110,24 @@ impl Durability {
     }
 
     /// A commit that everybody sees now; `watchers` are told when it is durable. Under the log's
-    /// lock.
-    pub(crate) fn appended(&self, entry: &Arc<LogEntry>, watchers: Vec<Arc<dyn Watcher>>) {
+    /// lock; without it those are to be told that are given back: they saw the commit a moment
+    /// before it counted as durable.
+    pub(crate) fn appended(
+        &self,
+        entry: &Arc<LogEntry>,
+        watchers: Vec<Arc<dyn Watcher>>,
+    ) -> Vec<Told> {
         if let Some(journal) = self.journal.get() {
             // First, because the journal may be quick.
             if !watchers.is_empty() {
                 self.waiting().watchers.insert(entry.ts, watchers);
             }
             journal.append(entry);
-        } else {
-            self.durable.store(Arc::clone(&entry.snapshot));
-            watchers.iter().for_each(|watcher| watcher.durable());
+            return Vec::new();
         }
+        self.durable.store(Arc::clone(&entry.snapshot));
+        watchers.iter().for_each(|watcher| watcher.durable());
+        self.waiting().told_until(entry.ts)
     }
 
     /// The newest timestamp that is durable.
@@ -162,6 +168,12 @@ impl Durability {
 }
 
 impl Waiting {
+    /// Takes out those who wait for a timestamp up to this one.
+    fn told_until(&mut self, ts: Timestamp) -> Vec<Told> {
+        let later = self.told.split_off(&Timestamp(ts.0 + 1));
+        std::mem::replace(&mut self.told, later).into_values().flatten().collect()
+    }
+
     fn undone(&self, ts: Timestamp) -> Option<&NotDurable> {
         self.undone.iter().find(|undone| undone.holds(ts)).map(|undone| &undone.why)
     }
@@ -226,13 +238,11 @@ impl Database {
         durability.durable.store(Arc::clone(&entry.snapshot));
         let (told, watchers) = {
             let mut waiting = durability.waiting();
-            let next = Timestamp(entry.ts.0 + 1);
-            let later = waiting.told.split_off(&next);
-            let told = std::mem::replace(&mut waiting.told, later);
-            let later = waiting.watchers.split_off(&next);
+            let told = waiting.told_until(entry.ts);
+            let later = waiting.watchers.split_off(&Timestamp(entry.ts.0 + 1));
             (told, std::mem::replace(&mut waiting.watchers, later))
         };
-        told.into_values().flatten().for_each(|told| told(Ok(())));
+        told.into_iter().for_each(|told| told(Ok(())));
         watchers.into_values().flatten().for_each(|watcher| watcher.durable());
     }
 

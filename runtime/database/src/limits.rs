@@ -578,11 +578,11 @@ limits! {
         "each runs two calls again, each in an isolate of its own",
         "(never an error: ask again for the lines of more)";
     /// Calls that `concave calls` can look back at, and `concave replay` run again.
-    CALLS = 4_000, Count,
+    CALLS = 2_000, Count,
         "enough to find the call that somebody complains about",
         "(never an error: the oldest go)";
     /// Memory of those calls: arguments, results, log lines, what they read.
-    CALLS_BYTES = 16 << 20, Bytes,
+    CALLS_BYTES = 8 << 20, Bytes,
         "a share of the host's memory budget, whatever the arguments and results are",
         "(never an error: the oldest go)";
     /// Arguments, result and log lines of one of them.

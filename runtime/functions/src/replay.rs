@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use database::commit::{Database, Options};
 use database::deployment::{Analysis, Bundle, Environment, Tier};
 use database::error::{Refusal, UserError};
 use database::record::{Actions, Call, FunctionKind};
 use database::recording::{Replay, Replayed, Touched, ranges};
 use database::scheduling;
-use database::snapshot::Snapshot;
+use database::snapshot::{Deployment, Snapshot};
 
 use crate::builder::{self, Built, Helper, Mode, Source};
 use crate::code::Code;
@@ -54,6 +55,7 @@ pub(crate) fn run(
     if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
         return Err(bad("UnknownSnapshot", "The job did not wait at that snapshot.".to_owned()));
     }
+    let snapshot = in_schema_of(&code, snapshot)?;
     let code = if debugger.is_some() { evaluated(&code, with.0)? } else { code };
     let (outcome, transaction) = call::apart(|watched| {
         let mut engine = Engine::new(Arc::clone(&code));
@@ -87,13 +89,37 @@ fn analyzed(
     (helper, actions): (&Helper, &dyn Actions),
     snapshot: &Snapshot,
 ) -> Result<Arc<Code>, Refusal> {
-    let bundle = Arc::new(inline::with(bundle, Vec::new()));
+    let schema = bundle.schema.clone();
+    let bundle = Arc::new(Bundle { schema, ..inline::with(bundle, Vec::new()) });
     let running = snapshot.deployment.as_deref();
     let (environment, pace) = (snapshot.environment(), Pace::Whole);
     let given = Circumstances { helper, actions, environment, running, pace };
     let analysis = push::analyze(&given, &bundle)
         .map_err(|error| Refusal::Bad(UserError::new(error.code, error.message)))?;
     Ok(Arc::new(Code::new(bundle, analysis)))
+}
+
+/// The snapshot as it were if this code had been deployed then: with its tables and indexes.
+fn in_schema_of(code: &Code, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Refusal> {
+    let then = snapshot.deployment.as_ref();
+    let is_same = code.analysis.each().all(|(component, analysis)| {
+        let before = then.and_then(|then| then.schema(component)).map(|schema| &schema.json);
+        before == analysis.schema.as_ref().map(|schema| &schema.json)
+    });
+    if is_same {
+        return Ok(snapshot);
+    }
+    let now = snapshot.ts.0 + 1;
+    let database = Database::fork(snapshot, &Options::at(now));
+    let (bundle, analysis) = (Arc::clone(&code.bundle), Arc::clone(&code.analysis));
+    database.activate(Deployment { bundle, analysis }, now).map_err(|error| {
+        let text = format!(
+            "The schema of the code to run does not fit the documents of then: {}",
+            error.message
+        );
+        bad(error.code, text)
+    })?;
+    Ok(database.newest())
 }
 
 /// The same code with nothing evaluated ahead: a debugger knows no script of a startup snapshot.

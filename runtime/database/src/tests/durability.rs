@@ -58,6 +58,19 @@ impl Watcher for Counts {
 }
 
 #[test]
+fn without_a_journal_too_whoever_waits_is_told() {
+    // A call that reads a commit can ask in the moment before that commit counts as durable.
+    let database = deployed();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let next = crate::record::Timestamp(EPOCH + 2);
+    let tell = told.clone();
+    database.when_durable(next, Box::new(move |durable| tell.lock().unwrap().push(durable)));
+    assert!(told.lock().unwrap().is_empty());
+    assert_eq!(insert(&database, 2).ts, next);
+    assert_eq!(*told.lock().unwrap(), [Ok(())]);
+}
+
+#[test]
 fn nobody_is_told_before_it_is_durable() {
     let (database, journal) = kept();
     let mut look = begin(&database, 1);

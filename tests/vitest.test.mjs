@@ -1,0 +1,136 @@
+// vitest itself on the engine: the npm package in js/test, in the place of convex-test.
+//
+// In: the built program, vitest and the packages of tests/suites. Out: checks of what vitest
+// reports. Invariant: test files are unchanged; only vitest's configuration names the package.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import {
+  cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { CONCAVE, ROOT } from "./host.mjs";
+import { unpacked } from "./suites.mjs";
+
+const MODULES = join(ROOT, "tests/suites/node_modules");
+const VITEST = join(MODULES, "vitest/vitest.mjs");
+
+/** The package as npm would install it. */
+function install(folder) {
+  cpSync(join(ROOT, "js/test"), folder, {
+    recursive: true, filter: (path) => !path.includes("vendor"),
+  });
+}
+
+/** Runs vitest in a folder whose `convex-test` is the package; states and messages by test. */
+function vitest(folder, alias, program = CONCAVE) {
+  const options = { environment: "edge-runtime", alias: { "convex-test": alias } };
+  const settings = { test: { ...options, testTimeout: 60_000, watch: false } };
+  const config = join(folder, "vitest.config.mjs");
+  writeFileSync(config, `export default ${JSON.stringify(settings)};\n`);
+  const out = join(folder, "report.json");
+  const args = [VITEST, "run", "--reporter", "json", "--outputFile", out];
+  const env = { ...process.env, CONCAVE_BINARY: program };
+  const done = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
+  const report = JSON.parse(readFileSync(out, "utf8"));
+  const failures = report.testResults.flatMap(({ name, message, assertionResults }) => [
+    ...(message ? [`${name}: ${message}`] : []),
+    ...assertionResults.filter(({ status }) => status === "failed")
+      .map((one) => `${one.fullName}: ${one.failureMessages.join("\n")}`),
+  ]);
+  return { code: done.status, passed: report.numPassedTests, failures };
+}
+
+/** An app with the package among its own. */
+function app(sources) {
+  const folder = mkdtempSync(join(tmpdir(), "concave-vitest-"));
+  process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+  mkdirSync(join(folder, "node_modules"));
+  for (const name of readdirSync(MODULES)) {
+    symlinkSync(join(MODULES, name), join(folder, "node_modules", name));
+  }
+  install(join(folder, "node_modules/concave-test"));
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "v", type: "module" }));
+  for (const [path, source] of Object.entries(sources)) {
+    mkdirSync(join(folder, "convex"), { recursive: true });
+    writeFileSync(join(folder, "convex", path), source);
+  }
+  return folder;
+}
+
+const SOURCES = {
+  "schema.ts": `import { defineSchema } from "convex/server";
+export default defineSchema({});
+`,
+  "email.ts": `export const host = "real";
+`,
+  "words.ts": `import { host } from "./email";
+export const where = () => host;
+`,
+  "mail.ts": `import { queryGeneric as query } from "convex/server";
+import { where } from "./words";
+export const host = query({ handler: async () => where() });
+export const timer = query({ handler: async () => { setTimeout(() => {}, 0); } });
+`,
+  "disk.ts": `"use node";
+import { readFileSync } from "node:fs";
+import { actionGeneric as action } from "convex/server";
+export const read = action({ args: {}, handler: async () => readFileSync("package.json", "utf8") });
+`,
+  "engine.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+import schema from "./schema";
+const modules = import.meta.glob("./**/*.ts");
+test("engine", async () => {
+  const t = convexTest(schema, modules);
+  expect(await t.query(api.mail.host)).toBe("real");
+  await expect(t.query(api.mail.timer)).rejects.toThrow("setTimeout");
+  expect(await convexTest(schema).query(api.mail.host)).toBe("real");
+  expect(await t.action(api.disk.read)).toContain('"name":"v"');
+  const text = await t.run(async (ctx) => {
+    const id = await ctx.storage.store(new Blob(["hello"]));
+    return (await ctx.storage.get(id)).text();
+  });
+  expect(text).toBe("hello");
+});
+`,
+  "mocks.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test, vi } from "vitest";
+import schema from "./schema";
+vi.mock("./email", () => ({ host: "fake" }));
+test("mocks", async () => {
+  const t = convexTest(schema, import.meta.glob("./**/*.ts"));
+  expect(await t.query(api.mail.host)).toBe("fake");
+});
+`,
+};
+
+test("an app's tests run in vitest on the engine, with Node and mocks where they are", () => {
+  const folder = app(SOURCES);
+  const { code, passed, failures } = vitest(folder, "concave-test");
+  assert.deepEqual(failures, []);
+  assert.deepEqual([code, passed], [0, 2]);
+  const without = vitest(folder, "concave-test", join(folder, "nothing"));
+  assert.equal(without.code, 1);
+  assert.match(without.failures.join("\n"), /test-server could not be started .*CONCAVE_BINARY/);
+});
+
+test("an example's own tests run in vitest, explore included", () => {
+  const folder = app({});
+  cpSync(join(ROOT, "examples/transfer/convex"), join(folder, "convex"), { recursive: true });
+  const { code, passed, failures } = vitest(folder, "concave-test");
+  assert.deepEqual(failures, []);
+  assert.deepEqual([code, passed], [0, 8]);
+});
+
+test("the suite of @convex-dev/workflow runs in vitest on the engine", () => {
+  const folder = unpacked("workflow");
+  install(join(folder, "../../concave-test"));
+  const alias = join(folder, "../../concave-test/convex_test_vitest.js");
+  const { code, passed, failures } = vitest(folder, alias);
+  assert.deepEqual(failures, []);
+  assert.deepEqual([code, passed], [0, 97]);
+});
