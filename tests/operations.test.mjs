@@ -118,11 +118,13 @@ test("a budget is held: work is refused with the reason, and taken again", async
 });
 
 test("work that goes on stays within its budget", async () => {
-  const { run, looks } = await endure("160M", (round) => round > 4);
+  // A debug build's own pages are 70 MB of it.
+  const budget = 192;
+  const { run, looks } = await endure(`${budget}M`, (round) => round > 4);
   const { highest, history, memory, work } = looks.at(-1);
-  assert.ok(highest <= 160, JSON.stringify(looks, null, 1));
+  assert.ok(highest <= budget, JSON.stringify(looks, null, 1));
   assert.ok(history.trimmed > 0, "there was more history than it has room for");
-  assert.ok(memory.history <= 160 * MIB / 16, `${memory.history}`);
+  assert.ok(memory.history <= budget * MIB / 16, `${memory.history}`);
   assert.equal(work.sessions, 6);
   assert.ok(run.updates > 100);
   assert.equal(await run.host.stop(), 0);
