@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 use thiserror::Error;
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, escaped};
 use super::target::{Target, TargetError};
 use super::terminal;
 
@@ -113,8 +113,7 @@ fn endpoint(arguments: &Arguments) -> String {
     });
     for (name, value) in [("function", function), ("request", request), ("outcome", &outcome)] {
         if let Some(value) = value {
-            let safe: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            endpoint.push_str(&format!("&{name}={safe}"));
+            endpoint.push_str(&format!("&{name}={}", escaped(value)));
         }
     }
     endpoint

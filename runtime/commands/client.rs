@@ -314,6 +314,11 @@ fn is_here(url: &str) -> bool {
     matches!(host.as_deref(), Some("127.0.0.1" | "localhost" | "[::1]"))
 }
 
+/// A text as the value of a URL's parameter, every byte escaped.
+pub(super) fn escaped(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
 /// Brotli at a level where packing costs less time than it saves on a slow line, and almost none
 /// over loopback.
 fn compress(bytes: &[u8]) -> Vec<u8> {

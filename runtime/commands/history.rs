@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-use super::client::{Client, ClientError};
+use super::client::{Client, ClientError, escaped};
 use super::target::{Target, TargetError};
 use super::terminal;
 
@@ -86,8 +86,7 @@ pub async fn run(arguments: Arguments) -> Result<(), HistoryError> {
     let folder = env::current_dir().unwrap_or_default();
     let client = Client::new(arguments.target.resolve(&folder)?)?;
     let Arguments { table, id, json, .. } = arguments;
-    let safe = |text: &str| -> String { text.bytes().map(|byte| format!("%{byte:02X}")).collect() };
-    let endpoint = format!("/api/concave/history?table={}&id={}", safe(&table), safe(&id));
+    let endpoint = format!("/api/concave/history?table={}&id={}", escaped(&table), escaped(&id));
     let found: Value = client.get(&endpoint).await?;
     if json {
         let text = serde_json::to_string_pretty(&found);

@@ -324,6 +324,7 @@ impl Attempts<'_> {
             return first;
         }
         let (mut fresh, _) = self.once(engine, call, at, Mode::Fresh);
+        fresh.outcome.remark = first.outcome.remark.clone();
         if let Some(what) = difference(&first.outcome, &fresh.outcome) {
             let why = differed(call, what, &first.outcome);
             traces.served.iter().filter_map(standing).for_each(|s| s.refuse(why.clone()));

@@ -290,7 +290,7 @@ impl Host {
         if !self.shared.answers_at_once {
             return Pace::Whole;
         }
-        match self.shared.newest_code().map(|code| code.analysis.tier.clone()) {
+        match self.shared.newest_code().as_deref().map(|code| &code.analysis.tier) {
             None | Some(Tier::Evaluate { reason: Some(_), .. }) => Pace::Whole,
             Some(_) => Pace::AtOnce,
         }
@@ -316,14 +316,7 @@ impl Host {
             if code.analysis.version != version || !code.analysis.tier.is_provisional() {
                 return;
             }
-            let given = Circumstances {
-                helper: &this.helper,
-                actions: &*this.actions,
-                environment: snapshot.environment(),
-                running: None,
-                pace: Pace::Whole,
-            };
-            let analysis = push::complete(&given, deployment);
+            let analysis = push::complete(&this.helper, snapshot.environment(), deployment);
             let code = Code::completed(Arc::clone(&deployment.bundle), analysis);
             this.shared.complete(Arc::new(code));
         });

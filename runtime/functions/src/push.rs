@@ -238,55 +238,56 @@ fn built(
 
 /// The analysis of a deployment that was activated before its snapshot was made, with the snapshot;
 /// where there can be none, with the reason.
-pub(crate) fn complete(given: &Circumstances<'_>, deployment: &Deployment) -> Arc<Analysis> {
+pub(crate) fn complete(
+    helper: &Helper,
+    environment: &Variables,
+    deployment: &Deployment,
+) -> Arc<Analysis> {
     let Deployment { bundle, analysis } = deployment;
     let units = &analysis.components.units;
     // With components the definition was evaluated by itself.
     let definition = bundle.definition.clone().filter(|_| bundle.components.is_empty());
     let app = Bundle { definition, ..Bundle::clone(bundle) };
     let mut sources =
-        vec![Source { environment: whole(given.environment), definition: "", bundle: &app }];
-    sources.extend(units.iter().map(|Unit { definition, environment, bundle, .. }| Source {
-        definition,
-        bundle,
-        environment: bound(environment, given.environment),
-    }));
-    let tiers = in_snapshot(given.helper, &sources).map_err(|failure| reason(&failure));
-    let tiers = tiers.and_then(|Built { parts, blob }| {
+        vec![Source { environment: whole(environment), definition: "", bundle: &app }];
+    sources.extend(units.iter().map(
+        |Unit { definition, environment: bindings, bundle, .. }| Source {
+            definition,
+            bundle,
+            environment: bound(bindings, environment),
+        },
+    ));
+    let made = in_snapshot(helper, &sources).map_err(|failure| reason(&failure));
+    let made = made.and_then(|built| {
         let known = std::iter::once((bundle, &**analysis))
             .chain(units.iter().map(|unit| (&unit.bundle, &*unit.analysis)));
-        if parts.iter().zip(known).all(|(part, (bundle, known))| is_same(part, bundle, known)) {
-            return Ok(parts.iter().map(|part| builder::tier(&blob, &part.filled)).collect());
-        }
-        Err("In a startup snapshot the modules export other things than without one, so they are \
-             evaluated anew for each call, which is slower. Do they look at the clock or at random \
-             numbers while they are imported?"
-            .to_owned())
+        let is_same = built.parts.iter().zip(known).all(|(part, known)| is_same(part, known));
+        is_same.then_some(built).ok_or_else(|| DIFFERENT.to_owned())
     });
-    let old = |tier: &Tier, why: &str| match tier {
-        Tier::Evaluate { blob, .. } => {
-            Tier::Evaluate { reason: Some(why.to_owned()), blob: Arc::clone(blob) }
-        }
-        made => made.clone(),
-    };
-    let tiers: Vec<Tier> = tiers.unwrap_or_else(|why: String| {
-        let all = std::iter::once(&**analysis).chain(units.iter().map(|unit| &*unit.analysis));
-        all.map(|analysis| old(&analysis.tier, &why)).collect()
-    });
-    let mut tiers = tiers.into_iter();
-    let mut with = |analysis: &Analysis| {
-        let tier = tiers.next().expect("there is one for each part");
+    let with = |analysis: &Analysis, at: usize| {
+        let tier = match (&made, &analysis.tier) {
+            (Ok(Built { parts, blob }), _) => builder::tier(blob, &parts[at].filled),
+            (Err(why), Tier::Evaluate { blob, .. }) => {
+                Tier::Evaluate { reason: Some(why.clone()), blob: Arc::clone(blob) }
+            }
+            (Err(_), made) => made.clone(),
+        };
         Analysis { tier, ..analysis.clone() }
     };
-    let mut whole = with(analysis);
-    for unit in &mut whole.components.units {
-        unit.analysis = Arc::new(with(&unit.analysis));
+    let mut completed = with(analysis, 0);
+    for (unit, at) in completed.components.units.iter_mut().zip(1..) {
+        unit.analysis = Arc::new(with(&unit.analysis, at));
     }
-    Arc::new(whole)
+    Arc::new(completed)
 }
 
+/// Why there is no snapshot of modules that are other modules in one.
+const DIFFERENT: &str = "In a startup snapshot the modules export other things than without one, \
+    so they are evaluated anew for each call, which is slower. Do they look at the clock or at \
+    random numbers while they are imported?";
+
 /// Whether a part was found to be in a snapshot what it is known to be without one.
-fn is_same(part: &BuiltPart, bundle: &Arc<Bundle>, known: &Analysis) -> bool {
+fn is_same(part: &BuiltPart, (bundle, known): (&Arc<Bundle>, &Analysis)) -> bool {
     let positions = Code::new(Arc::clone(bundle), Arc::new(known.clone()));
     let as_known = |(path, found): (&String, &FoundModule)| {
         let found = analyzed_module(&positions, path, found.clone());

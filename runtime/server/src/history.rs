@@ -16,10 +16,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::convex;
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::request;
+use crate::{convex, recording, request};
 
 #[derive(Deserialize)]
 struct Asked {
@@ -59,12 +58,8 @@ fn version(entry: &LogEntry, wanted: DocumentId) -> Option<Value> {
         let args: Vec<Value> = serde_json::from_str(&record.args).ok()?;
         args.into_iter().next()
     });
-    let identity = match record.as_ref().map(|record| &record.identity) {
-        Some(Identity::User(user) | Identity::ActingAs(user)) => user.token_identifier.clone(),
-        Some(Identity::Admin) => "the operator".to_owned(),
-        Some(Identity::Anonymous) => "nobody in particular".to_owned(),
-        Some(Identity::System) | None => "the host".to_owned(),
-    };
+    let identity = record.as_ref().map_or(&Identity::System, |record| &record.identity);
+    let identity = recording::identity(identity);
     Some(json!({
         "at": entry.ts.to_string(),
         "writer": {

@@ -22,10 +22,12 @@ use database::record::{
 use database::recording::written;
 use database::snapshot::{CATALOG, Snapshot};
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::event::{Event, InvariantEvent};
 use crate::host::Host;
+use crate::recording::argument;
 
 /// How many of the keys that a commit wrote are told.
 const KEYS_TOLD: usize = 8;
@@ -300,7 +302,7 @@ impl Finding {
             Self::Violated(Violation { name, why, commit }) => {
                 let writer = &commit.writer;
                 let args = writer.record.as_ref().map_or("", |record| &record.args);
-                let args = args.strip_prefix('[').and_then(|args| args.strip_suffix(']'));
+                let args = argument(args).map(RawValue::get);
                 let mut lines = vec![format!(
                     "the invariant {} does not hold since {}({}) committed at {}",
                     quoted(name),

@@ -168,9 +168,9 @@ fn caller(record: &CallRecord) -> &'static str {
 }
 
 /// The one object of an argument array.
-pub(crate) fn argument(args: &str) -> Option<Box<RawValue>> {
+pub(crate) fn argument(args: &str) -> Option<&RawValue> {
     let object = args.strip_prefix('[')?.strip_suffix(']')?;
-    raw(object)
+    serde_json::from_str(object).ok()
 }
 
 fn raw(text: &str) -> Option<Box<RawValue>> {

@@ -18,10 +18,10 @@ use database::probe::{Place, Probe, Site};
 use database::record::{Caller, Functions, Timestamp};
 use database::subscriptions::Invalidation;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::host::Host;
+use crate::recording::argument;
 use crate::refusal::Failure;
 use crate::{convex, request};
 
@@ -277,12 +277,6 @@ impl Party {
 
 /// The largest record of a call that is kept, bytes.
 const LARGEST_RECORD: u64 = CAUSE_BYTES / LARGEST_SHARE;
-
-/// The one object of an argument array.
-fn argument(args: &str) -> Option<&RawValue> {
-    let object = args.strip_prefix('[')?.strip_suffix(']')?;
-    serde_json::from_str(object).ok()
-}
 
 #[cfg(test)]
 mod tests {
