@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
-import { KEY, start } from "./host.mjs";
+import { KEY, start, within } from "./host.mjs";
 import { Proxy } from "./proxy.mjs";
 import { Random } from "./random.mjs";
 
@@ -93,11 +93,7 @@ export async function serve(data, args = [], options = {}) {
   host.client = new ConvexHttpClient(host.url);
   host.client.setAdminAuth(KEY);
   /** As the death of the process alone. */
-  host.crash = () => {
-    host.child.ref();
-    host.child.kill("SIGKILL");
-    return host.ended;
-  };
+  host.crash = () => host.endsBy("SIGKILL");
   return host;
 }
 
@@ -236,18 +232,19 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
     await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
     if (power) {
       power.set("c");
-      await host.ended;
+      await within(() => `the power cut of round ${round}:\n${host.output}`, host.ended);
       power.set("0");
     } else {
       await host.crash();
     }
     host = await serve(data, [], options);
-    const count = await check(host, told, newest);
+    const checked = check(host, told, newest);
+    const count = await within(() => `the checks of round ${round}:\n${host.output}`, checked);
     proxy.target = host.url;
     say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
   }
   // The clients of the last round get their answers too.
-  await load.stop();
+  await within(() => `the last answers:\n${host.output}`, load.stop());
   await check(host, told, newest);
   assert.ok(told.moves.size > rounds, `only ${told.moves.size} moves were acknowledged`);
   await host.crash();

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { anyApi as api } from "convex/server";
 import { APP, crash, disk, folder, serve } from "./crash.mjs";
-import { KEY } from "./host.mjs";
+import { KEY, eventually } from "./host.mjs";
 
 const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 6);
 const SEED = Number(process.env.CRASH_SEED ?? Date.now() % 1_000_000);
@@ -95,11 +95,8 @@ class Import {
   async until(...states) {
     const { importId } = this;
     const asked = JSON.stringify({ path: "_system/cli/queryImport", args: { importId } });
-    for (;;) {
-      const { value } = await this.#post("query", asked);
-      if (states.includes(value.state.state)) return value.state;
-      await new Promise((wake) => setTimeout(wake, 20));
-    }
+    const look = async () => (await this.#post("query", asked)).value.state;
+    return eventually(`the import is ${states}`, look, ({ state }) => states.includes(state));
   }
 }
 
