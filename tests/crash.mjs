@@ -61,22 +61,35 @@ export const APP = app("crash", {
     } });`,
 });
 
-/** A disk that fails when it is told to: an environment for a host, and `set`. */
-export function disk(folder) {
-  const home = mkdtempSync(join(tmpdir(), "concave-disk-"));
+/** A library of tests/crash to put before libc, told what to do through a file. */
+function library(name, first) {
+  const home = mkdtempSync(join(tmpdir(), `concave-${name}-`));
   process.on("exit", () => rmSync(home, { recursive: true, force: true }));
-  const [library, control] = [join(home, "disk.so"), join(home, "control")];
-  const source = fileURLToPath(new URL("crash/disk.c", import.meta.url));
+  const [library, control] = [join(home, `${name}.so`), join(home, "control")];
+  const source = fileURLToPath(new URL(`crash/${name}.c`, import.meta.url));
   const flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"];
   const made = spawnSync("cc", flags, { encoding: "utf8" });
   assert.equal(made.status, 0, made.stderr);
-  const set = (mode) => writeFileSync(control, mode, { flag: "r+" });
-  writeFileSync(control, "0");
-  const env = {
-    ...process.env, NO_COLOR: "1", LD_PRELOAD: library,
-    CONCAVE_DISK_FOLDER: folder, CONCAVE_DISK_CONTROL: control,
+  writeFileSync(control, first);
+  const set = (bytes) => writeFileSync(control, bytes, { flag: "r+" });
+  return { control, set, env: { ...process.env, NO_COLOR: "1", LD_PRELOAD: library } };
+}
+
+/** A disk that fails when it is told to: an environment for a host, and `set`. */
+export function disk(folder) {
+  const { control, set, env } = library("disk", "0");
+  return { env: { ...env, CONCAVE_DISK_FOLDER: folder, CONCAVE_DISK_CONTROL: control }, set };
+}
+
+/** A clock that can be set: an environment for hosts, and `set` with seconds it is ahead. */
+export function clock() {
+  const seconds = (ahead) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64LE(BigInt(ahead));
+    return bytes;
   };
-  return { env, set };
+  const { control, set, env } = library("clock", seconds(0));
+  return { env: { ...env, CONCAVE_CLOCK_CONTROL: control }, set: (ahead) => set(seconds(ahead)) };
 }
 
 /** A folder that goes with the test process. */
@@ -175,6 +188,11 @@ class Load {
   async stop() {
     this.stopped = true;
     await Promise.all(this.running);
+  }
+
+  /** Lets go of every client, whatever it waits for: an open one keeps the test process alive. */
+  async close() {
+    this.stopped = true;
     await Promise.all(this.sockets.map((client) => client.close()));
   }
 }
@@ -223,11 +241,25 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
   const data = folder();
   const power = how === "cut" ? disk(data) : undefined;
   const options = power ? { env: power.env } : {};
+  const serving = () => serve(data, [], options);
   let host = await serve(data, ["--push", APP], options);
   await host.client.mutation(api.bank.open, { accounts: ACCOUNTS, balance: BALANCE });
   const proxy = await Proxy.to(host.url);
   const [told, newest] = [new Told(), { at: 0n }];
   const load = new Load(told, seed, proxy);
+  try {
+    host = await lives(host, { load, told, newest, proxy, rounds, random, power, say, serving });
+  } finally {
+    await within("clients close", load.close());
+    proxy.close();
+  }
+  assert.ok(told.moves.size > rounds, `only ${told.moves.size} moves were acknowledged`);
+  await host.crash();
+  return told;
+}
+
+/** Round after round; gives the host of the last. */
+async function lives(host, { load, told, newest, proxy, rounds, random, power, say, serving }) {
   for (let round = 1; round <= rounds; round++) {
     await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
     if (power) {
@@ -237,23 +269,21 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
     } else {
       await host.crash();
     }
-    host = await serve(data, [], options);
+    host = await serving();
     const checked = check(host, told, newest);
     const count = await within(() => `the checks of round ${round}:\n${host.output}`, checked);
     proxy.target = host.url;
-    say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
+    say(`round ${round} of ${rounds}: ${count} moves`);
   }
   // The clients of the last round get their answers too.
   await within(() => `the last answers:\n${host.output}`, load.stop());
   await check(host, told, newest);
-  assert.ok(told.moves.size > rounds, `only ${told.moves.size} moves were acknowledged`);
-  await host.crash();
-  return told;
+  return host;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [rounds, how, seed] = [process.argv[2] ?? 100, process.argv[3], process.argv[4]];
   const given = { rounds: Number(rounds), how, seed: Number(seed ?? Date.now() % 1_000_000) };
-  await crash({ ...given, say: (line) => console.log(line) });
+  await crash({ ...given, say: (line) => console.log(`${how}, seed ${given.seed}, ${line}`) });
   process.exit(0);
 }
