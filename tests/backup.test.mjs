@@ -3,7 +3,7 @@
 // In: an app with every kind of value, files and a component. Out: checks that what goes out comes
 // back bit for bit, and that what cannot come in changes nothing.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -459,6 +459,36 @@ test("a backup is a whole host: code, variables, schedules, files, as of its mom
     "hello\n");
   await again.client.mutation(api.zoo.add, { n: 1 });
   await again.stop();
+});
+
+test("on a terminal, export, import and backup show how far they are; in a pipe they do not", {
+  skip: spawnSync("script", ["--version"]).status === 0 ? false : "no program `script` here",
+}, async () => {
+  const host = await filled();
+  for (let n = 0; n < 4; n++) {
+    await host.client.action(api.zoo.store, { text: `${n}`.repeat(2_000_000) });
+  }
+  const shown = async (...args) => {
+    const line = [CONCAVE, ...args].map((word) => `'${word}'`).join(" ");
+    const env = { ...pointedAt(host), TERM: "xterm", COLUMNS: "120" };
+    const { code, out, err } = await run("script", ["-qec", line, "/dev/null"], { env });
+    assert.equal(code, 0, out + err);
+    return out;
+  };
+  const quiet = async (...args) => {
+    const { code, out, err } = await concave(host, ...args);
+    assert.equal(code, 0, err);
+    assert.doesNotMatch(out + err, /\x1b|\/s/);
+  };
+  assert.match(await shown("export", "shown.zip"), /[\d.]+ [KM]?i?B exported, [\d.]+ [KM]?i?B\/s/);
+  await quiet("export", "quiet.zip");
+  const imported = await shown("import", "shown.zip", "--replace", "--yes");
+  assert.match(imported, /[\d.]+ [KM]?i?B of [\d.]+ [KM]?i?B sent, \S+ left/);
+  assert.match(imported, /The host reads it/);
+  await quiet("import", "quiet.zip", "--replace", "--yes");
+  assert.match(await shown("backup", "shown"), /[\d.]+ [KM]?i?B copied, [\d.]+ [KM]?i?B\/s/);
+  await quiet("backup", "quiet");
+  await host.stop();
 });
 
 /** `concave fork …` until it serves. */

@@ -3,8 +3,10 @@
 // In: the built program; signals, modes of files, a clock of tests/crash. Out: what clients get,
 // what the operator reads. Invariant: no test asserts a time, and each works as root and without.
 import assert from "node:assert/strict";
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync }
-  from "node:fs";
+import {
+  chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -36,6 +38,11 @@ const APP = app("faults", {
     export const due = internalMutation({ handler: async ({ db }, { text }) => {
       await db.insert("notes", { text, now: Date.now() });
     } });
+    export const store = action({ handler: async ({ storage }, { texts }) =>
+      await Promise.all(texts.map((text) => storage.store(new Blob([text])))) });
+    export const load = action({ handler: async ({ storage }, { id }) =>
+      await (await storage.get(id)).text() });
+    export const url = query({ handler: async ({ storage }, { id }) => storage.getUrl(id) });
     export const beat = internalMutation({ handler: async ({ db }) => {
       await db.insert("beats", {});
     } });
@@ -127,6 +134,37 @@ test("permission denied: the folder or the file is named, and nothing is changed
   assert.deepEqual((await again.client.query(api.notes.list)).map(({ text }) => text), ["kept"]);
   assert.equal(await again.stop(), 0);
   assert.ok(existsSync(log));
+});
+
+test("a stored file that the disk has changed is never given as a whole one", async (t) => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  const large = "x".repeat(1_000_000);
+  const ids = await host.client.action(api.notes.store, { texts: ["small", large] });
+  assert.equal(await host.stop(), 0);
+  for (const name of readdirSync(join(data, "files"))) {
+    const path = join(data, "files", name);
+    const bytes = readFileSync(path);
+    bytes[bytes.length >> 1] ^= 4;
+    writeFileSync(path, bytes);
+  }
+  host = await serve(data);
+  t.after(() => host.stop());
+  for (const id of ids) {
+    const url = await host.client.query(api.notes.url, { id });
+    const whole = fetch(url).then((answer) => answer.arrayBuffer());
+    await assert.rejects(within("the download", whole), /terminated|fetch failed/);
+    await assert.rejects(host.client.action(api.notes.load, { id }),
+      /The stored file \w+ is damaged: its bytes are not those that were stored/);
+    // A part has no hash to compare; the rest of the host goes on.
+    const part = await fetch(url, { headers: { range: "bytes=0-1" } });
+    assert.equal((await part.arrayBuffer()).byteLength, 2);
+  }
+  const target = ["--url", host.url, "--admin-key", host.key];
+  const out = join(mkdtempSync(join(tmpdir(), "concave-out-")), "out.zip");
+  const exported = concave(["export", out, ...target]);
+  assert.equal(exported.status, 1, exported.stderr);
+  assert.ok(!existsSync(out), "no file that looks whole");
 });
 
 const HOUR = 3_600;
