@@ -386,7 +386,10 @@ test("t", () => { expect(value).toBe(${value}); });`;
   const child = spawn(CONCAVE, ["test", folder, "--watch"], { env: ENVIRONMENT });
   let told = "";
   const says = async (pattern) => {
-    while (!pattern.test(told)) await new Promise((resolve) => setTimeout(resolve, 10));
+    for (let tenths = 0; !pattern.test(told); tenths++) {
+      if (tenths === 600) assert.fail(`no ${pattern} within a minute: ${told}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
     told = "";
   };
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => { told += text; });
