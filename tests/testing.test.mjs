@@ -416,14 +416,20 @@ export const of = query({ handler: async (_ctx, { n }: { n: number }) => {
 } });`,
     "size.test.ts": `import { convexTest } from "convex-test";
 import { anyApi as api } from "convex/server";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import schema from "./schema";
 const t = () => convexTest(schema, import.meta.glob("./**/*.ts"));
-test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });`,
+test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });
+test("made anew", async () => {
+  vi.resetModules();
+  expect((await import("./anew")).ran()).toBe(1);
+});`,
+    "anew.ts": "export const ran = () => {\n  return 1;\n};",
   });
   const { code, out } = run(folder, "--coverage");
   assert.equal(code, 0, out);
   assert.match(out, /convex\/size\.ts +66\.7 +4\/6 +1\/1 +4-5\n/);
+  assert.match(out, /convex\/anew\.ts +100\.0 +3\/3/);
   assert.doesNotMatch(out, /size\.test\.ts +\d/);
   const lcov = readFileSync(join(folder, "coverage/lcov.info"), "utf8");
   const [of] = lcov.match(/SF:convex\/size\.ts\n[^]*?end_of_record/);
