@@ -146,7 +146,8 @@ fn comes_first(item: &ModuleItem) -> bool {
             Expr::Await(awaited) => &*awaited.arg,
             other => other,
         };
-        matches!(inner, Expr::Call(call) if matches!(method(call), Some("mock" | "unmock" | "hoisted")))
+        let Expr::Call(call) = inner else { return false };
+        matches!(method(call), Some("mock" | "unmock" | "hoisted"))
     };
     match item {
         ModuleItem::Stmt(Stmt::Expr(statement)) => is_call(&statement.expr),
