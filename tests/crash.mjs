@@ -20,6 +20,8 @@ const ACCOUNTS = 6;
 const BALANCE = 1_000;
 const HTTP_CLIENTS = 6;
 const SOCKET_CLIENTS = 2;
+/** No wait without an end: what takes longer hangs. */
+const PATIENCE_MS = 60_000;
 
 export const APP = app("crash", {
   "schema.ts": `
@@ -178,8 +180,14 @@ class Load {
   /** Ends when every client has its last answer. */
   async stop() {
     this.stopped = true;
-    await Promise.all(this.running);
+    await soon("the last answers", Promise.all(this.running));
     await Promise.all(this.sockets.map((client) => client.close()));
+  }
+
+  /** Ends now: a check that failed must not keep the process waiting for clients. */
+  abandon() {
+    this.stopped = true;
+    for (const client of this.sockets) client.close();
   }
 }
 
@@ -221,6 +229,24 @@ async function check(host, told, newest) {
   return all.length;
 }
 
+/** Ends a host at once; one whose power is cut dies at what it writes next. */
+async function die(host, power) {
+  if (!power) return host.crash();
+  power.set("c");
+  await soon("the power cut", host.ended);
+  return power.set("0");
+}
+
+/** What a promise gives, or an error that says what was waited for. */
+async function soon(what, promise) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    const say = () => reject(new Error(`waited ${PATIENCE_MS} ms for ${what}`));
+    timer = setTimeout(say, PATIENCE_MS);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /** Kills hosts under load; `how` is "kill" or "cut". */
 export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
   const random = new Random(seed);
@@ -232,23 +258,24 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
   const proxy = await Proxy.to(host.url);
   const [told, newest] = [new Told(), { at: 0n }];
   const load = new Load(told, seed, proxy);
-  for (let round = 1; round <= rounds; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
-    if (power) {
-      power.set("c");
-      await host.ended;
-      power.set("0");
-    } else {
-      await host.crash();
+  try {
+    for (let round = 1; round <= rounds; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
+      await die(host, power);
+      host = await serve(data, [], options);
+      const count = await check(host, told, newest);
+      proxy.target = host.url;
+      say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
     }
-    host = await serve(data, [], options);
-    const count = await check(host, told, newest);
-    proxy.target = host.url;
-    say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
+    // The clients of the last round get their answers too.
+    await load.stop();
+    await check(host, told, newest);
+  } catch (error) {
+    // The runner shows one error: what the host said belongs to it.
+    throw new Error(`seed ${seed}, ${how}: ${error.message}\n${host.output}`, { cause: error });
+  } finally {
+    load.abandon();
   }
-  // The clients of the last round get their answers too.
-  await load.stop();
-  await check(host, told, newest);
   assert.ok(told.moves.size > rounds, `only ${told.moves.size} moves were acknowledged`);
   await host.crash();
   return told;

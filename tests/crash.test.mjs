@@ -95,9 +95,10 @@ class Import {
   async until(...states) {
     const { importId } = this;
     const asked = JSON.stringify({ path: "_system/cli/queryImport", args: { importId } });
-    for (;;) {
+    for (const since = Date.now(); ; ) {
       const { value } = await this.#post("query", asked);
       if (states.includes(value.state.state)) return value.state;
+      assert.ok(Date.now() - since < 60_000, `the import stays ${JSON.stringify(value)}`);
       await new Promise((wake) => setTimeout(wake, 20));
     }
   }

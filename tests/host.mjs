@@ -29,6 +29,11 @@ for (const name of Object.keys(ENVIRONMENT)) {
 /** How long a host may take to say something: it hangs, or this machine is on its knees. */
 const PATIENCE_MS = 60_000;
 
+/** Shortly before the runner gives a file up: what keeps it from ending is said. */
+setTimeout(() => {
+  console.error("still alive for:", process.getActiveResourcesInfo().join(", "));
+}, 9 * 60_000).unref();
+
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
