@@ -431,7 +431,6 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
 }
 
 fn start_pool(coverage: bool) -> Arc<Pool> {
-    let threads = cores();
     Pool::start(PoolConfig {
         program: host::helper().program,
         arguments: vec![OsString::from(WORKER_COMMAND)],
@@ -446,7 +445,8 @@ fn start_pool(coverage: bool) -> Arc<Pool> {
         calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },
         // A file that takes its process down takes no other file with it.
         runs_per_process: 1,
-        runs: threads,
+        // Whoever starts them bounds them; one that is being stopped counts for a moment more.
+        runs: usize::MAX,
         retire_after: u64::MAX,
         idle: Duration::from_secs(60),
         node: None,
