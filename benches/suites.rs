@@ -81,7 +81,7 @@ fn main() {
     );
     println!("one file of {TESTS} tests, from its save to its verdict: {:.0?}", app.watched());
     println!("every order of three actions with three transactions: {}", app.explored());
-    println!("the database of a convexTest(): {}", app.opened());
+    println!("the database of a convexTest() opens {}", app.opened());
 }
 
 fn small(n: usize) -> String {
