@@ -7,7 +7,7 @@ import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { anyApi as api } from "convex/server";
 import { APP, crash, disk, folder, serve } from "./crash.mjs";
-import { KEY } from "./host.mjs";
+import { KEY, eventually } from "./host.mjs";
 
 const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 6);
 const SEED = Number(process.env.CRASH_SEED ?? Date.now() % 1_000_000);
@@ -117,12 +117,8 @@ class Import {
   async until(...states) {
     const { importId } = this;
     const asked = JSON.stringify({ path: "_system/cli/queryImport", args: { importId } });
-    for (const since = Date.now(); ; ) {
-      const { value } = await this.#post("query", asked);
-      if (states.includes(value.state.state)) return value.state;
-      assert.ok(Date.now() - since < 60_000, `the import stays ${JSON.stringify(value)}`);
-      await new Promise((wake) => setTimeout(wake, 20));
-    }
+    const look = async () => (await this.#post("query", asked)).value.state;
+    return eventually(`the import is ${states}`, look, ({ state }) => states.includes(state));
   }
 }
 
