@@ -26,7 +26,9 @@ const HOST: u16 = 3391;
 const SITE: u16 = HOST - 1;
 const DENO: u16 = 3388;
 const ROUNDS: usize = 5;
-const REQUESTS: usize = 5_000;
+const REQUESTS: usize = 30_000;
+/// Before the first round: contexts are made and compiled by then, on both sides.
+const WARM_UP: usize = 10_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -36,9 +38,12 @@ async fn main() {
     wait_for(DENO).await;
     for connections in [1, 16] {
         let mut rounds = Vec::new();
+        for port in [SITE, DENO] {
+            storm(port, connections, &hello(port, WARM_UP)).await;
+        }
         for _ in 0..ROUNDS {
-            let ours = storm(SITE, connections, &hello(SITE)).await;
-            let theirs = storm(DENO, connections, &hello(DENO)).await;
+            let ours = storm(SITE, connections, &hello(SITE, REQUESTS)).await;
+            let theirs = storm(DENO, connections, &hello(DENO, REQUESTS)).await;
             rounds.push((ours, theirs));
         }
         print(connections, &mut rounds);
@@ -49,9 +54,9 @@ async fn main() {
     }
 }
 
-fn hello(port: u16) -> VecDeque<Vec<u8>> {
+fn hello(port: u16, requests: usize) -> VecDeque<Vec<u8>> {
     let request = format!("GET /hello HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
-    VecDeque::from(vec![request.into_bytes(); REQUESTS])
+    VecDeque::from(vec![request.into_bytes(); requests])
 }
 
 fn start_deno() -> Child {

@@ -1,5 +1,5 @@
-//! Tests of functions: 500 small ones beside vitest with convex-test, one after a save, and all
-//! orders of three actions.
+//! Tests of functions: 500 small ones beside vitest with convex-test, one after a save, all orders
+//! of three actions, and what a `convexTest()` costs.
 //!
 //! In: the built program, npm's vitest and convex-test in `tests/suites/`. Out: figures on standard
 //! output. Bounded by counts; the two runners take turns, so that both see the same machine.
@@ -81,6 +81,7 @@ fn main() {
     );
     println!("one file of {TESTS} tests, from its save to its verdict: {:.0?}", app.watched());
     println!("every order of three actions with three transactions: {}", app.explored());
+    println!("the database of a convexTest() opens {}", app.opened());
 }
 
 fn small(n: usize) -> String {
@@ -173,14 +174,33 @@ impl App {
              const start = Date.now();\n  \
              const { orders } = await t.explore([work, work, work]);\n  \
              console.log(`EXPLORED ${orders} orders in ${Date.now() - start} ms`);\n}, 60_000);\n";
-        self.write("orders.test.ts", &format!("{HEAD}{test}"));
+        self.says("orders", test, "EXPLORED ")
+    }
+
+    /// What the first query of a test takes longer than its second one: it opens the database.
+    fn opened(&self) -> String {
+        let test = "test(\"opening\", async () => {\n  const costs = [];\n  \
+             for (let i = 0; i < 100; i++) {\n    const start = performance.now();\n    \
+             const t = convexTest(schema, modules);\n    await t.query(api.tasks.open);\n    \
+             const opened = performance.now();\n    \
+             await t.mutation(api.tasks.add, { text: \"a\" });\n    \
+             const added = performance.now();\n    await t.query(api.tasks.open);\n    \
+             costs.push(opened - start - (performance.now() - added));\n  }\n  \
+             costs.sort((a, b) => a - b);\n  \
+             console.log(`OPENED in ${costs[50].toFixed(2)} ms`);\n}, 60_000);\n";
+        self.says("opening", test, "OPENED ")
+    }
+
+    /// What a test prints after a word.
+    fn says(&self, name: &str, test: &str, word: &str) -> String {
+        self.write(&format!("{name}.test.ts"), &format!("{HEAD}{test}"));
         let done = Command::new(env!("CARGO_BIN_EXE_concave"))
-            .args(["test", "--filter", "orders."])
+            .args(["test", "--filter", &format!("{name}.")])
             .arg(self.folder.path())
             .output()
             .unwrap();
         let out = String::from_utf8(done.stdout).unwrap();
-        out.split_once("EXPLORED ").unwrap().1.lines().next().unwrap().to_owned()
+        out.split_once(word).unwrap().1.lines().next().unwrap().to_owned()
     }
 }
 

@@ -187,13 +187,14 @@ class Load {
   /** Ends when every client has its last answer. */
   async stop() {
     this.stopped = true;
-    await Promise.all(this.running);
+    await within("the last answers", Promise.all(this.running));
+    await Promise.all(this.sockets.map((client) => client.close()));
   }
 
-  /** Lets go of every client, whatever it waits for: an open one keeps the test process alive. */
-  async close() {
+  /** Ends now: a check that failed must not keep the process waiting for clients. */
+  abandon() {
     this.stopped = true;
-    await Promise.all(this.sockets.map((client) => client.close()));
+    for (const client of this.sockets) client.close();
   }
 }
 
@@ -235,55 +236,51 @@ async function check(host, told, newest) {
   return all.length;
 }
 
+/** Ends a host at once; one whose power is cut dies at what it writes next. */
+async function die(host, power) {
+  if (!power) return host.crash();
+  power.set("c");
+  await within("the power cut", host.ended);
+  return power.set("0");
+}
+
 /** Kills hosts under load; `how` is "kill" or "cut". */
 export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
   const random = new Random(seed);
   const data = folder();
   const power = how === "cut" ? disk(data) : undefined;
   const options = power ? { env: power.env } : {};
-  const serving = () => serve(data, [], options);
   let host = await serve(data, ["--push", APP], options);
   await host.client.mutation(api.bank.open, { accounts: ACCOUNTS, balance: BALANCE });
   const proxy = await Proxy.to(host.url);
   const [told, newest] = [new Told(), { at: 0n }];
   const load = new Load(told, seed, proxy);
   try {
-    host = await lives(host, { load, told, newest, proxy, rounds, random, power, say, serving });
+    for (let round = 1; round <= rounds; round++) {
+      await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
+      await die(host, power);
+      host = await serve(data, [], options);
+      const count = await within("the checks", check(host, told, newest));
+      proxy.target = host.url;
+      say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
+    }
+    // The clients of the last round get their answers too.
+    await load.stop();
+    await check(host, told, newest);
+  } catch (error) {
+    // The runner shows one error: what the host said belongs to it.
+    throw new Error(`seed ${seed}, ${how}: ${error.message}\n${host.output}`, { cause: error });
   } finally {
-    await within("clients close", load.close());
-    proxy.close();
+    load.abandon();
   }
   assert.ok(told.moves.size > rounds, `only ${told.moves.size} moves were acknowledged`);
   await host.crash();
   return told;
 }
 
-/** Round after round; gives the host of the last. */
-async function lives(host, { load, told, newest, proxy, rounds, random, power, say, serving }) {
-  for (let round = 1; round <= rounds; round++) {
-    await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
-    if (power) {
-      power.set("c");
-      await within(() => `the power cut of round ${round}:\n${host.output}`, host.ended);
-      power.set("0");
-    } else {
-      await host.crash();
-    }
-    host = await serving();
-    const checked = check(host, told, newest);
-    const count = await within(() => `the checks of round ${round}:\n${host.output}`, checked);
-    proxy.target = host.url;
-    say(`round ${round} of ${rounds}: ${count} moves`);
-  }
-  // The clients of the last round get their answers too.
-  await within(() => `the last answers:\n${host.output}`, load.stop());
-  await check(host, told, newest);
-  return host;
-}
-
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [rounds, how, seed] = [process.argv[2] ?? 100, process.argv[3], process.argv[4]];
   const given = { rounds: Number(rounds), how, seed: Number(seed ?? Date.now() % 1_000_000) };
-  await crash({ ...given, say: (line) => console.log(`${how}, seed ${given.seed}, ${line}`) });
+  await crash({ ...given, say: (line) => console.log(line) });
   process.exit(0);
 }

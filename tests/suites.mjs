@@ -1,11 +1,14 @@
-// The test suites that ship inside npm packages of Convex components, run by `concave test`:
+// The test suites that ship inside npm packages of Convex components, run by `concave test`, and
+// those of their files that need a page by vitest on the same engine:
 // `node tests/suites.mjs [PACKAGE…]` runs them all, or some, and prints the count.
 //
 // In: the built program, the packages of tests/suites/package.json. Out: a table, exit code 1 if
 // a test failed. Invariant: test files run as published, unchanged; how fast the machine is does
 // not matter (no test has less than a minute).
-import { spawn } from "node:child_process";
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import {
+  cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,13 +19,11 @@ export const PACKAGES = [
   "sharded-counter",
 ];
 
-/** Test files that need what no runtime of functions has. */
-const ELSEWHERE = {
-  // React's hooks are tested in a page: @vitest-environment jsdom.
-  "rate-limiter": ["src/react/index.test.ts"],
-};
+/** Test files that need a page, @vitest-environment jsdom: vitest runs them. */
+export const PAGES = { "rate-limiter": ["src/react/index.test.ts"] };
 
 const MODULES = join(ROOT, "tests/suites/node_modules");
+const VITEST = join(MODULES, "vitest/vitest.mjs");
 
 /** A package as its author has it: sources outside of node_modules. */
 export function unpacked(name) {
@@ -38,11 +39,10 @@ export function unpacked(name) {
   // Some tests name files of packages by their place in it.
   const own = join(source, "node_modules");
   symlinkSync(existsSync(own) ? own : MODULES, join(folder, "node_modules"));
-  for (const file of ELSEWHERE[name] ?? []) rmSync(join(folder, file));
   return folder;
 }
 
-/** Runs a package's suite: what passed, what did not and why. */
+/** Runs a package's suite: what passed, what did not and why, which files were left out. */
 export async function suite(name) {
   const args = ["test", unpacked(name), "--reporter", "json", "--timeout", "60000"];
   const child = spawn(CONCAVE, args, { stdio: ["ignore", "pipe", "pipe"] });
@@ -56,7 +56,45 @@ export async function suite(name) {
     ...tests.filter(({ state }) => state === "fail")
       .map((test) => `${file} > ${test.name}: ${test.errors.join("\n")}`),
   ]);
-  return { name, passed, failed, seconds, errors };
+  const skipped = files.flatMap(({ file, tests }) => tests
+    .filter(({ name }) => name.startsWith("the whole file:"))
+    .map((test) => `${file} > ${test.name}`));
+  return { name, passed, failed, seconds, errors, skipped };
+}
+
+/** The package as npm would install it. */
+export function install(folder) {
+  cpSync(join(ROOT, "js/test"), folder, {
+    recursive: true, filter: (path) => !path.includes("vendor"),
+  });
+}
+
+/** Runs vitest in a folder whose `convex-test` is the package; states and messages by test. */
+export function vitest(folder, alias, { program = CONCAVE, files = [] } = {}) {
+  const options = { environment: "edge-runtime", alias: { "convex-test": alias } };
+  const settings = { test: { ...options, testTimeout: 60_000, watch: false } };
+  const config = join(folder, "vitest.config.mjs");
+  writeFileSync(config, `export default ${JSON.stringify(settings)};\n`);
+  const out = join(folder, "report.json");
+  const args = [VITEST, "run", ...files, "--reporter", "json", "--outputFile", out];
+  const env = { ...process.env, CONCAVE_BINARY: program };
+  const done = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
+  const report = JSON.parse(readFileSync(out, "utf8"));
+  const failures = report.testResults.flatMap(({ name, message, assertionResults }) => [
+    ...(message ? [`${name}: ${message}`] : []),
+    ...assertionResults.filter(({ status }) => status === "failed")
+      .map((one) => `${one.fullName}: ${one.failureMessages.join("\n")}`),
+  ]);
+  return { code: done.status, passed: report.numPassedTests, failures };
+}
+
+/** Runs those files of a suite that need a page, with vitest on the engine. */
+export function pages(name) {
+  const folder = unpacked(name);
+  const alias = join(folder, "../../concave-test/convex_test_vitest.js");
+  install(join(folder, "../../concave-test"));
+  const { passed, failures } = vitest(folder, alias, { files: PAGES[name] });
+  return { passed, errors: failures };
 }
 
 async function text(stream) {
@@ -76,6 +114,13 @@ async function main(names) {
     total.failed += failed;
     const title = `@convex-dev/${name} ${version(name)}`.padEnd(36);
     console.log(`${title} ${passed} passed, ${failed} failed, ${seconds.toFixed(1)} s`);
+    if (PAGES[name] !== undefined) {
+      const inPages = pages(name);
+      total.passed += inPages.passed;
+      total.failed += inPages.errors.length;
+      errors.push(...inPages.errors);
+      console.log(`${"  with vitest, for a page".padEnd(36)} ${inPages.passed} passed`);
+    }
     for (const error of errors) console.log(`  ${error.replaceAll("\n", "\n    ")}`);
     if (errors.length > 0) process.exitCode = 1;
   }

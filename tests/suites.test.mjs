@@ -4,7 +4,7 @@
 // Invariant: a suite that loses tests on its way is a failure too.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { suite } from "./suites.mjs";
+import { PAGES, pages, suite } from "./suites.mjs";
 
 /** Of each suite: what it is good for, and how many tests it has. */
 const SUITES = [
@@ -18,8 +18,16 @@ const SUITES = [
 
 for (const [name, count] of SUITES) {
   test(`the tests of @convex-dev/${name} pass`, async () => {
-    const { passed, errors } = await suite(name);
+    const { passed, skipped, errors } = await suite(name);
     assert.deepEqual(errors, []);
     assert.equal(passed, count);
+    const told = (PAGES[name] ?? []).map((file) => `${file} > the whole file: it asks for`);
+    assert.deepEqual(skipped.map((text) => text.slice(0, told[0]?.length)), told);
   });
 }
+
+test("tests of React hooks, which need a page, run in vitest", () => {
+  const { passed, errors } = pages("rate-limiter");
+  assert.deepEqual(errors, []);
+  assert.equal(passed, 4);
+});

@@ -179,6 +179,11 @@ test("jobs run when the test waits, not between two of its calls", async () => {
   expect(await t.query(api.tasks.list)).toEqual(["job"]);
 });
 test("limits of a transaction", async () => {
+  const metrics = await open().run(async (ctx) => {
+    await ctx.db.insert("tasks", { text: "a" });
+    return ctx.meta.getTransactionMetrics();
+  });
+  expect(metrics).toMatchObject({ documentsWritten: { used: 1 } });
   const t = open({ transactionLimits: { documentsWritten: 2 } });
   const write = (count) => t.run(async (ctx) => {
     for (let i = 0; i < count; i++) await ctx.db.insert("tasks", { text: String(i) });
@@ -378,6 +383,66 @@ test("counts", async () => {
   assert.match(told, /counted:count (behaved otherwise|is not deterministic)/);
 });
 
+test("no call finds what another has left, whoever used its context before", () => {
+  const folder = app("left", {
+    "schema.ts": SCHEMA,
+    "tasks.ts": TASKS,
+    "left.ts": `import { makeFunctionReference, mutationGeneric as mutation } from "convex/server";
+let calls = 0;
+export const count = mutation({ args: {}, handler: async () => { calls += 1; return calls; } });
+export const ask = mutation({ args: {}, handler: async (ctx) => {
+  calls += 1;
+  try {
+    await ctx.runMutation(makeFunctionReference("here:ofTest"), { text: \`\${calls}\` });
+  } catch (error) {
+    throw new Error("not asked: " + error.message);
+  }
+  return calls;
+} });`,
+    "left.test.ts": `${HEAD}
+test("counts", async () => {
+  const t = open();
+  const each = async (call) => {
+    const found = [];
+    for (let i = 0; i < 10; i++) found.push(await call());
+    return new Set(found);
+  };
+  expect(await each(() => t.mutation(api.left.count))).toEqual(new Set([1]));
+  spied.mockClear();
+  expect(await each(() => t.mutation(api.left.ask))).toEqual(new Set([1]));
+  expect(spied).toHaveBeenCalledTimes(10);
+  expect(await each(() => t.run((ctx) => ctx.runMutation(api.left.count)))).toEqual(new Set([1]));
+});`,
+  });
+  assert.deepEqual(report(folder).errors, {});
+});
+
+test("a job that remembers fails the test that waits for it", () => {
+  const folder = app("job", {
+    "schema.ts": SCHEMA,
+    "tasks.ts": TASKS,
+    "counted.ts": `import { mutationGeneric as mutation } from "convex/server";
+export const experimental_reuseContext = true;
+let calls = 0;
+export const count = mutation({ args: {}, handler: async (ctx) => {
+  calls += 1;
+  await ctx.db.insert("tasks", { text: \`\${calls}\` });
+} });`,
+    "counted.test.ts": `${HEAD}
+test("counts", async () => {
+  const t = open();
+  await t.run(async (ctx) => {
+    for (let i = 0; i < 20; i++) await ctx.scheduler.runAfter(0, api.counted.count, {});
+  });
+  await t.finishAllScheduledFunctions(() => {});
+});
+test("the next one passes", () => {});`,
+  });
+  const { errors, passed } = report(folder);
+  assert.match(errors["counted > counts"], /NotDeterministic: counted:count behaved otherwise/);
+  assert.equal(passed, 1);
+});
+
 test("with --watch the tests run again at every save", async () => {
   const source = (value) => `import { expect, test } from "vitest";
 import { value } from "./value";
@@ -413,14 +478,20 @@ export const of = query({ handler: async (_ctx, { n }: { n: number }) => {
 } });`,
     "size.test.ts": `import { convexTest } from "convex-test";
 import { anyApi as api } from "convex/server";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import schema from "./schema";
 const t = () => convexTest(schema, import.meta.glob("./**/*.ts"));
-test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });`,
+test("small", async () => { expect(await t().query(api.size.of, { n: 1 })).toBe("small"); });
+test("made anew", async () => {
+  vi.resetModules();
+  expect((await import("./anew")).ran()).toBe(1);
+});`,
+    "anew.ts": "export const ran = () => {\n  return 1;\n};",
   });
   const { code, out } = run(folder, "--coverage");
   assert.equal(code, 0, out);
   assert.match(out, /convex\/size\.ts +66\.7 +4\/6 +1\/1 +4-5\n/);
+  assert.match(out, /convex\/anew\.ts +100\.0 +3\/3/);
   assert.doesNotMatch(out, /size\.test\.ts +\d/);
   const lcov = readFileSync(join(folder, "coverage/lcov.info"), "utf8");
   const [of] = lcov.match(/SF:convex\/size\.ts\n[^]*?end_of_record/);

@@ -11,7 +11,8 @@ import { CONCAVE } from "./host.mjs";
 
 /** States of all tests by name, and errors. */
 function report(sources) {
-  const args = ["test", app("mocks", sources), "--reporter", "json", "--timeout", "60000"];
+  const folder = app("mocks", sources);
+  const args = ["test", folder, "--reporter", "json", "--timeout", "60000"];
   const { stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8" });
   const { files } = JSON.parse(stdout || assert.fail(stderr));
   const errors = {};
@@ -20,7 +21,7 @@ function report(sources) {
     for (const one of tests) if (one.errors.length > 0) errors[one.name] = one.errors.join("\n");
   }
   const states = files.flatMap(({ tests }) => tests.map(({ state }) => state));
-  return { errors, passed: states.filter((state) => state === "pass").length };
+  return { errors, passed: states.filter((state) => state === "pass").length, folder };
 }
 
 const SCHEMA = `
@@ -75,7 +76,79 @@ test("mocked", async () => {
   expect(sent).toEqual(["ann"]);
   const actual = await vi.importActual<typeof email>("./email");
   expect(await actual.send("x")).toBe("really to x");
-  expect(() => vi.doMock("./email", () => ({}))).toThrow("not supported");
+});
+`;
+
+const COUNTER = `
+export class Thing {}
+let count = 0;
+export const next = () => { count += 1; return count; };
+`;
+
+const LATER = `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { ConvexError } from "convex/values";
+import { beforeEach, expect, test, vi } from "vitest";
+import schema from "./schema";
+import { next } from "./counter";
+const modules = import.meta.glob("./**/*.ts");
+beforeEach(() => { vi.resetModules(); vi.doUnmock("./email"); });
+test("resetModules makes modules of the app anew, of packages not", async () => {
+  const first = await import("./counter");
+  expect([first.next(), first.next(), (await import("./counter")).next()]).toEqual([1, 2, 3]);
+  vi.resetModules();
+  const second = await import("./counter");
+  expect(second.next()).toBe(1);
+  expect(second.Thing).not.toBe(first.Thing);
+  expect(next()).toBe(1);
+  expect((await import("convex/values")).ConvexError).toBe(ConvexError);
+});
+test("doMock is for what is imported later, until doUnmock", async () => {
+  expect((await import("./words")).where()).toBe("real");
+  expect(vi.doMock("./email", () => ({ host: "first" }))).toBe(vi);
+  expect((await import("./email")).host).toBe("first");
+  expect((await import("./words")).where()).toBe("first");
+  vi.doMock("./email", async (original) => ({ ...await original(), host: "second" }));
+  expect((await import("./words")).where()).toBe("second");
+  const t = convexTest(schema, modules);
+  expect(await t.query(api.mail.host)).toBe("second");
+  vi.doUnmock("./email");
+  expect((await import("./words")).where()).toBe("real");
+  expect(await convexTest(schema, modules).query(api.mail.host)).toBe("real");
+});
+test("importMock", async () => {
+  const { send, host } = await vi.importMock("./email");
+  expect([send("x"), host]).toEqual([undefined, "real"]);
+  vi.doMock("./email", () => ({ host: "mine" }));
+  expect((await vi.importMock("./email")).host).toBe("mine");
+});
+test("an error of a module that was made anew has its place", async () => {
+  vi.resetModules();
+  (await import("./breaks")).fails();
+});
+`;
+
+const BREAKS = `
+export const fails = () => {
+  throw new Error("broken");
+};
+`;
+
+const TAKEN_BACK = `
+import { expect, test, vi } from "vitest";
+import { host } from "./email";
+vi.mock("./email", () => ({ host: "fake" }));
+vi.unmock("./email");
+test("unmock comes before the imports", () => { expect(host).toBe("real"); });
+`;
+
+const NOT_LITERAL = `
+import { expect, test, vi } from "vitest";
+const name = "./email";
+test("a name that is no literal", () => {
+  expect(() => vi.doMock(name, () => ({}))).toThrow(/named by a literal/);
+  vi.resetModules();
 });
 `;
 
@@ -148,11 +221,11 @@ test("vi.mock replaces a module for one file, and for the functions that it test
   const { errors, passed } = report({
     "schema.ts": SCHEMA, "email.ts": EMAIL, "words.ts": WORDS, "mail.ts": MAIL,
     "mocked.test.ts": MOCKED, "automatic.test.ts": AUTOMATIC, "real.test.ts": REAL,
-    "late.test.ts": LATE, "wrong.test.ts": WRONG,
+    "late.test.ts": LATE, "wrong.test.ts": WRONG, "back.test.ts": TAKEN_BACK,
   });
   const { "convex/wrong.test.ts": wrong, ...others } = errors;
   assert.deepEqual(others, {});
-  assert.equal(passed, 4);
+  assert.equal(passed, 5);
   assert.match(wrong, /wrong\.test\.ts:4:9: Could not resolve "\.\/nowhere"/);
 });
 
@@ -163,4 +236,20 @@ test("a \"use node\" action runs in V8 as well, or says what it needs", () => {
   assert.equal(passed, 1);
   assert.deepEqual(Object.keys(errors), ["use node fs"]);
   assert.match(errors["use node fs"], /nodefs \("use node"\) .*nodefs\.ts:3:\d+: .*"node:fs"/s);
+});
+
+test("doMock, doUnmock, importMock and resetModules are for what is imported later", () => {
+  const sources = {
+    "schema.ts": SCHEMA, "email.ts": EMAIL, "words.ts": WORDS, "mail.ts": MAIL,
+    "counter.ts": COUNTER, "breaks.ts": BREAKS,
+    "later.test.ts": LATER, "literal.test.ts": NOT_LITERAL,
+  };
+  const { errors, passed, folder } = report(sources);
+  const { "an error of a module that was made anew has its place": broken, ...others } = errors;
+  assert.deepEqual(others, {});
+  assert.equal(passed, 4);
+  assert.match(broken, /broken/);
+  const { stdout } = spawnSync(CONCAVE, ["test", folder, "--filter", "made anew"],
+    { encoding: "utf8" });
+  assert.match(stdout, /at (Module\.)?fails \(convex\/breaks\.ts:3:9\)/);
 });

@@ -3,44 +3,16 @@
 // In: the built program, vitest and the packages of tests/suites. Out: checks of what vitest
 // reports. Invariant: test files are unchanged; only vitest's configuration names the package.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import {
-  cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync,
+  cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { CONCAVE, ROOT } from "./host.mjs";
-import { unpacked } from "./suites.mjs";
+import { ROOT } from "./host.mjs";
+import { install, unpacked, vitest } from "./suites.mjs";
 
 const MODULES = join(ROOT, "tests/suites/node_modules");
-const VITEST = join(MODULES, "vitest/vitest.mjs");
-
-/** The package as npm would install it. */
-function install(folder) {
-  cpSync(join(ROOT, "js/test"), folder, {
-    recursive: true, filter: (path) => !path.includes("vendor"),
-  });
-}
-
-/** Runs vitest in a folder whose `convex-test` is the package; states and messages by test. */
-function vitest(folder, alias, program = CONCAVE) {
-  const options = { environment: "edge-runtime", alias: { "convex-test": alias } };
-  const settings = { test: { ...options, testTimeout: 60_000, watch: false } };
-  const config = join(folder, "vitest.config.mjs");
-  writeFileSync(config, `export default ${JSON.stringify(settings)};\n`);
-  const out = join(folder, "report.json");
-  const args = [VITEST, "run", "--reporter", "json", "--outputFile", out];
-  const env = { ...process.env, CONCAVE_BINARY: program };
-  const done = spawnSync(process.execPath, args, { cwd: folder, env, encoding: "utf8" });
-  const report = JSON.parse(readFileSync(out, "utf8"));
-  const failures = report.testResults.flatMap(({ name, message, assertionResults }) => [
-    ...(message ? [`${name}: ${message}`] : []),
-    ...assertionResults.filter(({ status }) => status === "failed")
-      .map((one) => `${one.fullName}: ${one.failureMessages.join("\n")}`),
-  ]);
-  return { code: done.status, passed: report.numPassedTests, failures };
-}
 
 /** An app with the package among its own. */
 function app(sources) {
@@ -113,7 +85,7 @@ test("an app's tests run in vitest on the engine, with Node and mocks where they
   const { code, passed, failures } = vitest(folder, "concave-test");
   assert.deepEqual(failures, []);
   assert.deepEqual([code, passed], [0, 2]);
-  const without = vitest(folder, "concave-test", join(folder, "nothing"));
+  const without = vitest(folder, "concave-test", { program: join(folder, "nothing") });
   assert.equal(without.code, 1);
   assert.match(without.failures.join("\n"), /test-server could not be started .*CONCAVE_BINARY/);
 });

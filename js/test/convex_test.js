@@ -333,9 +333,12 @@ class World {
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
   }
 
-  /** An invariant does not hold: the test that runs fails, whatever it makes of its calls. */
-  violated(text) {
-    const error = Object.assign(new Error(text), { name: 'InvariantViolation' });
+  /**
+   * An invariant does not hold, or a call came out otherwise when it was executed again: the test
+   * that runs fails, whatever it makes of its calls.
+   */
+  violated({ name, message }) {
+    const error = Object.assign(new Error(message), { name });
     if (this.exploring !== undefined) {
       this.exploring.violated ??= error;
       return;

@@ -13,8 +13,23 @@ let files = {};
 /** What stands for a file, by its path. */
 const mocks = new Map();
 
+/** The ways to files that may be mocked. */
+const actuals = new Map();
+
+/** Files of whose exports other modules have taken their share since the modules are so old. */
+const settled = new Set();
+
+let generation = 0;
+
 /** Takes what the host knows of the test file. */
 export const begin = (given) => { files = given; };
+
+/** From now on `import()` makes modules of the app anew. */
+const renew = () => {
+  generation += 1;
+  globalThis[Symbol.for('concave.generation')] = `?${generation}`;
+  settled.clear();
+};
 
 /** A module with every function replaced, or only watched. */
 const automatic = (module, type) => mockObject({
@@ -26,28 +41,48 @@ const refused = (call, why) => {
   throw new Error(`${call}: ${why}`);
 };
 
-vi.mock = (specifier, factory, load) => {
-  const call = `vi.mock(${JSON.stringify(specifier)})`;
+const fileOf = (call, specifier, load) => {
   const file = files[specifier];
   if (load === undefined || file === undefined) {
     refused(call, 'only a test file itself (*.test.ts) can mock, and only a module that is named '
-      + 'by a literal: the call is moved above the imports of the file.');
+      + 'by a literal: the bundler looks for it before tests run.');
   }
+  return file;
+};
+
+const mocked = (name) => (specifier, factory, load) => {
+  const call = `vi.${name}(${JSON.stringify(specifier)})`;
+  const file = fileOf(call, specifier, load);
   const make = {
     function: () => factory(load),
     undefined: async () => automatic(await load(), 'automock'),
     object: async () => automatic(await load(), factory?.spy === true ? 'autospy' : 'automock'),
   }[typeof factory];
   mocks.set(file, { call, make, made: undefined });
+  // Who has the other one already keeps it.
+  if (settled.has(file)) renew();
+  return vi;
 };
 
-const notSupported = (name, instead) => () => refused(`vi.${name}`, `this is not supported by \
-concave test: modules are linked before tests run. ${instead}`);
-vi.doMock = notSupported('doMock', 'Use vi.mock, with a vi.fn() that each test sets.');
-vi.unmock = notSupported('unmock', 'Leave vi.mock out, or use vi.importActual.');
-vi.doUnmock = vi.unmock;
-vi.resetModules = notSupported('resetModules', 'What must be fresh goes into a file of its own.');
-vi.importMock = notSupported('importMock', 'Use vi.mock without a factory, and import it.');
+const unmocked = (name) => (specifier, load) => {
+  const file = fileOf(`vi.${name}(${JSON.stringify(specifier)})`, specifier, load);
+  mocks.delete(file);
+  if (settled.has(file)) renew();
+  return vi;
+};
+
+vi.mock = mocked('mock');
+vi.doMock = mocked('doMock');
+vi.unmock = unmocked('unmock');
+vi.doUnmock = unmocked('doUnmock');
+vi.resetModules = () => {
+  renew();
+  return vi;
+};
+vi.importMock = async (specifier, load) => {
+  const file = fileOf(`vi.importMock(${JSON.stringify(specifier)})`, specifier, load);
+  return mocks.has(file) ? exportsNow(file) : automatic(await load(), 'automock');
+};
 vi.importActual = async (specifier, load) => (load === undefined
   ? refused(`vi.importActual(${JSON.stringify(specifier)})`, 'name the module by a literal, in the '
     + 'test file itself.') : load());
@@ -63,13 +98,23 @@ const exportsOf = (made, call) => {
   });
 };
 
+/** What a file exports now: its mock, made when it is wanted first, or what is in it. */
+const exportsNow = async (file) => {
+  const mock = mocks.get(file);
+  if (mock === undefined) return actuals.get(file)();
+  mock.made ??= exportsOf(await mock.make(), mock.call);
+  return mock.made;
+};
+
 /** What the bundled modules ask. */
 globalThis[Symbol.for('concave.mocks')] = {
+  /** Notes the way to a file that may be mocked. */
+  know(specifier, load) { actuals.set(files[specifier], load); },
   /** Makes what is to be mocked, before the imports. */
   async settle() {
-    for (const mock of mocks.values()) {
+    for (const [file, mock] of mocks) {
       try {
-        mock.made = exportsOf(await mock.make(), mock.call);
+        await exportsNow(file);
       } catch (error) {
         // It uses a variable that is not there yet: later, when somebody imports it.
         if (!(error instanceof ReferenceError)) throw error;
@@ -77,9 +122,17 @@ globalThis[Symbol.for('concave.mocks')] = {
       }
     }
   },
+  now: exportsNow,
+  /** The same for a module that takes them once. */
+  async forGood(file) {
+    settled.add(file);
+    const exports = await exportsNow(file);
+    return mocks.has(file) ? exports : exportsOf(exports, file);
+  },
+  /** The same for `require`, which cannot wait. */
   get(file) {
     const mock = mocks.get(file);
-    if (mock === undefined) refused('vi.mock', `${file} is imported before it is mocked.`);
+    if (mock === undefined) refused('vi.mock', `${file} is required before it is mocked.`);
     if (mock.made === undefined) {
       const made = mock.make();
       if (typeof made?.then === 'function') throw mock.error;

@@ -28,7 +28,10 @@ Examples:
   concave test --reporter junit > report.xml
 
 Tests are vitest's (describe, test, expect, vi) and convex-test's (convexTest): existing ones run
-unchanged, on the engine that serves.")]
+unchanged, on the engine that serves. Actions run beside the test, as with convex-test; those with
+\"use node\" too, in V8 without Node: one that needs a module of Node fails and says so. Files that
+ask for @vitest-environment jsdom are left to vitest, which runs on the same engine with the package
+of js/test.")]
 pub struct Arguments {
     /// The app's folder
     #[arg(default_value = ".")]

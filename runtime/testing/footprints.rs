@@ -1,4 +1,5 @@
-//! What each step of an explored order read and wrote: two steps that do not meet have one order.
+//! What each step of an explored order read and wrote: two steps that do not meet have one order;
+//! and what the engine remarks on calls.
 //!
 //! In: the outcomes of a world's calls, its commits. Out: index ranges and keys, for
 //! `js/test/explore.js`. Invariant: what is not known to be apart meets. Documents that are
@@ -15,9 +16,11 @@ use database::record::{Call, Functions, Reply, Timestamp};
 use database::snapshot::CATALOG;
 use serde_json::{Value, json};
 
-/// A world's functions; while its orders are explored it notes what they read.
+/// A world's functions; it notes what the engine remarks on them, and while its orders are explored
+/// what they read.
 pub struct Noted {
     functions: Arc<functions::Host>,
+    remarks: Arc<Mutex<Vec<String>>>,
     steps: Arc<Mutex<Option<Step>>>,
 }
 
@@ -31,7 +34,12 @@ struct Step {
 impl Noted {
     /// Notes nothing yet.
     pub fn new(functions: Arc<functions::Host>) -> Self {
-        Self { functions, steps: Arc::default() }
+        Self { functions, remarks: Arc::default(), steps: Arc::default() }
+    }
+
+    /// What was remarked since the last time.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.remarks))
     }
 
     /// Begins to note.
@@ -86,15 +94,16 @@ impl Functions for Noted {
     }
 
     fn call(&self, call: Call, reply: Reply) {
-        if lock(&self.steps).is_none() {
-            return self.functions.call(call, reply);
-        }
-        let steps = Arc::clone(&self.steps);
+        let (steps, remarks) = (Arc::clone(&self.steps), Arc::clone(&self.remarks));
         self.functions.call(
             call,
             Box::new(move |answer| {
-                if let (Ok(outcome), Some(step)) = (&answer, &mut *lock(&steps)) {
-                    step.reads.merge(&outcome.reads);
+                if let Ok(outcome) = &answer {
+                    let new = outcome.remark.iter().filter(|_| !outcome.cached);
+                    lock(&remarks).extend(new.map(ToString::to_string));
+                    if let Some(step) = &mut *lock(&steps) {
+                        step.reads.merge(&outcome.reads);
+                    }
                 }
                 reply(answer);
             }),
@@ -102,9 +111,9 @@ impl Functions for Noted {
     }
 }
 
-fn lock(steps: &Mutex<Option<Step>>) -> MutexGuard<'_, Option<Step>> {
-    // Reads are added one by one; each is whole.
-    steps.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(notes: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Notes are added one by one; each is whole.
+    notes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn hex(key: &[u8]) -> String {

@@ -77,7 +77,7 @@ impl Frames {
             let file = file.strip_prefix("../")?.to_owned();
             return Some(Frame { function, file, line, column });
         };
-        let map = self.map(path)?;
+        let map = self.map(bundled(path))?;
         let token = map.lookup_token(line.saturating_sub(1), column.saturating_sub(1))?;
         let source = token.get_source()?;
         Some(Frame {
@@ -90,6 +90,7 @@ impl Frames {
 
     /// A bundled module: its source and its map.
     pub fn module(&self, path: &str) -> Option<(&str, Arc<SourceMap>)> {
+        let path = bundled(path);
         Some((self.texts.get(path)?.0.as_str(), self.map(path)?))
     }
 
@@ -135,6 +136,11 @@ impl Frames {
     }
 }
 
+/// The path of a module; one that was made again has a number behind a question mark.
+fn bundled(path: &str) -> &str {
+    path.split('?').next().unwrap_or(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,7 +155,7 @@ mod tests {
             environment: "isolate",
         };
         let frames = Frames::new(PathBuf::from("/nowhere"), vec![module]);
-        let stack = "Error: x\n    at async f (convex:/convex/a.test.js:1:1)\n    at \
+        let stack = "Error: x\n    at async f (convex:/convex/a.test.js?2:1:1)\n    at \
                      convex:/_test/vitest.js:1:5\n    at handler (../convex/b.ts:3:4)";
         let found: Vec<_> = frames.of(stack).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["f (convex/a.test.ts:1:1)", "handler (convex/b.ts:3:4)"]);

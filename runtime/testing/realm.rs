@@ -3,7 +3,7 @@
 //! In: the syscalls of `js/test`. Out: answers; events of its tests. Invariant: every function that
 //! the engine hands to the worker is ended, by the worker or with the run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -75,8 +75,6 @@ pub struct Realm {
     worlds: Mutex<BTreeMap<u64, Arc<World>>>,
     visits: Mutex<BTreeMap<u64, Sender<Turn>>>,
     actions: Mutex<BTreeMap<u64, Doing>>,
-    /// Requests that ran something in the worker.
-    visitors: Mutex<BTreeSet<Arc<str>>>,
     events: Mutex<Option<UnboundedSender<Value>>>,
     listener: AsyncMutex<UnboundedReceiver<Value>>,
     news: UnboundedSender<News>,
@@ -209,7 +207,6 @@ impl Realm {
             worlds: Mutex::default(),
             visits: Mutex::default(),
             actions: Mutex::default(),
-            visitors: Mutex::default(),
             events: Mutex::new(Some(events)),
             listener: AsyncMutex::new(listener),
             news,
@@ -286,7 +283,8 @@ impl Realm {
 
     fn opening(&self, id: u64, clock: Clock, budget: Option<Budget>) -> Opening {
         let seat = Arc::new(Seat { realm: self.this.clone(), world: id });
-        Opening { id, clock: Arc::new(clock), actions: seat.clone(), elsewhere: seat, budget }
+        let (clock, actions) = (Arc::new(clock), seat.clone());
+        Opening { id, clock, actions, elsewhere: seat, budget, twice: true }
     }
 
     /// Copies a world. Every copy draws the same randomness: what differs is the order of calls.
@@ -294,7 +292,9 @@ impl Realm {
         let world = self.world(of.world)?;
         let id = self.number();
         let clock = Clock::new(of.now, !(self.bench.seed ^ of.world));
-        let forked = world.fork(&self.bench.host, self.opening(id, clock, None)).await;
+        // Whether its functions are deterministic the test has seen before.
+        let opening = Opening { twice: false, ..self.opening(id, clock, None) };
+        let forked = world.fork(&self.bench.host, opening).await;
         lock(&self.worlds).insert(id, Arc::new(forked));
         Ok(json!({ "id": id }))
     }
@@ -331,22 +331,13 @@ impl Realm {
         Ok(json!({ "watch": number, "changes": world.changes().await }))
     }
 
-    /// Runs a named function, and where it can be done again, again.
+    /// Runs a named function.
     async fn call(&self, asked: Asked) -> Result<Value, UserError> {
         let (world, call) = self.prepare(asked)?;
-        let request_id = Arc::clone(&call.request_id);
-        let outcome = world.call(call.clone()).await;
+        let outcome = world.call(call).await;
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
         let violations = self.violations(&world).await;
-        let has_visited = lock(&self.visitors).remove(&request_id);
-        if let Some(remark) = &outcome.remark {
-            return Err(UserError::new("NotDeterministic", remark.to_string()));
-        }
-        let is_again = outcome.kind != FunctionKind::Action && !outcome.cached && !has_visited;
-        if is_again && let Some(difference) = world.difference(call, &outcome).await {
-            return Err(UserError::new("NotDeterministic", difference));
-        }
         match outcome.result {
             Ok(text) => {
                 let value = RawValue::from_string(text.to_string());
@@ -467,8 +458,8 @@ impl Realm {
             "violations": self.violations(&world).await }))
     }
 
-    /// The invariants that what just ran has broken.
-    async fn violations(&self, world: &World) -> Vec<String> {
+    /// What must fail the test of what just ran.
+    async fn violations(&self, world: &World) -> Vec<Value> {
         world.violations(&format!("again: concave test --seed {}", self.bench.seed)).await
     }
 
@@ -593,7 +584,6 @@ impl Elsewhere for Seat {
         let Ok(world) = realm.world(self.world) else { return };
         let Visit { request_id, component, asked, turns } = visit;
         let id = realm.number();
-        lock(&realm.visitors).insert(Arc::clone(&request_id));
         lock(&realm.visits).insert(id, turns);
         let asked: Value = serde_json::from_str(&asked).unwrap_or_default();
         realm.send(json!({

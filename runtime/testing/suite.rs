@@ -146,6 +146,8 @@ pub struct Suite {
     options: Options,
     root: PathBuf,
     files: BTreeMap<String, PathBuf>,
+    /// What is told of files that cannot run here, by their names.
+    elsewhere: BTreeMap<String, String>,
     code: Arc<Code>,
     bench: Arc<Bench>,
     pool: Arc<Pool>,
@@ -167,7 +169,13 @@ impl Suite {
         if files.is_empty() {
             return Err(SuiteError::NoFiles { dir, filter: options.filter });
         }
-        let entries = files.iter().map(|(name, path)| (module_of(name), path.clone())).collect();
+        let told = |(name, path): (&String, &PathBuf)| {
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            Some((name.clone(), needs_vitest(name, environment(&text)?)))
+        };
+        let elsewhere: BTreeMap<_, _> = files.iter().filter_map(told).collect();
+        let here = files.iter().filter(|(name, _)| !elsewhere.contains_key(*name));
+        let entries = here.map(|(name, path)| (module_of(name), path.clone())).collect();
         let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
         let tests = TestFiles { entries, aliases };
         let output = engine.bundler.bundle_tests(&project(&root), &tests);
@@ -184,7 +192,7 @@ impl Suite {
         let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
         pool.deployed(Arc::clone(&code));
         let mocks = output.mocks;
-        Ok(Self { options, root, files, code, bench, pool, mocks, watched })
+        Ok(Self { options, root, files, elsewhere, code, bench, pool, mocks, watched })
     }
 
     /// The files, by their names.
@@ -206,6 +214,10 @@ impl Suite {
     pub async fn run(&self, file: &str) -> FileReport {
         let mut told: Vec<Value> = Vec::new();
         let (mut lines, mut counted) = (Vec::new(), Vec::new());
+        if let Some(why) = self.elsewhere.get(file) {
+            let report = json!({ "tasks": [{ "name": why, "state": "skip", "errors": [] }] });
+            return FileReport { file: file.to_owned(), report, lines, counted };
+        }
         loop {
             let skip: Vec<_> = told.iter().map(|test| test["id"].clone()).collect();
             let (ended, stuck, heard) = self.attempt(file, &skip).await;
@@ -358,6 +370,25 @@ fn test_files(root: &Path, filter: Option<&str>) -> BTreeMap<String, PathBuf> {
     found
 }
 
+/// The environment that a test file asks for as vitest's users do, unless it is this one.
+fn environment(text: &str) -> Option<&str> {
+    let mark = ["@vitest-environment ", "@jest-environment "];
+    let at = mark.iter().find_map(|mark| Some(text.find(mark)? + mark.len()))?;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let name = text[at..].trim_start_matches(' ');
+    let name = &name[..name.find(|c| !is_part(c)).unwrap_or(name.len())];
+    (!matches!(name, "" | "node" | "edge-runtime")).then_some(name)
+}
+
+/// What is told of a file that asks for another environment.
+fn needs_vitest(file: &str, environment: &str) -> String {
+    format!(
+        "the whole file: it asks for @vitest-environment {environment}, and concave test has no \
+         pages. Run it with vitest, on the same engine: npx vitest run {file}, with \
+         alias: {{ \"convex-test\": \"concave-test\" }}"
+    )
+}
+
 /// The path of a test file's module.
 fn module_of(file: &str) -> String {
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
@@ -400,7 +431,6 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
 }
 
 fn start_pool(coverage: bool) -> Arc<Pool> {
-    let threads = cores();
     Pool::start(PoolConfig {
         program: host::helper().program,
         arguments: vec![OsString::from(WORKER_COMMAND)],
@@ -415,7 +445,8 @@ fn start_pool(coverage: bool) -> Arc<Pool> {
         calls: CallLimits { count: usize::from(u16::MAX), bytes: usize::MAX },
         // A file that takes its process down takes no other file with it.
         runs_per_process: 1,
-        runs: threads,
+        // Whoever starts them bounds them; one that is being stopped counts for a moment more.
+        runs: usize::MAX,
         retire_after: u64::MAX,
         idle: Duration::from_secs(60),
         node: None,
@@ -480,4 +511,19 @@ fn with_told(mut report: Value, told: &[Value]) -> Value {
         report["state"] = json!("fail");
     }
     report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::environment;
+
+    #[test]
+    fn a_file_names_the_environment_that_it_needs() {
+        assert_eq!(environment("/**\n * @vitest-environment jsdom\n */\n"), Some("jsdom"));
+        assert_eq!(environment("// @vitest-environment  happy-dom"), Some("happy-dom"));
+        assert_eq!(environment("// @jest-environment jsdom\r\n"), Some("jsdom"));
+        for here in ["// @vitest-environment node", "// @vitest-environment edge-runtime", ""] {
+            assert_eq!(environment(here), None, "{here}");
+        }
+    }
 }

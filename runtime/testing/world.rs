@@ -87,6 +87,8 @@ pub struct Opening {
     pub elsewhere: Arc<dyn Elsewhere>,
     /// What one call may use, where the test says.
     pub budget: Option<Budget>,
+    /// Whether each call is executed a second time.
+    pub twice: bool,
 }
 
 /// One `convexTest()`.
@@ -146,7 +148,7 @@ impl World {
     }
 
     fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
-        let Opening { id, clock, actions, elsewhere, budget } = opening;
+        let Opening { id, clock, actions, elsewhere, budget, twice } = opening;
         let seam: Arc<dyn Seam> = Arc::clone(&clock) as Arc<dyn Seam>;
         let database = Arc::new(database);
         let storage = files_in_memory("test", None);
@@ -158,6 +160,7 @@ impl World {
             storage,
             elsewhere: Some(elsewhere),
             budget,
+            twice,
         });
         let noted = Arc::new(Noted::new(Arc::clone(&functions)));
         let called: Arc<dyn Functions> = Arc::clone(&noted) as Arc<dyn Functions>;
@@ -216,24 +219,6 @@ impl World {
         // A test that ended needs no answer.
         self.noted.call(call, Box::new(move |answer| drop(done.send(answer))));
         outcome.await.unwrap_or_else(|_| Err(gone()))
-    }
-
-    /// Runs a call again with what was decided for it, and says how the two differ.
-    pub async fn difference(&self, call: Call, first: &Outcome) -> Option<String> {
-        let (done, outcome) = oneshot::channel();
-        let path = call.path.clone();
-        let reply = Box::new(move |answer| drop(done.send(answer)));
-        self.functions.run_again(call, first.given.clone(), reply);
-        let second = outcome.await.ok()?.ok()?;
-        let what = differences(first, &second);
-        (!what.is_empty()).then(|| {
-            format!(
-                "{path} is not deterministic: run twice on the same data, at the same time, with \
-                 the same seed, it differs in {}. Does it depend on something outside of its \
-                 arguments and the database, such as a module's variable?",
-                what.join(", ")
-            )
-        })
     }
 
     /// Runs what was scheduled, now.
@@ -361,11 +346,14 @@ impl World {
         footprint
     }
 
-    /// What the commits since the last time did to invariants, where that is not as it should be.
-    pub async fn violations(&self, again: &str) -> Vec<String> {
+    /// What must fail the test since the last time: calls whose second execution differed, and what
+    /// commits did to invariants.
+    pub async fn violations(&self, again: &str) -> Vec<Value> {
         let found = self.invariants.check().await;
         let bad = found.iter().filter(|finding| !matches!(finding, Finding::Holds { .. }));
-        bad.map(|finding| finding.text(Some(again))).collect()
+        let bad = bad.map(|finding| violation("InvariantViolation", &finding.text(Some(again))));
+        let remarks = self.noted.take_remarks();
+        remarks.iter().map(|text| violation("NotDeterministic", text)).chain(bad).collect()
     }
 
     fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {
@@ -385,35 +373,8 @@ impl World {
     }
 }
 
-/// Two outcomes of what should be one.
-fn differences(first: &Outcome, second: &Outcome) -> Vec<String> {
-    let mut found = Vec::new();
-    let text = |outcome: &Outcome| match &outcome.result {
-        Ok(text) => text.to_string(),
-        Err(error) => error.message.lines().next().unwrap_or_default().to_owned(),
-    };
-    let (one, other) = (text(first), text(second));
-    if one != other {
-        found.push(format!("its result ({} and {})", shortened(&one), shortened(&other)));
-    }
-    if first.writes_digest != second.writes_digest {
-        found.push("what it writes".to_owned());
-    }
-    if first.reads != second.reads {
-        found.push("what it reads".to_owned());
-    }
-    if first.log_lines != second.log_lines {
-        found.push("what it logs".to_owned());
-    }
-    found
-}
-
-fn shortened(text: &str) -> String {
-    const MOST: usize = 200;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    text.chars().take(MOST).chain("…".chars()).collect()
+fn violation(name: &str, message: &str) -> Value {
+    json!({ "name": name, "message": message })
 }
 
 fn gone() -> Refusal {

@@ -1,7 +1,8 @@
 //! ES modules of the deployed code, for deno_core.
 //!
-//! In: a module's URL. Out: its JavaScript. Invariant: a module URL is `convex:/<path>`; nothing
-//! outside of the deployed code can be imported, statically or dynamically.
+//! In: a module's URL. Out: its JavaScript. Invariant: a module URL is `convex:/<path>`, in tests
+//! with an ending that makes a module of the app another one; nothing outside of the deployed code
+//! can be imported, statically or dynamically.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -147,7 +148,22 @@ fn resolve(specifier: &str, referrer: &str) -> Option<ModuleSpecifier> {
         let path = format!("{}.js", url.path());
         url.set_path(&path);
     }
+    if url.query().is_none() && is_of_app(url.path()) {
+        let above = ModuleSpecifier::parse(referrer).ok();
+        url.set_query(above.as_ref().and_then(|above| above.query()));
+    }
     Some(url)
+}
+
+/// Whether a path is where the bundler puts a test's modules that are of no package: those are made
+/// again after `vi.resetModules()`, with all of them that they import.
+fn is_of_app(path: &str) -> bool {
+    let mut parts = path.split('/').filter(|part| !part.is_empty());
+    match parts.next() {
+        Some("_deps") => parts.next() == Some("app"),
+        Some("_mocked") => parts.nth(1) == Some("app"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +177,14 @@ mod tests {
         assert_eq!(join("../c", "convex:/a/b.js").unwrap(), "convex:/c.js");
         assert_eq!(join("../../../c.js", "convex:/b.js").unwrap(), "convex:/c.js");
         assert_eq!(join("convex:/x.js", "concave:/start.js").unwrap(), "convex:/x.js");
+        let again = "convex:/_deps/app/a.js?1";
+        assert_eq!(join("./b.js", again).unwrap(), "convex:/_deps/app/b.js?1");
+        assert_eq!(join("../zod_3/b.js", again).unwrap(), "convex:/_deps/zod_3/b.js");
+        assert_eq!(
+            join("./b", "convex:/_mocked/0/app/a.js?2").unwrap(),
+            "convex:/_mocked/0/app/b.js?2"
+        );
+        assert_eq!(join("convex:/_test/vitest.js", again).unwrap(), "convex:/_test/vitest.js");
         for outside in ["lodash", "node:fs", "file:///etc/passwd", "ext:core/ops", "https://a.b/c"]
         {
             assert_eq!(join(outside, "convex:/a.js"), None, "{outside}");

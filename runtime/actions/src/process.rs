@@ -11,7 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
@@ -33,6 +33,9 @@ const GRACE: Duration = Duration::from_secs(3);
 const PERIOD: Duration = Duration::from_millis(500);
 /// How much of a process's last words is kept, in bytes.
 const WORDS_BYTES: usize = 4 << 10;
+
+/// How much of what a process says is read at once, in bytes: most messages are shorter.
+const READ_BYTES: usize = 16 << 10;
 
 /// A worker process.
 pub(crate) struct Process {
@@ -267,7 +270,8 @@ impl Process {
     }
 
     /// Reads until the end of the process, which it makes sure of.
-    async fn own(&self, mut child: Child, mut socket: OwnedReadHalf, words: Option<ChildStderr>) {
+    async fn own(&self, mut child: Child, socket: OwnedReadHalf, words: Option<ChildStderr>) {
+        let mut socket = BufReader::with_capacity(READ_BYTES, socket);
         let words = tokio::spawn(last_words(words));
         let broke = tokio::select! {
             broke = self.read(&mut socket) => broke,
@@ -289,7 +293,7 @@ impl Process {
     }
 
     /// Reads and acts until the socket ends; says what was wrong with a message.
-    async fn read(&self, socket: &mut OwnedReadHalf) -> Option<String> {
+    async fn read(&self, socket: &mut BufReader<OwnedReadHalf>) -> Option<String> {
         loop {
             let mut first = [0; 4];
             if socket.read_exact(&mut first).await.is_err() {

@@ -5,10 +5,12 @@
 //! JavaScript.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +32,8 @@ use crate::wire::Wire;
 
 /// How often runs are looked at: one may pass its time by this much.
 const PERIOD: Duration = Duration::from_millis(20);
+/// After how many looks at no run the watchdog sleeps until there is one.
+const LOOKS_AWAKE: u32 = 50;
 
 /// The unit of the system's account of memory, in bytes.
 const PAGE_BYTES: u64 = 4096;
@@ -68,6 +72,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         wire,
         parked: Parked::default(),
         loud: Loud::default(),
+        threads: Arc::default(),
     });
     let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
@@ -90,9 +95,11 @@ fn leave_no_core() {
 
 /// Ends the process when it uses more memory than it may: the wall behind the limits of runs. What
 /// V8 and wasm only reserve does not count, so the system's own limits are of no use.
-fn check_memory(limit: u64) {
-    let Ok(status) = std::fs::read_to_string("/proc/self/statm") else { return };
-    let pages = status.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+fn check_memory(account: &File, limit: u64) {
+    let mut text = [0; 128];
+    let Ok(length) = account.read_at(&mut text, 0) else { return };
+    let text = String::from_utf8_lossy(&text[..length]);
+    let pages = text.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     if pages.unwrap_or(0) * PAGE_BYTES > limit {
         let _ = writeln!(io::stderr(), "out of memory: it used more than {} MB", limit >> 20);
         // SAFETY: a plain system call that does not return.
@@ -164,7 +171,31 @@ impl Running {
     }
 }
 
-type Runs = Mutex<HashMap<RunId, Running>>;
+/// The runs of the process.
+#[derive(Default)]
+struct Runs {
+    all: Mutex<HashMap<RunId, Running>>,
+    /// Told when there is one more.
+    begun: Condvar,
+}
+
+impl Runs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Running>> {
+        // Each holder does one insertion, removal or look-up.
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, run: RunId, running: Running) {
+        self.lock().insert(run, running);
+        self.begun.notify_one();
+    }
+
+    /// Waits until there is a run.
+    fn wait(&self) {
+        let any = self.begun.wait_while(self.lock(), |all| all.is_empty());
+        drop(any.unwrap_or_else(PoisonError::into_inner));
+    }
+}
 
 struct Worker {
     shared: Arc<Shared>,
@@ -187,7 +218,7 @@ impl Worker {
                     let (sender, events) = unbounded_channel();
                     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                     let running = Running { events: sender, deadline, switch: None, doomed: None };
-                    lock(&self.runs).insert(run, running);
+                    self.runs.begin(run, running);
                     let arguments = String::from_utf8(tail).map_err(io::Error::other)?;
                     let (started, ended) = self.watchers(run);
                     self.start(Job {
@@ -229,7 +260,7 @@ impl Worker {
                 }
                 ToWorker::Gone { run } => self.tell(run, Event::Gone),
                 ToWorker::Cancel { run } => {
-                    if let Some(running) = lock(&self.runs).get_mut(&run) {
+                    if let Some(running) = self.runs.lock().get_mut(&run) {
                         running.stop(Stopped::Cancelled);
                     }
                 }
@@ -257,7 +288,7 @@ impl Worker {
                 self.spare = Spare::start(&self.shared, Some(forecast)).ok();
             }
             Err(why) => {
-                lock(&self.runs).remove(&run);
+                self.runs.lock().remove(&run);
                 let message = format!("The worker has no thread for another action: {why}.");
                 let end = End::Threw(Thrown { message, ..Thrown::default() });
                 self.shared.wire.send(&ToHost::Done { run, end }, &[]);
@@ -273,7 +304,7 @@ impl Worker {
     ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Box<dyn FnOnce() + Send>) {
         let (at_start, at_end) = (Arc::clone(&self.runs), Arc::clone(&self.runs));
         let started = move |switch| {
-            if let Some(running) = lock(&at_start).get_mut(&run) {
+            if let Some(running) = at_start.lock().get_mut(&run) {
                 running.switch = Some(switch);
                 if let Some(why) = running.doomed {
                     running.stop(why);
@@ -281,13 +312,13 @@ impl Worker {
             }
         };
         let ended = move || {
-            lock(&at_end).remove(&run);
+            at_end.lock().remove(&run);
         };
         (Box::new(started), Box::new(ended))
     }
 
     fn tell(&self, run: RunId, event: Event) {
-        if let Some(running) = lock(&self.runs).get(&run) {
+        if let Some(running) = self.runs.lock().get(&run) {
             // A run that has ended hears nothing.
             let _ = running.events.send(event);
         }
@@ -296,27 +327,35 @@ impl Worker {
 
 /// Starts the thread that stops runs at their time, and the process at the end of its memory.
 fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
+    let account = File::open("/proc/self/statm")?;
     thread::Builder::new().name("watchdog".into()).spawn(move || {
+        let mut idle = 0;
         loop {
             thread::sleep(PERIOD);
-            check_memory(process_bytes);
-            let now = Instant::now();
-            for running in lock(&runs).values_mut() {
-                let why = running.switch.as_ref().and_then(|switch| {
-                    switch.check_memories();
-                    switch.reason()
-                });
-                if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
-                    // Again and again: deno_core calls one off when it describes an error.
-                    running.stop(why);
-                }
+            check_memory(&account, process_bytes);
+            idle = if stop_what_is_over(&runs) { 0 } else { idle + 1 };
+            if idle == LOOKS_AWAKE {
+                runs.wait();
+                idle = 0;
             }
         }
     })?;
     Ok(())
 }
 
-fn lock(runs: &Runs) -> MutexGuard<'_, HashMap<RunId, Running>> {
-    // Each holder does one insertion, removal or look-up.
-    runs.lock().unwrap_or_else(PoisonError::into_inner)
+/// Stops runs that used too much time or memory; says whether there are any runs.
+fn stop_what_is_over(runs: &Runs) -> bool {
+    let now = Instant::now();
+    let mut all = runs.lock();
+    for running in all.values_mut() {
+        let why = running.switch.as_ref().and_then(|switch| {
+            switch.check_memories();
+            switch.reason()
+        });
+        if let Some(why) = why.or((running.deadline <= now).then_some(Stopped::TimedOut)) {
+            // Again and again: deno_core calls one off when it describes an error.
+            running.stop(why);
+        }
+    }
+    !all.is_empty()
 }

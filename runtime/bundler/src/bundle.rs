@@ -285,7 +285,8 @@ impl Run<'_> {
             // Node's modules stay as they are: no context is copied there.
             let hoisted = (!node).then(|| Hoisted::new(self.project, &link, self.cache)).flatten();
             let project = self.project;
-            let emitter = Emitter { project, link: &link, names: &names, environment, hoisted };
+            let (names, tests) = (&names, false);
+            let emitter = Emitter { project, link: &link, names, environment, hoisted, tests };
             self.output.modules.extend(emitter.emit());
         }
         if node {

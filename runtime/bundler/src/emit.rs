@@ -11,8 +11,11 @@ use crate::compile::{Name, RequestKind, quoted};
 use crate::graph::{ModuleId, Target};
 use crate::hoist::Hoisted;
 use crate::link::{Link, NAMESPACE, NODE_DEFAULT, NODE_NAMESPACE, Origin, Place};
+use crate::mocks;
 use crate::names::{Names, origin, relative};
+use crate::package::in_node_modules;
 use crate::project::Project;
+use crate::resolve::Location;
 use crate::{BundledModule, Environment};
 
 /// The conversions between CommonJS and ES modules.
@@ -37,6 +40,8 @@ pub(crate) struct Emitter<'a> {
     pub(crate) names: &'a Names,
     pub(crate) environment: Environment,
     pub(crate) hoisted: Option<Hoisted>,
+    /// Whether it is for tests, which may want modules again and in the place of others.
+    pub(crate) tests: bool,
 }
 
 impl Emitter<'_> {
@@ -208,7 +213,20 @@ impl Emitter<'_> {
     fn import_line(&self, module: ModuleId, i: usize, path: &str, commonjs: &str) -> String {
         let call = match compiled_target(self.link, module, i) {
             Target::Module(target) => {
-                let specifier = quoted(&relative(path, self.names.path(*target)));
+                let specifier = relative(path, self.names.path(*target));
+                let location = &self.link.graph.modules[*target].location;
+                let specifier = match location {
+                    Location::Mocked(file) => {
+                        return format!(
+                            "function $import_{i}() {{ return {}; }}",
+                            mocks::exports_now(file)
+                        );
+                    }
+                    Location::File(file) if self.tests && in_node_modules(file).is_none() => {
+                        mocks::fresh(&specifier)
+                    }
+                    _ => quoted(&specifier),
+                };
                 match self.link.locate(module, i, &Name::Namespace(None)) {
                     Place::Export(_, name) => {
                         format!("import({specifier}).then((module) => module.{name})")
@@ -248,17 +266,20 @@ impl Emitter<'_> {
     fn interface(&self, module: ModuleId) -> BundledModule {
         let path = self.names.path(module);
         let body = quoted(&relative(path, self.names.body(module)));
-        let mut source = format!("import {{ $require }} from {body};\n");
+        let (mut source, exports) = match &self.link.graph.modules[module].location {
+            Location::Mocked(file) => (String::new(), mocks::exports_for_good(file)),
+            _ => (format!("import {{ $require }} from {body};\n"), "$require()".to_owned()),
+        };
         let names = self.link.interfaces.get(&module).into_iter().flatten();
         let values: Vec<(String, &String)> = names.map(|n| (interface_value(n), n)).collect();
         if values.is_empty() {
-            source.push_str("$require();\n");
+            source.push_str(&format!("{exports};\n"));
             return self.module(path, source, None);
         }
         let commonjs = quoted(&relative(path, &self.names.commonjs));
         source.push_str(&format!("import {{ toESM }} from {commonjs};\n"));
-        source
-            .push_str("const $exports = $require();\nconst $namespace = toESM($exports, false);\n");
+        source.push_str(&format!("const $exports = {exports};\n"));
+        source.push_str("const $namespace = toESM($exports, false);\n");
         for (i, (value, _)) in values.iter().enumerate() {
             source.push_str(&format!("const $value_{i} = {value};\n"));
         }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Whatever else imports `./email` then finds a module (`Location::Mocked`) that exports what the
-//! runner has for it. `?mock` and `?actual` lead to the file itself.
+//! runner has for it when it is evaluated. `?mock` and `?actual` lead to the file itself. What
+//! `import()` finds in the app's own files is fresh after `vi.resetModules()` ([`fresh`]).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ use crate::compile::{Name, RequestKind, Tables, quoted};
 /// Ends of specifiers of what a test file mocks, and of what it imports beside its mocks.
 pub(crate) const MOCK: &str = "?mock";
 pub(crate) const ACTUAL: &str = "?actual";
+
+/// The runner's side of it (`js/test/mocks.js`).
+const MOCKS: &str = "globalThis[Symbol.for(\"concave.mocks\")]";
 
 /// A statement of its own line, which the imports take the place of.
 const MARK: &str = "$concave.imports";
@@ -41,9 +45,18 @@ pub struct Mocks {
 
 /// Whether a test file has calls that must come before its imports.
 pub(crate) fn concern(text: &str) -> bool {
-    ["vi.mock(", "vi.hoisted(", "vi.importActual", "vitest.mock(", "vitest.hoisted("]
-        .iter()
-        .any(|call| text.contains(call))
+    const CALLS: [&str; 8] = [
+        "mock(",
+        "hoisted(",
+        "importActual",
+        "importMock",
+        "unmock(",
+        "doMock(",
+        "doUnmock(",
+        "resetModules(",
+    ];
+    let is_called = |of: &str| CALLS.iter().any(|call| text.contains(&format!("{of}.{call}")));
+    is_called("vi") || is_called("vitest")
 }
 
 /// Gives each call that names a module the way to it.
@@ -57,7 +70,8 @@ impl VisitMut for Calls {
     fn visit_mut_call_expr(&mut self, call: &mut CallExpr) {
         call.visit_mut_children_with(self);
         let (suffix, place) = match method(call) {
-            Some("mock") => (MOCK, 2),
+            Some("mock" | "doMock") => (MOCK, 2),
+            Some("unmock" | "doUnmock" | "importMock") => (MOCK, 1),
             Some("importActual") => (ACTUAL, 1),
             _ => return,
         };
@@ -132,7 +146,8 @@ fn comes_first(item: &ModuleItem) -> bool {
             Expr::Await(awaited) => &*awaited.arg,
             other => other,
         };
-        matches!(inner, Expr::Call(call) if matches!(method(call), Some("mock" | "hoisted")))
+        let Expr::Call(call) = inner else { return false };
+        matches!(method(call), Some("mock" | "unmock" | "hoisted"))
     };
     match item {
         ModuleItem::Stmt(Stmt::Expr(statement)) => is_call(&statement.expr),
@@ -145,7 +160,13 @@ fn comes_first(item: &ModuleItem) -> bool {
 
 /// Writes the imports where the mark is: all but those of vitest itself, which the calls need.
 pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
-    let mut line = "await globalThis[Symbol.for(\"concave.mocks\")].settle();".to_owned();
+    let mut line = String::new();
+    for (index, request) in tables.requests.iter().enumerate() {
+        if let Some(specifier) = request.specifier.strip_suffix(MOCK) {
+            line.push_str(&format!("{MOCKS}.know({}, $import_{index}); ", quoted(specifier)));
+        }
+    }
+    line.push_str(&format!("await {MOCKS}.settle();"));
     let passed_on: Vec<usize> =
         tables.reexports.iter().map(|r| r.request).chain(tables.stars.iter().copied()).collect();
     for (index, request) in tables.requests.iter_mut().enumerate() {
@@ -179,5 +200,21 @@ pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
 /// imported.
 pub(crate) fn stand_in(file: &std::path::Path) -> String {
     let file = quoted(&file.to_string_lossy());
-    format!("module.exports = globalThis[Symbol.for(\"concave.mocks\")].get({file});\n")
+    format!("module.exports = {MOCKS}.get({file});\n")
+}
+
+/// The expression for the promise of what a mocked file exports now.
+pub(crate) fn exports_now(file: &std::path::Path) -> String {
+    format!("{MOCKS}.now({})", quoted(&file.to_string_lossy()))
+}
+
+/// The expression for what a module that stands for a mocked file exports.
+pub(crate) fn exports_for_good(file: &std::path::Path) -> String {
+    format!("await {MOCKS}.forGood({})", quoted(&file.to_string_lossy()))
+}
+
+/// The expression for the URL of one of the app's modules: another one after `vi.resetModules()`.
+/// Modules that it imports have the same ending (`actions/src/loader.rs`).
+pub(crate) fn fresh(specifier: &str) -> String {
+    format!("{} + (globalThis[Symbol.for(\"concave.generation\")] ?? \"\")", quoted(specifier))
 }

@@ -150,7 +150,8 @@ impl Run<'_> {
             graph.entries.iter().copied().zip(entries.keys().cloned()).collect();
         let names = Names::assign(self.project, &link, &paths, folder);
         let (project, environment) = (self.project, Environment::Isolate);
-        let emitter = Emitter { project, link: &link, names: &names, environment, hoisted: None };
+        let (names, hoisted) = (&names, None);
+        let emitter = Emitter { project, link: &link, names, environment, hoisted, tests: true };
         self.output.modules.extend(emitter.emit());
         reaching(&graph)
     }

@@ -26,12 +26,14 @@ use database::transaction::Transaction;
 use crate::check;
 use crate::code::Code;
 use crate::engine::Engine;
-use crate::execution::Execution;
+use crate::execution::{Execution, Visits};
 use crate::files::Files;
 use crate::host::{Shared, cache_key};
 use crate::kept::{Mode, Traces, Use};
+use crate::reuse::Standing;
 use crate::run::Target;
 use crate::syscall::{elsewhere, probe};
+use crate::twice;
 use crate::warnings;
 use crate::watchdog::{Watchdog, Watched};
 
@@ -142,21 +144,11 @@ fn again(
     snapshot: Arc<Snapshot>,
 ) -> Outcome {
     let mut engine = Engine::new(Arc::clone(code));
-    once_more(at, &mut engine, call, given.clone(), snapshot)
+    attempt_again(at, &mut engine, call, given.clone(), snapshot).0
 }
 
 /// Runs `call` with what was decided for it before; nothing is committed and nothing is cached.
-pub(crate) fn once_more(
-    at: (&Shared, &Watched),
-    engine: &mut Engine,
-    call: &Call,
-    given: Given,
-    snapshot: Arc<Snapshot>,
-) -> Outcome {
-    attempt_again(at, engine, call, given, snapshot).0
-}
-
-/// The same, with what it would have committed; `None` where it failed.
+/// Gives also what it would have committed; `None` where it failed.
 pub(crate) fn attempt_again(
     (shared, watched): (&Shared, &Watched),
     engine: &mut Engine,
@@ -171,7 +163,7 @@ pub(crate) fn attempt_again(
     };
     let attempts = Attempts { shared, watched, function_kind: function.kind };
     let (attempt, _) = attempts.once(engine, call, (given, snapshot), Mode::Fresh);
-    let Attempt { outcome, to_commit } = attempt;
+    let Attempt { outcome, to_commit, .. } = attempt;
     (outcome, to_commit.map(|(transaction, _)| transaction))
 }
 
@@ -225,6 +217,8 @@ struct Attempt {
     outcome: Outcome,
     /// `None` where the function failed.
     to_commit: Option<(Transaction, Files)>,
+    /// What it did with functions that run elsewhere.
+    visits: Visits,
 }
 
 impl Attempts<'_> {
@@ -251,7 +245,8 @@ impl Attempts<'_> {
             if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
                 return done(Err(no_longer_waits(&call)));
             }
-            let Attempt { mut outcome, to_commit } = self.attempt(engine, &call, given, snapshot);
+            let Attempt { mut outcome, to_commit, .. } =
+                self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
             let Some((mut transaction, files)) = to_commit else { return done(Ok(outcome)) };
             let kept = match files.keep(&self.shared.database, &transaction) {
@@ -310,15 +305,18 @@ impl Attempts<'_> {
         snapshot: Arc<Snapshot>,
     ) -> Attempt {
         let at = (given, snapshot);
-        let (mut first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
         let code = Arc::clone(engine.code());
+        if self.shared.twice {
+            return self.attempt_twice(engine, call, at);
+        }
+        let (mut first, traces) = self.once(engine, call, at.clone(), Mode::MayKeep);
         first.outcome.remark = code.take_news();
-        let standing = |of: &Use| code.parts().nth(of.part)?.standings.get(&of.module);
         if traces.served.is_empty() {
             self.shared.consider(&code, &call.path);
             return first;
         }
-        let sampled = traces.served.iter().filter_map(standing).filter(|s| s.is_sampled()).count();
+        let kept = standings(&code, &traces);
+        let sampled = kept.iter().filter(|standing| standing.is_sampled()).count();
         // An isolate that was stopped decides nothing again: the reason is time or memory.
         if engine.is_spent() || (sampled == 0 && !traces.threw) {
             return first;
@@ -327,9 +325,53 @@ impl Attempts<'_> {
         fresh.outcome.remark = first.outcome.remark.clone();
         if let Some(what) = difference(&first.outcome, &fresh.outcome) {
             let why = differed(call, what, &first.outcome);
-            traces.served.iter().filter_map(standing).for_each(|s| s.refuse(why.clone()));
+            kept.iter().for_each(|standing| standing.refuse(why.clone()));
             fresh.outcome.remark = Some(why.into());
         }
+        fresh
+    }
+
+    /// Runs the function in a context that other calls have used, and in a fresh one, which counts.
+    /// Where the two differ a third execution tells whether the function is deterministic at all.
+    fn attempt_twice(
+        &self,
+        engine: &mut Engine,
+        call: &Call,
+        at: (Given, Arc<Snapshot>),
+    ) -> Attempt {
+        let code = Arc::clone(engine.code());
+        let part = code.of(&call.path.component);
+        let own = part.and_then(|part| part.standings.get(&call.path.module));
+        own.iter().for_each(|standing| standing.try_it());
+        let (mut first, mut traces) = self.once(engine, call, at.clone(), Mode::MayTry);
+        if first.visits == Visits::Refused {
+            let why = "it calls functions that run elsewhere, and those run once";
+            standings(&code, &traces).iter().for_each(|standing| standing.refuse(why.to_owned()));
+            (first, traces) = self.once(engine, call, at.clone(), Mode::Fresh);
+        }
+        if first.visits != Visits::None {
+            return first;
+        }
+        // An isolate that was stopped decides nothing again: the reason is time or memory.
+        if engine.is_spent() {
+            return first;
+        }
+        let (mut fresh, _) = self.once(engine, call, at.clone(), Mode::Fresh);
+        let Some(what) = difference(&first.outcome, &fresh.outcome) else { return fresh };
+        let kept = standings(&code, &traces);
+        if kept.iter().any(|standing| !standing.is_tried()) {
+            let why = differed(call, what, &first.outcome);
+            kept.iter().for_each(|standing| standing.refuse(why.clone()));
+            fresh.outcome.remark = Some(why.into());
+            return fresh;
+        }
+        kept.iter().for_each(|standing| standing.refuse(differed(call, what, &first.outcome)));
+        let other = match kept.is_empty() || engine.is_spent() {
+            true => first,
+            false => self.once(engine, call, at, Mode::Fresh).0,
+        };
+        let found = twice::difference(call, &other.outcome, &fresh.outcome);
+        fresh.outcome.remark = found.map(Into::into);
         fresh
     }
 
@@ -356,7 +398,8 @@ impl Attempts<'_> {
         if let Err(error) = check::arguments(&snapshot, function, &call.path, &call.args) {
             let kind = self.function_kind;
             let outcome = Outcome { kind, ..failed(call, &given, error) };
-            return (Attempt { outcome, to_commit: None }, Traces::default());
+            let attempt = Attempt { outcome, to_commit: None, visits: Visits::None };
+            return (attempt, Traces::default());
         }
         let target = Target {
             path: call.path.clone(),
@@ -403,6 +446,12 @@ impl Attempts<'_> {
     }
 }
 
+/// Where the modules stand whose contexts served an attempt.
+fn standings<'a>(code: &'a Arc<Code>, traces: &Traces) -> Vec<&'a Standing> {
+    let standing = |of: &Use| code.parts().nth(of.part)?.standings.get(&of.module);
+    traces.served.iter().filter_map(standing).collect()
+}
+
 /// In what two executions of one call differ. Where both threw they do not: a frozen context may
 /// throw earlier (`this.name = …` in an error's constructor), and a fresh one decides all errors.
 fn difference(one: &Outcome, other: &Outcome) -> Option<&'static str> {
@@ -439,7 +488,7 @@ fn finish(
     execution: Execution,
     given: Given,
 ) -> Attempt {
-    let Execution { transaction, observed, log, journal, files, .. } = execution;
+    let Execution { transaction, observed, log, journal, files, visits, .. } = execution;
     let outcome = Outcome {
         kind,
         log_lines: log.into_lines().into(),
@@ -456,7 +505,7 @@ fn finish(
         result: result.map(Into::into),
     };
     let to_commit = outcome.result.is_ok().then_some((transaction, files));
-    Attempt { outcome, to_commit }
+    Attempt { outcome, to_commit, visits }
 }
 
 /// The outcome of a call that no JavaScript ran for.

@@ -36,12 +36,26 @@ pub(crate) struct Execution {
     pub(crate) files: Files,
     /// Where functions run that are not in this deployment.
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
+    /// What it did with them.
+    pub(crate) visits: Visits,
     /// What the last of them threw.
     pub(crate) elsewhere_threw: Option<String>,
     frames: Vec<Frame>,
     nested: u64,
     /// How many `snapshotQuery` calls it is inside of.
     forks: usize,
+}
+
+/// What a call did with functions that run elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Visits {
+    /// It did not want one.
+    #[default]
+    None,
+    /// One has run: the call cannot be executed again.
+    Some,
+    /// It wanted one from a context that other calls had used: it is to be executed in fresh ones.
+    Refused,
 }
 
 /// One function on the stack of nested calls.
@@ -79,6 +93,7 @@ impl Execution {
             log: Log::default(),
             journal: None,
             elsewhere: None,
+            visits: Visits::None,
             elsewhere_threw: None,
             frames: Vec::new(),
             nested: 0,

@@ -67,6 +67,9 @@ pub struct Neighbour {
     pub elsewhere: Option<Arc<dyn Elsewhere>>,
     /// What one call may use, where that is less than the table says.
     pub budget: Option<Budget>,
+    /// Whether each query and mutation is executed a second time, in fresh contexts: where the two
+    /// differ the outcome says so ([`Outcome::remark`]).
+    pub twice: bool,
 }
 
 /// The functions of a deployment, running.
@@ -75,6 +78,8 @@ pub struct Host {
     pool: Arc<RwLock<Pool>>,
     helper: Helper,
     actions: Arc<dyn Actions>,
+    /// The code of its neighbours.
+    library: Arc<Library>,
     /// Itself, for what it starts when a call ends.
     this: Weak<Self>,
 }
@@ -88,6 +93,10 @@ pub(crate) struct Shared {
     pub(crate) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// What one call may use, where that is less than the table says.
     pub(crate) budget: Option<Budget>,
+    /// Whether each call is executed a second time.
+    pub(crate) twice: bool,
+    /// Of a neighbour: code that it shares with others.
+    library: Option<Arc<Library>>,
     purity: Option<Arc<dyn Purity>>,
     answers_at_once: bool,
     helper: Helper,
@@ -103,6 +112,12 @@ struct Codes {
     newest: Option<Arc<Code>>,
     by_version: BTreeMap<CodeVersion, Arc<Code>>,
 }
+
+/// Code by version that neighbours share: what was found out about a module holds for all of them.
+type Library = Mutex<BTreeMap<CodeVersion, Arc<Code>>>;
+
+/// Versions in a library.
+const LIBRARY_KEPT: usize = 64;
 
 /// How many versions stay loaded: the newest, the one before, and what `at` queries ask for.
 const VERSIONS_KEPT: usize = 4;
@@ -133,6 +148,8 @@ impl Host {
             storage,
             elsewhere: None,
             budget: None,
+            twice: false,
+            library: None,
             purity,
             answers_at_once,
             helper: helper.clone(),
@@ -140,21 +157,28 @@ impl Host {
             waiting: Mutex::default(),
             completing: Mutex::default(),
         });
-        let pool = Arc::new(RwLock::new(Pool::start(threads, &shared)?));
-        Ok(Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() }))
+        let (pool, library) =
+            (Arc::new(RwLock::new(Pool::start(threads, &shared)?)), Arc::default());
+        Ok(Arc::new_cyclic(|this| {
+            let this = this.clone();
+            Self { shared, pool, helper, actions, library, this }
+        }))
     }
 
     /// A host of another database on the threads of this one: it costs next to nothing, and ends
     /// with its last use.
     pub fn beside(&self, neighbour: Neighbour) -> Arc<Self> {
-        let Neighbour { database, world, actions, storage, elsewhere, budget } = neighbour;
+        let Neighbour { database, world, actions, storage, elsewhere, budget, twice } = neighbour;
         let (pool, helper) = (Arc::clone(&self.pool), self.helper.clone());
+        let library = Arc::clone(&self.library);
         let shared = Arc::new(Shared {
             database,
             world,
             storage,
             elsewhere,
             budget,
+            twice,
+            library: Some(Arc::clone(&library)),
             // A module is proved pure over many calls; a neighbour has few.
             purity: None,
             answers_at_once: false,
@@ -163,21 +187,10 @@ impl Host {
             waiting: Mutex::default(),
             completing: Mutex::default(),
         });
-        Arc::new_cyclic(|this| Self { shared, pool, helper, actions, this: this.clone() })
-    }
-
-    /// Runs a call again as [`Self::rerun`] does, on a thread of the pool, in a context as fresh
-    /// as that of any call.
-    pub fn run_again(&self, call: Call, given: Given, reply: Reply) {
-        let snapshot = match self.shared.database.snapshot_at(given.snapshot) {
-            Ok(snapshot) => snapshot,
-            Err(refusal) => return reply(Err(refusal)),
-        };
-        let Some(code) = self.shared.code_of(&snapshot) else {
-            return reply(Err(nothing_deployed()));
-        };
-        let (shared, again) = (Arc::clone(&self.shared), Some(given));
-        self.submit(Job { shared, call, code, snapshot, again, reply });
+        Arc::new_cyclic(|this| {
+            let this = this.clone();
+            Self { shared, pool, helper, actions, library, this }
+        })
     }
 
     /// Finishes what is queued and ends the threads; later calls are refused.
@@ -227,7 +240,7 @@ impl Host {
         changes: &[Change],
     ) -> Result<Timestamp, PushError> {
         let Deployment { bundle, analysis } = &deployment;
-        let code = Arc::new(Code::new(Arc::clone(bundle), Arc::clone(analysis)));
+        let code = self.shared.load(bundle, analysis);
         self.shared.keep(&code);
         let now = self.shared.world.now();
         let ts = self.shared.database.activate_with(deployment, changes, now)?;
@@ -363,8 +376,8 @@ impl Host {
             }
             reply(answer);
         });
-        let (shared, again) = (Arc::clone(&self.shared), None);
-        self.submit(Job { shared, call, code, snapshot, again, reply });
+        let shared = Arc::clone(&self.shared);
+        self.submit(Job { shared, call, code, snapshot, reply });
     }
 }
 
@@ -429,8 +442,8 @@ impl Functions for Host {
             FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
             FunctionKind::Mutation => {
                 let reply = self.when_durable(reply);
-                let (shared, again) = (Arc::clone(&self.shared), None);
-                self.submit(Job { shared, call, code, snapshot, again, reply });
+                let shared = Arc::clone(&self.shared);
+                self.submit(Job { shared, call, code, snapshot, reply });
             }
             FunctionKind::Action => {
                 action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
@@ -491,10 +504,21 @@ impl Shared {
                 return Some(Arc::clone(code));
             }
         }
-        let (bundle, analysis) = (Arc::clone(&deployment.bundle), Arc::clone(&deployment.analysis));
-        let code = Arc::new(Code::new(bundle, analysis));
+        let code = self.load(&deployment.bundle, &deployment.analysis);
         self.keep(&code);
         Some(code)
+    }
+
+    /// The code of a deployment: of a neighbour the one that others have, if there is any.
+    fn load(&self, bundle: &Arc<Bundle>, analysis: &Arc<Analysis>) -> Arc<Code> {
+        let make = || Arc::new(Code::new(Arc::clone(bundle), Arc::clone(analysis)));
+        let Some(library) = &self.library else { return make() };
+        // Each holder leaves it whole.
+        let mut library = library.lock().unwrap_or_else(PoisonError::into_inner);
+        if library.len() >= LIBRARY_KEPT && !library.contains_key(&analysis.version) {
+            library.clear();
+        }
+        Arc::clone(library.entry(analysis.version).or_insert_with(make))
     }
 
     /// Counts a call in a fresh context, and has its module looked at when that is due.

@@ -12,8 +12,9 @@ use database::limits;
 
 use crate::code::Code;
 use crate::context::{Purpose, Ready};
+use crate::execution::Visits;
 use crate::reuse::Keeping;
-use crate::{engine, harden};
+use crate::{engine, execution, harden};
 
 /// Whether an attempt may use kept contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub(crate) enum Mode {
     Fresh,
     /// Where the module's standing allows it, in kept ones.
     MayKeep,
+    /// The same, and where nothing speaks against it: another execution decides.
+    MayTry,
 }
 
 /// A context that is kept.
@@ -83,7 +86,14 @@ pub(crate) fn take(
     module: &Arc<str>,
     depth: usize,
 ) -> Option<Kept> {
-    if MODE.get() == Mode::Fresh {
+    let standing = code.standings.get(module)?;
+    match MODE.get() {
+        Mode::Fresh => return None,
+        Mode::MayKeep if standing.is_tried() => return None,
+        Mode::MayKeep | Mode::MayTry => {}
+    }
+    // What has run something elsewhere cannot be decided by another execution.
+    if execution::with(|execution| execution.visits) == Some(Visits::Some) {
         return None;
     }
     let kept = find(code, module, depth).or_else(|| make(scope, code, module, depth))?;
@@ -96,6 +106,11 @@ pub(crate) fn take(
 pub(crate) fn ensure(scope: &mut v8::PinScope<'_, '_, ()>, code: &Code, module: &Arc<str>) -> bool {
     let kept = find(code, module, 0).or_else(|| make(scope, code, module, 0));
     kept.map(keep).is_some()
+}
+
+/// Whether a kept context has served the attempt.
+pub(crate) fn is_serving() -> bool {
+    TRACES.with_borrow(|traces| !traces.served.is_empty())
 }
 
 fn find(code: &Code, module: &Arc<str>, depth: usize) -> Option<Kept> {

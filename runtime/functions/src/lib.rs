@@ -58,6 +58,7 @@ mod run;
 mod startup;
 mod syscall;
 pub mod traces;
+mod twice;
 mod warnings;
 mod wasm;
 mod watchdog;

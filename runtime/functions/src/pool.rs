@@ -22,7 +22,7 @@ use crossbeam_channel::{Receiver, Select, Sender, TryRecvError, TrySendError};
 use database::error::Refusal;
 use database::limits;
 use database::memory::Pressure;
-use database::record::{Call, Given, Outcome, Reply};
+use database::record::{Call, Outcome, Reply};
 use database::snapshot::Snapshot;
 
 use crate::call::{self, Ran};
@@ -48,8 +48,6 @@ pub(crate) struct Job {
     pub(crate) code: Arc<Code>,
     /// The snapshot a query runs at; a mutation takes the newest when it starts.
     pub(crate) snapshot: Arc<Snapshot>,
-    /// What was decided for the call when it ran: it is run again, and nothing is committed.
-    pub(crate) again: Option<Given>,
     pub(crate) reply: Reply,
 }
 
@@ -313,16 +311,9 @@ impl Worker {
 
     /// One job, whatever it does.
     fn run(&mut self, job: Job, watched: &Watched) {
-        let Job { shared, call, code, snapshot, again, reply } = job;
+        let Job { shared, call, code, snapshot, reply } = job;
         self.shared = shared;
-        let ran = catch_unwind(AssertUnwindSafe(|| match again {
-            None => self.run_to_end(watched, call, code, snapshot),
-            Some(given) => {
-                let shared = Arc::clone(&self.shared);
-                let engine = self.engine_for(&code);
-                Ok(call::once_more((&shared, watched), engine, &call, given, snapshot))
-            }
-        }));
+        let ran = catch_unwind(AssertUnwindSafe(|| self.run_to_end(watched, call, code, snapshot)));
         watched.end();
         match ran {
             Ok(answer) => reply(answer),

@@ -75,6 +75,8 @@ const LOOKED_AT: u8 = 1;
 const AS_IT_IS: u8 = 2;
 const FROZEN: u8 = 3;
 const NEVER: u8 = 4;
+/// Kept as they are, where every call is executed in a fresh one too.
+const TRIED: u8 = 5;
 
 /// Where one module of one version stands.
 #[derive(Debug, Default)]
@@ -93,10 +95,21 @@ impl Standing {
     /// Whether a context of the module may serve more than one call, and how.
     pub(crate) fn keeping(&self) -> Option<Keeping> {
         match self.state.load(Ordering::Acquire) {
-            AS_IT_IS => Some(Keeping::AsItIs),
+            AS_IT_IS | TRIED => Some(Keeping::AsItIs),
             FROZEN => Some(Keeping::Frozen),
             _ => None,
         }
+    }
+
+    /// Keeps contexts as they are although nobody asked for it: where every call is executed in a
+    /// fresh one too, and that execution counts.
+    pub(crate) fn try_it(&self) {
+        let _ = self.state.compare_exchange(NEW, TRIED, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whether nobody asked for what is tried.
+    pub(crate) fn is_tried(&self) -> bool {
+        self.state.load(Ordering::Acquire) == TRIED
     }
 
     /// Counts a call in a fresh context. Says whether it is time for a proof, once.

@@ -1,12 +1,13 @@
 //! The watchdog: one thread that stops calls which use too much CPU or wall time.
 //!
 //! In: what each worker is running. Out: terminations. Invariant: CPU time is the worker thread's
-//! own clock, so a busy machine does not fail a call; wall time is the second bound.
+//! own clock, so a busy machine does not fail a call; wall time is the second bound. While nothing
+//! runs the thread sleeps, until a call begins.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use database::limits;
@@ -16,10 +17,44 @@ use crate::isolate::{StopSwitch, Termination};
 /// How often running calls are looked at: a call may pass its limit by this much.
 const PERIOD: Duration = Duration::from_millis(10);
 
+/// After how many periods without a call the thread sleeps: waking it is not for every call.
+const PERIODS_AWAKE: u32 = 100;
+
 /// One worker's entry.
 pub(crate) struct Watched {
     clock: libc::clockid_t,
     running: Mutex<Option<Running>>,
+    /// That of the watchdog it belongs to.
+    alarm: OnceLock<Arc<Alarm>>,
+}
+
+/// Wakes the watchdog's thread.
+#[derive(Default)]
+struct Alarm {
+    sleeps: AtomicBool,
+    thread: OnceLock<Thread>,
+}
+
+impl Alarm {
+    /// Whoever rings has said before what it wants looked at.
+    fn ring(&self) {
+        if self.sleeps.load(Ordering::SeqCst)
+            && self.sleeps.swap(false, Ordering::SeqCst)
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    /// Sleeps until somebody rings, unless `is_needed` by then.
+    fn sleep(&self, is_needed: impl FnOnce() -> bool) {
+        self.sleeps.store(true, Ordering::SeqCst);
+        // Who said so before the store is seen here; who says so after it sees the store.
+        if !is_needed() {
+            thread::park();
+        }
+        self.sleeps.store(false, Ordering::SeqCst);
+    }
 }
 
 /// The call a worker runs.
@@ -56,7 +91,7 @@ impl Watched {
         // SAFETY: the handle is the calling thread's own; the clock is written before use.
         let error = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
         assert_eq!(error, 0, "every thread has a CPU clock");
-        let made = Arc::new(Self { clock, running: Mutex::new(None) });
+        let made = Arc::new(Self { clock, running: Mutex::new(None), alarm: OnceLock::new() });
         HERE.set(Some(Arc::clone(&made)));
         made
     }
@@ -66,6 +101,9 @@ impl Watched {
         let (cpu_start, wall_start) = (self.cpu_time(), Instant::now());
         let running = Running { cpu_start, wall_start, stop, patience: 1 };
         *lock(&self.running) = Some(running);
+        if let Some(alarm) = self.alarm.get() {
+            alarm.ring();
+        }
     }
 
     /// Stops them.
@@ -77,9 +115,10 @@ impl Watched {
         cpu_time(self.clock)
     }
 
-    fn check(&self) {
+    /// Stops its call if that is due; says whether it runs one.
+    fn check(&self) -> bool {
         let running = lock(&self.running);
-        let Some(call) = running.as_ref() else { return };
+        let Some(call) = running.as_ref() else { return false };
         let cpu = self.cpu_time().saturating_sub(call.cpu_start);
         let most = |ms| Duration::from_millis(ms) * call.patience;
         if cpu > most(limits::CPU_TIME_MS) {
@@ -89,6 +128,7 @@ impl Watched {
         } else {
             call.stop.check_memories();
         }
+        true
     }
 }
 
@@ -96,6 +136,7 @@ impl Watched {
 pub(crate) struct Watchdog {
     watched: Arc<Mutex<Vec<Arc<Watched>>>>,
     ended: Arc<AtomicBool>,
+    alarm: Arc<Alarm>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,19 +149,27 @@ impl Watchdog {
         let watched: Arc<Mutex<Vec<Arc<Watched>>>> = Arc::default();
         let ended = Arc::new(AtomicBool::new(false));
         let (list, end) = (Arc::clone(&watched), Arc::clone(&ended));
+        let alarm = Arc::<Alarm>::default();
+        let awaited = Arc::clone(&alarm);
         let thread = thread::Builder::new().name("watchdog".into()).spawn(move || {
+            let check = || lock(&list).iter().filter(|worker| worker.check()).count() > 0;
+            let mut idle = 0;
             while !end.load(Ordering::Acquire) {
                 thread::park_timeout(PERIOD);
-                for worker in lock(&list).iter() {
-                    worker.check();
+                idle = if check() { 0 } else { idle + 1 };
+                if idle == PERIODS_AWAKE {
+                    awaited.sleep(|| end.load(Ordering::Acquire) || check());
+                    idle = 0;
                 }
             }
         })?;
-        Ok(Self { watched, ended, thread: Some(thread) })
+        let _ = alarm.thread.set(thread.thread().clone());
+        Ok(Self { watched, ended, alarm, thread: Some(thread) })
     }
 
     /// Adds a worker. It must be removed before its thread ends.
     pub(crate) fn watch(&self, worker: Arc<Watched>) {
+        let _ = worker.alarm.set(Arc::clone(&self.alarm));
         lock(&self.watched).push(worker);
     }
 
@@ -190,6 +239,27 @@ mod tests {
             assert_eq!(stop.reason(), expected);
             watched.end();
         }
+    }
+
+    #[test]
+    fn a_call_that_begins_while_the_watchdog_sleeps_is_watched() {
+        let watchdog = Watchdog::start().unwrap();
+        let watched = Watched::this_thread();
+        let _guard = watchdog.guard(&watched);
+        let until = |what: &dyn Fn() -> bool| {
+            let patience = Instant::now() + Duration::from_mins(1);
+            while !what() {
+                assert!(Instant::now() < patience, "it never happens");
+                thread::sleep(PERIOD);
+            }
+        };
+        until(&|| watchdog.alarm.sleeps.load(Ordering::SeqCst));
+        let stop = StopSwitch::new();
+        watched.begin(Arc::clone(&stop));
+        let long_ago = Instant::now().checked_sub(Duration::from_millis(limits::WALL_TIME_MS * 2));
+        lock(&watched.running).as_mut().unwrap().wall_start = long_ago.unwrap();
+        until(&|| stop.reason() == Some(Termination::WallTime));
+        watched.end();
     }
 
     #[test]

@@ -14,7 +14,8 @@ use serde_json::json;
 use super::{Answer, Failure};
 use crate::address::Address;
 use crate::elsewhere::{Turn, Visit, handle_by_name};
-use crate::{execution, watchdog};
+use crate::execution::Visits;
+use crate::{execution, kept, watchdog};
 
 /// Its name.
 pub(super) const OPERATION: &str = "concave/elsewhere";
@@ -69,6 +70,11 @@ pub(super) fn visit(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result
     let (turns, asked) = mpsc::channel();
     let begun = execution::with(|execution| {
         let elsewhere = execution.elsewhere.clone()?;
+        if kept::is_serving() {
+            execution.visits = Visits::Refused;
+            return None;
+        }
+        execution.visits = Visits::Some;
         elsewhere.run(Visit {
             request_id: execution.call.request_id.clone(),
             component: execution.component(),
