@@ -259,6 +259,9 @@ test("what is wrong in it says where, and nothing of it is imported", async () =
     "a reference into no table": [changed("messages/documents.jsonl",
       (text) => text.replace(`"author":"${ADA}"`, `"author":"${id(LOOSE, 1)}"`)),
     /messages\/documents\.jsonl:2: /],
+    "files of a deployment from before numbers were fixed": [changed("_storage/documents.jsonl",
+      (text) => text.replace(PICTURE, id(21, 1))),
+    /_storage\/documents\.jsonl:1: "\w+" is an ID of the table number 21, and stored files have/],
     "a table of the system": [zip({ ...EXPORT, "_tables/documents.jsonl":
       EXPORT["_tables/documents.jsonl"].replace(String(USERS), "513") }), /number 513/],
   };

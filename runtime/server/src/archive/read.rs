@@ -261,8 +261,16 @@ impl Zip {
             let wrong = |why: String| {
                 ArchiveError::wrong("InvalidFile", format!("{source}:{place}: {why}"))
             };
-            let id = file.document_id().filter(|id| id.table.0 == 540);
+            let id = file.document_id();
             let id = id.ok_or_else(|| wrong(format!("{:?} is no ID of a file.", file.id)))?;
+            if id.table.0 != 540 {
+                return Err(wrong(format!(
+                    "{:?} is an ID of the table number {}, and stored files have 540 here, as in \
+                     every Convex deployment of today. Export without file storage, and store the \
+                     files anew.",
+                    file.id, id.table.0
+                )));
+            }
             let index = component.files.get(&file.id);
             let index = index.ok_or_else(|| wrong(format!("the zip has no file {}.", file.id)))?;
             let promised = file.sha256.as_deref().and_then(parse_sha256);
