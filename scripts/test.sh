@@ -68,10 +68,8 @@ node_tests() {
   local client=tests/rust-client/Cargo.toml
   check "format of the Rust client" cargo fmt --check --manifest-path "$client"
   check "build of the Rust client" cargo build --quiet --locked --manifest-path "$client"
-  # One thread for V8: with more, Node may wait for ever for a task that waits for it when a file
-  # has ended (nodejs/node issue 54918), and a file whose tests all passed is timed out.
   count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
-    node --single-threaded --test --test-timeout=600000 --test-reporter=spec tests/*.test.mjs
+    node --test --test-timeout=600000 --test-reporter=spec tests/*.test.mjs
   check "bundler example" cargo build --quiet --workspace --example bundle
   check "bundles run as esbuild's do" env \
     BUNDLE="${CARGO_TARGET_DIR:-$PWD/target}/debug/examples/bundle" node tests/bundling/oracle.mjs

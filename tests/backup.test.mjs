@@ -13,7 +13,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder, serve as keeping } from "./crash.mjs";
-import { CONCAVE, KEY, ROOT, pointedAt, serve, start } from "./host.mjs";
+import { CONCAVE, KEY, ROOT, eventually, pointedAt, serve, start } from "./host.mjs";
 import { unzip, zip } from "./zip.mjs";
 
 const execute = promisify(execFile);
@@ -387,7 +387,7 @@ for (const [where, args] of [["memory", []], ["a folder", ["forked"]]]) {
     assert.equal(await (await fetch(url)).text(), "of the fork");
     // The original does its job, and sees nothing of this.
     const state = (of) => of.client.query(api.zoo.job, { id: due });
-    while ((await state(host)) !== "success") await new Promise((wake) => setTimeout(wake, 20));
+    await eventually("the job of the original", () => state(host), (now) => now === "success");
     assert.equal(await state(forked), "pending");
     const after = await all(host);
     assert.deepEqual(after.files, before.files);

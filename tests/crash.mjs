@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
-import { KEY, start } from "./host.mjs";
+import { KEY, start, within } from "./host.mjs";
 import { Proxy } from "./proxy.mjs";
 import { Random } from "./random.mjs";
 
@@ -20,8 +20,6 @@ const ACCOUNTS = 6;
 const BALANCE = 1_000;
 const HTTP_CLIENTS = 6;
 const SOCKET_CLIENTS = 2;
-/** No wait without an end: what takes longer hangs. */
-const PATIENCE_MS = 60_000;
 
 export const APP = app("crash", {
   "schema.ts": `
@@ -95,11 +93,7 @@ export async function serve(data, args = [], options = {}) {
   host.client = new ConvexHttpClient(host.url);
   host.client.setAdminAuth(KEY);
   /** As the death of the process alone. */
-  host.crash = () => {
-    host.child.ref();
-    host.child.kill("SIGKILL");
-    return host.ended;
-  };
+  host.crash = () => host.endsBy("SIGKILL");
   return host;
 }
 
@@ -180,7 +174,7 @@ class Load {
   /** Ends when every client has its last answer. */
   async stop() {
     this.stopped = true;
-    await soon("the last answers", Promise.all(this.running));
+    await within("the last answers", Promise.all(this.running));
     await Promise.all(this.sockets.map((client) => client.close()));
   }
 
@@ -233,18 +227,8 @@ async function check(host, told, newest) {
 async function die(host, power) {
   if (!power) return host.crash();
   power.set("c");
-  await soon("the power cut", host.ended);
+  await within("the power cut", host.ended);
   return power.set("0");
-}
-
-/** What a promise gives, or an error that says what was waited for. */
-async function soon(what, promise) {
-  let timer;
-  const late = new Promise((_, reject) => {
-    const say = () => reject(new Error(`waited ${PATIENCE_MS} ms for ${what}`));
-    timer = setTimeout(say, PATIENCE_MS);
-  });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
 }
 
 /** Kills hosts under load; `how` is "kill" or "cut". */
@@ -263,7 +247,7 @@ export async function crash({ rounds, seed, how = "kill", say = () => {} }) {
       await new Promise((resolve) => setTimeout(resolve, 50 + random.below(800)));
       await die(host, power);
       host = await serve(data, [], options);
-      const count = await check(host, told, newest);
+      const count = await within("the checks", check(host, told, newest));
       proxy.target = host.url;
       say(`round ${round} of ${rounds} (${how}, seed ${seed}): ${count} moves`);
     }

@@ -11,7 +11,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder, serve } from "./crash.mjs";
-import { KEY } from "./host.mjs";
+import { KEY, eventually } from "./host.mjs";
 import { Random } from "./random.mjs";
 
 const ACCOUNTS = 400;
@@ -100,15 +100,17 @@ class Endurance {
 
   /** Calls until it is taken; work that is refused comes back later. */
   async insist(call) {
-    for (;;) {
+    const taken = async () => {
       try {
-        return await call();
+        return { answer: await call() };
       } catch (error) {
         if (!/out of memory|TooMany/.test(error.message)) throw error;
         this.refused++;
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        return { error };
       }
-    }
+    };
+    const passes = (seen) => !seen.error;
+    return (await eventually("work is taken again", taken, passes)).answer;
   }
 
   /** Every watcher follows other pairs than before. */

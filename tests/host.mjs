@@ -1,7 +1,8 @@
 // Hosts for the Node drivers: starts the built program, waits until it serves, stops it.
 //
 // In: arguments of `concave`. Out: address, key, output. Invariant: a host that does not start
-// fails the test with what it printed; nothing outlives the test process.
+// fails the test with what it printed; nothing outlives the test process; no wait is without end,
+// and one that is in vain says what it last saw.
 import { spawn, spawnSync } from "node:child_process";
 import {
   cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync,
@@ -9,6 +10,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { inspect } from "node:util";
 
 export const ROOT = fileURLToPath(new URL("..", import.meta.url));
 export const EXAMPLES = ["swaghaus", "transfer", "chat", "tasks-automerge", "components"];
@@ -26,25 +28,60 @@ for (const name of Object.keys(ENVIRONMENT)) {
   if (name.startsWith("CONVEX_")) delete ENVIRONMENT[name];
 }
 
-/** How long a host may take to say something: it hangs, or this machine is on its knees. */
+/** How long anything may take: longer, and it hangs, or this machine is on its knees. */
 const PATIENCE_MS = 60_000;
+/** When a file of tests says what it is busy with: the runner kills it without a word after 10. */
+const SILENCE_MS = 8 * 60_000;
 
-/** Shortly before the runner gives a file up: what keeps it from ending is said. */
+const running = new Map();
+process.on("exit", () => running.forEach((_, child) => child.kill("SIGKILL")));
+
+/** What is waited for now. */
+const waits = new Set();
 setTimeout(() => {
-  console.error("still alive for:", process.getActiveResourcesInfo().join(", "));
-}, 9 * 60_000).unref();
+  const hosts = [...running].map(([{ pid }, { output }]) => `${pid}: ${output.slice(-2_000)}`);
+  const waiting = [...waits].map((says) => says());
+  console.error("This file still runs.", { waiting, hosts });
+  console.error(process.getActiveResourcesInfo());
+}, SILENCE_MS).unref();
 
-const running = new Set();
-process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+/** Waits for a promise, but not for ever; `what` is a text, or gives one when it was in vain. */
+export async function within(what, promise) {
+  const says = typeof what === "function" ? what : () => what;
+  let timer;
+  const late = new Promise((_, reject) => {
+    const fail = () => reject(new Error(`waited ${PATIENCE_MS} ms in vain: ${says()}`));
+    timer = setTimeout(fail, PATIENCE_MS);
+  });
+  waits.add(says);
+  return Promise.race([promise, late]).finally(() => {
+    clearTimeout(timer);
+    waits.delete(says);
+  });
+}
+
+/** Asks until an answer passes, and gives it; asks no more when that was in vain. */
+export async function eventually(what, ask, passes = Boolean) {
+  let [seen, over] = ["no answer", false];
+  const look = async () => {
+    while (!over) {
+      seen = await ask();
+      if (passes(seen)) return seen;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  };
+  const says = () => `${what}; last seen: ${inspect(seen, { depth: 5 })}`;
+  return within(says, look()).finally(() => (over = true));
+}
 
 /** Starts `concave …args` (or another `program`) and waits for its address. */
 export async function start(args, options = {}) {
   const { program = CONCAVE, ...rest } = options;
   const child = spawn(program, args, { env: ENVIRONMENT, cwd: ROOT, ...rest });
-  running.add(child);
   // A test that fails without stopping its host must not keep the runner waiting for it.
   for (const handle of [child, child.stdout, child.stderr]) handle.unref();
   const host = { child, output: "", key: KEY };
+  running.set(child, host);
   const add = (text) => (host.output += text);
   child.stdout.setEncoding("utf8").on("data", add);
   child.stderr.setEncoding("utf8").on("data", add);
@@ -70,12 +107,14 @@ export async function start(args, options = {}) {
       }
     }
   };
-  /** Stops it as Ctrl-C does, and gives its exit code. */
-  host.stop = () => {
+  /** Sends it a signal, and gives its exit code. */
+  host.endsBy = (signal) => {
     child.ref();
-    child.kill("SIGINT");
-    return host.ended;
+    child.kill(signal);
+    return within(() => `${signal} ends ${args.join(" ")}:\n${host.output}`, host.ended);
   };
+  /** Stops it as Ctrl-C does, and gives its exit code. */
+  host.stop = () => host.endsBy("SIGINT");
   host.url = (await host.says(/(?:serving|at) (http:\/\/127\.0\.0\.1:\d+)/))[1];
   return host;
 }

@@ -14,7 +14,7 @@ import { after, test } from "node:test";
 import { gzipSync } from "node:zlib";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { KEY, ROOT, serve, start } from "./host.mjs";
+import { KEY, ROOT, eventually, serve, start, within } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const host = await serve("--push", "tests/site");
@@ -25,12 +25,8 @@ const SITE = (await fetch(`${host.url}/api/v1/get_canonical_urls`, {
 const { notes } = anyApi;
 const client = new ConvexHttpClient(host.url, { logger: false });
 const note = (text) => client.mutation(notes.add, { text });
-const noted = async (text) => {
-  for (;;) {
-    if (await client.query(notes.has, { text })) return;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-};
+const noted = (text) =>
+  eventually(`the note ${text}`, () => client.query(notes.has, { text }));
 
 const ask = (path, options, site = SITE) =>
   fetch(`${site}${path}`, { redirect: "manual", ...options });
@@ -50,7 +46,8 @@ async function piece(response) {
   for (;;) {
     const bytes = response.read();
     if (bytes !== null) return bytes.toString();
-    await new Promise((resolve) => response.once("readable", resolve));
+    const more = new Promise((resolve) => response.once("readable", resolve));
+    await within("the next piece of a response", more);
   }
 }
 

@@ -11,26 +11,17 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { children, serve, start } from "./host.mjs";
+import { children, eventually, serve, start, within } from "./host.mjs";
 
 const { jobs, notes } = anyApi;
 const killWorkers = (host) => children(host.child).forEach((pid) => process.kill(pid, "SIGKILL"));
 const connect = (host) => new ConvexHttpClient(host.url, { logger: false });
 
-/** Asks until `test` holds of the answer, and gives that. */
-async function eventually(ask, test) {
-  for (;;) {
-    const answer = await ask();
-    if (test(answer)) return answer;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}
-
 test("an HTTP action's process: an error before the response, a cut in the middle", async () => {
   const host = await serve("--push", "tests/site");
   const [, site] = await host.says(/HTTP actions (http:\S+)/);
   const client = connect(host);
-  const noted = (text) => eventually(() => client.query(notes.has, { text }), Boolean);
+  const noted = (text) => eventually(text, () => client.query(notes.has, { text }));
 
   const waiting = fetch(`${site}/signal?name=killed`);
   await noted("killed began");
@@ -41,11 +32,12 @@ test("an HTTP action's process: an error before the response, a cut in the middl
   assert.match(code, /Error: The process that ran GET \/signal ended: signal: 9 \(SIGKILL\)/);
   assert.match(code, /may have done a part of its work; it is not run again by itself/);
 
-  const cut = await new Promise((resolve) => get(`${site}/leave?name=cut`, resolve));
-  await new Promise((resolve) => cut.once("data", resolve));
+  const asked = new Promise((resolve) => get(`${site}/leave?name=cut`, resolve));
+  const cut = await within("the response begins", asked);
+  await within("its first piece", new Promise((resolve) => cut.once("data", resolve)));
   const broken = new Promise((resolve) => cut.on("error", resolve).on("end", resolve));
   killWorkers(host);
-  assert.equal((await broken)?.code, "ECONNRESET", "a response that is cut does not look whole");
+  assert.equal((await within("its end", broken))?.code, "ECONNRESET", "a response that is cut does not look whole");
   assert.equal(await client.query(notes.has, { text: "cut finished" }), false);
 
   assert.equal(await (await fetch(`${site}/hello`)).text(), "hello");
@@ -56,7 +48,7 @@ test("an HTTP action's process: an error before the response, a cut in the middl
 async function lingering(client, gate) {
   const given = { path: "jobs:linger", delay: 0, args: { gate } };
   const id = await client.mutation(jobs.after, given);
-  await eventually(() => client.query(jobs.notes), (all) => all.includes(`${gate} began`));
+  await eventually(`${gate} begins`, () => client.query(jobs.notes), (all) => all.includes(`${gate} began`));
   return id;
 }
 
@@ -68,14 +60,14 @@ test("a scheduled action's process: the job has failed, and is not run again", a
   const client = connect(host);
   const id = await lingering(client, "worker");
   killWorkers(host);
-  const { state } = await eventually(() => client.query(jobs.get, { id }),
+  const { state } = await eventually("the job is over", () => client.query(jobs.get, { id }),
     (row) => row.completedTime !== undefined);
   assert.equal(state.kind, "failed");
   assert.match(state.error, /^The process that ran jobs:linger ended: signal: 9/);
   // What is scheduled behind it runs; nothing of the first comes back.
   const next = await lingering(client, "next");
   await client.mutation(jobs.bump, { name: "next" });
-  await eventually(() => client.query(jobs.get, { id: next }),
+  await eventually("the next job", () => client.query(jobs.get, { id: next }),
     (row) => row.state.kind === "success");
   assert.equal(await began(client, "worker"), 1);
   await host.stop();
@@ -89,16 +81,14 @@ test("the host: its actions have failed, its mutations run, each once", async ()
   const id = await lingering(connect(first), "host");
   const given = { path: "jobs:note", delay: 500, args: { text: "due meanwhile" } };
   const due = await connect(first).mutation(jobs.after, given);
-  first.child.ref();
-  first.child.kill("SIGKILL");
-  await first.ended;
+  await first.endsBy("SIGKILL");
 
   const second = await start(["serve", "--data", data, ...ports]);
   const client = connect(second);
-  const { state } = await eventually(() => client.query(jobs.get, { id }),
+  const { state } = await eventually("the job is over", () => client.query(jobs.get, { id }),
     (row) => row.completedTime !== undefined);
   assert.deepEqual(state, { kind: "failed", error: "Transient error while executing action" });
-  await eventually(() => client.query(jobs.get, { id: due }),
+  await eventually("what was due", () => client.query(jobs.get, { id: due }),
     (row) => row.state.kind === "success");
   assert.equal(await began(client, "host"), 1);
   const all = await client.query(jobs.notes);

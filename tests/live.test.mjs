@@ -5,9 +5,10 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { after, before, test } from "node:test";
+import { inspect } from "node:util";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { ROOT, pointedAt, serve } from "./host.mjs";
+import { ROOT, pointedAt, serve, within } from "./host.mjs";
 
 const api = anyApi;
 let host;
@@ -33,7 +34,10 @@ function follow(client, query, args) {
     },
   );
   const next = async (passes) => {
-    while (!seen.some(passes)) await new Promise((resolve) => (wake = resolve));
+    const last = () => `${passes}; last seen: ${inspect(seen.at(-1))}`;
+    while (!seen.some(passes)) {
+      await within(last, new Promise((resolve) => (wake = resolve)));
+    }
     return seen.find(passes);
   };
   return { seen, next, stop };

@@ -17,7 +17,7 @@ import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { isPublic } from "../js/node/addresses.mjs";
 import { answers } from "./answers.mjs";
-import { KEY, ROOT, concave, pointedAt, serve, start } from "./host.mjs";
+import { KEY, ROOT, concave, eventually, pointedAt, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const APP = join(ROOT, "tests/node");
@@ -192,7 +192,8 @@ test("a module that is imported meanwhile is not taken for what a run left", asy
   const socket = new ConvexClient(other.url, { logger: false });
   t.after(() => socket.close());
   const waits = socket.action(work.waits, { time: 3_000 });
-  while ((await there.query(rows.seen, { key: "waits" })).length === 0);
+  const seen = () => there.query(rows.seen, { key: "waits" });
+  await eventually("the action runs", seen, (rows) => rows.length > 0);
   const first = await there.action(work.pid, {});
   assert.equal(await there.action(work.pid, {}), first);
   assert.notEqual(await waits, first);

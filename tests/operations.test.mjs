@@ -12,7 +12,7 @@ import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder } from "./crash.mjs";
 import { endure } from "./endurance.mjs";
-import { CONCAVE, KEY, concave, pointedAt, serve, start } from "./host.mjs";
+import { CONCAVE, KEY, concave, eventually, pointedAt, serve, start } from "./host.mjs";
 
 const SCHEMA = (index) => `
   import { defineSchema, defineTable } from "convex/server";
@@ -50,15 +50,6 @@ function operator(host) {
   const client = new ConvexHttpClient(host.url);
   client.setAdminAuth(KEY);
   return client;
-}
-
-/** Asks until it is so. */
-async function until(what, ask) {
-  for (let tries = 0; tries < 1200; tries++) {
-    if (await ask()) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  assert.fail(`never: ${what}`);
 }
 
 /** A command, beside this process's own requests. */
@@ -111,7 +102,8 @@ test("a budget is held: work is refused with the reason, and taken again", async
 
   const client = operator(host);
   while (await client.mutation(api.notes.remove, {})) { /* until nothing is left */ }
-  await until("ready", async () => (await fetch(`${host.url}/ready`)).status === 200);
+  const status = async () => (await fetch(`${host.url}/ready`)).status;
+  await eventually("ready", status, (now) => now === 200);
   await host.says(/New work is taken again/);
   assert.equal((await call(host, "notes:add", { n: 1, bytes: 10 })).status, 200);
   assert.ok(stats(host).memory.documents < MIB);

@@ -29,7 +29,11 @@ export class Proxy {
     const link = { near, far, up: 0, down: 0 };
     link.cut = () => {
       this.links.delete(link);
-      for (const socket of [near, far]) socket.resetAndDestroy();
+      for (const socket of [near, far]) {
+        // A reset of one that ends fails, and Node then waits for it for ever when it exits.
+        if (socket.writableEnded) socket.destroy();
+        else socket.resetAndDestroy();
+      }
     };
     this.links.add(link);
     const sides = [[near, far, "up"], [far, near, "down"]];

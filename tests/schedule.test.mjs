@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { ROOT, concave, pointedAt, serve, start } from "./host.mjs";
+import { ROOT, concave, eventually, pointedAt, serve, start } from "./host.mjs";
 import { until, watch } from "./watch.mjs";
 
 const { jobs } = anyApi;
@@ -137,11 +137,13 @@ test("ten thousand due jobs drain, and clients do not wait for them", async () =
     const counts = await Promise.all(shards.map((args) => http.query(jobs.count, args)));
     return counts.reduce((sum, count) => sum + count, 0);
   };
-  while ((await total()) === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await eventually("the first of the jobs", total);
   for (let ping = 1; ping <= 30; ping++) await http.mutation(jobs.bump, { name: "interactive" });
   const drained = await total();
   assert.ok(drained < 9_000, `30 calls one after the other took as long as ${drained} jobs`);
-  while ((await total()) < 10_000) await new Promise((resolve) => setTimeout(resolve, 50));
+  for (let done = drained; done < 10_000; ) {
+    done = await eventually("more jobs are done", total, (now) => now > done);
+  }
   assert.equal(await http.query(jobs.count, { name: "interactive" }), 30);
   assert.equal(await total(), 10_000);
 });

@@ -9,7 +9,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
-import { CONCAVE, ROOT } from "./host.mjs";
+import { CONCAVE, ROOT, eventually } from "./host.mjs";
 
 const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
 
@@ -520,10 +520,7 @@ test("t", () => { expect(value).toBe(${value}); });`;
   const child = spawn(CONCAVE, ["test", folder, "--watch"], { env: ENVIRONMENT });
   let told = "";
   const says = async (pattern) => {
-    for (let tenths = 0; !pattern.test(told); tenths++) {
-      if (tenths === 600) assert.fail(`no ${pattern} within a minute: ${told}`);
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
+    await eventually(pattern, () => told, (text) => pattern.test(text));
     told = "";
   };
   for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => { told += text; });

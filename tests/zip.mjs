@@ -1,7 +1,8 @@
 // Zips as a test needs them: entries by name, read and written without a library of the program's.
 //
-// In: bytes, or entries. Out: the other. Invariant: what is written is stored, not compressed, so a
-// test can break a byte and knows what it broke; what is read may be deflated.
+// In: bytes, or entries. Out: the other. Invariant: what `zip` writes is stored, not compressed, so
+// a test can break a byte and knows what it broke; what `streamed` writes is deflated, with sizes
+// behind the bytes, as of a writer that cannot go back; what is read may be either.
 import * as zlib from "node:zlib";
 
 /** Entries of a zip, in the order of its directory. */
@@ -24,18 +25,32 @@ export function unzip(bytes) {
 }
 
 /** A zip of `{name: text or bytes}`. */
-export function zip(entries) {
+export const zip = (entries) => written(entries, false);
+
+/** A zip of the same, written as a stream. */
+export const streamed = (entries) => written(entries, true);
+
+function written(entries, streams) {
   const [files, directory] = [[], []];
   let offset = 0;
   for (const [title, content] of Object.entries(entries)) {
-    const [name, data] = [Buffer.from(title), Buffer.from(content)];
+    const [name, plain] = [Buffer.from(title), Buffer.from(content)];
+    const data = streams ? zlib.deflateRawSync(plain) : plain;
+    const sizes = Buffer.alloc(12);
+    sizes.writeUInt32LE(sum(plain), 0);
+    sizes.writeUInt32LE(data.length, 4);
+    sizes.writeUInt32LE(plain.length, 8);
     const head = Buffer.alloc(26);
     head.writeUInt16LE(20, 0);
-    head.writeUInt32LE(sum(data), 10);
-    head.writeUInt32LE(data.length, 14);
-    head.writeUInt32LE(data.length, 18);
+    // Sizes come behind; names are UTF-8.
+    head.writeUInt16LE(streams ? 0x808 : 0, 2);
+    head.writeUInt16LE(streams ? 8 : 0, 4);
     head.writeUInt16LE(name.length, 22);
-    const file = Buffer.concat([Buffer.from("PK\x03\x04"), head, name, data]);
+    const local = Buffer.from(head);
+    sizes.copy(head, 10);
+    if (!streams) sizes.copy(local, 10);
+    const behind = streams ? [Buffer.from("PK\x07\x08"), sizes] : [];
+    const file = Buffer.concat([Buffer.from("PK\x03\x04"), local, name, data, ...behind]);
     const rest = Buffer.alloc(14);
     rest.writeUInt32LE(offset, 10);
     const made = Buffer.from([20, 0]);

@@ -29,7 +29,7 @@
 struct change {
     struct change *earlier;
     ino_t file;
-    int fd; /* a duplicate, to write it back */
+    int fd; /* a duplicate, to write it back; all changes of a file share it */
     off_t at;
     off_t size; /* of the file before */
     size_t length;
@@ -96,9 +96,14 @@ static void cut(void) {
 /* Remembers what a write is about to change. */
 static void note(int fd, const struct stat *found, off_t at, size_t count) {
     off_t end = at + (off_t)count;
+    int duplicate = -1;
+    for (struct change *one = newest; one && duplicate < 0; one = one->earlier) {
+        if (one->file == found->st_ino) duplicate = one->fd;
+    }
+    if (duplicate < 0) duplicate = fcntl(fd, F_DUPFD_CLOEXEC, 500);
     for (off_t sector = at - at % SECTOR; sector < end; sector += SECTOR) {
         struct change *one = calloc(1, sizeof *one);
-        one->fd = fcntl(fd, F_DUPFD_CLOEXEC, 500);
+        one->fd = duplicate;
         one->file = found->st_ino;
         one->at = sector;
         one->size = found->st_size;
@@ -113,6 +118,7 @@ static void note(int fd, const struct stat *found, off_t at, size_t count) {
 }
 
 static void forget(ino_t file) {
+    int duplicate = -1;
     for (struct change **place = &newest; *place;) {
         struct change *one = *place;
         if (one->file != file) {
@@ -120,9 +126,10 @@ static void forget(ino_t file) {
             continue;
         }
         *place = one->earlier;
-        close(one->fd);
+        duplicate = one->fd;
         free(one);
     }
+    if (duplicate >= 0) close(duplicate);
 }
 
 /* What a write does; -2: the usual. */

@@ -9,7 +9,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
-use std::thread;
 
 use deno_core::PollEventLoopOptions;
 use deno_core::error::CoreError;
@@ -22,10 +21,8 @@ use crate::network::Network;
 use crate::protocol::{End, HttpHead, Limits, RunId, Thrown};
 use crate::run_state::{Event, RunState};
 use crate::runtime::{Argument, Runtime};
+use crate::threads::Threads;
 use crate::wire::Wire;
-
-/// Stack of a thread that runs JavaScript, in bytes; V8 is told to use an eighth of it.
-const STACK_BYTES: usize = 8 << 20;
 
 /// Turns of the event loop after a run: the first ends what waited for the run's end.
 const LAST_TURNS: u32 = 2;
@@ -39,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) wire: Arc<Wire>,
     pub(crate) parked: Parked,
     pub(crate) loud: Loud,
+    pub(crate) threads: Arc<Threads>,
 }
 
 pub(crate) type Environment = Arc<BTreeMap<String, String>>;
@@ -101,17 +99,14 @@ pub(crate) struct Spare {
 }
 
 impl Spare {
-    /// Starts the thread; the runtime is made there.
+    /// Takes a thread; the runtime is made there.
     ///
     /// # Errors
     /// The system has no thread to give.
     pub(crate) fn start(shared: &Arc<Shared>, forecast: Option<Forecast>) -> std::io::Result<Self> {
         let (jobs, waiting) = channel();
-        let shared = Arc::clone(shared);
-        thread::Builder::new()
-            .name("action".into())
-            .stack_size(STACK_BYTES)
-            .spawn(move || wait_and_run(&shared, waiting, forecast))?;
+        let of_task = Arc::clone(shared);
+        shared.threads.run(Box::new(move || wait_and_run(&of_task, waiting, forecast)))?;
         Ok(Self { jobs })
     }
 

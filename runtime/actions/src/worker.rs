@@ -72,6 +72,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         wire,
         parked: Parked::default(),
         loud: Loud::default(),
+        threads: Arc::default(),
     });
     let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
     watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;

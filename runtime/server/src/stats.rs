@@ -60,7 +60,7 @@ pub struct Disk {
 /// Ways in which a call ends.
 const ENDS: [&str; 4] = ["ok", "cached", "error", "refused"];
 /// What a call is; one that was refused never became anything.
-const KINDS: [&str; 5] = ["query", "mutation", "action", "httpAction", "none"];
+const KINDS: [&str; 5] = ["query", "mutation", "action", "httpAction", "unknown"];
 /// Upper bounds of durations, nanoseconds, with Prometheus's text for them.
 const BOUNDS: [(u64, &str); 10] = [
     (250_000, "0.00025"),
