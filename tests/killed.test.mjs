@@ -37,7 +37,8 @@ test("an HTTP action's process: an error before the response, a cut in the middl
   await within("its first piece", new Promise((resolve) => cut.once("data", resolve)));
   const broken = new Promise((resolve) => cut.on("error", resolve).on("end", resolve));
   killWorkers(host);
-  assert.equal((await within("its end", broken))?.code, "ECONNRESET", "a response that is cut does not look whole");
+  const why = (await within("its end", broken))?.code;
+  assert.equal(why, "ECONNRESET", "a response that is cut does not look whole");
   assert.equal(await client.query(notes.has, { text: "cut finished" }), false);
 
   assert.equal(await (await fetch(`${site}/hello`)).text(), "hello");
@@ -48,7 +49,8 @@ test("an HTTP action's process: an error before the response, a cut in the middl
 async function lingering(client, gate) {
   const given = { path: "jobs:linger", delay: 0, args: { gate } };
   const id = await client.mutation(jobs.after, given);
-  await eventually(`${gate} begins`, () => client.query(jobs.notes), (all) => all.includes(`${gate} began`));
+  const notes = () => client.query(jobs.notes);
+  await eventually(`${gate} begins`, notes, (all) => all.includes(`${gate} began`));
   return id;
 }
 

@@ -1,7 +1,7 @@
 //! Threads that run JavaScript, each used again for one runtime after another.
 //!
-//! In: tasks. Out: nothing. Invariant: a task has its thread to itself until it ends; a thread whose
-//! task panics ends with it.
+//! In: tasks. Out: nothing. Invariant: a task has its thread to itself until it ends; a thread
+//! whose task panics ends with it.
 //!
 //! A new thread for each run would cost a stack of untouched pages, and all that jemalloc keeps of
 //! it: an arena that no thread uses gives every page back at once.

@@ -356,7 +356,9 @@ impl Attempts<'_> {
             return first;
         }
         let (mut fresh, _) = self.once(engine, call, at.clone(), Mode::Fresh);
-        let Some(what) = difference(&first.outcome, &fresh.outcome) else { return fresh };
+        let other_error = || twice::difference(call, &first.outcome, &fresh.outcome);
+        let what = difference(&first.outcome, &fresh.outcome);
+        let Some(what) = what.or_else(|| other_error().map(|_| "its error")) else { return fresh };
         let kept = standings(&code, &traces);
         if kept.iter().any(|standing| !standing.is_tried()) {
             let why = differed(call, what, &first.outcome);
