@@ -21,6 +21,8 @@ use wire::{answer, connect, post, start_host, wait_for};
 const HOST: u16 = 3395;
 const ROUNDS: usize = 5;
 const CALLS: usize = 200;
+/// How calls follow each other: on two busy cores, or with contexts made ahead; milliseconds.
+const PACES: [(&str, u64); 2] = [("one after another", 0), ("20 ms apart", 20)];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -29,7 +31,9 @@ async fn main() {
     wait_for(HOST).await;
     let mut socket = connect(HOST).await;
     warm(&mut socket).await;
-    calls(&mut socket).await;
+    for (name, pause) in PACES {
+        calls(&mut socket, name, Duration::from_millis(pause)).await;
+    }
     host.kill().unwrap();
     host.wait().unwrap();
 }
@@ -64,7 +68,7 @@ async fn cold() {
 
 /// An action that does nothing, with its thread and context made ahead, and without.
 async fn warm(socket: &mut TcpStream) {
-    for (name, pause) in [("one after another", 0), ("20 ms apart", 20)] {
+    for (name, pause) in PACES {
         let mut times = Vec::new();
         for _ in 0..CALLS {
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -79,30 +83,38 @@ async fn warm(socket: &mut TcpStream) {
 }
 
 /// An action with one mutation and one query, against the two called by the client.
-async fn calls(socket: &mut TcpStream) {
+async fn calls(socket: &mut TcpStream, pace: &str, pause: Duration) {
     let (mut actions, mut pairs) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let start = Instant::now();
+        let key = |of: &str, n: usize| format!(r#"{{"key":"{pace} {of} {round}-{n}"}}"#);
+        let mut action_time = Duration::ZERO;
+        let mut pair_time = Duration::ZERO;
         for n in 0..CALLS {
-            answer(socket, &action("both", &format!(r#"{{"key":"a{round}-{n}"}}"#))).await;
+            tokio::time::sleep(pause).await;
+            let start = Instant::now();
+            answer(socket, &action("both", &key("action", n))).await;
+            action_time += start.elapsed();
         }
-        actions.push(start.elapsed() / u32::try_from(CALLS).unwrap());
-        let start = Instant::now();
         for n in 0..CALLS {
-            let args = format!(r#"{{"key":"b{round}-{n}"}}"#);
+            tokio::time::sleep(pause).await;
+            let start = Instant::now();
             for (kind, name) in [("mutation", "write"), ("query", "read")] {
+                let args = key("pair", n);
                 let body = format!(r#"{{"path":"acts:{name}","args":{args}}}"#);
                 answer(socket, &post(HOST, &format!("/api/{kind}"), &body)).await;
             }
+            pair_time += start.elapsed();
         }
-        pairs.push(start.elapsed() / u32::try_from(CALLS).unwrap());
+        actions.push(action_time / u32::try_from(CALLS).unwrap());
+        pairs.push(pair_time / u32::try_from(CALLS).unwrap());
     }
-    let (action, pair) = (actions[ROUNDS / 2], pairs[ROUNDS / 2]);
     let mut ratios: Vec<f64> =
         actions.iter().zip(&pairs).map(|(a, b)| a.as_secs_f64() / b.as_secs_f64()).collect();
     ratios.sort_by(f64::total_cmp);
     println!(
-        "an action with one mutation and one query: {action:.2?}; the two from a client: {pair:.2?}"
+        "an action with one mutation and one query, {pace}: {}; the two from a client: {}",
+        median(&mut actions),
+        median(&mut pairs)
     );
     println!("  ratio: median {:.2}, min {:.2}, max {:.2}", ratios[2], ratios[0], ratios[4]);
 }

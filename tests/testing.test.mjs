@@ -266,6 +266,59 @@ test.only("mocks", async () => {
 });
 `;
 
+const MORE = `
+import { afterEach, describe, expect, it, test, vi } from "vitest";
+const order: string[] = [];
+afterEach(() => { vi.unstubAllGlobals(); });
+test.concurrent("slow", async () => {
+  order.push("slow begins");
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  order.push("slow ends");
+});
+test.concurrent("quick", async () => { order.push("quick"); });
+test("side by side", () => { expect(order).toEqual(["slow begins", "quick", "slow ends"]); });
+describe.skip("left out", () => { it("inside", () => { throw new Error("ran"); }); });
+test.skip("skipped", () => { throw new Error("ran"); });
+test.skipIf(true)("skipped too", () => { throw new Error("ran"); });
+test.fails("fails as it should", () => { expect(1).toBe(2); });
+test("stubbed", () => {
+  vi.stubGlobal("answer", 42);
+  expect(globalThis.answer).toBe(42);
+});
+test("no stub stays", () => { expect("answer" in globalThis).toBe(false); });
+test("spied", () => {
+  const object = { twice: (n: number) => n * 2 };
+  const spy = vi.spyOn(object, "twice").mockImplementationOnce(() => 0);
+  expect([object.twice(2), object.twice(2)]).toEqual([0, 4]);
+  expect(spy.mock.calls).toEqual([[2], [2]]);
+});
+test("fake time", async () => {
+  vi.useFakeTimers({ now: new Date("2030-01-01") });
+  const told = vi.fn();
+  setTimeout(told, 1000, "one");
+  setInterval(told, 3000, "many");
+  vi.advanceTimersByTime(6000);
+  expect(told.mock.calls.flat()).toEqual(["one", "many", "many"]);
+  expect(new Date().toISOString()).toBe("2030-01-01T00:00:06.000Z");
+  vi.clearAllTimers();
+  setTimeout(told, 1e9, "late");
+  vi.runAllTimers();
+  expect(told).toHaveBeenLastCalledWith("late");
+  vi.useRealTimers();
+});
+test("inline snapshots and asymmetric matchers", () => {
+  expect({ a: 1, b: "x" }).toMatchObject({ b: expect.stringContaining("x") });
+  expect([1, { a: "b" }]).toMatchInlineSnapshot(\`
+    [
+      1,
+      {
+        "a": "b",
+      },
+    ]
+  \`);
+});
+`;
+
 const BAD = {
   "loop.test.ts": `import { expect, test } from "vitest";
 test("before", () => {});
@@ -286,8 +339,13 @@ test("eats", () => {
   for (;;) all.push(new Array(10_000).fill(all.length));
 });
 test("last", () => {});`,
-  "leaks.test.ts": `import { test } from "vitest";
-test("leaks", () => { setInterval(() => {}, 10); });`,
+  "leaks.test.ts": `import { afterEach, test } from "vitest";
+let cleared;
+afterEach(() => { clearInterval(cleared); });
+test("leaks", () => {
+  setInterval(() => {}, 10);
+});
+test("clears", () => { cleared = setInterval(() => {}, 10); setTimeout(() => {}, 10_000); });`,
   "unhandled.test.ts": `import { test } from "vitest";
 test("fine itself", () => { Promise.reject(new Error("nobody looked")); });`,
   "good.test.ts": `import { expect, test } from "vitest";
@@ -324,12 +382,20 @@ test("only, each, todo, hooks", () => {
   assert.equal(code, 0);
 });
 
+test("concurrent, skip, fails, stubs, spies, fake time, inline snapshots", () => {
+  const folder = app("more", { "more.test.ts": MORE });
+  const { code, errors, passed, skipped } = report(folder);
+  assert.deepEqual(errors, {});
+  assert.deepEqual([code, passed, skipped], [0, 9, 3]);
+});
+
 test("what is bad fails by itself, with its place and a cure", () => {
   const folder = app("bad", BAD);
   const { code, states, errors } = report(folder);
   assert.equal(code, 1);
   assert.deepEqual(states, {
-    "good > good": "pass", "leaks > leaks": "pass", "loop > before": "pass",
+    "good > good": "pass", "leaks > leaks": "fail", "leaks > clears": "pass",
+    "loop > before": "pass",
     "loop > never ends": "fail", "loop > after": "pass", "loop > waits": "fail",
     "memory > eats": "fail", "memory > last": "pass", "unhandled > fine itself": "pass",
   });
@@ -341,6 +407,9 @@ test("what is bad fails by itself, with its place and a cure", () => {
   assert.match(errors["loop > waits"], /timed out in 200ms/);
   assert.match(errors["memory > eats"], /ran out of memory/);
   assert.match(errors.unhandled, /nobody looked/);
+  assert.match(errors["leaks > leaks"], /leaves a timer running: setInterval.*clearInterval/);
+  const { out: leaks } = run(folder, "--filter", "leaks");
+  assert.match(leaks, /at convex\/leaks\.test\.ts:5:3\n/);
   const { out } = run(folder, "--filter", "throws");
   assert.match(out, /at convex\/throws\.test\.ts:3:7\n\n.*> 3 \| throw new Error/s);
 });
@@ -514,6 +583,35 @@ test("s", () => { expect(${value}).toMatchSnapshot(); });`;
   assert.match(readFileSync(file, "utf8"), / 2,/);
 });
 
+test("inline snapshots are written into the test file, and updated when asked", () => {
+  const source = (inline, value) => `import { expect, test } from "vitest";
+interface Kept { a: number[] }
+test("s", async () => {
+  const kept: Kept = { a: [${value}] };
+  expect(kept).toMatchInlineSnapshot(${inline});
+  expect(() => { throw new Error("no"); }).toThrowErrorMatchingInlineSnapshot();
+  await expect(Promise.resolve(${value})).resolves.toMatchInlineSnapshot(\`${value}\`);
+});`;
+  const folder = app("inline", { "s.test.ts": source("", 1) });
+  const file = join(folder, "convex/s.test.ts");
+  const written = (value) => `\`
+    {
+      "a": [
+        ${value},
+      ],
+    }
+  \``;
+  assert.deepEqual(report(folder).errors, {});
+  const first = readFileSync(file, "utf8");
+  const whole = source(written(1), 1).replace("Snapshot();", "Snapshot(`[Error: no]`);");
+  assert.equal(first, whole);
+  assert.deepEqual(report(folder).errors, {});
+  writeFileSync(file, first.replace("{ a: [1] }", "{ a: [2] }"));
+  assert.match(report(folder).errors["s > s"], /Snapshot `s 1` mismatched/);
+  assert.equal(run(folder, "--update").code, 0);
+  assert.match(readFileSync(file, "utf8"), /"a": \[\n +2,/);
+});
+
 test("a folder without tests says what test files are called", () => {
   const { code, told } = run(app("none", { "schema.ts": SCHEMA }));
   assert.equal(code, 1);
@@ -618,7 +716,34 @@ test("insertions meet: their order can be seen", async () => {
   assert.match(told, /expected 25 to be 30[^]*1\. move: mutation accounts:add\n\n/);
 });
 
-test("the example's own tests pass", () => {
-  const { code, out } = run(join(ROOT, "examples/transfer"));
-  assert.equal(code, 0, out);
+test("HTTP actions answer t.fetch", () => {
+  const folder = app("fetch", {
+    "schema.ts": SCHEMA,
+    "tasks.ts": TASKS,
+    "http.ts": `import { httpActionGeneric, httpRouter, makeFunctionReference,
+} from "convex/server";
+const http = httpRouter();
+http.route({ path: "/add", method: "POST", handler: httpActionGeneric(async (ctx, request) => {
+  const text = await request.text();
+  await ctx.runMutation(makeFunctionReference("tasks:hidden"), { text });
+  return new Response("added " + text, { status: 201 });
+}) });
+export default http;`,
+    "fetch.test.ts": `${HEAD}
+test("fetch", async () => {
+  const t = open();
+  const answer = await t.fetch("/add", { method: "POST", body: "milk" });
+  expect([answer.status, await answer.text()]).toEqual([201, "added milk"]);
+  expect(await t.query(api.tasks.list)).toEqual(["milk"]);
+  expect((await t.fetch("/nothing")).status).toBe(404);
+});`,
+  });
+  assert.deepEqual(report(folder).errors, {});
+});
+
+test("the example's own tests pass, where there is no Node", () => {
+  const env = { PATH: "", NO_COLOR: "1" };
+  const args = ["test", join(ROOT, "examples/transfer"), "--timeout", "60000"];
+  const { status, stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8", env });
+  assert.equal(status, 0, stdout + stderr);
 });

@@ -2,7 +2,9 @@
 //
 // In: the file's module and settings, from the host. Out: events as tests start and end, and at the
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
-import { TestRunner, processError, setSafeTimers, startTests } from './vitest.js';
+import {
+  DecodedMap, TestRunner, getOriginalPosition, processError, setSafeTimers, startTests,
+} from './vitest.js';
 import { explore } from './explore.js';
 import { begin as beginMocks } from './mocks.js';
 import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
@@ -26,8 +28,8 @@ const workerState = (config, file) => ({
   rpc: { async snapshotSaved(result) { tell('snapshot', result); } },
 });
 
-/** Snapshot files, which the host reads and writes. */
-const snapshots = {
+/** Snapshot files, which the host reads and writes; `map` is that of a file with inline ones. */
+const snapshots = ({ file: testFile, module, map }) => ({
   getVersion: () => '1',
   getHeader: () => '// Snapshot v1, https://vitest.dev/guide/snapshot.html',
   async resolvePath(file) {
@@ -40,7 +42,14 @@ const snapshots = {
   saveSnapshotFile: (file, text) => ask('write', { file, text }),
   readSnapshotFile: (file) => ask('read', { file }),
   removeSnapshotFile: (file) => ask('remove', { file }),
-};
+  processStackTrace(stack) {
+    if (map === null || !stack.file.endsWith(`convex:/${module}`)) return stack;
+    const found = getOriginalPosition(new DecodedMap(JSON.parse(map), testFile),
+      { line: stack.line, column: stack.column - 1 });
+    if (found === null) return stack;
+    return { ...stack, file: testFile, line: found.line, column: found.column + 1 };
+  },
+});
 
 const unescaped = (text) => text.replace(/\\([`\\]|\$\{)/g, '$1');
 
@@ -52,7 +61,7 @@ function ReadSnapshots(_parameter, text) {
   };
 }
 
-const configOf = ({ root, seed, timeout, pattern, update }) => ({
+const configOf = ({ root, seed, timeout, pattern, update, ...file }) => ({
   root,
   name: undefined,
   setupFiles: [],
@@ -73,7 +82,7 @@ const configOf = ({ root, seed, timeout, pattern, update }) => ({
   experimental: { importDurations: { limit: 0 } },
   fakeTimers: { loopLimit: 10_000, shouldClearNativeTimers: true },
   snapshotOptions: {
-    updateSnapshot: update, snapshotEnvironment: snapshots, expand: false,
+    updateSnapshot: update, snapshotEnvironment: snapshots(file), expand: false,
     snapshotFormat: { printBasicPrototype: false, escapeString: false },
   },
 });
@@ -100,10 +109,52 @@ const namesOf = (task) => {
   return names;
 };
 
+/** Intervals that nobody has cleared, and the tests that they were begun in. */
+class Intervals {
+  constructor() {
+    this.running = new Map();
+    const { clearInterval, clearTimeout, setInterval } = globalThis;
+    globalThis.setInterval = (...given) => {
+      const id = setInterval(...given);
+      this.running.set(id, { test: this.test, error: this.leak() });
+      return id;
+    };
+    // Each of them clears both.
+    const clearing = (clear) => (id) => {
+      this.running.delete(id);
+      clear(id);
+    };
+    globalThis.clearInterval = clearing(clearInterval);
+    globalThis.clearTimeout = clearing(clearTimeout);
+  }
+
+  leak() {
+    const message = 'This test leaves a timer running: setInterval. Clear it with clearInterval, '
+      + 'in the test or in afterEach.';
+    return Object.assign(new Error(message), { name: 'TimerLeak' });
+  }
+
+  /** Fails the tests that have left one, and tells so; gives the errors of those of no test. */
+  end() {
+    const outside = [];
+    for (const { test, error } of this.running.values()) {
+      if (test === undefined) {
+        outside.push(error);
+        continue;
+      }
+      test.result.state = 'fail';
+      test.result.errors = [...test.result.errors ?? [], error];
+      tell('ended', { ...resultOf(test), names: namesOf(test) });
+    }
+    return outside;
+  }
+}
+
 /** vitest's runner, told to us. */
 class Runner extends TestRunner {
   constructor(config, { module, skip }) {
     super(config);
+    this.intervals = new Intervals();
     this.module = module;
     this.skip = new Set(skip);
     this.__setTraces({ $: (_name, _options, work) => work({}) });
@@ -123,6 +174,7 @@ class Runner extends TestRunner {
 
   async onBeforeRunTask(test) {
     if (this.skip.has(test.id)) test.mode = 'skip';
+    this.intervals.test = test;
     await super.onBeforeRunTask(test);
     if (test.mode === 'run' || test.mode === 'queued') {
       tell('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
@@ -131,6 +183,7 @@ class Runner extends TestRunner {
 
   onAfterRunTask(test) {
     super.onAfterRunTask(test);
+    this.intervals.test = undefined;
     tell('ended', { ...resultOf(test), names: namesOf(test) });
   }
 }
@@ -162,6 +215,7 @@ export const main = {
     const listening = listen();
     const runner = new Runner(config, options);
     const [file] = await startTests([{ filepath: options.file }], runner);
+    unhandled.push(...runner.intervals.end().map(plain));
     await heard();
     if (options.coverage) {
       await ask('coverage', JSON.parse(worker.jsSyscall('concave/coverage')));

@@ -94,6 +94,11 @@ impl Frames {
         Some((self.texts.get(path)?.0.as_str(), self.map(path)?))
     }
 
+    /// The text of a bundled module's map.
+    pub fn map_text(&self, path: &str) -> Option<&str> {
+        Some(self.texts.get(path)?.1.as_str())
+    }
+
     fn map(&self, path: &str) -> Option<Arc<SourceMap>> {
         let mut parsed = self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
         let parse = || {

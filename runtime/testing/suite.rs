@@ -279,9 +279,14 @@ impl Suite {
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
         let mocks = self.mocks.get(&module_of(file)).cloned().unwrap_or_default();
+        let module = module_of(file);
+        let text = std::fs::read_to_string(&self.files[file]).unwrap_or_default();
+        // Vitest writes those into the test file itself.
+        let is_inline = text.contains("InlineSnapshot(");
         let asked = json!([{
+            "map": self.frames().map_text(&module).filter(|_| is_inline),
             "mocks": { "files": mocks.files, "reaching": mocks.reaching },
-            "file": self.files[file], "module": module_of(file), "root": self.root, "skip": skip,
+            "file": self.files[file], "module": module, "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.options.timeout_ms,
             "update": self.options.update, "coverage": self.options.coverage,
             "pattern": pattern.map(|text| escaped(text)),
@@ -498,7 +503,8 @@ fn with_told(mut report: Value, told: &[Value]) -> Value {
     fn replace(tasks: &mut Value, told: &[Value]) -> bool {
         let mut has_failed = false;
         for task in tasks.as_array_mut().into_iter().flatten() {
-            if let Some(known) = told.iter().find(|known| known["id"] == task["id"]) {
+            // What was told last holds.
+            if let Some(known) = told.iter().rfind(|known| known["id"] == task["id"]) {
                 task["state"] = known["state"].clone();
                 task["errors"] = known["errors"].clone();
                 task["ms"] = known["ms"].clone();

@@ -49,3 +49,31 @@ fn shortened(text: &str) -> String {
     }
     text.chars().take(MOST).chain("…".chars()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use database::record::{FunctionError, Given};
+
+    use super::differences;
+    use crate::call::nothing_ran;
+
+    #[test]
+    fn what_differs_is_named_and_shown() {
+        let one = nothing_ran(Given::default());
+        assert!(differences(&one, &one.clone()).is_empty());
+        let mut other = one.clone();
+        other.writes_digest = [1; 32];
+        assert_eq!(differences(&one, &other), ["what it writes"]);
+        other.result = Ok("2".into());
+        assert_eq!(differences(&one, &other)[0], "its result (null and 2)");
+        let failed = |message: &str| {
+            let error = FunctionError { message: message.to_owned(), data: None };
+            let mut outcome = one.clone();
+            outcome.result = Err(error);
+            outcome
+        };
+        // Frames are no part of what a caller is told.
+        assert!(differences(&failed("no\n    at a"), &failed("no\n    at b")).is_empty());
+        assert_eq!(differences(&failed("no 1"), &failed("no 2")), ["its result (no 1 and no 2)"]);
+    }
+}
