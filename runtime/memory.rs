@@ -43,11 +43,24 @@ pub struct Budget {
     pub bytes: u64,
 }
 
+/// Room for history in a data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// In bytes.
+    pub bytes: u64,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { bytes: limits::CHECKPOINT_BYTES }
+    }
+}
+
 /// Why a text is no budget.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum NoBudget {
     /// Another notation.
-    #[error("{0:?} is no amount of memory: write bytes, or a number with K, M or G, like 512M")]
+    #[error("{0:?} is no number of bytes: write bytes, or a number with K, M or G, like 512M")]
     Unread(String),
     /// Too little to work with.
     #[error(
@@ -56,33 +69,57 @@ pub enum NoBudget {
         Size(limits::MEMORY_MIN_BYTES)
     )]
     Small(u64),
+    /// Too little for history on disk.
+    #[error(
+        "Room for history of {} is too small: the log needs {} at least",
+        Size(*.0),
+        Size(limits::HISTORY_DISK_MIN_BYTES)
+    )]
+    Narrow(u64),
 }
 
 impl FromStr for Budget {
     type Err = NoBudget;
 
-    /// `536870912`, `512M`, `512MiB`, `1.5G`: K, M, G and T are powers of 1024.
     fn from_str(text: &str) -> Result<Self, NoBudget> {
-        let unread = || NoBudget::Unread(text.to_owned());
-        let trimmed = text.trim();
-        let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-        let (number, unit) = trimmed.split_at(end);
-        let number: f64 = number.parse().map_err(|_| unread())?;
-        let shift = match unit.trim().to_ascii_uppercase().as_str() {
-            "" | "B" => 0,
-            "K" | "KB" | "KIB" => 10,
-            "M" | "MB" | "MIB" => 20,
-            "G" | "GB" | "GIB" => 30,
-            "T" | "TB" | "TIB" => 40,
-            _ => return Err(unread()),
-        };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let bytes = (number * (1_u64 << shift) as f64) as u64;
+        let bytes = bytes(text)?;
         if bytes < limits::MEMORY_MIN_BYTES {
             return Err(NoBudget::Small(bytes));
         }
         Ok(Self { bytes })
     }
+}
+
+impl FromStr for Room {
+    type Err = NoBudget;
+
+    fn from_str(text: &str) -> Result<Self, NoBudget> {
+        let bytes = bytes(text)?;
+        if bytes < limits::HISTORY_DISK_MIN_BYTES {
+            return Err(NoBudget::Narrow(bytes));
+        }
+        Ok(Self { bytes })
+    }
+}
+
+/// `536870912`, `512M`, `512MiB`, `1.5G`: K, M, G and T are powers of 1024.
+fn bytes(text: &str) -> Result<u64, NoBudget> {
+    let unread = || NoBudget::Unread(text.to_owned());
+    let trimmed = text.trim();
+    let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(end);
+    let number: f64 = number.parse().map_err(|_| unread())?;
+    let shift = match unit.trim().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err(unread()),
+    };
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let bytes = (number * (1_u64 << shift) as f64) as u64;
+    Ok(bytes)
 }
 
 impl Budget {

@@ -3,7 +3,7 @@
 // In: an app with every kind of value, files and a component. Out: checks that what goes out comes
 // back bit for bit, and that what cannot come in changes nothing.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
+import { execFile, spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -325,6 +325,105 @@ test("what is wrong says where, and changes nothing", async () => {
   await host.stop();
 });
 
+/** Asks an endpoint as the operator. */
+async function operator(host, path, body, authorization = `Convex ${KEY}`) {
+  const headers = { authorization, "content-type": "application/json" };
+  const text = typeof body === "string" || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  const url = `${host.url}/api/${path}`;
+  const answer = await fetch(url, { method: "POST", headers, body: text });
+  return { status: answer.status, body: await answer.json() };
+}
+
+test("an import in one request: the body is the file", async () => {
+  const host = await filled();
+  await works(concave(host, "export", "once.zip"));
+  const numbers = async () => (await host.client.query(api.zoo.all, {})).loose.map(({ n }) => n);
+  const rows = "import?tableName=loose&format=jsonLines&mode";
+  assert.deepEqual(await operator(host, `${rows}=append`, '{"n":1}\n{"n":2}\n'),
+    { status: 200, body: { numWritten: 2 } });
+  assert.deepEqual(await numbers(), [undefined, 1, 2]);
+  assert.deepEqual((await operator(host, `${rows}=replace`, '{"n":3}')).body, { numWritten: 1 });
+  assert.deepEqual(await numbers(), [3]);
+  const there = await operator(host, "import?tableName=loose&format=csv", "n\n4\n");
+  assert.deepEqual([there.status, there.body.code], [400, "TableExists"]);
+  const wrong = await operator(host, `${rows}=append`, '{"n":5}\n{');
+  assert.equal(wrong.status, 400);
+  assert.match(wrong.body.message, /^loose\.jsonl:2: /);
+  const foreign = await operator(host, `${rows}=append`, '{"n":6}', "Convex wrong");
+  assert.ok([401, 403].includes(foreign.status));
+  const no = await operator(host, "import?format=jsonLines&mode=append", '{"n":7}');
+  assert.equal(no.body.code, "InvalidName");
+  assert.deepEqual(await numbers(), [3]);
+  const zipped = await operator(host, "import?format=zip&mode=replaceAll",
+    readFileSync(join(HOME, "once.zip")));
+  assert.deepEqual([zipped.status, zipped.body], [200, { numWritten: 19 }]);
+  await works(concave(host, "export", "once-again.zip"));
+  assertSame("once.zip", "once-again.zip");
+  await host.stop();
+});
+
+test("what runs can be canceled: an export is let go, an import is all or nothing", async () => {
+  const host = await filled();
+  const newest = async () => (await host.client.query("_system/cli/exports:getLatest", {}));
+  host.client.setAdminAuth(KEY);
+  const asked = async () =>
+    (await operator(host, "export/request/zip?includeStorage=true", "")).body.startTs;
+  const download = async (ts) => (await fetch(`${host.url}/api/export/zip/${ts}`,
+    { headers: { authorization: `Convex ${KEY}` } })).status;
+  const first = await asked();
+  const { _id, expiration_ts: until } = await newest();
+  assert.equal((await operator(host, "export/cancel/nobody", "")).status, 404);
+  const late = await operator(host, `export/set_expiration/${_id}`,
+    { expirationTsNs: Number(until) + 1e12 });
+  assert.deepEqual([late.status, late.body.code], [400, "InvalidExpiration"]);
+  const sooner = Number(until) - 60e9;
+  assert.equal((await operator(host, `export/set_expiration/${_id}`,
+    { expirationTsNs: sooner })).status, 200);
+  assert.equal(Number((await newest()).expiration_ts), sooner);
+  assert.equal(await download(first), 200);
+  assert.equal((await operator(host, `export/cancel/${_id}`, "")).status, 200);
+  assert.equal((await newest()).state, "canceled");
+  assert.equal(await download(first), 404);
+  const second = await asked();
+  const { _id: other } = await newest();
+  assert.equal((await operator(host, `export/set_expiration/${other}`,
+    { expirationTsNs: 1 })).status, 200);
+  await eventually("it has expired", () => download(second), (status) => status === 404);
+
+  // An import, whenever it is: while it is read, while it waits, while it runs.
+  const before = (await host.client.query(api.zoo.all, {})).loose.length;
+  const rows = Array.from({ length: 5_000 }, (_, n) => `{"n":${n}}`).join("\n");
+  for (const confirms of [false, true]) {
+    const { uploadToken } = (await operator(host, "import/start_upload", "{}")).body;
+    const to = `import/upload_part?uploadToken=${uploadToken}&partNumber=1`;
+    const part = (await operator(host, to, rows)).body;
+    const wanted = { tableName: "loose", mode: "append", format: "jsonLines" };
+    const { importId } = (await operator(host, "import/finish_upload",
+      { import: wanted, uploadToken, partTokens: [part] })).body;
+    const state = async () =>
+      (await host.client.query("_system/cli/queryImport", { importId })).state;
+    const ask = (path) => operator(host, path, { importId });
+    if (confirms) {
+      await eventually("it waits", state, ({ state }) => state === "waiting_for_confirmation");
+      assert.equal((await ask("perform_import")).status, 200);
+    }
+    const canceled = await ask("cancel_import");
+    const ended = await eventually("it is over", state,
+      ({ state }) => state === "failed" || state === "completed");
+    const after = (await host.client.query(api.zoo.all, {})).loose.length;
+    if (ended.state === "completed") {
+      assert.ok(confirms);
+      assert.equal(after, before + 5_000);
+    } else {
+      assert.equal(canceled.status, 200);
+      assert.match(ended.error_message, /^The import was canceled\.\nNothing was imported\.$/);
+      assert.equal(after, before);
+    }
+    assert.equal((await ask("cancel_import")).status, 404);
+  }
+  await host.stop();
+});
+
 test("an import survives kill -9, with the numbers that its tables were given", async () => {
   const from = await filled();
   await works(concave(from, "export", "kept.zip"));
@@ -360,6 +459,36 @@ test("a backup is a whole host: code, variables, schedules, files, as of its mom
     "hello\n");
   await again.client.mutation(api.zoo.add, { n: 1 });
   await again.stop();
+});
+
+test("on a terminal, export, import and backup show how far they are; in a pipe they do not", {
+  skip: spawnSync("script", ["--version"]).status === 0 ? false : "no program `script` here",
+}, async () => {
+  const host = await filled();
+  for (let n = 0; n < 4; n++) {
+    await host.client.action(api.zoo.store, { text: `${n}`.repeat(2_000_000) });
+  }
+  const shown = async (...args) => {
+    const line = [CONCAVE, ...args].map((word) => `'${word}'`).join(" ");
+    const env = { ...pointedAt(host), TERM: "xterm", COLUMNS: "120" };
+    const { code, out, err } = await run("script", ["-qec", line, "/dev/null"], { env });
+    assert.equal(code, 0, out + err);
+    return out;
+  };
+  const quiet = async (...args) => {
+    const { code, out, err } = await concave(host, ...args);
+    assert.equal(code, 0, err);
+    assert.doesNotMatch(out + err, /\x1b|\/s/);
+  };
+  assert.match(await shown("export", "shown.zip"), /[\d.]+ [KM]?i?B exported, [\d.]+ [KM]?i?B\/s/);
+  await quiet("export", "quiet.zip");
+  const imported = await shown("import", "shown.zip", "--replace", "--yes");
+  assert.match(imported, /[\d.]+ [KM]?i?B of [\d.]+ [KM]?i?B sent, \S+ left/);
+  assert.match(imported, /The host reads it/);
+  await quiet("import", "quiet.zip", "--replace", "--yes");
+  assert.match(await shown("backup", "shown"), /[\d.]+ [KM]?i?B copied, [\d.]+ [KM]?i?B\/s/);
+  await quiet("backup", "quiet");
+  await host.stop();
 });
 
 /** `concave fork …` until it serves. */

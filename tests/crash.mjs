@@ -61,22 +61,35 @@ export const APP = app("crash", {
     } });`,
 });
 
-/** A disk that fails when it is told to: an environment for a host, and `set`. */
-export function disk(folder) {
-  const home = mkdtempSync(join(tmpdir(), "concave-disk-"));
+/** A library of tests/crash to put before libc, told what to do through a file. */
+function library(name, first) {
+  const home = mkdtempSync(join(tmpdir(), `concave-${name}-`));
   process.on("exit", () => rmSync(home, { recursive: true, force: true }));
-  const [library, control] = [join(home, "disk.so"), join(home, "control")];
-  const source = fileURLToPath(new URL("crash/disk.c", import.meta.url));
+  const [library, control] = [join(home, `${name}.so`), join(home, "control")];
+  const source = fileURLToPath(new URL(`crash/${name}.c`, import.meta.url));
   const flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, source, "-ldl"];
   const made = spawnSync("cc", flags, { encoding: "utf8" });
   assert.equal(made.status, 0, made.stderr);
-  const set = (mode) => writeFileSync(control, mode, { flag: "r+" });
-  writeFileSync(control, "0");
-  const env = {
-    ...process.env, NO_COLOR: "1", LD_PRELOAD: library,
-    CONCAVE_DISK_FOLDER: folder, CONCAVE_DISK_CONTROL: control,
+  writeFileSync(control, first);
+  const set = (bytes) => writeFileSync(control, bytes, { flag: "r+" });
+  return { control, set, env: { ...process.env, NO_COLOR: "1", LD_PRELOAD: library } };
+}
+
+/** A disk that fails when it is told to: an environment for a host, and `set`. */
+export function disk(folder) {
+  const { control, set, env } = library("disk", "0");
+  return { env: { ...env, CONCAVE_DISK_FOLDER: folder, CONCAVE_DISK_CONTROL: control }, set };
+}
+
+/** A clock that can be set: an environment for hosts, and `set` with seconds it is ahead. */
+export function clock() {
+  const seconds = (ahead) => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigInt64LE(BigInt(ahead));
+    return bytes;
   };
-  return { env, set };
+  const { control, set, env } = library("clock", seconds(0));
+  return { env: { ...env, CONCAVE_CLOCK_CONTROL: control }, set: (ahead) => set(seconds(ahead)) };
 }
 
 /** A folder that goes with the test process. */

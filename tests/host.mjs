@@ -30,7 +30,8 @@ for (const name of Object.keys(ENVIRONMENT)) {
 
 /** How long anything may take: longer, and it hangs, or this machine is on its knees. */
 const PATIENCE_MS = 60_000;
-/** When a file of tests says what it is busy with: the runner kills it without a word after 10. */
+/** When a file of tests says what it waits for, and ends: the runner ends it without a word after
+ * 10 minutes. Mostly a test has failed, and left a client open. */
 const SILENCE_MS = 8 * 60_000;
 
 const running = new Map();
@@ -43,6 +44,7 @@ setTimeout(() => {
   const waiting = [...waits].map((says) => says());
   console.error("This file still runs.", { waiting, hosts });
   console.error(process.getActiveResourcesInfo());
+  process.exit(1);
 }, SILENCE_MS).unref();
 
 /** Waits for a promise, but not for ever; `what` is a text, or gives one when it was in vain. */
@@ -125,9 +127,12 @@ export function serve(...args) {
   return start(["serve", "--in-memory", ...ports, ...args]);
 }
 
-/** Runs a command to its end. */
+/** Runs a command to its end, which is not far. */
 export function concave(args, options = {}) {
-  return spawnSync(CONCAVE, args, { env: ENVIRONMENT, encoding: "utf8", cwd: ROOT, ...options });
+  const how = { env: ENVIRONMENT, encoding: "utf8", cwd: ROOT, timeout: 4 * PATIENCE_MS };
+  const ended = spawnSync(CONCAVE, args, { ...how, ...options });
+  if (ended.error?.code !== "ETIMEDOUT") return ended;
+  throw new Error(`concave ${args.join(" ")} does not end:\n${ended.stdout}${ended.stderr}`);
 }
 
 /** The environment that points any command at a host. */

@@ -37,8 +37,8 @@ test("an HTTP action's process: an error before the response, a cut in the middl
   await within("its first piece", new Promise((resolve) => cut.once("data", resolve)));
   const broken = new Promise((resolve) => cut.on("error", resolve).on("end", resolve));
   killWorkers(host);
-  const why = (await within("its end", broken))?.code;
-  assert.equal(why, "ECONNRESET", "a response that is cut does not look whole");
+  const end = await within("its end", broken);
+  assert.equal(end?.code, "ECONNRESET", "a response that is cut does not look whole");
   assert.equal(await client.query(notes.has, { text: "cut finished" }), false);
 
   assert.equal(await (await fetch(`${site}/hello`)).text(), "hello");
@@ -49,8 +49,8 @@ test("an HTTP action's process: an error before the response, a cut in the middl
 async function lingering(client, gate) {
   const given = { path: "jobs:linger", delay: 0, args: { gate } };
   const id = await client.mutation(jobs.after, given);
-  const notes = () => client.query(jobs.notes);
-  await eventually(`${gate} begins`, notes, (all) => all.includes(`${gate} began`));
+  const noted = () => client.query(jobs.notes);
+  await eventually(`${gate} begins`, noted, (all) => all.includes(`${gate} began`));
   return id;
 }
 

@@ -130,7 +130,7 @@ test("a budget that makes no sense is refused at the start", () => {
   assert.match(small.stderr, /budget of 10 MiB is too small: a host needs 128 MiB at least/);
   const odd = tried("lots");
   assert.equal(odd.status, 2);
-  assert.match(odd.stderr, /"lots" is no amount of memory/);
+  assert.match(odd.stderr, /"lots" is no number of bytes/);
 });
 
 test("figures add up, for people and for Prometheus, and are the operator's", async () => {
@@ -186,6 +186,35 @@ test("history that has no room is dropped, oldest first, and that is said", asyn
   const gone = concave(["run", "notes:one", ...at], { env: pointedAt(host) });
   assert.match(gone.stderr, /is no longer kept: the oldest one is at \d+/);
   await host.stop();
+});
+
+test("history on disk has its own room: what a start brings back, oldest left out", async () => {
+  const data = join(folder(), "kept");
+  const ports = ["--port", "0", "--site-port", "0"];
+  const begin = (...args) =>
+    start(["serve", "--data", data, "--admin-key", KEY, ...ports, "--history-disk", "2M", ...args]);
+  let host = await begin("--push", APP);
+  const id = await operator(host).mutation(api.notes.add, { n: 0, bytes: 10 });
+  const first = stats(host).history.newest;
+  for (let n = 1; n <= 20; n++) {
+    await operator(host).mutation(api.notes.rewrite, { id, n, bytes: 500_000 });
+  }
+  await host.says(/The history on disk is cut to stay within 2\.0 MiB, oldest first: \d+ commits/);
+  const room = () => stats(host).disk;
+  await eventually("the log is within its room", room, (now) => now.logBytes <= now.logRoom);
+  assert.equal(room().logRoom, 2 * MIB);
+  // Memory has it all still; a start has not.
+  const at = (ts) => concave(["run", "notes:one", "--at", String(ts)], { env: pointedAt(host) });
+  assert.equal(at(first).status, 0);
+  await host.endsBy("SIGKILL");
+  host = await begin();
+  assert.match(at(first).stderr, /is no longer kept: the oldest one is at \d+/);
+  const { oldest, newest } = stats(host).history;
+  assert.ok(oldest < newest);
+  assert.equal(at(newest).stdout.trim(), "20");
+  assert.equal(await host.stop(), 0);
+  const narrow = concave(["serve", "--data", data, "--history-disk", "100K"]);
+  assert.match(narrow.stderr, /Room for history of 0\.1 MiB is too small: .* needs 1\.0 MiB/);
 });
 
 test("a push fills an index while mutations go on, and misses none of them", async () => {

@@ -16,6 +16,7 @@ use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
 use super::terminal;
 use super::watch::{Watch, WatchError};
+use crate::memory::Room;
 
 /// Run an app while you write it: serve it, and push it again at every save
 #[derive(Debug, Args)]
@@ -150,7 +151,7 @@ fn kept(root: &Path) -> Result<Kept, DevError> {
         std::fs::write(folder.join(".gitignore"), "*\n")
     };
     match ignored() {
-        Ok(()) => Ok(Kept { folder, give_up_after: None }),
+        Ok(()) => Ok(Kept { folder, give_up_after: None, history_disk: Room::default() }),
         Err(cause) => Err(DevError::Folder { folder, cause }),
     }
 }

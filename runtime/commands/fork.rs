@@ -16,6 +16,7 @@ use super::client::{Client, ClientError};
 use super::host::{self, Kept, Running, StartError};
 use super::target::{Target, TargetError};
 use super::terminal;
+use crate::memory::Room;
 
 /// Serve an independent copy of a running host, as of now
 #[derive(Debug, Args)]
@@ -82,7 +83,11 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
         node: None,
         fresh_contexts: false,
         answers_at_once: false,
-        data: Some(Kept { folder: folder.clone(), give_up_after: None }),
+        data: Some(Kept {
+            folder: folder.clone(),
+            give_up_after: None,
+            history_disk: Room::default(),
+        }),
         schedules,
         invariants: false,
         memory: None,

@@ -32,7 +32,7 @@ use tokio::task::JoinHandle;
 
 use super::target::Address;
 use crate::durable::{self, Data, Keeper, OpenError, Tell};
-use crate::memory::{self, Budget, Processes, Size};
+use crate::memory::{self, Budget, Processes, Room, Size};
 use crate::outside::{self, Outside};
 use crate::purity::Reader;
 use crate::world::RealWorld;
@@ -98,6 +98,8 @@ pub struct Kept {
     pub folder: PathBuf,
     /// Gives up the commits after this timestamp.
     pub give_up_after: Option<u64>,
+    /// Room for history in it.
+    pub history_disk: Room,
 }
 
 /// A host that serves.
@@ -437,11 +439,13 @@ fn measure(watched: &memory::Watched, keeper: Option<&Keeper>) -> Measure {
 
 /// Opens the data, if it is kept.
 fn open(options: &Options, world: &dyn World) -> Result<Option<Data>, OpenError> {
-    let Some(Kept { folder, give_up_after }) = &options.data else { return Ok(None) };
+    let Some(kept) = &options.data else { return Ok(None) };
+    let Kept { folder, give_up_after, history_disk } = kept;
     let options = durable::Options {
         folder: folder.clone(),
         database: sizes(options, world),
         give_up_after: *give_up_after,
+        history_disk: history_disk.bytes,
         tell: options.warn.clone(),
     };
     durable::open(options).map(Some)

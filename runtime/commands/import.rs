@@ -137,7 +137,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ImportError> {
     let format = format(&arguments)?;
     let client = Client::new(arguments.target.resolve(&folder)?)?;
     let id = upload(&client, &arguments, format).await?;
-    let bar = ProgressBar::new_spinner();
+    let bar = ProgressBar::new_spinner().with_message("The host reads it");
     bar.enable_steady_tick(LOOK);
     let result = follow(&client, &arguments, &id, &bar).await;
     bar.finish_and_clear();

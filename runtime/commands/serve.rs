@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::host::{KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
 use super::log::{Log, LogArguments};
 use super::push::{PushError, Pusher};
-use crate::memory::Budget;
+use crate::memory::{Budget, Room};
 
 /// Run a host: an empty one, or one with an app pushed to it
 #[derive(Debug, Args)]
@@ -47,6 +47,10 @@ pub struct Arguments {
     /// Memory that the host may take, with its processes for actions: 512M, 2G [default: no bound]
     #[arg(long, value_name = "SIZE")]
     memory: Option<Budget>,
+    /// Room for history in DIR: what a start brings back of it, oldest left out: 64M
+    /// [default: 16M]
+    #[arg(long, value_name = "SIZE", requires = "data")]
+    history_disk: Option<Room>,
     #[command(flatten)]
     log: LogArguments,
     /// Push this app first
@@ -99,6 +103,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     let told_key = arguments.admin_key.is_some();
     let is_kept = arguments.data.is_some();
     let give_up_after = arguments.give_up_after;
+    let history_disk = arguments.history_disk.unwrap_or_default();
     let log = Log::start(arguments.log);
     let (warn, tell) = (log.clone(), log.clone());
     let key_file = arguments.data.as_ref().map(|folder| folder.join(KEY_FILE));
@@ -114,7 +119,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         node: arguments.node,
         fresh_contexts: arguments.fresh_contexts,
         answers_at_once: false,
-        data: arguments.data.map(|folder| Kept { folder, give_up_after }),
+        data: arguments.data.map(|folder| Kept { folder, give_up_after, history_disk }),
         memory: arguments.memory,
         warn: Arc::new(move |text| warn.warning(text)),
         tell: Arc::new(move |text| tell.news(text)),

@@ -15,6 +15,7 @@ use server::Disk;
 use storage::{Changes, LogStore, Record, StoreError};
 
 use super::Tell;
+use crate::memory::Size;
 
 /// Bytes of commits that one transaction of a checkpoint takes in: what they write again and again
 /// is written once.
@@ -33,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Checkpointer {
     tail: Mutex<Tail>,
     more: Condvar,
+    /// Bytes of commits after which the oldest ones leave the log.
+    room: u64,
 }
 
 /// Commits after the checkpoint: timestamps and bytes, oldest first.
@@ -46,6 +49,8 @@ pub(super) struct Tail {
     trimmed: u64,
     /// Bytes of the store at the last checkpoint.
     size: u64,
+    /// Whether the operator knows that commits leave.
+    told: bool,
     stopping: bool,
 }
 
@@ -61,15 +66,15 @@ impl Tail {
         self.bytes += record.body.len();
     }
 
-    /// Where the next checkpoint should be, if one is due.
-    fn due(&self) -> Option<u64> {
-        if self.bytes as u64 <= limits::CHECKPOINT_BYTES {
+    /// Where the next checkpoint should be, if one is due: so that a quarter of the room is taken.
+    fn due(&self, room: u64) -> Option<u64> {
+        if self.bytes as u64 <= room {
             return None;
         }
         let mut left = self.bytes as u64;
         let mut due = None;
         for (ts, bytes) in &self.records {
-            if left <= limits::CHECKPOINT_LEAVES_BYTES {
+            if left <= room / limits::CHECKPOINT_LEAVES_PART {
                 break;
             }
             left -= *bytes as u64;
@@ -88,16 +93,16 @@ impl Tail {
 }
 
 impl Checkpointer {
-    /// Of a log that holds these commits.
-    pub(super) fn new(tail: Tail) -> Self {
-        Self { tail: Mutex::new(tail), more: Condvar::new() }
+    /// Of a log that holds these commits, and has room for so many bytes of them.
+    pub(super) fn new(tail: Tail, room: u64) -> Self {
+        Self { tail: Mutex::new(tail), more: Condvar::new(), room }
     }
 
     /// Commits were appended.
     pub(super) fn appended(&self, records: &[Record]) {
         let mut tail = self.tail();
         records.iter().for_each(|record| tail.push(record));
-        if tail.bytes as u64 > limits::CHECKPOINT_BYTES {
+        if tail.bytes as u64 > self.room {
             self.more.notify_one();
         }
     }
@@ -112,6 +117,7 @@ impl Checkpointer {
             self.tail().checkpointed(*reached);
             let trimmed = moved.map_err(|(_, why)| why).and_then(|at| self.trim(store, at));
             self.measure(store);
+            self.tell_of_the_past(tell);
             let failed = trimmed.is_err();
             if let Err(why) = trimmed
                 && !failing
@@ -136,7 +142,7 @@ impl Checkpointer {
             if tail.stopping {
                 return None;
             }
-            if let Some(due) = tail.due() {
+            if let Some(due) = tail.due(self.room) {
                 return Some((tail.at, due));
             }
             tail = self.more.wait(tail).unwrap_or_else(PoisonError::into_inner);
@@ -147,8 +153,23 @@ impl Checkpointer {
     pub(super) fn disk(&self) -> Disk {
         let tail = self.tail();
         let (log_bytes, log_commits) = (tail.bytes as u64, tail.records.len() as u64);
-        let (trimmed, bytes) = (tail.trimmed, tail.size);
-        Disk { log_bytes, log_commits, checkpoint: tail.at, trimmed, bytes }
+        let (trimmed, bytes, log_room) = (tail.trimmed, tail.size, self.room);
+        Disk { log_bytes, log_commits, log_room, checkpoint: tail.at, trimmed, bytes }
+    }
+
+    /// Says so when commits begin to leave.
+    fn tell_of_the_past(&self, tell: &Tell) {
+        let mut tail = self.tail();
+        if tail.trimmed == 0 || std::mem::replace(&mut tail.told, true) {
+            return;
+        }
+        let (commits, at, room) = (tail.records.len(), tail.at, Size(self.room));
+        drop(tail);
+        tell(&format!(
+            "The history on disk is cut to stay within {room}, oldest first: {commits} commits \
+             are kept, those after the timestamp {at}. A start brings back no older ones; \
+             --history-disk gives them more room."
+        ));
     }
 
     /// A store that cannot say how large it is keeps the figure that it had.
@@ -203,7 +224,7 @@ impl Checkpointer {
     /// the log grows faster than that.
     fn pause(&self, begun: Instant) {
         let tail = self.tail();
-        let is_late = tail.bytes as u64 > LATE * limits::CHECKPOINT_BYTES;
+        let is_late = tail.bytes as u64 > LATE * self.room;
         if !is_late && !tail.stopping {
             drop(tail);
             std::thread::sleep(begun.elapsed().min(PAUSE));

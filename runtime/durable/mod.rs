@@ -36,6 +36,8 @@ pub struct Options {
     pub database: DatabaseOptions,
     /// Gives up the commits after this timestamp: the operator's way out of a damaged log.
     pub give_up_after: Option<u64>,
+    /// Bytes of commits that the log has room for: the history that a start brings back.
+    pub history_disk: u64,
     /// Told what the operator should know.
     pub tell: Tell,
 }
@@ -118,7 +120,7 @@ fn advice(good: Option<u64>) -> String {
 /// # Errors
 /// See [`OpenError`]. Nothing in the folder has changed then.
 pub fn open(options: Options) -> Result<Data, OpenError> {
-    let Options { folder, database: sizes, give_up_after, tell } = options;
+    let Options { folder, database: sizes, give_up_after, history_disk, tell } = options;
     let taken = DataFolder::take(&folder, stored::FORMAT)?;
     let store = Arc::new(recovery::store(&taken, sizes.now).map_err(named(&folder))?);
     let build = recovery::build();
@@ -130,7 +132,7 @@ pub fn open(options: Options) -> Result<Data, OpenError> {
     let files = Arc::new(FolderStore::open(&taken.files()).map_err(files_failed)?);
     recovery::remove_orphans(&database, &files).map_err(files_failed)?;
     let store: Arc<dyn LogStore> = store;
-    let checkpointer = Arc::new(Checkpointer::new(tail));
+    let checkpointer = Arc::new(Checkpointer::new(tail, history_disk));
     let committer = Arc::new(Committer::default());
     database.keep_in(committer.clone());
     let mut keeper = Keeper { committer, checkpointer, threads: Vec::new(), _folder: taken };
@@ -195,5 +197,7 @@ impl Drop for Keeper {
     }
 }
 
+#[cfg(test)]
+mod damage;
 #[cfg(test)]
 mod tests;

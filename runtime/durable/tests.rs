@@ -11,15 +11,16 @@ use storage::{Changes, MemoryLog, Record, Take};
 
 use super::*;
 
-const EPOCH: u64 = 1_700_000_000_000_000_000;
+pub(super) const EPOCH: u64 = 1_700_000_000_000_000_000;
 
-fn sizes() -> DatabaseOptions {
+pub(super) fn sizes() -> DatabaseOptions {
     DatabaseOptions { history_bytes: 64 << 20, cache_bytes: 1 << 20, now: EPOCH }
 }
 
-fn options(folder: &Path) -> Options {
+pub(super) fn options(folder: &Path) -> Options {
     let tell: Tell = Arc::new(|_: &str| {});
-    Options { folder: folder.to_owned(), database: sizes(), give_up_after: None, tell }
+    let (folder, history_disk) = (folder.to_owned(), limits::CHECKPOINT_BYTES);
+    Options { folder, database: sizes(), give_up_after: None, history_disk, tell }
 }
 
 fn given(call: u64) -> Given {
@@ -29,7 +30,7 @@ fn given(call: u64) -> Given {
 }
 
 /// Inserts a document with `bytes` of text, and gives when.
-fn insert(database: &Database, call: u64, bytes: usize) -> Committed {
+pub(super) fn insert(database: &Database, call: u64, bytes: usize) -> Committed {
     let mut now = database.begin(database.newest(), &given(call), false);
     let text = Value::String("x".repeat(bytes));
     let fields = [("n".to_owned(), Value::Float64(call as f64)), ("text".to_owned(), text)];
@@ -85,15 +86,50 @@ fn checkpoints_move_the_log_on_and_leave_history() {
     while disk().trimmed == 0 || disk().log_bytes > limits::CHECKPOINT_BYTES {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert!(disk().bytes > limits::CHECKPOINT_LEAVES_BYTES, "{:?}", disk());
+    let leaves = limits::CHECKPOINT_BYTES / limits::CHECKPOINT_LEAVES_PART;
+    assert!(disk().bytes > leaves, "{:?}", disk());
     drop(data);
     let data = open(options(root.path())).unwrap();
     assert_eq!(count(&data.database), 2 * enough);
     let oldest = data.database.history().oldest;
     assert!(oldest > written[0], "the log was trimmed up to its checkpoint");
     let left = data.database.history().entries.len() * bytes;
-    let leaves = limits::CHECKPOINT_LEAVES_BYTES as usize;
-    assert!(left + bytes > leaves, "{left} bytes of history came back; {leaves} stay");
+    assert!(left + bytes > leaves as usize, "{left} bytes of history came back; {leaves} stay");
+}
+
+#[test]
+fn history_on_disk_stays_within_its_room_oldest_first_and_says_so() {
+    let root = tempfile::tempdir().unwrap();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let hear = Arc::clone(&said);
+    let tell: Tell = Arc::new(move |news: &str| hear.lock().unwrap().push(news.to_owned()));
+    let room = limits::HISTORY_DISK_MIN_BYTES;
+    let options = || Options { history_disk: room, tell: tell.clone(), ..options(root.path()) };
+    let data = open(options()).unwrap();
+    let mut written = Vec::new();
+    for call in 1..=200 {
+        let committed = insert(&data.database, call, 50_000);
+        data.database.wait_durable(committed.ts).unwrap();
+        written.push(committed.ts);
+    }
+    let disk = data.keeper.disk();
+    let begun = std::time::Instant::now();
+    while disk().log_bytes > room || disk().trimmed == 0 {
+        assert!(begun.elapsed().as_secs() < 60, "{:?}", disk());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    drop(data);
+    let said = said.lock().unwrap().clone();
+    let cut: Vec<_> = said.iter().filter(|text| text.contains("cut to stay within")).collect();
+    assert_eq!(cut.len(), 1, "{said:?}");
+    assert!(cut[0].starts_with("The history on disk is cut to stay within 1.0 MiB"), "{cut:?}");
+    // Rows that are gone leave room that is used again: the file does not grow with the writes.
+    let size = std::fs::metadata(root.path().join("db/log.sqlite")).unwrap().len();
+    assert!(size < 6 * room, "{size} bytes after 10 MB of commits");
+    let data = open(options()).unwrap();
+    assert_eq!(count(&data.database), 200);
+    let kept = data.database.kept();
+    assert!(kept.oldest > written[150] && kept.newest == written[199], "{kept:?}");
 }
 
 #[test]
@@ -169,7 +205,7 @@ fn a_full_disk_undoes_and_work_goes_on_when_there_is_room() {
     let work = committer::Work {
         database: Arc::clone(&database),
         store: failing.clone(),
-        checkpointer: Arc::new(Checkpointer::new(checkpointer::Tail::new(EPOCH))),
+        checkpointer: Arc::new(Checkpointer::new(checkpointer::Tail::new(EPOCH), 16 << 20)),
         build: "test".into(),
         tell: Arc::new(move |news: &str| hear.lock().unwrap().push(news.to_owned())),
     };

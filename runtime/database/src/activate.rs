@@ -90,7 +90,7 @@ impl Database {
         let turn = self.turn();
         let newest = turn.snapshot();
         ready.catch_up(Arc::clone(&newest), &deployment)?;
-        let ts = turn.next_timestamp(now);
+        let ts = turn.next_timestamp(now, 0);
         let environment = newest.environment.after(changes, ts);
         check_imported(&environment, &deployment.analysis.imported_environment)?;
         let mut written = vec![deployment_key()];

@@ -377,16 +377,25 @@ impl Database {
     }
 }
 
+/// Nanoseconds between two creation times at least, as `f64` milliseconds tell them apart: it takes
+/// 245, and what is rounded on the way.
+const STEP: u64 = 1_000;
+
 impl Turn<'_> {
     /// The newest snapshot, which stays the newest while the turn is held.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.database.newest()
     }
 
-    /// The next commit's: strictly increasing, whatever the clock does.
-    pub(crate) fn next_timestamp(&self, now: u64) -> Timestamp {
-        let before = self.snapshot().ts.max(self.database.durability.floor());
-        Timestamp(now.max(before.0 + 1))
+    /// The next commit's: strictly increasing, whatever the clock does. While that is behind, they
+    /// are so far apart that creation times of documents, which begin at them, increase too: a step
+    /// for each that the commit has drawn.
+    pub(crate) fn next_timestamp(&self, now: u64, creation_times: u64) -> Timestamp {
+        let before = self.snapshot().ts.max(self.database.durability.floor()).0;
+        if now > before {
+            return Timestamp(now);
+        }
+        Timestamp(before + STEP * (creation_times + 1))
     }
 
     /// Starts a transaction at the newest snapshot.
@@ -426,7 +435,7 @@ impl Turn<'_> {
             let reads = Arc::new(transaction.reads);
             return Err(Box::new(Rejected { conflict, reads, usage: transaction.usage }));
         }
-        let ts = self.next_timestamp(now);
+        let ts = self.next_timestamp(now, transaction.creation_times);
         let next = Arc::new(successor(&newest, &mut transaction, ts));
         self.publish(LogEntry {
             ts,

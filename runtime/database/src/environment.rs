@@ -210,7 +210,7 @@ impl Database {
     pub fn change_environment(&self, changes: &[Change], now: u64) -> Result<Timestamp, PushError> {
         let turn = self.turn();
         let newest = turn.snapshot();
-        let ts = turn.next_timestamp(now);
+        let ts = turn.next_timestamp(now, 0);
         let environment = newest.environment.after(changes, ts);
         let written = environment.changed_keys(&newest.environment);
         if written.is_empty() {

@@ -557,14 +557,19 @@ limits! {
     HISTORY_BYTES = 32 << 20, Bytes,
         "a share of the host's memory budget; older snapshots are dropped first",
         "the oldest timestamp kept is";
-    /// Commits in the log after which its oldest ones are moved into the checkpoint.
+    /// Commits in the log after which its oldest ones are moved into the checkpoint, unless
+    /// `--history-disk` says otherwise.
     CHECKPOINT_BYTES = 16 << 20, Bytes,
         "what a start reads again; a quarter of a second of it",
-        "(never an error: a checkpoint is made beside the traffic)";
-    /// Commits that stay in the log when a checkpoint is made.
-    CHECKPOINT_LEAVES_BYTES = 4 << 20, Bytes,
+        "The history on disk is cut to stay within";
+    /// Part of them that stays in the log when a checkpoint is made.
+    CHECKPOINT_LEAVES_PART = 4, Count,
         "history that a start brings back: older snapshots to ask for, and who wrote what",
         "the oldest timestamp kept is";
+    /// Smallest `--history-disk`.
+    HISTORY_DISK_MIN_BYTES = 1 << 20, Bytes,
+        "less, and a checkpoint would be made for every few commits",
+        "is too small";
     /// Causes that `concave why` can look back at: invalidations and conflicts.
     CAUSES = 1_000, Count,
         "enough to look back over a storm; nobody reads more",

@@ -603,6 +603,29 @@ pub struct Outcome {
     pub given: Given,
 }
 
+impl Outcome {
+    /// That of a query that read nothing, said nothing and gave `null`, as of `given`'s snapshot:
+    /// what others are made from.
+    #[must_use]
+    pub fn of_nothing(given: Given) -> Self {
+        Self {
+            result: Ok("null".into()),
+            kind: FunctionKind::Query,
+            log_lines: Arc::from([]),
+            ts: given.snapshot,
+            reads: Arc::default(),
+            writes_digest: [0; 32],
+            observed: Observed::default(),
+            usage: Usage::default(),
+            journal: None,
+            cached: false,
+            retries: Vec::new(),
+            remark: None,
+            given,
+        }
+    }
+}
+
 /// How an answer travels back: called exactly once, on any thread, and must not block.
 pub type Reply = Box<dyn FnOnce(Result<Outcome, Refusal>) + Send>;
 

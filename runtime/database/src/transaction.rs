@@ -48,6 +48,8 @@ pub struct Transaction {
     pub(crate) read_only: bool,
     pub(crate) ids: ChaCha12Rng,
     pub(crate) newest_creation_time: f64,
+    /// How many it has drawn.
+    pub(crate) creation_times: u64,
     pub(crate) queries: BTreeMap<u32, OpenQuery>,
     pub(crate) queries_opened: u32,
     pub(crate) paginated: bool,
@@ -200,6 +202,7 @@ impl Transaction {
             read_only,
             ids,
             newest_creation_time: 0.0,
+            creation_times: 0,
             queries: BTreeMap::new(),
             queries_opened: 0,
             paginated: false,

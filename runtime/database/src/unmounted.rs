@@ -29,7 +29,7 @@ impl Database {
         let turn = self.turn();
         let newest = turn.snapshot();
         check(&newest, component)?;
-        let ts = turn.next_timestamp(now);
+        let ts = turn.next_timestamp(now, 0);
         let seed = Sha256::digest(ts.0.to_be_bytes()).into();
         let given = Given { snapshot: newest.ts, seed, now, ..Given::default() };
         let mut transaction = Transaction::begin(Arc::clone(&newest), &given, false);

@@ -274,6 +274,7 @@ impl Transaction {
     pub(crate) fn draw_creation_time(&mut self) -> f64 {
         let begun = self.snapshot.ts.0.max(self.given.now).max(1) as f64 / 1e6;
         self.newest_creation_time = begun.max(self.newest_creation_time.next_up());
+        self.creation_times += 1;
         self.newest_creation_time
     }
 

@@ -13,7 +13,7 @@ use database::record::{
 };
 use database::snapshot::Snapshot;
 
-use crate::call::{failed, nothing_ran};
+use crate::call::failed;
 use crate::check;
 use crate::code::Code;
 use crate::host::Shared;
@@ -65,7 +65,7 @@ fn ended(shared: Arc<Shared>, action: Action, reply: Reply) -> ActionReply {
             result: result.map(|returned| returned.text.into()),
             log_lines: log_lines.into(),
             ts: snapshot.ts,
-            ..nothing_ran(given)
+            ..Outcome::of_nothing(given)
         }));
     })
 }

@@ -16,7 +16,6 @@ use database::probe::{Probe, Site};
 use database::read_set::ReadSet;
 use database::record::{
     Call, CallRecord, Expect, FunctionError, FunctionKind, Given, Observed, Outcome, Timestamp,
-    Usage,
 };
 use database::requests::{Recorded, RequestAnswer};
 use database::scheduling;
@@ -187,7 +186,7 @@ fn done_before(recorded: &Recorded, given: Given, retries: Vec<Conflict>) -> Ran
         ts: recorded.ts,
         cached: true,
         retries,
-        ..nothing_ran(given)
+        ..Outcome::of_nothing(given)
     }))
 }
 
@@ -525,24 +524,6 @@ pub(crate) fn failed(call: &Call, given: &Given, error: UserError) -> Outcome {
         kind,
         reads: Arc::new(reads),
         observed: Observed { identity: true, ..Observed::default() },
-        ..nothing_ran(given.clone())
-    }
-}
-
-pub(crate) fn nothing_ran(given: Given) -> Outcome {
-    Outcome {
-        result: Ok("null".into()),
-        kind: FunctionKind::Query,
-        log_lines: Arc::from([]),
-        ts: given.snapshot,
-        reads: Arc::default(),
-        writes_digest: [0; 32],
-        observed: Observed::default(),
-        usage: Usage::default(),
-        journal: None,
-        cached: false,
-        retries: Vec::new(),
-        remark: None,
-        given,
+        ..Outcome::of_nothing(given.clone())
     }
 }

@@ -6,7 +6,9 @@
 
 use database::commit::Database;
 use database::error::UserError;
+use database::files::StoredFile;
 use database::transaction::Transaction;
+use sha2::{Digest as _, Sha256};
 use storage::{BlobError, BlobId, Storage};
 
 /// The files of one call.
@@ -40,9 +42,9 @@ impl Files {
     /// The bytes of a file, this call's own ones included; `None`: they are gone.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub(crate) fn read(&self, blob: &str) -> Result<Option<Vec<u8>>, UserError> {
-        let Ok(id) = blob.parse::<BlobId>() else { return Ok(None) };
+    /// The store cannot be read; what it gives is not what was stored.
+    pub(crate) fn read(&self, file: &StoredFile) -> Result<Option<Vec<u8>>, UserError> {
+        let Ok(id) = file.blob.parse::<BlobId>() else { return Ok(None) };
         if let Some((_, bytes)) = self.stored.iter().find(|(stored, _)| *stored == id) {
             return Ok(Some(bytes.clone()));
         }
@@ -55,6 +57,14 @@ impl Files {
                 break;
             }
             bytes.extend_from_slice(&more);
+        }
+        if *Sha256::digest(&bytes) != file.sha256 {
+            let text = format!(
+                "The stored file {} is damaged: its bytes are not those that were stored. Restore \
+                 a backup.",
+                file.id.encode()
+            );
+            return Err(UserError::new("FileStorageFailed", text));
         }
         Ok(Some(bytes))
     }

@@ -214,9 +214,7 @@ fn without_texts(outcome: &Outcome) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use database::record::{
-        Arguments, Call, Caller, Expect, FunctionPath, Given, Identity, Observed, Usage,
-    };
+    use database::record::{Arguments, Call, Caller, Expect, FunctionPath, Given, Identity};
 
     use super::*;
 
@@ -238,21 +236,7 @@ mod tests {
     }
 
     fn outcome() -> Outcome {
-        Outcome {
-            result: Ok("null".into()),
-            kind: FunctionKind::Query,
-            log_lines: Arc::from([]),
-            ts: Timestamp(1),
-            reads: Arc::default(),
-            writes_digest: [0; 32],
-            observed: Observed::default(),
-            usage: Usage::default(),
-            journal: None,
-            cached: false,
-            retries: Vec::new(),
-            remark: None,
-            given: Given::default(),
-        }
+        Outcome::of_nothing(Given::default())
     }
 
     #[test]

@@ -113,6 +113,23 @@ impl Schedule {
         }
     }
 
+    /// The first occurrence after `now`, where the machine's clock was set back and `due` is of the
+    /// old time. A job that runs rarely is left alone: it does not run at nine twice because nine
+    /// comes twice.
+    pub fn sooner(&self, due: u64, now: u64) -> Option<u64> {
+        let (first, second) = match self {
+            Self::Interval(every) => {
+                let first = now.saturating_add(*every);
+                (first, first)
+            }
+            Self::Clock(cron) => {
+                let first = next(cron, now);
+                (first, next(cron, first))
+            }
+        };
+        (second < due).then_some(first)
+    }
+
     /// The first occurrence after `now`, and how many after `due` lie before that.
     pub fn after(&self, due: u64, now: u64) -> (u64, u64) {
         match self {
@@ -309,6 +326,26 @@ mod tests {
 
     fn first(json: &str) -> String {
         text(Schedule::parse("job", json).unwrap().first(None, NOW))
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_nobody_wait_for_the_old_time() {
+        let sooner = |json: &str, due: u64, now: u64| {
+            let schedule = Schedule::parse("job", json).unwrap();
+            schedule.sooner(due, now).map(text)
+        };
+        let hour = 3_600 * NS_PER_SECOND;
+        let minutes = r#"{"type":"interval","minutes":5}"#;
+        assert_eq!(sooner(minutes, NOW + hour / 12, NOW), None);
+        let again = sooner(minutes, NOW, NOW - hour);
+        assert_eq!(again.as_deref(), Some("Tue 2023-11-14 21:18:20"));
+        let every = r#"{"type":"cron","cron":"* * * * *"}"#;
+        assert_eq!(sooner(every, NOW + 40 * NS_PER_SECOND, NOW), None);
+        let again = sooner(every, NOW + 40 * NS_PER_SECOND, NOW - hour);
+        assert_eq!(again.as_deref(), Some("Tue 2023-11-14 21:14:00"));
+        // It has run at ten past ten, and does not run at ten past ten again.
+        let daily = r#"{"type":"daily","hourUTC":22,"minuteUTC":10}"#;
+        assert_eq!(sooner(daily, NOW + 24 * hour - 200 * NS_PER_SECOND, NOW - hour), None);
     }
 
     #[test]

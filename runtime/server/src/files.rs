@@ -24,10 +24,11 @@ use storage::{Blob, BlobError, BlobId, BlobStore, Draft, Storage, TokenError, Up
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http_action::Body;
+use crate::reading::Reading;
 
 /// Bytes that an upload gathers before they are hashed and written, and that a download reads at
 /// once: what is worth a hop to a thread that may block.
-const STEP: usize = 256 << 10;
+pub(crate) const STEP: usize = 256 << 10;
 
 /// Steps of a download that wait for their reader.
 const STEPS_AHEAD: usize = 2;
@@ -106,6 +107,8 @@ pub enum FileError {
     Cut(String),
     /// The store cannot take or give bytes.
     Store(BlobError),
+    /// The bytes of the file with this ID are not those that were stored.
+    Damaged(String),
     /// Its row could not be kept.
     Undone(NotDurable),
 }
@@ -119,6 +122,11 @@ impl fmt::Display for FileError {
                 write!(f, "The file was not stored: {error}. Delete files first.")
             }
             Self::Store(error) => write!(f, "{error}"),
+            Self::Damaged(id) => write!(
+                f,
+                "The stored file {id} is damaged: its bytes are not those that were stored. \
+                 Restore a backup."
+            ),
             Self::Undone(error) => write!(f, "{error}"),
         }
     }
@@ -190,7 +198,7 @@ impl Files {
         };
         let Some(blob) = self.open(&file).await? else { return Ok(None) };
         let (sender, body) = mpsc::channel(STEPS_AHEAD);
-        tokio::spawn(send(blob, sender));
+        tokio::spawn(send(Reading::new(&file, blob, (0, file.size)), sender));
         Ok(Some(Outgoing { file, body }))
     }
 
@@ -511,26 +519,10 @@ pub(crate) async fn blocking<T: Send + 'static>(
     Ok(done.map_err(|error| BlobError::Io(std::io::Error::other(error)))??)
 }
 
-/// One step of a blob, from `at`, up to `end`.
-pub(crate) async fn step(blob: &Arc<dyn Blob>, at: u64, end: u64) -> Result<Bytes, FileError> {
-    let most = usize::try_from(end.saturating_sub(at)).unwrap_or(STEP).min(STEP);
-    let blob = Arc::clone(blob);
-    let bytes = blocking(move || blob.read(at, most)).await?;
-    if bytes.is_empty() && most > 0 {
-        let short = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
-        return Err(BlobError::Io(short).into());
-    }
-    Ok(bytes)
-}
-
-/// Sends a blob, until its end or until nobody reads any more.
-async fn send(blob: Arc<dyn Blob>, to: mpsc::Sender<Result<Bytes, String>>) {
-    let (mut at, end) = (0, blob.size());
-    while at < end {
-        let bytes = step(&blob, at, end).await.map_err(|error| error.to_string());
-        let failed = bytes.is_err();
-        at += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        if to.send(bytes).await.is_err() || failed {
+/// Sends a file, until its end or until nobody reads any more.
+async fn send(mut file: Reading, to: mpsc::Sender<Result<Bytes, String>>) {
+    while let Some(bytes) = file.next().await {
+        if to.send(bytes.map_err(|error| error.to_string())).await.is_err() {
             return;
         }
     }

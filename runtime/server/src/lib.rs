@@ -13,7 +13,7 @@
 //! session.rs    Stop 2: the same client as a state machine
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
-//! files.rs      stored files, outside of functions
+//! files.rs      stored files, outside of functions; reading.rs: their bytes on the way out
 //! fork.rs       another host of the same moment, in this process
 //! copy.rs       a whole deployment as a stream
 //! archive/      backups: a snapshot ⇄ a zip, files of rows
@@ -55,6 +55,7 @@ mod http_action;
 mod inspect;
 mod invariants;
 mod logs;
+mod reading;
 mod recording;
 mod refusal;
 mod replay;

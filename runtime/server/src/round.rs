@@ -15,7 +15,7 @@ use database::limits;
 use database::read_set::ReadSet;
 use database::record::{
     Call, CallRecord, Caller, Expect, FunctionError, FunctionKind, Given, Identity, Observed,
-    Outcome, RequestKey, Timestamp, Usage,
+    Outcome, RequestKey, Timestamp,
 };
 use database::snapshot::CATALOG;
 use tokio::sync::OwnedSemaphorePermit;
@@ -213,17 +213,9 @@ fn by_the_host(
     Outcome {
         result,
         kind,
-        log_lines: Arc::from([]),
-        ts,
         reads: Arc::new(reads),
-        writes_digest: [0; 32],
         observed: Observed { identity: true, ..Observed::default() },
-        usage: Usage::default(),
-        journal: None,
-        cached: false,
-        retries: Vec::new(),
-        remark: None,
-        given: Given { snapshot: ts, ..Given::default() },
+        ..Outcome::of_nothing(Given { snapshot: ts, ..Given::default() })
     }
 }
 

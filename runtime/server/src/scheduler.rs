@@ -287,6 +287,10 @@ impl Scheduler {
                 self.set_next(cron.id, (None, first));
                 continue;
             };
+            if let Some(sooner) = schedule.sooner(due, now) {
+                self.set_next(cron.id, (Some(due), sooner));
+                continue;
+            }
             if due > now {
                 return earlier(wake, due);
             }

@@ -48,6 +48,8 @@ pub struct Disk {
     pub log_bytes: u64,
     /// Commits after the checkpoint.
     pub log_commits: u64,
+    /// Bytes that they may have: then the oldest leave.
+    pub log_room: u64,
     /// Where the checkpoint is, nanoseconds since the Unix epoch.
     pub checkpoint: u64,
     /// Commits that left the log for the checkpoint since the start: a start brings back what they
@@ -288,6 +290,8 @@ fn memory(host: &Host) -> Vec<Figure> {
         figures.extend(figures! {
             "disk" "logBytes" "disk_log_bytes" "Commits after the checkpoint." = disk.log_bytes;
             "disk" "logCommits" "disk_log_commits" "How many those are." = disk.log_commits;
+            "disk" "logRoom" "disk_log_room_bytes" "Bytes from which on the oldest of them leave."
+                = disk.log_room;
             "disk" "checkpoint" "disk_checkpoint_nanoseconds" "When the checkpoint is of."
                 = disk.checkpoint;
             "disk" "trimmed" "disk_log_trimmed_total" "Commits that only the checkpoint has now."

@@ -10,6 +10,7 @@
 //! are an error, never a result. Calls block as long as the disk does.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::ops::Range;
 
 use thiserror::Error;
@@ -43,6 +44,9 @@ pub enum StoreError {
     /// The system failed.
     #[error("the disk failed ({0})")]
     Failed(String),
+    /// This user may not.
+    #[error("this user must be able to read and to write it, and is not ({0})")]
+    Denied(String),
     /// Bytes are not those that were written.
     #[error("{file} is damaged: {what}")]
     Damaged {
@@ -51,6 +55,18 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+}
+
+impl StoreError {
+    /// What the system said about a file.
+    pub(crate) fn of(file: &str, error: &io::Error) -> Self {
+        let text = format!("{file}: {error}");
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied(text),
+            io::ErrorKind::StorageFull => Self::Full(text),
+            _ => Self::Failed(text),
+        }
+    }
 }
 
 /// Takes the pairs of a checkpoint in; an error says what is wrong with one.

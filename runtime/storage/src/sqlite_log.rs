@@ -65,7 +65,7 @@ impl SqliteLog {
     /// The system's.
     pub fn create(folder: &Path, at: u64) -> Result<Self, StoreError> {
         let draft = folder.with_extension("draft");
-        let named = |error: std::io::Error| StoreError::Failed(error.to_string());
+        let named = |error: std::io::Error| StoreError::of("db", &error);
         if draft.exists() {
             fs::remove_dir_all(&draft).map_err(named)?;
         }

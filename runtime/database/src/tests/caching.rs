@@ -7,12 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::cache::{Asker, CacheKey};
-use crate::record::{FunctionKind, FunctionPath, Observed, Outcome};
+use crate::record::{FunctionPath, Observed, Outcome};
 use crate::snapshot::Snapshot;
 
 fn run(database: &Database, snapshot: Arc<Snapshot>, low: u8, high: u8) -> Outcome {
     let given = Given { snapshot: snapshot.ts, ..given(1) };
-    let ts = snapshot.ts;
     let mut reader = database.begin(snapshot, &given, true);
     let range = [bound("Gte", "x", &low.to_string()), bound("Lt", "x", &high.to_string())];
     let query = index_query("a.by_x", &range.join(","), "asc", "");
@@ -20,18 +19,10 @@ fn run(database: &Database, snapshot: Arc<Snapshot>, low: u8, high: u8) -> Outco
     let texts = found.map(|found| found.iter().map(|d| d.json().to_owned()).collect::<Vec<_>>());
     Outcome {
         result: Ok(format!("{texts:?}").into()),
-        kind: FunctionKind::Query,
-        log_lines: [].into(),
-        ts,
         reads: Arc::new(reader.reads().clone()),
         writes_digest: reader.writes_digest(),
-        observed: Observed::default(),
         usage: reader.usage(),
-        journal: None,
-        cached: false,
-        retries: Vec::new(),
-        remark: None,
-        given,
+        ..Outcome::of_nothing(given)
     }
 }
 

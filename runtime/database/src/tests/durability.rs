@@ -7,6 +7,7 @@ use super::{EPOCH, begin, collect, deployed, dump, full_scan, mutate, value, wri
 use crate::commit::Database;
 use crate::durability::{Journal, NotDurable};
 use crate::log::LogEntry;
+use crate::record::Given;
 use crate::subscriptions::{Invalidation, Owner, Watcher};
 
 /// Takes commits in, and keeps them when it is told to.
@@ -62,11 +63,11 @@ fn without_a_journal_too_whoever_waits_is_told() {
     // A call that reads a commit can ask in the moment before that commit counts as durable.
     let database = deployed();
     let told = Arc::new(Mutex::new(Vec::new()));
-    let next = crate::record::Timestamp(EPOCH + 2);
+    let next = crate::record::Timestamp(EPOCH + 5_000);
     let tell = told.clone();
     database.when_durable(next, Box::new(move |durable| tell.lock().unwrap().push(durable)));
     assert!(told.lock().unwrap().is_empty());
-    assert_eq!(insert(&database, 2).ts, next);
+    assert_eq!(insert(&database, 5_000).ts, next);
     assert_eq!(*told.lock().unwrap(), [Ok(())]);
 }
 
@@ -168,4 +169,26 @@ fn without_a_journal_everything_is_durable_at_once() {
     let (_, committed) = mutate(&database, 1, |now| now.insert("", "a", value(r#"{"x":1}"#)));
     assert_eq!(database.snapshot().ts, committed.ts);
     database.wait_durable(committed.ts).unwrap();
+}
+
+#[test]
+fn creation_times_grow_from_commit_to_commit_while_the_clock_is_behind() {
+    let database = deployed();
+    let behind = EPOCH - 3_600_000_000_000;
+    let mut written = Vec::new();
+    for call in 0..300 {
+        let given = Given { now: behind + call, ..super::given(call) };
+        let mut transaction = database.begin(database.newest(), &given, false);
+        for n in 0..call % 4 + 1 {
+            let document = value(&format!(r#"{{"x":{call},"n":{n}}}"#));
+            written.push(transaction.insert("", "a", document).unwrap());
+        }
+        database.commit(transaction, behind + call, writer("insert")).unwrap();
+    }
+    let all = collect(&mut begin(&database, 999), &full_scan("a")).unwrap();
+    assert_eq!(all.len(), 750);
+    let found: Vec<_> = all.iter().map(|document| document.id).collect();
+    assert!(found == written, "documents are in the order of their commits");
+    let times: Vec<f64> = all.iter().map(|document| document.creation_time).collect();
+    assert!(times.is_sorted_by(|one, next| one < next));
 }

@@ -107,7 +107,7 @@ pub(super) fn get(execution: &mut Execution, arguments: &str) -> Answer {
     may_write(execution, "storage.get")?;
     let Some(file) = file(execution, "storage.get", arguments)? else { return null() };
     execution.transaction.count_file_read(file.size)?;
-    let Some(bytes) = execution.files.read(&file.blob)? else { return null() };
+    let Some(bytes) = execution.files.read(&file)? else { return null() };
     Ok(json!({ "blob": STANDARD.encode(bytes), "contentType": file.content_type }).to_string())
 }
 

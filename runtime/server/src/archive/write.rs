@@ -14,11 +14,13 @@ use database::json::{Format, export};
 use database::key::Interval;
 use database::snapshot::Snapshot;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use storage::{BlobId, BlobStore};
 use zip::write::{SimpleFileOptions, StreamWriter};
 use zip::{CompressionMethod, ZipWriter};
 
 use super::{ArchiveError, COMPONENTS, DOCUMENTS, SCHEMA, TABLES, UNIFORM};
+use crate::files::FileError;
 
 /// Bytes of a blob read at once.
 const STEP: usize = 256 << 10;
@@ -142,11 +144,16 @@ impl<W: Write> Writer<W> {
                 ),
             ));
         };
-        let mut at = 0;
+        let (mut at, mut hash) = (0, Sha256::new());
         while at < file.size {
             let bytes = blob.read(at, STEP)?;
+            hash.update(&bytes);
             self.zip.write_all(&bytes)?;
             at += bytes.len() as u64;
+        }
+        if *hash.finalize() != file.sha256 {
+            let text = FileError::Damaged(file.id.encode()).to_string();
+            return Err(ArchiveError::wrong("FileDamaged", text));
         }
         Ok(())
     }

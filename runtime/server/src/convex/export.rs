@@ -2,21 +2,25 @@
 //! as a zip while it is downloaded.
 //!
 //! In: what to export. Out: a row that says it is there; then a stream. Invariant: the zip is the
-//! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent.
+//! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent;
+//! its moment is held until it expires, is canceled, or a newer one takes its place.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use database::backup_rows::Backups;
 use database::commit::Database;
+use database::error::UserError;
+use database::id::DocumentId;
 use database::limits;
 use database::record::Timestamp;
+use database::transaction::Transaction;
 use database::value::Value;
 use serde::Deserialize;
 use serde_json::json;
@@ -28,7 +32,7 @@ use crate::copy::piped;
 use crate::files::Pinned;
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::request;
+use crate::request::{self, CALL_BODY};
 
 /// What can be downloaded.
 #[derive(Default)]
@@ -47,7 +51,9 @@ impl Drop for Asking<'_> {
 }
 
 /// A moment that is held.
+#[derive(Clone)]
 struct Held {
+    row: DocumentId,
     pinned: Arc<Pinned>,
     component: Option<String>,
     with_files: bool,
@@ -83,19 +89,84 @@ pub(crate) async fn request(
     let held = hold(&host, asked).await?;
     drop(asking);
     let ts = held.ts();
+    keep(host, held, Duration::from_millis(limits::EXPORT_KEPT_MS));
+    Ok(answer(json!({ "startTs": ts.to_string() }).to_string()))
+}
+
+/// Keeps a moment so long, unless another one takes its place.
+fn keep(host: Arc<Host>, held: Held, time: Duration) {
+    let held = Arc::new(held);
     *host.exports.newest() = Some(Arc::clone(&held));
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(limits::EXPORT_KEPT_MS)).await;
+        tokio::time::sleep(time).await;
         let mut newest = host.exports.newest();
         if newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &held)) {
             *newest = None;
         }
     });
-    Ok(answer(json!({ "startTs": ts.to_string() }).to_string()))
+}
+
+/// `POST /api/export/cancel/{id}`: lets go of the moment. A download under way goes on.
+pub(crate) async fn cancel(
+    State(host): State<Arc<Host>>,
+    Path(id): Path<String>,
+    head: Parts,
+) -> Result<Response, Failure> {
+    host.admin_key.require(&head, None)?;
+    let held = host.exports.of(&id)?;
+    *host.exports.newest() = None;
+    note(&host, held.row, ("state", Value::String("canceled".to_owned()))).await?;
+    Ok(answer("null"))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Expiration {
+    expiration_ts_ns: u64,
+}
+
+/// `POST /api/export/set_expiration/{id}`
+pub(crate) async fn set_expiration(
+    State(host): State<Arc<Host>>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let (head, body) = request.into_parts();
+    host.admin_key.require(&head, None)?;
+    let body = request::read(body, CALL_BODY).await?;
+    let Expiration { expiration_ts_ns: until } = request::parse(&body)?;
+    let held = host.exports.of(&id)?;
+    let left = Duration::from_nanos(until.saturating_sub(host.config.world.now()));
+    let most = Duration::from_millis(limits::EXPORT_KEPT_MS);
+    if left > most {
+        let text = format!(
+            "An export is kept for {} minutes at most: what was deleted since takes memory until \
+             then. Download it.",
+            most.as_secs() / 60
+        );
+        return Err(Failure::bad("InvalidExpiration", text));
+    }
+    let row = held.row;
+    keep(Arc::clone(&host), (*held).clone(), left);
+    note(&host, row, ("expiration_ts", integer(until))).await?;
+    Ok(answer("null"))
+}
+
+/// Changes a field of an export's row.
+async fn note(host: &Host, row: DocumentId, (field, value): (&str, Value)) -> Result<(), Failure> {
+    let set = |now: &mut Transaction| {
+        Ok::<_, UserError>(now.set_backup(Backups::Exports, row, field, value))
+    };
+    let (_, ts) = host.files.commit("export", set)?;
+    Ok(host.files.durable(ts).await?)
+}
+
+fn integer(ts: u64) -> Value {
+    Value::Int64(i64::try_from(ts).unwrap_or(i64::MAX))
 }
 
 /// Pins the newest durable moment, and notes that it is there.
-async fn hold(host: &Host, asked: Asked) -> Result<Arc<Held>, Failure> {
+async fn hold(host: &Host, asked: Asked) -> Result<Held, Failure> {
     let snapshot = host.database.snapshot();
     let Asked { include_storage: with_files, component } = asked;
     let component = component.filter(|component| !component.is_empty());
@@ -103,7 +174,6 @@ async fn hold(host: &Host, asked: Asked) -> Result<Arc<Held>, Failure> {
         let text = format!("There is no component {component:?}.");
         return Err(Failure::bad("ComponentPathNotFound", text));
     }
-    let integer = |ts: u64| Value::Int64(i64::try_from(ts).unwrap_or(i64::MAX));
     let text = |text: &str| Value::String(text.to_owned());
     let (ts, kept) = (snapshot.ts.0, limits::EXPORT_KEPT_MS * 1_000_000);
     let format = [("format", text("zip")), ("include_storage", Value::Boolean(with_files))];
@@ -120,18 +190,23 @@ async fn hold(host: &Host, asked: Asked) -> Result<Arc<Held>, Failure> {
     ];
     let fields = fields.map(|(name, value)| (name.to_owned(), value));
     let pinned = host.files.pin(snapshot);
-    let add = |now: &mut database::transaction::Transaction| {
-        Ok(now.add_backup(Backups::Exports, fields.into()))
-    };
-    let (_, row) = host.files.commit("export", add)?;
-    host.files.durable(row).await?;
-    Ok(Arc::new(Held { pinned, component, with_files }))
+    let add = |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, fields.into()));
+    let (row, ts) = host.files.commit("export", add)?;
+    host.files.durable(ts).await?;
+    Ok(Held { row, pinned, component, with_files })
 }
 
 impl Exports {
     fn newest(&self) -> MutexGuard<'_, Option<Arc<Held>>> {
         // Each change is a single store.
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The export of a row.
+    fn of(&self, row: &str) -> Result<Arc<Held>, Failure> {
+        let row = DocumentId::decode(row);
+        let held = self.newest().clone().filter(|held| Some(held.row) == row);
+        held.ok_or_else(|| not_found("There is no such export any more."))
     }
 }
 
@@ -148,7 +223,7 @@ pub(crate) async fn download(
             "There is no export at {ts} to download: it is an hour old, the host was started \
              again, or a newer one took its place. Ask for a new one."
         );
-        return Err(Failure::new(StatusCode::NOT_FOUND, "ExportNotFound", text));
+        return Err(not_found(&text));
     };
     let (files, name) = (Arc::clone(&host.files), &host.config.instance_name);
     let disposition = format!("attachment; filename=snapshot_{name}_{ts}.zip");
@@ -167,6 +242,10 @@ pub(crate) async fn download(
         headers.insert(header::CONTENT_DISPOSITION, disposition);
     }
     Ok(response)
+}
+
+fn not_found(what: &str) -> Failure {
+    Failure::new(StatusCode::NOT_FOUND, "ExportNotFound", what)
 }
 
 /// `_system/cli/exports:getLatest`

@@ -21,11 +21,12 @@ use futures_util::stream;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::json;
-use storage::{Blob, BlobError, BlobId};
+use storage::{BlobError, BlobId};
 
 use super::json as answer;
-use crate::files::{self, FileError, Promised, check_size, parse_sha256, stalled};
+use crate::files::{FileError, Promised, check_size, parse_sha256, stalled};
 use crate::host::Host;
+use crate::reading::Reading;
 use crate::refusal::Failure;
 use crate::request;
 
@@ -118,7 +119,7 @@ impl From<FileError> for Failure {
             FileError::Store(BlobError::Full { .. }) => {
                 new(StatusCode::INSUFFICIENT_STORAGE, "FileStorageFull")
             }
-            FileError::Store(BlobError::Io(_)) => Self::broken(message),
+            FileError::Store(BlobError::Io(_)) | FileError::Damaged(_) => Self::broken(message),
             FileError::Undone(_) => new(StatusCode::SERVICE_UNAVAILABLE, NOT_DURABLE),
         }
     }
@@ -151,7 +152,10 @@ pub(crate) async fn download(
         Err(error) => return Ok(unsatisfiable(file.size, error)),
     };
     let (start, end) = part.unwrap_or((0, file.size));
-    let body = if head.method == Method::HEAD { Body::empty() } else { stream(blob, start, end) };
+    let body = match head.method {
+        Method::HEAD => Body::empty(),
+        _ => stream(Reading::new(&file, blob, (start, end))),
+    };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     let mut set = |name: header::HeaderName, text: &str| {
@@ -212,16 +216,11 @@ fn unsatisfiable(size: u64, message: &str) -> Response {
     response
 }
 
-/// Some bytes of a blob, read as the client takes them.
-fn stream(blob: Arc<dyn Blob>, start: u64, end: u64) -> Body {
-    Body::from_stream(stream::unfold((blob, start, false), move |(blob, at, failed)| async move {
-        if at >= end || failed {
-            return None;
-        }
-        let bytes = files::step(&blob, at, end).await;
-        let next = at + bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        let failed = bytes.is_err();
-        Some((bytes, (blob, next, failed)))
+/// Bytes of a file, read as the client takes them. An error cuts the response.
+fn stream(file: Reading) -> Body {
+    Body::from_stream(stream::unfold(file, |mut file| async {
+        let bytes = file.next().await?;
+        Some((bytes, file))
     }))
 }
 

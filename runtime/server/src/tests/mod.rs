@@ -36,7 +36,7 @@ use database::error::{PushError, Refusal};
 use database::probe::{Probe, Site};
 use database::record::{
     Call, FunctionError, FunctionKind, Functions, Given, LogLevel, LogLine, Logged, Observed,
-    Outcome, Reply, Timestamp, Usage, World,
+    Outcome, Reply, Timestamp, World,
 };
 use database::schema::Schema;
 use database::snapshot::Deployment;
@@ -162,23 +162,10 @@ impl Fake {
     fn outcome(&self, result: Result<String, FunctionError>) -> Outcome {
         Outcome {
             result: result.map(Arc::from),
-            kind: FunctionKind::Query,
             log_lines: self.log_lines.lock().unwrap().clone().into(),
-            ts: Timestamp(1),
-            reads: Arc::default(),
-            writes_digest: [0; 32],
-            observed: Observed::default(),
-            usage: Usage::default(),
-            journal: None,
             cached: true,
             retries: self.retries.lock().unwrap().clone(),
-            remark: None,
-            given: Given {
-                code: CodeVersion::default(),
-                snapshot: Timestamp(1),
-                seed: [0; 32],
-                now: 0,
-            },
+            ..Outcome::of_nothing(Given { snapshot: Timestamp(1), ..Given::default() })
         }
     }
 }

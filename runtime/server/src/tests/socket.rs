@@ -67,18 +67,7 @@ fn failure(text: &str) -> FunctionError {
 fn outcome(result: Result<String, FunctionError>, ts: Timestamp) -> Outcome {
     Outcome {
         result: result.map(Arc::from),
-        kind: FunctionKind::Query,
-        log_lines: [].into(),
-        ts,
-        reads: Arc::default(),
-        writes_digest: [0; 32],
-        observed: Observed::default(),
-        usage: Usage::default(),
-        journal: None,
-        cached: false,
-        retries: Vec::new(),
-        remark: None,
-        given: Given { snapshot: ts, ..Given::default() },
+        ..Outcome::of_nothing(Given { snapshot: ts, ..Given::default() })
     }
 }
 

@@ -3,6 +3,8 @@
 //! In: paths. Out: connections that sync every commit. Invariant: a failure of the disk, a full
 //! disk and a damaged file are told apart.
 
+use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,6 +26,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let name = name(path);
+    check_rights(path, &name)?;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
@@ -33,6 +36,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         Ok(connection)
     });
     opened.map_err(|error| failed(&name, &error))
+}
+
+/// SQLite opens what may not be written to read it, and does not say why it opens something not.
+fn check_rights(path: &Path, name: &str) -> Result<(), StoreError> {
+    match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        tried => tried.map(drop).map_err(|error| StoreError::of(name, &error)),
+    }
 }
 
 /// Opens a database whose write-ahead log somebody else moves.
@@ -70,7 +81,15 @@ fn name(path: &Path) -> String {
 /// What SQLite said, in the words of a store.
 pub(super) fn failed(file: &str, error: &rusqlite::Error) -> StoreError {
     let text = format!("{file}: {error}");
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ) {
+        let what = "it is shorter than it was".to_owned();
+        return StoreError::Damaged { file: file.to_owned(), what };
+    }
     match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+            StoreError::Denied(text)
+        }
         Some(ErrorCode::DiskFull) => StoreError::Full(text),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StoreError::Damaged { file: file.to_owned(), what: error.to_string() }

@@ -70,7 +70,7 @@ fn opened(path: &PathBuf, create: bool) -> Result<File, StoreError> {
 }
 
 fn failed(error: std::io::Error) -> StoreError {
-    StoreError::Failed(format!("{MARK}: {error}"))
+    StoreError::of(MARK, &error)
 }
 
 fn damaged(what: &str) -> StoreError {

@@ -3,12 +3,15 @@
 //! ```text
 //!   start_upload ─▶ upload_part × n ─▶ finish_upload ─▶ (prepare.rs) ─▶ waiting_for_confirmation
 //!   perform_import ─▶ in_progress ─▶ (perform.rs: one commit) ─▶ completed │ failed
+//!   cancel_import  ─▶ failed, unless that commit was made
+//!   /api/import    ─▶ all of it in one request (once.rs)
 //! ```
 //! In: parts of a file; what to do with it. Out: a row that the operator follows, and one commit.
 //! Invariant: nothing changes before it is confirmed, and then all of it or nothing: the row says
 //! `completed` in the very commit that writes the documents. What is under way is bounded, and gone
 //! when the host ends.
 
+mod once;
 mod perform;
 mod prepare;
 mod state;
@@ -16,6 +19,7 @@ mod state;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -33,8 +37,14 @@ use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY};
 
+pub(crate) use once::once;
 pub(crate) use state::Imports;
 pub(super) use state::{list, one};
+
+/// Why a canceled import failed.
+const CANCELED: &str = "The import was canceled.";
+/// What came of one that failed.
+const NOTHING: &str = "Nothing was imported.";
 
 /// What the operator wants.
 #[derive(Clone, Debug, Deserialize)]
@@ -42,13 +52,15 @@ pub(super) use state::{list, one};
 struct Wanted {
     table_name: Option<String>,
     component_path: Option<String>,
+    #[serde(default)]
     mode: WantedMode,
     format: WantedFormat,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum WantedMode {
+    #[default]
     RequireEmpty,
     Append,
     Replace,
@@ -150,10 +162,20 @@ pub(crate) async fn upload_part(
     State(host): State<Arc<Host>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (head, mut body) = request.into_parts();
+    let (head, body) = request.into_parts();
     host.admin_key.require(&head, None)?;
     let Part { upload_token, part_number } = request::parameters(&head.uri)?;
     host.imports.check(&upload_token, part_number)?;
+    let blob = receive(&host, body).await?;
+    if let Err(failure) = host.imports.part(&upload_token, part_number, blob) {
+        delete(&host, vec![blob]).await;
+        return Err(failure);
+    }
+    Ok(answer(json!(blob.to_string()).to_string()))
+}
+
+/// Keeps the bytes of a body.
+async fn receive(host: &Host, mut body: Body) -> Result<storage::BlobId, Failure> {
     let mut incoming = host.files.receive().await?;
     let patience = Duration::from_millis(limits::UPLOAD_STALL_MS);
     loop {
@@ -166,12 +188,7 @@ pub(crate) async fn upload_part(
             None => break,
         }
     }
-    let blob = incoming.keep_blob().await?;
-    if let Err(failure) = host.imports.part(&upload_token, part_number, blob) {
-        delete(&host, vec![blob]).await;
-        return Err(failure);
-    }
-    Ok(answer(json!(blob.to_string()).to_string()))
+    Ok(incoming.keep_blob().await?)
 }
 
 #[derive(Deserialize)]
@@ -203,7 +220,9 @@ pub(crate) async fn finish_upload(
     };
     host.imports.enter(import_id, blobs.clone(), host.config.world.now());
     let id = import_id.encode();
-    tokio::task::spawn_blocking(move || prepare::prepare(&host, import_id, &import, &blobs));
+    // Its row says what comes of it.
+    let work = move || drop(prepare::prepare(&host, import_id, &import, &blobs));
+    tokio::task::spawn_blocking(work);
     Ok(answer(json!({ "importId": id }).to_string()))
 }
 
@@ -221,21 +240,26 @@ pub(crate) async fn perform(
     let id = named(&host, request).await?;
     let prepared = host.imports.confirm(&id)?;
     let (done, started) = tokio::sync::oneshot::channel();
-    tokio::task::spawn_blocking(move || perform::perform(&host, *prepared, done));
+    let begun = move || {
+        // Whoever confirmed it may be gone.
+        let _ = done.send(());
+    };
+    tokio::task::spawn_blocking(move || drop(perform::perform(&host, *prepared, begun)));
     // Whoever follows the row sees it under way before this answers.
     let _ = started.await;
     Ok(answer("null"))
 }
 
-/// `POST /api/cancel_import`
+/// `POST /api/cancel_import`: one that waits has failed then; one that runs stops before its
+/// commit, or is over.
 pub(crate) async fn cancel(
     State(host): State<Arc<Host>>,
     request: Request,
 ) -> Result<Response, Failure> {
     let id = named(&host, request).await?;
-    let prepared = host.imports.confirm(&id)?;
+    let Some(prepared) = host.imports.cancel(&id)? else { return Ok(answer("null")) };
     let work = move || {
-        state::fail(&host, prepared.id, "The import was canceled; nothing was imported.");
+        state::fail(&host, prepared.id, &format!("{CANCELED}\n{NOTHING}"));
         host.imports.leave(&host, prepared.id);
     };
     // It runs to its end by itself.

@@ -11,8 +11,8 @@ use database::error::UserError;
 use database::import::ImportFiles;
 use database::record::Timestamp;
 use storage::BlobId;
-use tokio::sync::oneshot;
 
+use super::NOTHING;
 use super::prepare::Prepared;
 use super::state::{self, Progress};
 use crate::archive::ArchiveError;
@@ -23,23 +23,33 @@ const LOSSES: usize = 2;
 /// Files between two words about progress.
 const FILES_A_WORD: usize = 100;
 
-/// Performs an import to its end; `started` hears when its row says that it is under way.
-pub(super) fn perform(host: &Arc<Host>, prepared: Prepared, started: oneshot::Sender<()>) {
+/// Performs an import to its end; `started` hears when its row says that it is under way. Gives how
+/// many documents and files came.
+///
+/// # Errors
+/// Why nothing was imported; the row says so too.
+pub(super) fn perform(
+    host: &Arc<Host>,
+    prepared: Prepared,
+    started: impl FnOnce(),
+) -> Result<u64, ArchiveError> {
     let Prepared { id, size, .. } = prepared;
     let message = format!("Importing {size} documents");
     state::set(host, id, Progress::Running { message });
-    // Whoever confirmed it may be gone.
-    let _ = started.send(());
+    started();
     let mut kept = Vec::new();
-    if let Err(error) = import(host, prepared, &mut kept) {
+    let done = import(host, prepared, &mut kept);
+    if let Err(error) = &done {
         kept.into_iter().for_each(|blob: BlobId| drop(host.files.blobs().delete(blob)));
-        state::fail(host, id, &format!("{error}\nNothing was imported."));
+        state::fail(host, id, &format!("{error}\n{NOTHING}"));
     }
     host.imports.leave(host, id);
+    done.map(|()| size)
 }
 
 fn import(host: &Host, mut prepared: Prepared, kept: &mut Vec<BlobId>) -> Result<(), ArchiveError> {
     copy_files(host, &mut prepared, kept)?;
+    host.imports.check_wanted(prepared.id)?;
     let ts = commit(host, &prepared)?;
     let durable = host.database.wait_durable(ts);
     // Until here nobody deletes the blobs that it found.
@@ -62,6 +72,7 @@ fn copy_files(
                 let message = format!("Storing files: {} of {count}", kept.len());
                 state::set(host, prepared.id, Progress::Running { message });
             }
+            host.imports.check_wanted(prepared.id)?;
             let mut draft = host.files.blobs().create()?;
             (file.sha256, file.size) = zip.copy(*entry, &mut *draft)?;
             let name = file.blob.parse().map_err(std::io::Error::other)?;

@@ -13,7 +13,7 @@ use database::snapshot::Snapshot;
 use storage::BlobId;
 
 use super::state::{self, Progress};
-use super::{Wanted, WantedFormat};
+use super::{NOTHING, Wanted, WantedFormat};
 use crate::archive::{ArchiveError, Entry, Named, Names, Parts, Zip, Zipped, rows};
 use crate::files::Pinned;
 use crate::host::Host;
@@ -33,15 +33,29 @@ pub(crate) struct Prepared {
 }
 
 /// Reads an upload, and asks for confirmation.
-pub(super) fn prepare(host: &Arc<Host>, id: DocumentId, wanted: &Wanted, blobs: &[BlobId]) {
-    match read(host, id, wanted, blobs) {
+///
+/// # Errors
+/// What is wrong; the row says so too.
+pub(super) fn prepare(
+    host: &Arc<Host>,
+    id: DocumentId,
+    wanted: &Wanted,
+    blobs: &[BlobId],
+) -> Result<(), ArchiveError> {
+    let read = read(host, id, wanted, blobs).and_then(|read| {
+        host.imports.check_wanted(id)?;
+        Ok(read)
+    });
+    match read {
         Ok((prepared, progress)) => {
             host.imports.wait(Box::new(prepared));
             state::set(host, id, progress);
+            Ok(())
         }
         Err(error) => {
-            state::fail(host, id, &error.to_string());
+            state::fail(host, id, &format!("{error}\n{NOTHING}"));
             host.imports.leave(host, id);
+            Err(error)
         }
     }
 }

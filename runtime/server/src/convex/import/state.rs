@@ -16,7 +16,7 @@ use database::limits;
 use database::value::Value;
 use storage::BlobId;
 
-use super::{Wanted, not_found};
+use super::{CANCELED, Wanted, not_found};
 use crate::convex::system::Answered;
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -46,6 +46,8 @@ struct Job {
     /// What waits to be confirmed.
     prepared: Option<Box<Prepared>>,
     running: bool,
+    /// Whether the operator wants it no more.
+    canceled: bool,
     since: u64,
 }
 
@@ -155,7 +157,7 @@ impl Imports {
 
     /// An import whose upload is whole.
     pub(super) fn enter(&self, id: DocumentId, blobs: Vec<BlobId>, now: u64) {
-        let job = Job { blobs, prepared: None, running: true, since: now };
+        let job = Job { blobs, prepared: None, running: true, canceled: false, since: now };
         self.state().jobs.insert(id, job);
     }
 
@@ -176,6 +178,23 @@ impl Imports {
         job.prepared.take().ok_or_else(|| {
             Failure::bad("ImportInProgress", "The import does not wait for this any more, or yet.")
         })
+    }
+
+    /// It was canceled. Gives what waited; what runs sees it by itself.
+    pub(super) fn cancel(&self, id: &str) -> Result<Option<Box<Prepared>>, Failure> {
+        let mut state = self.state();
+        let job = DocumentId::decode(id).and_then(|id| state.jobs.get_mut(&id));
+        let job = job.ok_or_else(|| not_found("There is no such import under way."))?;
+        (job.running, job.canceled) = (true, true);
+        Ok(job.prepared.take())
+    }
+
+    /// Whether it is still wanted.
+    pub(super) fn check_wanted(&self, id: DocumentId) -> Result<(), UserError> {
+        match self.state().jobs.get(&id) {
+            Some(job) if job.canceled => Err(UserError::new("ImportCanceled", CANCELED)),
+            _ => Ok(()),
+        }
     }
 
     /// It is over.

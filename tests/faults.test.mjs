@@ -1,0 +1,233 @@
+// What befalls a host from outside: it is told to end, it may not write, its clock is set back.
+//
+// In: the built program; signals, modes of files, a clock of tests/crash. Out: what clients get,
+// what the operator reads. Invariant: no test asserts a time, and each works as root and without.
+import assert from "node:assert/strict";
+import {
+  chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
+  writeFileSync,
+} from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
+import { anyApi as api } from "convex/server";
+import { app } from "./app.mjs";
+import { clock, folder, serve } from "./crash.mjs";
+import { concave, eventually, pointedAt, within } from "./host.mjs";
+import { watch } from "./watch.mjs";
+
+const APP = app("faults", {
+  "notes.ts": `
+    import { action, internalMutation, mutation, query } from "./_generated/server";
+    import { api, internal } from "./_generated/api";
+    export const add = mutation({ handler: async ({ db }, { text }) =>
+      await db.insert("notes", { text, now: Date.now() }) });
+    export const list = query({ handler: async ({ db }) => await db.query("notes").collect() });
+    export const has = query({ handler: async ({ db }, { text }) =>
+      (await db.query("notes").collect()).some((note) => note.text === text) });
+    export const waits = action({ handler: async (ctx, { gate }) => {
+      await ctx.runMutation(api.notes.add, { text: "began" });
+      const said = await (await fetch(gate)).text();
+      await ctx.runMutation(api.notes.add, { text: said });
+      return said;
+    } });
+    export const later = mutation({ handler: async ({ scheduler }, { ms, text }) =>
+      await scheduler.runAfter(ms, internal.notes.due, { text }) });
+    export const due = internalMutation({ handler: async ({ db }, { text }) => {
+      await db.insert("notes", { text, now: Date.now() });
+    } });
+    export const store = action({ handler: async ({ storage }, { texts }) =>
+      await Promise.all(texts.map((text) => storage.store(new Blob([text])))) });
+    export const load = action({ handler: async ({ storage }, { id }) =>
+      await (await storage.get(id)).text() });
+    export const url = query({ handler: async ({ storage }, { id }) => storage.getUrl(id) });
+    export const beat = internalMutation({ handler: async ({ db }) => {
+      await db.insert("beats", {});
+    } });
+    export const beats = query({ handler: async ({ db }) =>
+      (await db.query("beats").collect()).length });`,
+  "crons.ts": `
+    import { cronJobs } from "convex/server";
+    import { internal } from "./_generated/api";
+    const crons = cronJobs();
+    crons.interval("beat", { seconds: 1 }, internal.notes.beat, {});
+    export default crons;`,
+});
+const PORTS = ["--port", "0", "--site-port", "0"];
+
+test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0", async (t) => {
+  const data = folder();
+  const host = await serve(data, ["--push", APP, "--allow-private-network"]);
+  let open;
+  const gate = createServer((_, response) => (open = () => response.end("the last word")));
+  await new Promise((resolve) => gate.listen(0, "127.0.0.1", resolve));
+  const at = `http://127.0.0.1:${gate.address().port}`;
+  t.after(() => gate.close());
+  const socket = new ConvexClient(host.url, { logger: false });
+  t.after(() => socket.close());
+  const answers = [host.client.action(api.notes.waits, { gate: at })];
+  await eventually("the action waits at the gate", () => open);
+  const ended = host.endsBy("SIGTERM");
+  // From its word on, nobody new gets in, and the call goes on.
+  const refused = async () => (await fetch(`${host.url}/version`).catch(({ cause }) => cause)).code;
+  await eventually("connections are refused", refused, (code) => code === "ECONNREFUSED");
+  assert.equal(host.child.exitCode, null, host.output);
+  open();
+  assert.deepEqual(await within("the answer", Promise.all(answers)), ["the last word"]);
+  assert.equal(await ended, 0, host.output);
+  const again = await serve(data);
+  const texts = (await again.client.query(api.notes.list)).map(({ text }) => text);
+  assert.deepEqual(texts, ["began", "the last word"]);
+  assert.equal(await again.stop(), 0);
+});
+
+/** A folder that everybody can look into, and a user without rights: this one, if not root. */
+function unprivileged() {
+  const home = mkdtempSync(join(tmpdir(), "concave-rights-"));
+  process.on("exit", () => rmSync(home, { recursive: true, force: true }));
+  const user = process.getuid() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const own = (path) => {
+    if (user.uid !== undefined) chownSync(path, user.uid, user.gid);
+  };
+  chmodSync(home, 0o755);
+  own(home);
+  return { home, user, own };
+}
+
+test("permission denied: the folder or the file is named, and nothing is changed", async () => {
+  const { home, user, own } = unprivileged();
+  const tried = (data) => {
+    const options = { ...user, cwd: home, timeout: 20_000 };
+    const { status, stderr } = concave(["serve", "--data", data, ...PORTS], options);
+    assert.equal(status, 1, stderr);
+    return stderr;
+  };
+  const locked = join(home, "locked");
+  mkdirSync(locked, { mode: 0o555 });
+  own(locked);
+  const said = tried(join(locked, "data"));
+  assert.match(said, /Could not use the data folder .*locked\/data: Permission denied/);
+  assert.deepEqual(readdirSync(locked), []);
+
+  const data = join(home, "data");
+  const host = await serve(data, [], { ...user, cwd: home });
+  const pushed = concave(["push", APP], { env: pointedAt(host) });
+  assert.equal(pushed.status, 0, pushed.stderr);
+  await host.client.mutation(api.notes.add, { text: "kept" });
+  assert.equal(await host.stop(), 0);
+  const log = join(data, "db/log.sqlite");
+  for (const [path, mode, wrong] of [
+    [log, 0o644, 0o000], [log, 0o644, 0o444], [join(data, "db/state.sqlite"), 0o644, 0o000],
+    [join(data, "db"), 0o755, 0o555], [join(data, "db/mark"), 0o644, 0o000],
+    [join(data, "LOCK"), 0o644, 0o000], [join(data, "files"), 0o755, 0o000],
+  ]) {
+    chmodSync(path, wrong);
+    const text = tried(data);
+    assert.match(text, /Could not (use|open) .*data/, path);
+    assert.match(text, /[Pp]ermission denied|read-?only|unable to open/, path);
+    assert.ok(!/damaged/.test(text), text);
+    chmodSync(path, mode);
+  }
+  const again = await serve(data, [], { ...user, cwd: home });
+  assert.deepEqual((await again.client.query(api.notes.list)).map(({ text }) => text), ["kept"]);
+  assert.equal(await again.stop(), 0);
+  assert.ok(existsSync(log));
+});
+
+test("a stored file that the disk has changed is never given as a whole one", async (t) => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  const large = "x".repeat(1_000_000);
+  const ids = await host.client.action(api.notes.store, { texts: ["small", large] });
+  assert.equal(await host.stop(), 0);
+  for (const name of readdirSync(join(data, "files"))) {
+    const path = join(data, "files", name);
+    const bytes = readFileSync(path);
+    bytes[bytes.length >> 1] ^= 4;
+    writeFileSync(path, bytes);
+  }
+  host = await serve(data);
+  t.after(() => host.stop());
+  for (const id of ids) {
+    const url = await host.client.query(api.notes.url, { id });
+    const whole = fetch(url).then((answer) => answer.arrayBuffer());
+    await assert.rejects(within("the download", whole), /terminated|fetch failed/);
+    await assert.rejects(host.client.action(api.notes.load, { id }),
+      /The stored file \w+ is damaged: its bytes are not those that were stored/);
+    // A part has no hash to compare; the rest of the host goes on.
+    const part = await fetch(url, { headers: { range: "bytes=0-1" } });
+    assert.equal((await part.arrayBuffer()).byteLength, 2);
+  }
+  const target = ["--url", host.url, "--admin-key", host.key];
+  const out = join(mkdtempSync(join(tmpdir(), "concave-out-")), "out.zip");
+  const exported = concave(["export", out, ...target]);
+  assert.equal(exported.status, 1, exported.stderr);
+  assert.ok(!existsSync(out), "no file that looks whole");
+});
+
+const HOUR = 3_600;
+
+/** The newest timestamp of a host. */
+async function newest(host) {
+  const { ts } = await (await fetch(`${host.url}/api/query_ts`, { method: "POST" })).json();
+  return Buffer.from(ts, "base64").readBigUInt64LE();
+}
+
+test("a clock that goes back an hour, while it runs and between two starts", async (t) => {
+  const data = folder();
+  const { env, set } = clock();
+  const times = [];
+  let host = await serve(data, ["--push", APP], { env });
+  const look = async () => times.push(await newest(host));
+  /** Work of every kind, under a name. */
+  const work = async (name) => {
+    await host.client.mutation(api.notes.add, { text: `${name} written` });
+    await look();
+    await host.client.mutation(api.notes.later, { ms: 100, text: `${name} scheduled` });
+    const text = `${name} scheduled`;
+    await eventually(text, () => host.client.query(api.notes.has, { text }));
+    await look();
+    const beats = () => host.client.query(api.notes.beats);
+    const before = await beats();
+    await eventually("the cron job goes on", beats, (now) => now > before);
+    await look();
+  };
+  const connect = () => {
+    const socket = new ConvexClient(host.url, { logger: false });
+    // One that stays open keeps the test process alive, also when the test has failed.
+    t.after(() => socket.close());
+    return socket;
+  };
+  let socket = connect();
+  let watched = watch(socket, api.notes.has, { text: "running scheduled" });
+  await watched.shows(false);
+  await work("before");
+  set(-HOUR);
+  await socket.mutation(api.notes.add, { text: "over the socket" });
+  await work("running");
+  await watched.shows(true);
+  await socket.close();
+  await host.crash();
+  set(-2 * HOUR);
+  host = await serve(data, [], { env });
+  await look();
+  socket = connect();
+  watched = watch(socket, api.notes.has, { text: "again scheduled" });
+  await watched.shows(false);
+  await work("again");
+  await watched.shows(true);
+  for (const [n, time] of times.entries()) {
+    assert.ok(n === 0 || time > times[n - 1], `${times}`);
+  }
+  const notes = await host.client.query(api.notes.list);
+  assert.equal(notes.length, 7);
+  for (const [n, { _creationTime: at }] of notes.entries()) {
+    assert.ok(n === 0 || at > notes[n - 1]._creationTime, JSON.stringify(notes));
+  }
+  // The clock was another one indeed.
+  const [first, last] = [notes[0].now, notes.at(-1).now];
+  assert.ok(last < first - HOUR * 1_000, `${first} ${last}`);
+  assert.equal(await host.stop(), 0);
+});
