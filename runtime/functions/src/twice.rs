@@ -52,14 +52,13 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use database::record::{FunctionError, Given};
+    use database::record::{FunctionError, Given, Outcome};
 
     use super::differences;
-    use crate::call::nothing_ran;
 
     #[test]
     fn what_differs_is_named_and_shown() {
-        let one = nothing_ran(Given::default());
+        let one = Outcome::of_nothing(Given::default());
         assert!(differences(&one, &one.clone()).is_empty());
         let mut other = one.clone();
         other.writes_digest = [1; 32];
