@@ -134,7 +134,7 @@ class Intervals {
     return Object.assign(new Error(message), { name: 'TimerLeak' });
   }
 
-  /** Fails the tests that have left one, and tells so; gives the errors of those of no test. */
+  /** Fails the tests that have left one; gives the errors of those of no test. */
   end() {
     const outside = [];
     for (const { test, error } of this.running.values()) {
@@ -144,7 +144,6 @@ class Intervals {
       }
       test.result.state = 'fail';
       test.result.errors = [...test.result.errors ?? [], error];
-      tell('ended', { ...resultOf(test), names: namesOf(test) });
     }
     return outside;
   }

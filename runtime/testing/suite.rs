@@ -221,22 +221,24 @@ impl Suite {
         loop {
             let skip: Vec<_> = told.iter().map(|test| test["id"].clone()).collect();
             let (ended, stuck, heard) = self.attempt(file, &skip).await;
-            told.extend(heard.ended);
             counted.extend(heard.counted);
             lines.extend(ended.lines.iter().map(|line| line.messages.join(" ")));
             let report = match (&ended.end, stuck) {
-                (End::Returned, _) => serde_json::from_str(&ended.result).unwrap_or_default(),
+                (End::Returned, _) => {
+                    let report = serde_json::from_str(&ended.result).unwrap_or_default();
+                    with_told(report, &told)
+                }
                 // The tests after it still run: in another run, without it.
                 (End::Threw(thrown), Some(test)) => {
                     let name = test.names.last().map_or("", String::as_str);
                     let place = self.bench.frames.test_in(file, name);
+                    told.extend(heard.ended);
                     told.push(never_ended(&test, &thrown.message, place));
                     continue;
                 }
                 (End::Threw(thrown), None) => failed(&thrown.message, thrown.stack.as_deref()),
                 (End::NoRoute, _) => failed("The worker took it for a router.", None),
             };
-            let report = with_told(report, &told);
             return FileReport { file: file.to_owned(), report, lines, counted };
         }
     }
@@ -503,8 +505,7 @@ fn with_told(mut report: Value, told: &[Value]) -> Value {
     fn replace(tasks: &mut Value, told: &[Value]) -> bool {
         let mut has_failed = false;
         for task in tasks.as_array_mut().into_iter().flatten() {
-            // What was told last holds.
-            if let Some(known) = told.iter().rfind(|known| known["id"] == task["id"]) {
+            if let Some(known) = told.iter().find(|known| known["id"] == task["id"]) {
                 task["state"] = known["state"].clone();
                 task["errors"] = known["errors"].clone();
                 task["ms"] = known["ms"].clone();
