@@ -265,6 +265,39 @@ async fn a_context_is_shared_by_runs_that_may_and_left_it_clean() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn runs_that_share_contexts_hold_nobody_up() {
+    let tested = Arc::new(Tested::hostile(config()));
+    let again = |export: &str, args: &str| Job { reuse: true, ..tested.job(export, args) };
+    let cores = std::thread::available_parallelism().unwrap().get();
+    // Who waits for something outside has given its turn back: all of them are there at once.
+    let count = 4 * cores + 3;
+    let meeting = Meeting(Arc::new(tokio::sync::Barrier::new(count)));
+    let meeting: Arc<dyn Callbacks> = Arc::new(meeting);
+    let asked = (0..count).map(|_| {
+        let job = again("asks", r#"{"op":"meet"}"#);
+        let (tested, meeting) = (Arc::clone(&tested), Arc::clone(&meeting));
+        tokio::spawn(async move { tested.pool.run(job, meeting).await.unwrap().end().await })
+    });
+    for ended in asked.collect::<Vec<_>>() {
+        assert_eq!(ended.await.unwrap().result, "null");
+    }
+    // Who computes without an end has company after a while: it still runs when others have ended.
+    let looping = (0..cores).map(|_| {
+        let timeout = Duration::from_secs(30);
+        let job = Job { timeout, ..again("loops", "{}") };
+        let tested = Arc::clone(&tested);
+        tokio::spawn(async move { tested.run(job).await.end })
+    });
+    let looping: Vec<_> = looping.collect();
+    for _ in 0..3 {
+        assert_eq!(tested.run(again("again", "{}")).await.end, End::Returned);
+    }
+    let all = tested.pool.processes().iter().map(|(_, load)| load).sum::<usize>();
+    assert_eq!(all, cores, "nobody waited for the loops to be stopped");
+    looping.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_can_tell_that_a_module_was_imported_ahead() {
     const QUIET: &str = r#"
         import { action } from "./abi.js";

@@ -15,7 +15,7 @@
 //!         ahead.rs      runtimes made ahead             console.rs    lines
 //!         loader.rs     modules                         linear_memory.rs  memories of wasm
 //!         globals.rs    what an action finds            wire.rs       messages out
-//!         threads.rs    used again, run after run
+//!         sharing.rs    contexts of many runs           threads.rs    used again, run after run
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
@@ -46,6 +46,7 @@ pub mod protocol;
 mod run;
 mod run_state;
 mod runtime;
+mod sharing;
 pub mod streams;
 mod syscalls;
 mod threads;

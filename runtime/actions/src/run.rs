@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use deno_core::PollEventLoopOptions;
@@ -18,9 +18,10 @@ use crate::ahead::{Ahead, Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
-use crate::protocol::{End, HttpHead, Limits, RunId, Thrown};
+use crate::protocol::{End, HttpHead, Limits, RunId, Thrown, ToHost};
 use crate::run_state::{Event, RunState};
 use crate::runtime::{Argument, Runtime};
+use crate::sharing::{Sharing, Turn};
 use crate::threads::Threads;
 use crate::wire::Wire;
 
@@ -34,44 +35,12 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) network: Arc<Network>,
     pub(crate) wire: Arc<Wire>,
-    pub(crate) parked: Parked,
+    pub(crate) sharing: Sharing,
     pub(crate) loud: Loud,
     pub(crate) threads: Arc<Threads>,
 }
 
 pub(crate) type Environment = Arc<BTreeMap<String, String>>;
-
-/// Threads whose context has had a run and may have another.
-#[derive(Default)]
-pub(crate) struct Parked(Mutex<Vec<(Environment, Spare)>>);
-
-impl Parked {
-    /// The newest one; those that saw other variables are given up.
-    pub(crate) fn take(&self, environment: &Environment) -> Option<Spare> {
-        let mut parked = self.lock();
-        while let Some((seen, spare)) = parked.pop() {
-            if Arc::ptr_eq(&seen, environment) {
-                return Some(spare);
-            }
-        }
-        None
-    }
-
-    /// Says whether there was room for it.
-    fn put(&self, environment: Environment, spare: Spare, most: u32) -> bool {
-        let mut parked = self.lock();
-        let room = parked.len() < most as usize;
-        if room {
-            parked.push((environment, spare));
-        }
-        room
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<(Environment, Spare)>> {
-        // Each holder does one push or pop.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// One function to run.
 pub(crate) struct Job {
@@ -82,6 +51,8 @@ pub(crate) struct Job {
     pub(crate) timeout_ms: u64,
     /// Whether it may share a context with other runs that may.
     pub(crate) reuse: bool,
+    /// Where it may, from its start on.
+    pub(crate) turn: Option<Turn>,
     pub(crate) http: Option<HttpHead>,
     /// JSON text of an array.
     pub(crate) arguments: String,
@@ -115,9 +86,21 @@ impl Spare {
         // The thread waits until it has a job.
         let _ = self.jobs.send(job);
     }
+
+    /// Gives a thread its job, or says to whoever waits for it that there is none.
+    pub(crate) fn give(spare: std::io::Result<Self>, shared: &Shared, job: Job) {
+        match spare {
+            Ok(spare) => spare.take(job),
+            Err(why) => {
+                let message = format!("The worker has no thread for another action: {why}.");
+                (job.ended)();
+                shared.wire.send(&ToHost::Done { run: job.run, end: threw(message) }, &[]);
+            }
+        }
+    }
 }
 
-fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Forecast>) {
+fn wait_and_run(shared: &Shared, waiting: Receiver<Job>, forecast: Option<Forecast>) {
     let made = Ahead::make(shared, forecast);
     let Ok(mut job) = waiting.recv() else { return };
     let (timers, mut runtime) = match made.and_then(|made| made.for_job(shared, &job)) {
@@ -139,12 +122,12 @@ fn wait_and_run(shared: &Shared, mut waiting: Receiver<Job>, forecast: Option<Fo
         job.reuse &= runs < shared.limits.context_runs;
         match timers.block_on(drive(shared, &mut runtime, &state, job)) {
             Next::Over(ended) => break ended,
-            Next::Waits(more) => waiting = more,
-        }
-        match waiting.recv() {
-            Ok(next) => job = next,
-            // Nobody wants its context any more.
-            Err(_) => break Box::new(|| {}),
+            Next::Run(next) => job = *next,
+            Next::Waits(more) => match more.recv() {
+                Ok(next) => job = next,
+                // Nobody wants its context any more.
+                Err(_) => break Box::new(|| {}),
+            },
         }
     };
     // What V8 and deno_core free is freed inside of their event loop's runtime.
@@ -165,6 +148,8 @@ fn state_of(shared: &Shared, job: &Job) -> RunState {
 enum Next {
     /// It ends; then there is something to tell.
     Over(Box<dyn FnOnce() + Send>),
+    /// It goes on with this job.
+    Run(Box<Job>),
     /// It waits for another job.
     Waits(Receiver<Job>),
 }
@@ -172,7 +157,7 @@ enum Next {
 /// Runs the job to its end, which is sent.
 async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job: Job) -> Next {
     let Job { module, export, request_id, timeout_ms, http, arguments, .. } = job;
-    let (mut events, started, ended) = (job.events, job.started, job.ended);
+    let (mut events, started, ended, mut turn) = (job.events, job.started, job.ended, job.turn);
     let path = match &http {
         Some(head) => format!("{} {}", head.method, head.routed_path),
         None => identifier(&module, &export),
@@ -198,23 +183,36 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
         }
     }
     let limits = Watch { path: &path, timeout_ms };
-    poll_fn(|context| step(runtime, state, &mut events, (&limits, context))).await;
-    if !(job.reuse
-        && state.ended_well()
-        && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await)
-    {
+    poll_fn(|context| {
+        let polled = step(runtime, state, &mut events, (&limits, context));
+        if polled.is_pending()
+            && let Some(turn) = &mut turn
+        {
+            turn.pause();
+        }
+        polled
+    })
+    .await;
+    let may_share = job.reuse && state.ended_well();
+    if !(may_share && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await) {
         state.finish();
         return Next::Over(ended);
     }
     // From here on nobody can stop this run; somebody may have done so before.
     ended();
-    let (jobs, waiting) = channel();
     let may_wait = runtime.switch.reason().is_none() && runtime.has_room(&shared.limits);
-    let waits =
-        may_wait && shared.parked.put(job.environment, Spare { jobs }, shared.limits.contexts_kept);
+    let (jobs, waiting) = channel();
+    let next = match turn.filter(|_| may_wait) {
+        Some(turn) => turn.end(job.environment, Spare { jobs }),
+        None => Err(false),
+    };
     // Last: the host may send the next job as soon as it reads this.
     state.finish();
-    if waits { Next::Waits(waiting) } else { Next::Over(Box::new(|| {})) }
+    match next {
+        Ok(job) => Next::Run(job),
+        Err(true) => Next::Waits(waiting),
+        Err(false) => Next::Over(Box::new(|| {})),
+    }
 }
 
 /// Whether nothing is under way in a runtime after so many turns of its event loop.

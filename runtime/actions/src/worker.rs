@@ -22,12 +22,12 @@ use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
 use crate::protocol::{
-    self, End, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, Thrown, ToHost,
-    ToWorker,
+    self, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, ToHost, ToWorker,
 };
-use crate::run::{Job, Parked, Shared, Spare};
+use crate::run::{Job, Shared, Spare};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
+use crate::sharing::{Place, Sharing};
 use crate::wire::Wire;
 
 /// How often runs are looked at: one may pass its time by this much.
@@ -70,12 +70,12 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
         limits: deployed.limits,
         network: Arc::new(deployed.network),
         wire,
-        parked: Parked::default(),
+        sharing: Sharing::default(),
         loud: Loud::default(),
         threads: Arc::default(),
     });
     let worker = Worker { spare: Some(Spare::start(&shared, None)?), shared, runs: Arc::default() };
-    watch(Arc::clone(&worker.runs), deployed.limits.process_bytes)?;
+    watch(Arc::clone(&worker.runs), Arc::clone(&worker.shared))?;
     worker.shared.wire.send(&ToHost::Ready, &[]);
     let served = worker.serve(&mut socket);
     if let Err(why) = &served {
@@ -228,6 +228,7 @@ impl Worker {
                         request_id,
                         timeout_ms,
                         reuse,
+                        turn: None,
                         http,
                         arguments,
                         environment: Arc::clone(&environment),
@@ -273,26 +274,20 @@ impl Worker {
 
     /// Gives a job to a thread whose context it may share, else to the one that waits with a fresh
     /// context, and starts the next one of those.
-    fn start(&mut self, job: Job) {
-        let run = job.run;
-        if job.reuse
-            && let Some(parked) = self.shared.parked.take(&job.environment)
-        {
-            return parked.take(job);
+    fn start(&mut self, mut job: Job) {
+        if job.reuse {
+            job = match Sharing::place(&self.shared, job) {
+                Place::Context(thread, job) => return thread.take(job),
+                Place::Waits => return,
+                Place::Fresh(job) => job,
+            };
         }
         let forecast = Forecast::of(&job);
         let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
-        match spare {
-            Ok(spare) => {
-                spare.take(job);
-                self.spare = Spare::start(&self.shared, Some(forecast)).ok();
-            }
-            Err(why) => {
-                self.runs.lock().remove(&run);
-                let message = format!("The worker has no thread for another action: {why}.");
-                let end = End::Threw(Thrown { message, ..Thrown::default() });
-                self.shared.wire.send(&ToHost::Done { run, end }, &[]);
-            }
+        let is_given = spare.is_ok();
+        Spare::give(spare, &self.shared, job);
+        if is_given {
+            self.spare = Spare::start(&self.shared, Some(forecast)).ok();
         }
     }
 
@@ -326,13 +321,14 @@ impl Worker {
 }
 
 /// Starts the thread that stops runs at their time, and the process at the end of its memory.
-fn watch(runs: Arc<Runs>, process_bytes: u64) -> io::Result<()> {
+fn watch(runs: Arc<Runs>, shared: Arc<Shared>) -> io::Result<()> {
     let account = File::open("/proc/self/statm")?;
     thread::Builder::new().name("watchdog".into()).spawn(move || {
         let mut idle = 0;
         loop {
             thread::sleep(PERIOD);
-            check_memory(&account, process_bytes);
+            check_memory(&account, shared.limits.process_bytes);
+            Sharing::hurry(&shared);
             idle = if stop_what_is_over(&runs) { 0 } else { idle + 1 };
             if idle == LOOKS_AWAKE {
                 runs.wait();
