@@ -21,7 +21,7 @@ use crate::network::Network;
 use crate::protocol::{End, HttpHead, Limits, RunId, Thrown, ToHost};
 use crate::run_state::{Event, RunState};
 use crate::runtime::{Argument, Runtime};
-use crate::sharing::{Sharing, Turn};
+use crate::sharing::{After, Sharing, Turn};
 use crate::threads::Threads;
 use crate::wire::Wire;
 
@@ -202,16 +202,14 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
     ended();
     let may_wait = runtime.switch.reason().is_none() && runtime.has_room(&shared.limits);
     let (jobs, waiting) = channel();
-    let next = match turn.filter(|_| may_wait) {
-        Some(turn) => turn.end(job.environment, Spare { jobs }),
-        None => Err(false),
-    };
+    let turn = turn.filter(|_| may_wait);
+    let after = turn.map_or(After::End, |turn| turn.end(job.environment, Spare { jobs }));
     // Last: the host may send the next job as soon as it reads this.
     state.finish();
-    match next {
-        Ok(job) => Next::Run(job),
-        Err(true) => Next::Waits(waiting),
-        Err(false) => Next::Over(Box::new(|| {})),
+    match after {
+        After::Run(job) => Next::Run(job),
+        After::Rest => Next::Waits(waiting),
+        After::End => Next::Over(Box::new(|| {})),
     }
 }
 

@@ -42,6 +42,16 @@ pub(crate) enum Place {
     Waits,
 }
 
+/// What becomes of a context whose run has ended.
+pub(crate) enum After {
+    /// It has this run next.
+    Run(Box<Job>),
+    /// It waits for one.
+    Rest,
+    /// There are enough that wait.
+    End,
+}
+
 impl Default for Sharing {
     fn default() -> Self {
         let at_once = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -128,9 +138,8 @@ impl Turn {
         }
     }
 
-    /// The run has ended, and has left its context as it should be: gives the next run for the
-    /// context; without one the context waits, and the answer says whether there was room for it.
-    pub(crate) fn end(mut self, environment: Environment, spare: Spare) -> Result<Box<Job>, bool> {
+    /// The run has ended, and has left its context as it should be.
+    pub(crate) fn end(mut self, environment: Environment, spare: Spare) -> After {
         let shared = Arc::clone(&self.shared);
         let sharing = &shared.sharing;
         let mut state = sharing.lock();
@@ -142,15 +151,14 @@ impl Turn {
             state.active += usize::from(!self.is_active);
             self.is_active = true;
             job.turn = Some(self);
-            return Ok(Box::new(job));
+            return After::Run(Box::new(job));
         }
-        let has_room = state.idle.len() < shared.limits.contexts_kept as usize;
-        if has_room {
-            state.idle.push((environment, spare));
+        // The turn is given back when the lock is gone: a parameter outlives what is declared here.
+        if state.idle.len() >= shared.limits.contexts_kept as usize {
+            return After::End;
         }
-        // The turn is given back behind the lock.
-        drop(state);
-        Err(has_room)
+        state.idle.push((environment, spare));
+        After::Rest
     }
 }
 
