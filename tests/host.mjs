@@ -39,13 +39,15 @@ process.on("exit", () => running.forEach((_, child) => child.kill("SIGKILL")));
 
 /** What is waited for now. */
 const waits = new Set();
-setTimeout(() => {
+const speak = () => {
   const hosts = [...running].map(([{ pid }, { output }]) => `${pid}: ${output.slice(-2_000)}`);
   const waiting = [...waits].map((says) => says());
   console.error("This file still runs.", { waiting, hosts });
   console.error(process.getActiveResourcesInfo());
   process.exit(1);
-}, SILENCE_MS).unref();
+};
+// A harness that is run by hand, for hours perhaps, is no file of tests.
+if (process.env.NODE_TEST_CONTEXT !== undefined) setTimeout(speak, SILENCE_MS).unref();
 
 /** Waits for a promise, but not for ever; `what` is a text, or gives one when it was in vain. */
 export async function within(what, promise) {
