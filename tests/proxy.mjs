@@ -1,7 +1,8 @@
 // A TCP proxy on loopback that cuts connections when it is told to.
 //
 // In: a host's address. Out: an address of its own that stays, whatever happens behind it.
-// Invariant: a link that is cut is reset on both sides, and what was held back never arrives.
+// Invariant: a link that is cut is reset on both sides, or closed where it was ending, and what was
+// held back never arrives.
 import { connect, createServer } from "node:net";
 
 export class Proxy {

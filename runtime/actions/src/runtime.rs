@@ -1,7 +1,7 @@
-//! A JavaScript runtime for one run, from a startup snapshot made by a process of its own.
+//! A JavaScript runtime, from a startup snapshot made by a process of its own.
 //!
 //! In: a snapshot, limits. Out: a context in which `js/actions` waits for its function. Invariant:
-//! every runtime has one run; nothing that one run does is seen by another.
+//! a runtime has one run at a time, and one in all where its module does not ask to share it.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -68,7 +68,7 @@ impl Threads {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -80,7 +80,9 @@ mod tests {
     }
 
     fn wait_for_idle(threads: &Threads, count: usize) {
+        let patience = Instant::now() + Duration::from_mins(1);
         while threads.lock().len() < count {
+            assert!(Instant::now() < patience, "{} threads wait", threads.lock().len());
             thread::sleep(Duration::from_millis(1));
         }
     }
