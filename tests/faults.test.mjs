@@ -4,8 +4,8 @@
 // what the operator reads. Invariant: no test asserts a time, and each works as root and without.
 import assert from "node:assert/strict";
 import {
-  chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
-  writeFileSync,
+  chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync,
+  readdirSync, rmSync, writeFileSync,
 } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { clock, folder, serve } from "./crash.mjs";
-import { concave, eventually, pointedAt, within } from "./host.mjs";
+import { CONCAVE, concave, eventually, pointedAt, within } from "./host.mjs";
 import { watch } from "./watch.mjs";
 
 const APP = app("faults", {
@@ -83,11 +83,15 @@ test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0",
   assert.equal(await again.stop(), 0);
 });
 
-/** A folder that everybody can look into, and a user without rights: this one, if not root. */
+/** A folder that everybody can look into, and how to start a host there as a user without rights:
+ * this one, if not root. The program is a copy: root's build may be where no one else can go. */
 function unprivileged() {
   const home = mkdtempSync(join(tmpdir(), "concave-rights-"));
   process.on("exit", () => rmSync(home, { recursive: true, force: true }));
-  const user = process.getuid() === 0 ? { uid: 65_534, gid: 65_534 } : {};
+  const program = join(home, "concave");
+  copyFileSync(CONCAVE, program);
+  const user = { program, cwd: home };
+  if (process.getuid() === 0) Object.assign(user, { uid: 65_534, gid: 65_534 });
   const own = (path) => {
     if (user.uid !== undefined) chownSync(path, user.uid, user.gid);
   };
@@ -99,7 +103,7 @@ function unprivileged() {
 test("permission denied: the folder or the file is named, and nothing is changed", async () => {
   const { home, user, own } = unprivileged();
   const tried = (data) => {
-    const options = { ...user, cwd: home, timeout: 20_000 };
+    const options = { ...user, timeout: 20_000 };
     const { status, stderr } = concave(["serve", "--data", data, ...PORTS], options);
     assert.equal(status, 1, stderr);
     return stderr;
@@ -112,7 +116,7 @@ test("permission denied: the folder or the file is named, and nothing is changed
   assert.deepEqual(readdirSync(locked), []);
 
   const data = join(home, "data");
-  const host = await serve(data, [], { ...user, cwd: home });
+  const host = await serve(data, [], user);
   const pushed = concave(["push", APP], { env: pointedAt(host) });
   assert.equal(pushed.status, 0, pushed.stderr);
   await host.client.mutation(api.notes.add, { text: "kept" });
@@ -130,7 +134,7 @@ test("permission denied: the folder or the file is named, and nothing is changed
     assert.ok(!/damaged/.test(text), text);
     chmodSync(path, mode);
   }
-  const again = await serve(data, [], { ...user, cwd: home });
+  const again = await serve(data, [], user);
   assert.deepEqual((await again.client.query(api.notes.list)).map(({ text }) => text), ["kept"]);
   assert.equal(await again.stop(), 0);
   assert.ok(existsSync(log));

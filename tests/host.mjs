@@ -129,10 +129,10 @@ export function serve(...args) {
   return start(["serve", "--in-memory", ...ports, ...args]);
 }
 
-/** Runs a command to its end, which is not far. */
-export function concave(args, options = {}) {
+/** Runs a command (of another `program` perhaps) to its end, which is not far. */
+export function concave(args, { program = CONCAVE, ...options } = {}) {
   const how = { env: ENVIRONMENT, encoding: "utf8", cwd: ROOT, timeout: 4 * PATIENCE_MS };
-  const ended = spawnSync(CONCAVE, args, { ...how, ...options });
+  const ended = spawnSync(program, args, { ...how, ...options });
   if (ended.error?.code !== "ETIMEDOUT") return ended;
   throw new Error(`concave ${args.join(" ")} does not end:\n${ended.stdout}${ended.stderr}`);
 }
