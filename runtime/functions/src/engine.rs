@@ -11,6 +11,7 @@ use database::record::{FunctionError, FunctionPath};
 
 use crate::code::{Code, Origin};
 use crate::context::{Purpose, Ready};
+use crate::entries::Pins;
 use crate::execution::{self, Execution};
 use crate::isolate::{LimitedIsolate, StopSwitch};
 use crate::kept::{Mode, Traces};
@@ -45,6 +46,7 @@ pub(crate) struct Engine {
     most_recent: usize,
     /// Bytes of WebAssembly memories of ended calls that no collection has looked at since.
     left: u64,
+    pins: Pins,
 }
 
 /// The prelude's hooks in one context.
@@ -71,7 +73,7 @@ impl Engine {
                 recent.push(origin);
             }
         }
-        Self { isolate: Some(isolate), code, recent, most_recent, left: 0 }
+        Self { isolate: Some(isolate), code, recent, most_recent, left: 0, pins: Pins::default() }
     }
 
     /// The code it serves.
@@ -138,6 +140,7 @@ impl Engine {
             Ok(ready) => READY.with_borrow_mut(|list| list.push(ready)),
             Err(_) => return false,
         }
+        self.pins.note_context(scope);
         true
     }
 
@@ -207,6 +210,7 @@ impl Engine {
     /// Gives the memory of finished contexts back; only worth it while idle.
     pub(crate) fn collect_garbage(&mut self) {
         self.left = 0;
+        self.pins = Pins::default();
         if let Some(isolate) = self.isolate.as_mut() {
             isolate.v8().low_memory_notification();
         }
@@ -224,6 +228,7 @@ impl Drop for Engine {
         modules::end();
         modules::forget_sources();
         QUEUES.take();
+        self.pins = Pins::default();
         self.isolate.take();
     }
 }

@@ -35,6 +35,7 @@ mod debug;
 mod define;
 mod elsewhere;
 mod engine;
+mod entries;
 mod exception;
 mod execution;
 mod files;
