@@ -37,6 +37,9 @@ const WORDS_BYTES: usize = 4 << 10;
 /// How much of what a process says is read at once, in bytes: most messages are shorter.
 const READ_BYTES: usize = 16 << 10;
 
+/// Frames that are taken together, where as many wait.
+const FRAMES_AT_ONCE: usize = 32;
+
 /// A worker process.
 pub(crate) struct Process {
     /// Its number in the system, while it lives.
@@ -498,12 +501,27 @@ fn end_of_process(name: &str, why: &str, count: usize) -> String {
 }
 
 async fn write_frames(mut socket: OwnedWriteHalf, mut frames: mpsc::UnboundedReceiver<Vec<u8>>) {
-    while let Some(frame) = frames.recv().await {
-        if socket.write_all(&frame).await.is_err() {
-            // The process is gone, which its reader reports.
-            return;
+    let mut waiting = Vec::new();
+    while frames.recv_many(&mut waiting, FRAMES_AT_ONCE).await > 0 {
+        for bytes in joined(waiting.drain(..)) {
+            if socket.write_all(&bytes).await.is_err() {
+                // The process is gone, which its reader reports.
+                return;
+            }
         }
     }
+}
+
+/// Small frames in one piece: each write may wake the process.
+fn joined(frames: impl Iterator<Item = Vec<u8>>) -> Vec<Vec<u8>> {
+    let mut pieces: Vec<Vec<u8>> = Vec::new();
+    for frame in frames {
+        match pieces.last_mut() {
+            Some(last) if last.len() + frame.len() <= READ_BYTES => last.extend_from_slice(&frame),
+            _ => pieces.push(frame),
+        }
+    }
+    pieces
 }
 
 async fn watch(process: Weak<Process>) {
@@ -542,4 +560,20 @@ async fn last_words(words: Option<ChildStderr>) -> String {
     let telling = ["out of memory", "atal", "memory allocation", "panicked", "heck failed"];
     let mut found = lines.clone().filter(|line| telling.iter().any(|word| line.contains(word)));
     found.next().or_else(|| lines.clone().next_back()).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_frames_go_together_and_none_overtakes_another() {
+        let frames = [vec![1; 10], vec![2; READ_BYTES - 10], vec![3], vec![4; 2 * READ_BYTES]];
+        let pieces = joined(frames.iter().cloned());
+        assert_eq!(
+            pieces.iter().map(Vec::len).collect::<Vec<_>>(),
+            [READ_BYTES, 1, 2 * READ_BYTES]
+        );
+        assert_eq!(pieces.concat(), frames.concat());
+    }
 }
