@@ -14,7 +14,7 @@ use actions::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
     Running, Syscall,
 };
-use actions::protocol::{End, Limits, Network};
+use actions::protocol::{End, ImportPhase, Limits, Network, Residents};
 use database::limits;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -158,6 +158,8 @@ fn config() -> Config {
         idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
         network: Network::default(),
         node: None,
+        residents: Residents::default(),
+        keep: None,
     }
 }
 
@@ -240,6 +242,41 @@ async fn actions_are_isolated_from_each_other_and_from_the_host() {
     assert_eq!(no, "Uncaught Error: the host says no");
     assert_ne!(tested.value("random", "{}").await, tested.value("random", "{}").await);
     tested.pid();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn modules_of_the_snapshot_are_evaluated_once_and_each_context_has_its_own() {
+    let resident = r#"
+        import { action } from "./abi.js";
+        const found = [typeof Deno, typeof __bootstrap, typeof __concave, typeof AsyncLocalStorage];
+        const [now, drawn] = [Date.now(), Math.random()];
+        let count = 0;
+        export const tells = action(() => [count++, now, found, typeof __concave,
+            drawn === Math.random(), Math.abs(Date.now() - now) > 1000]);
+    "#;
+    let modules = [("resident.js", resident), ("abi.js", ABI)];
+    let residents = |modules: &[(&str, &str)]| Residents {
+        modules: modules.iter().map(|(path, text)| ((*path).into(), (*text).into())).collect(),
+        entry: "resident.js".into(),
+        import: ImportPhase { now_ms: 7, seed: [1; 8] },
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let keep = Some(folder.path().join("kept"));
+    // The second pool finds the snapshot of the first.
+    for _ in 0..2 {
+        let config = Config { residents: residents(&modules), keep: keep.clone(), ..config() };
+        let tested = Tested::new(config, &[]);
+        let nothing = r#"["undefined","undefined","undefined","function"],"undefined""#;
+        for _ in 0..2 {
+            let job = Job { module: "resident.js".into(), ..tested.job("tells", "{}") };
+            let Ended { result, .. } = tested.run(job).await;
+            assert_eq!(result, format!("[0,7,{nothing},false,true]"));
+        }
+    }
+    let broken = residents(&[("resident.js", "throw new Error('at import')")]);
+    let tested = Tested::new(Config { residents: broken, ..config() }, &[]);
+    let why = tested.error(tested.job("one", "{}")).await;
+    assert!(why.contains("at import"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,11 @@
 // In: the built program and copies of examples/*. Out: checks of output, exit codes and files.
 // Invariant: every failure that is provoked here names its cure.
 import assert from "node:assert/strict";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
+import { app } from "./app.mjs";
 import { KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
 
 const SHOP = "examples/swaghaus/convex/shop.ts";
@@ -63,6 +64,61 @@ test("dev pushes, tells each call, pushes at a save, and survives a broken save"
   const again = await start(["dev", folder, ...FREE_PORTS]);
   assert.ok(readFileSync(join(folder, ".env.local"), "utf8").includes(key));
   await again.stop();
+});
+
+test("dev pushes when what failed is repaired outside of the functions folder", async () => {
+  const folder = app("outside", {
+    "m.ts": `import { query } from "./_generated/server";
+import { x } from "../src/x";
+export const a = query(async () => x);
+`,
+  });
+  const [convex, src] = ["convex", "src"].map((name) => join(folder, name));
+  mkdirSync(src);
+  writeFileSync(join(src, "x.ts"), "export const x = {");
+  const host = await start(["dev", folder, ...FREE_PORTS, "--in-memory"]);
+  await host.says(/src\/x\.ts:1:/);
+  writeFileSync(join(src, "x.ts"), "export const x = 1;");
+  await host.says(/push +pushed 1 functions/);
+  const from = host.output.length;
+  writeFileSync(join(convex, "m.ts"), `import { query } from "./_generated/server";
+import { y } from "../src/y";
+export const a = query(async () => y);
+`);
+  await host.says(/Could not resolve "\.\.\/src\/y"/, from);
+  writeFileSync(join(src, "y.ts"), "export const y = 2;");
+  await host.says(/push +pushed 1 functions/, from);
+  await host.stop();
+});
+
+test("dev follows convex.json, and a functions folder that goes and comes back", async () => {
+  const answer = (value) => `import { query } from "./_generated/server";
+export const a = query(async () => ${value});
+`;
+  const folder = app("moving", { "m.ts": answer(1) });
+  const place = (...path) => join(folder, ...path);
+  const host = await start(["dev", folder, ...FREE_PORTS, "--in-memory"]);
+  const pushed = (from) => host.says(/push +pushed 1 functions/, from);
+  await pushed(0);
+  let from = host.output.length;
+  renameSync(place("convex"), place("elsewhere"));
+  await host.says(/There is no functions folder at .*convex/, from);
+  from = host.output.length;
+  writeFileSync(place("convex.json"), '{ "functions": "elsewhere/" }');
+  await pushed(from);
+  from = host.output.length;
+  writeFileSync(place("elsewhere/m.ts"), answer(2));
+  await pushed(from);
+  from = host.output.length;
+  renameSync(place("elsewhere"), place("away"));
+  await host.says(/There is no functions folder at .*elsewhere/, from);
+  from = host.output.length;
+  renameSync(place("away"), place("elsewhere"));
+  await host.says(/push +unchanged 1 functions/, from);
+  writeFileSync(place("elsewhere/m.ts"), answer(3));
+  await pushed(from);
+  assert.equal(await new ConvexHttpClient(host.url).query("m:a"), 3);
+  await host.stop();
 });
 
 test("dev --once tells by its exit code whether the app runs", () => {

@@ -177,6 +177,51 @@ test("a component sees the environment that it is given, at import too, and no o
   await host.stop();
 });
 
+test("a component knows where its HTTP actions are; an error has each frame once", async () => {
+  const config = (name, uses = "") => `import { defineComponent } from "convex/server";
+import inner from "../inner/convex.config";
+const component = defineComponent("${name}");
+${uses}
+export default component;`;
+  const site = `
+import { queryGeneric as query, anyApi, componentsGeneric } from "convex/server";
+const { env } = process;
+export const urls = query(async () => [env.CONVEX_CLOUD_URL, env.CONVEX_SITE_URL]);
+export const deep = query(async (ctx, { left }) => {
+  if (left === 0) throw new Error("too deep");
+  return await ctx.runQuery(anyApi.site.deep, { left: left - 1 });
+});`;
+  const folder = app("sites", {
+    "convex.config.ts": `import { defineApp } from "convex/server";
+import outer from "./outer/convex.config";
+import inner from "./inner/convex.config";
+const app = defineApp();
+app.use(outer, { httpPrefix: "/outer/" });
+app.use(inner);
+export default app;`,
+    "outer/convex.config.ts": config("outer", "component.use(inner, { httpPrefix: '/in/' });"),
+    "outer/site.ts": `${site}
+const { inner } = componentsGeneric();
+export const below = query((ctx) => ctx.runQuery(inner.site.urls, {}));`,
+    "inner/convex.config.ts": config("inner").replace(/import inner.*\n/, ""),
+    "inner/site.ts": site,
+    "site.ts": `${site}
+const { inner, outer } = componentsGeneric();
+export const all = query((ctx) => Promise.all(
+  [inner.site.urls, outer.site.urls, outer.site.below].map((each) => ctx.runQuery(each, {}))));`,
+  });
+  const host = await serve("--push", folder);
+  const client = new ConvexHttpClient(host.url);
+  const [, origin] = host.output.match(/HTTP actions (http:\S+)/);
+  assert.deepEqual(await client.query("site:all"), [
+    [host.url, origin], [host.url, `${origin}/outer`], [host.url, `${origin}/outer/in`],
+  ]);
+  const { message } = await client.query("site:deep", { left: 5 }).catch((error) => error);
+  assert.match(message, /too deep/);
+  assert.equal(message.match(/ at /g).length, 6, message);
+  await host.stop();
+});
+
 test("scheduler and files of a component are its own, in mutations and in actions", async () => {
   const { host, run, ask, act } = await deployed();
   await run("one.lib.later", { name: "a", by: 4 });

@@ -137,7 +137,15 @@ impl Deployed {
         let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
         let helper = helper();
-        let config = Config { threads, helper, actions, storage: given, purity, answers_at_once };
+        let config = Config {
+            threads,
+            spare_threads: 0,
+            helper,
+            actions,
+            storage: given,
+            purity,
+            answers_at_once,
+        };
         let host = Host::start(config, Arc::clone(&database), world).expect("threads start");
         Self { host, database, storage, blobs, requests: AtomicU64::new(1) }
     }
@@ -213,6 +221,7 @@ pub fn helper() -> Helper {
     Helper {
         program: PathBuf::from(env!("CARGO_BIN_EXE_concave")),
         arguments: vec!["snapshot-builder".into()],
+        keep: None,
     }
 }
 

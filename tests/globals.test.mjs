@@ -125,3 +125,26 @@ test("the console shows platform objects alike, without the host's own keys", as
   ]) assert.ok(shown.includes(text), `${text} in ${shown}`);
   assert.match(await lines("action", "globals:showsError"), /AbortError: m\n(?!.*Symbol\()/s);
 });
+
+test("names that nobody has touched are as any others, in actions as in queries", async () => {
+  const of = async (kind, path) => {
+    const response = await fetch(`${host.url}/api/${kind}`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ path, args: {}, format: "json" }),
+    });
+    const { status, errorMessage, value, logLines } = await response.json();
+    assert.equal(status, "success", errorMessage);
+    return { value, logLines };
+  };
+  const found = await of("action", "globals:untouchedInAction");
+  assert.deepEqual(found, await of("query", "globals:untouchedInQuery"));
+  for (const [name, type, ...rest] of found.value.seen) {
+    assert.ok(["function", "object"].includes(type), name);
+    assert.deepEqual(rest, [true, false, true, false], name);
+  }
+  const { blob, deleted, form, copied } = found.value;
+  assert.deepEqual({ blob, deleted, form, copied },
+    { blob: "mine", deleted: true, form: "undefined", copied: "DataCloneError" });
+  assert.match(found.logLines.join(), /Headers \{ 'a' => 'b' \}/);
+});

@@ -13,7 +13,7 @@ use actions::node::{Node, Version};
 use actions::node_folder::Folder;
 use actions::node_packages::{Packages, PackagesError};
 use actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use actions::protocol::{End, Network};
+use actions::protocol::{End, Network, Residents};
 use database::limits;
 use tokio::runtime::Handle;
 
@@ -73,6 +73,8 @@ impl Tested {
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             network: Network::default(),
             node: Some(node),
+            residents: Residents::default(),
+            keep: None,
         });
         Self { pool, code: Arc::new(code) }
     }

@@ -31,7 +31,9 @@ fn kept(module: &str, warm: &str) -> Deployed {
     while standing(&deployed) == Reuse::NotYet {
         std::thread::yield_now();
     }
+    // One that goes without a kept context, which is made after it, and one that has it.
     deployed.run(warm, &other(limits::CALLS_BEFORE_PROOF));
+    deployed.run(warm, &other(limits::CALLS_BEFORE_PROOF + 1));
     deployed
 }
 
@@ -161,6 +163,29 @@ fn a_module_that_keeps_state_out_of_properties_has_fresh_contexts() {
             other => panic!("{what}: {other:?}"),
         }
     }
+}
+
+/// Freezing takes longer than a call may: were it done within calls, or again after each error,
+/// these would time out.
+#[test]
+fn no_call_waits_until_contexts_are_frozen() {
+    let source = "
+        import { query } from './abi.js';
+        export const f = query(async () => 1);
+        export const nest = query(async (db, { left }) => {
+            if (left === 0) throw new Error('too deep');
+            return await db.runQuery('m:nest', { left: left - 1 });
+        });
+    ";
+    let deployed = kept(source, "m:f");
+    assert_eq!(standing(&deployed), Reuse::Proved);
+    for number in 0..8 {
+        let answer = deployed.run("m:nest", &format!(r#"{{"left":6,"number":{number}}}"#));
+        let error = answer.result.unwrap_err().message;
+        assert!(error.starts_with("Uncaught Error: Uncaught Error: "), "{error}");
+        assert!(error.contains("too deep"), "{error}");
+    }
+    assert_eq!(standing(&deployed), Reuse::Proved);
 }
 
 #[test]

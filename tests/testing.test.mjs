@@ -5,7 +5,8 @@
 // must pass.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
@@ -64,6 +65,10 @@ export const load = action({ args: { url: v.string() }, handler: async (ctx, { u
   const text = await (await fetch(url)).text();
   await ctx.runMutation(makeFunctionReference("tasks:hidden"), { text });
   return process.env.GREETING ?? null;
+} });
+export const deep = action({ args: { levels: v.number() }, handler: async (ctx, { levels }) => {
+  if (levels === 0) throw new Error("deep down");
+  await ctx.runAction(makeFunctionReference("tasks:deep"), { levels: levels - 1 });
 } });
 export const greeting = query({ args: {}, handler: async () => process.env.GREETING ?? null });
 export const who = query({ args: {}, handler: async (ctx) =>
@@ -198,6 +203,19 @@ test("files", async () => {
     return (await ctx.storage.get(id)).text();
   });
   expect(text).toBe("hello");
+  // They come and go with the transaction.
+  await t.run(async (ctx) => {
+    const id = await ctx.storage.store(new Blob(["seen"], { type: "text/plain" }));
+    expect(await ctx.db.system.get(id)).toMatchObject({ size: 4, contentType: "text/plain" });
+    expect(await ctx.storage.getUrl(id)).toContain("/api/storage/");
+    await ctx.storage.delete(id);
+    expect(await ctx.storage.getUrl(id)).toBeNull();
+  });
+  await expect(t.run(async (ctx) => {
+    await ctx.storage.store(new Blob(["gone"]));
+    throw new Error("no luck");
+  })).rejects.toThrow("no luck");
+  expect(await t.run((ctx) => ctx.db.system.query("_storage").collect())).toHaveLength(1);
 });
 `;
 
@@ -419,18 +437,23 @@ test("a failure is told with its diff, its line and the function's; JUnit has it
   const folder = app("failing", { ...sources, "f.test.ts": `${HEAD}
 test("diff", () => { expect({ a: 1 }).toEqual({ a: 2 }); });
 test("throws", async () => { await open().mutation(api.tasks.fails); });
+test("acts", async () => { await open().action(api.tasks.deep, { levels: 2 }); });
 test("passes", () => {});` });
   const { code, out, told } = run(folder);
   assert.equal(code, 1);
   assert.match(out, /FAIL .*f\.test\.ts > diff\nAssertionError.*- +"a": 2,\n\+ +"a": 1,/s);
   assert.match(out, /no luck\n  at handler \(convex\/tasks\.ts:\d+:\d+\)\n  at convex\/f\.test/);
-  assert.match(out, /Tests {2}2 failed, 1 passed/);
-  assert.match(told, /2 of 3 tests failed/);
+  // An action's too, one frame a level.
+  const [, frames] = out.match(/deep down\n((?: {2}at .*\n)+)/);
+  const handlers = /^( {2}at handler \(convex\/tasks\.ts:\d+:\d+\)\n){3} {2}at convex\/f\.t.*\n$/;
+  assert.match(frames, handlers);
+  assert.match(out, /Tests {2}3 failed, 1 passed/);
+  assert.match(told, /3 of 4 tests failed/);
   const junit = run(folder, "--reporter", "junit");
-  assert.match(junit.out, /tests="3" failures="2"/);
+  assert.match(junit.out, /tests="4" failures="3"/);
   assert.match(junit.out, /<testcase classname="convex\/f.test.ts" name="diff"[^>]*><failure/);
   const one = report(folder, "--filter", "passes");
-  assert.deepEqual([one.code, one.passed, one.skipped], [0, 1, 2]);
+  assert.deepEqual([one.code, one.passed, one.skipped], [0, 1, 3]);
 });
 
 test("a function that remembers is not deterministic, and the test says so", () => {
@@ -746,4 +769,27 @@ test("the example's own tests pass, where there is no Node", () => {
   const args = ["test", join(ROOT, "examples/transfer"), "--timeout", "60000"];
   const { status, stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8", env });
   assert.equal(status, 0, stdout + stderr);
+});
+
+test("the runner that is kept from run to run is made anew where its file is broken", () => {
+  const one = 'import { expect, test } from "vitest"; test("one", () => expect(1).toBe(1));';
+  const folder = app("kept", { "one.test.ts": one });
+  const env = { ...ENVIRONMENT, XDG_CACHE_HOME: mkdtempSync(join(tmpdir(), "concave-kept-")) };
+  const place = join(env.XDG_CACHE_HOME, "concave/snapshots");
+  const passes = () => {
+    const { status, stderr } = spawnSync(CONCAVE, ["test", folder], { env, encoding: "utf8" });
+    assert.equal(status, 0, stderr);
+    const [name, ...others] = readdirSync(place);
+    assert.deepEqual(others, []);
+    return join(place, name);
+  };
+  const file = passes();
+  const whole = readFileSync(file);
+  assert.equal(passes(), file);
+  assert.deepEqual(readFileSync(file), whole, "it was there");
+  for (const broken of ["", whole.subarray(0, 100_000), Buffer.alloc(whole.length, 1)]) {
+    writeFileSync(file, broken);
+    assert.equal(passes(), file);
+    assert.ok(readFileSync(file).length > whole.length / 2, "it is whole again");
+  }
 });

@@ -9,25 +9,11 @@
   const { DateNow, ObjectDefineProperty } = primordials;
 
   const hooks = { __proto__: null };
+  ops.op_lazy_hooks(hooks);
   const host = {
     __proto__: null,
-    /** Properties that exist from their first use on; assigning them works as for any other. */
-    lazy(target, names, part) {
-      for (let at = 0; at < names.length; at++) {
-        const name = names[at];
-        // Getter and setter in one: a getter is called with no argument.
-        const access = (...given) => {
-          const value = given.length === 0 ? hooks.lazy(part, name) : given[0];
-          ObjectDefineProperty(target, name, {
-            __proto__: null, value, writable: true, enumerable: false, configurable: true,
-          });
-          return value;
-        };
-        ObjectDefineProperty(target, name, {
-          __proto__: null, get: access, set: access, enumerable: false, configurable: true,
-        });
-      }
-    },
+    /** Data properties whose values are made when they are first read. */
+    lazy(target, names, part) { ops.op_lazy(target, names, part); },
     log(level, parts) { ops.op_action_log(level, parts); },
     env(name) { return ops.op_action_env(name) ?? undefined; },
     syscall(op) { return ops.op_action_syscall(op); },

@@ -12,15 +12,9 @@
   // Every run needs some of it: once, in the snapshot.
   const { errors } = prelude.open();
   const { ArrayBufferIsView, ObjectPrototypeIsPrototypeOf, TypeError } = bootstrap.primordials;
-  const web = (script) => core.loadExtScript(`ext:concave_web/${script}.js`);
-  const { Content } = web('body');
-  const { listOf } = web('headers');
-  const { requestOf } = web('request');
-  const { contentOf, ResponsePrototype } = web('response');
-  const { ReadableStream } = core.loadExtScript('ext:deno_web/06_streams.js');
-  const { AbortController } = core.loadExtScript('ext:deno_web/03_abort_signal.js');
-  const { BlobPrototype } = core.loadExtScript('ext:deno_web/09_file.js');
-  const { DOMException } = core.loadExtScript('ext:deno_web/01_dom_exception.js');
+  // What requests, responses and files need: most actions have none.
+  const ours = (name) => prelude.script(`ext:concave_web/${name}.js`);
+  const theirs = (name) => prelude.script(`ext:deno_web/${name}.js`);
 
   const fail = (error) => {
     const { text, stack, data } = errors().formatError(error);
@@ -72,6 +66,9 @@
     imported(load, target).catch(() => {});
   };
 
+  /** Forgets a module: it is imported again. */
+  hooks.forget = (module) => { delete namespaces[module]; };
+
   /** Runs an action. */
   hooks.run = async (load, target, requestId, args) => {
     begin();
@@ -95,7 +92,7 @@
   };
 
   /** Streams that came with the request, and that go with the response. */
-  const incoming = (stream) => new ReadableStream({
+  const incoming = (stream) => new (theirs('06_streams').ReadableStream)({
     type: 'bytes',
     async pull(controller) {
       const chunk = await ops.op_action_body_read(stream);
@@ -136,9 +133,9 @@
 
   /** A signal that aborts when nobody waits for the response any more. */
   const leaving = () => {
-    const controller = new AbortController();
+    const controller = new (theirs('03_abort_signal').AbortController)();
     ops.op_action_gone().then((hasLeft) => {
-      if (hasLeft) controller.abort(new DOMException('The client has left', 'AbortError'));
+      if (hasLeft) controller.abort(prelude.domException('The client has left', 'AbortError'));
     });
     return controller.signal;
   };
@@ -152,20 +149,22 @@
     __proto__: null,
     requestFromConvexJson() {
       const { url, method, headers: list, body } = asked;
+      const { Content } = ours('body');
       const content = body === undefined ? null : new Content(undefined, incoming(body));
-      return requestOf({ url, method, list, content, makeSignal: leaving });
+      return ours('request').requestOf({ url, method, list, content, makeSignal: leaving });
     },
     convexJsonFromResponse({ response }) {
-      if (!ObjectPrototypeIsPrototypeOf(ResponsePrototype, response)) {
+      if (!ObjectPrototypeIsPrototypeOf(ours('response').ResponsePrototype, response)) {
         throw new Error('HTTP actions must return a Response');
       }
       answered = response;
       return { status: response.status };
     },
     'concave/unhandled'(take) { uncaught = take; },
+    'concave/report'({ op, json }) { ops.op_action_report(op, json); },
     'concave/coverage'() { return ops.op_action_coverage(); },
     async 'storage/storeBlob'({ blob, options, ...rest }) {
-      if (!ObjectPrototypeIsPrototypeOf(BlobPrototype, blob)) {
+      if (!ObjectPrototypeIsPrototypeOf(theirs('09_file').BlobPrototype, blob)) {
         throw new TypeError('storage.store: the argument must be a Blob or a File; make one with '
           + 'new Blob([data], { type }).');
       }
@@ -224,8 +223,8 @@
   /** Sends a response; false when its client did not stay to its end. */
   const respond = async (response, route) => {
     const { status } = response;
-    const headers = listOf(response.headers);
-    const content = contentOf(response);
+    const headers = ours('headers').listOf(response.headers);
+    const content = ours('response').contentOf(response);
     if (content?.isUnusable) throw new TypeError('The body of the response has been read already');
     const source = content === null ? '' : content.source;
     if (typeof source === 'string') {
@@ -240,19 +239,47 @@
     return true;
   };
 
-  /** Takes the host off the global object and hands out what the worker calls. */
-  globalThis.__concaveStart = (load) => {
+  /** Has modules that the startup snapshot is to hold find what every other module finds; gives
+   * what puts the host back on the global object. */
+  globalThis.__concaveReside = (phase) => {
+    const hidden = ['__concave', '__concaveStart', '__bootstrap', 'Deno'];
+    const host = hidden.map((name) => [name, globalThis[name]]);
+    for (const [name] of host) delete globalThis[name];
+    delete globalThis.__concaveReside;
+    begin();
+    prelude.importPhase.begin(phase);
+    return () => {
+      prelude.importPhase.end();
+      for (const [name, value] of host) globalThis[name] = value;
+    };
+  };
+
+  let webAssembly;
+  const { lazy } = hooks;
+  hooks.lazy = (part, name) => (part === 'WebAssembly' ? hooks.webAssembly(webAssembly)
+    : lazy(part, name));
+
+  // V8 compiles what is in parentheses at once, so it is in the snapshot.
+  const load = ((url) => import(url));
+  const entries = {
+    __proto__: null,
+    prepare: ((target) => { hooks.prepare(load, target); }),
+    run: ((target, requestId, args) => hooks.run(load, target, requestId, args)),
+    runHttp: ((target, head) => hooks.runHttp(load, target, head)),
+    scripts: hooks.scripts,
+  };
+
+  /** Takes the host off the global object; from here on it is users' code that runs. */
+  globalThis.__concaveStart = (() => {
     // V8 adds it to each context.
-    hooks.webAssembly(WebAssembly);
+    webAssembly = WebAssembly;
+    delete globalThis.WebAssembly;
+    host.lazy(globalThis, ['WebAssembly'], 'WebAssembly');
     delete globalThis.__concaveStart;
+    delete globalThis.__concaveReside;
     delete globalThis.__concave;
     delete globalThis.__bootstrap;
     delete globalThis.Deno;
-    return {
-      __proto__: null,
-      run(...parts) { return apply(hooks.run, undefined, [load, ...parts]); },
-      prepare(target) { hooks.prepare(load, target); },
-      runHttp(...parts) { return apply(hooks.runHttp, undefined, [load, ...parts]); },
-    };
-  };
+    return entries;
+  });
 })(globalThis.__concave);

@@ -11,6 +11,11 @@ import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
 
+/** Tells the host how far the file is. */
+const report = (op, value) => {
+  worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
+};
+
 /** What vitest's modules find of the process around them. */
 const workerState = (config, file) => ({
   ctx: { pool: 'threads' },
@@ -176,14 +181,14 @@ class Runner extends TestRunner {
     this.intervals.test = test;
     await super.onBeforeRunTask(test);
     if (test.mode === 'run' || test.mode === 'queued') {
-      tell('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
+      report('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
     }
   }
 
   onAfterRunTask(test) {
     super.onAfterRunTask(test);
     this.intervals.test = undefined;
-    tell('ended', { ...resultOf(test), names: namesOf(test) });
+    report('ended', { ...resultOf(test), names: namesOf(test) });
   }
 }
 

@@ -77,8 +77,8 @@ export const VALIDATOR_ERROR = '\n(Validator error)';
 
 /** What a query or mutation that runs here asks for: answered by the thread of its call. */
 class Transaction {
-  constructor({ visit, component, tables, world }) {
-    Object.assign(this, { visit, component, tables, world, streams: new Map() });
+  constructor({ visit, tables, world }) {
+    Object.assign(this, { visit, tables, world, streams: new Map() });
   }
 
   /** A row of `_scheduled_functions` as convex-test shows it: `dir/module:function`, no `.js`. */
@@ -138,8 +138,27 @@ class Transaction {
     return this.turn(op, JSON.stringify({ ...rest, queryId: await stream.opened }));
   }
 
-  jsSyscall(op, args) {
-    return worker.jsSyscall(op, { ...args, world: this.world.id, component: this.component });
+  /** Files are part of the transaction: it sees those that it stores, and takes them back. */
+  async jsSyscall(op, { blob, options, ...args }) {
+    switch (op) {
+      case 'storage/storeBlob': {
+        if (typeof blob?.arrayBuffer !== 'function') {
+          throw new TypeError('storage.store: the argument must be a Blob or a File.');
+        }
+        const bytes = new Uint8Array(await blob.arrayBuffer());
+        const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(''));
+        const file = { blob: text, contentType: blob.type, sha256: options?.sha256 };
+        const stored = await this.turn('1.0/storageStore', JSON.stringify({ ...args, ...file }));
+        return JSON.parse(stored);
+      }
+      case 'storage/getBlob': {
+        const found = JSON.parse(await this.turn('1.0/storageGet', JSON.stringify(args)));
+        if (found === null) return null;
+        const bytes = Uint8Array.from(atob(found.blob), (letter) => letter.charCodeAt(0));
+        return new Blob([bytes], { type: found.contentType ?? '' });
+      }
+      default: throw new Error(`Unknown JS syscall: ${op}`);
+    }
   }
 }
 
@@ -174,7 +193,12 @@ const described = (error) => {
   const isConvex = symbol !== undefined && error[symbol] === true;
   const data = isConvex && typeof error.data === 'string' ? error.data : null;
   const text = error instanceof Error || data !== null ? `${error.name}: ${error.message}` : error;
-  return { message: `Uncaught ${text}`, data, stack: String(error?.stack ?? '') };
+  const stack = String(error?.stack ?? '');
+  // The message of a nested call's error ends with frames: not to be told twice.
+  const message = String(error?.message ?? '');
+  const top = message === '' ? -1 : stack.indexOf(message);
+  const below = stack.slice(top < 0 ? 0 : top + message.length);
+  return { message: `Uncaught ${text}`, data, stack: below };
 };
 
 /** Runs what the host asks for, and tells it the end. */

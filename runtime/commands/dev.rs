@@ -162,7 +162,7 @@ async fn follow(
     dir: &Path,
     host: &mut Running,
 ) -> Result<(), DevError> {
-    let folder = pusher.project().functions_dir.clone();
+    let mut folder = pusher.project().functions_dir.clone();
     let mut watch = Watch::new(&folder)?;
     let stop = asked_to_stop();
     tokio::pin!(stop);
@@ -173,6 +173,13 @@ async fn follow(
             runs = push(pusher, client, &mut watch, told) => told = runs,
         }
         host.open();
+        if pusher.project().functions_dir != folder {
+            folder.clone_from(&pusher.project().functions_dir);
+            watch = Watch::new(&folder)?;
+            watch.also(&pusher.watched());
+            // Nobody watched that folder while it was pushed.
+            continue;
+        }
         tokio::select! {
             () = &mut stop => break,
             _ = watch.changed() => {}
@@ -185,9 +192,10 @@ async fn follow(
 /// Pushes and tells. `told` is whether the last line said that the app runs: a push that changes
 /// nothing is news only after one that failed. Gives whether the app runs as saved.
 async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch, told: bool) -> bool {
-    match pusher.push(client).await {
+    let pushed = pusher.push(client).await;
+    watch.also(&pusher.watched());
+    match pushed {
         Ok(pushed) => {
-            watch.also(&pushed.watched);
             for warning in &pushed.warnings {
                 terminal::warning(warning);
             }

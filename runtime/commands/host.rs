@@ -505,7 +505,7 @@ fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config 
     let purity = (!options.fresh_contexts).then(|| Arc::new(Reader) as Arc<dyn Purity>);
     let answers_at_once = options.answers_at_once;
     let (threads, helper) = (isolates(options.memory), helper());
-    Config { threads, helper, actions, storage, purity, answers_at_once }
+    Config { threads, spare_threads: 0, helper, actions, storage, purity, answers_at_once }
 }
 
 /// File storage of a host without a data folder.
@@ -571,7 +571,7 @@ pub fn helper() -> Helper {
     } else {
         std::env::current_exe().unwrap_or_else(|_| PathBuf::from("concave"))
     };
-    Helper { program, arguments: vec![OsString::from(BUILDER_COMMAND)] }
+    Helper { program, arguments: vec![OsString::from(BUILDER_COMMAND)], keep: None }
 }
 
 #[cfg(test)]

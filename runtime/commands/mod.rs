@@ -230,9 +230,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Stats(arguments) => {
             threads()?.block_on(stats::run(arguments)).map_err(Failure::Stats)
         }
-        Command::Test(arguments) => {
-            threads()?.block_on(test::run(arguments)).map_err(Failure::Test)
-        }
+        Command::Test(arguments) => thread()?.block_on(test::run(arguments)).map_err(Failure::Test),
         Command::TestServer(arguments) => {
             threads()?.block_on(test_server::run(arguments)).map_err(Failure::TestServer)
         }
@@ -261,6 +259,11 @@ pub fn report(failure: &Failure) {
 
 fn threads() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Threads)
+}
+
+/// For what only passes messages on: it would wait for other threads more often than they help.
+fn thread() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Threads)
 }
 
 #[cfg(test)]

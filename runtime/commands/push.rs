@@ -102,8 +102,6 @@ pub struct Pushed {
     pub warnings: Vec<String>,
     /// Generated files that were written.
     pub generated: Vec<PathBuf>,
-    /// Sources to look at for the next change.
-    pub watched: Vec<PathBuf>,
     /// Where the time went.
     pub timings: Timings,
 }
@@ -121,6 +119,8 @@ pub struct Timings {
 
 /// Bundles a project again and again, keeping what did not change.
 pub struct Pusher {
+    /// As the author named it: `convex.json` may come to say otherwise what is in there.
+    dir: PathBuf,
     project: Project,
     bundler: Bundler,
 }
@@ -149,11 +149,11 @@ impl Pusher {
     /// # Errors
     /// A folder that is not an app, or one whose packages are not installed.
     pub fn new(dir: &Path) -> Result<Self, PushError> {
-        let project = Project::find(dir).map_err(|e| PushError::Project(Box::new(e)))?;
+        let project = found(dir)?;
         if needs_install(&project.root) {
             return Err(PushError::NotInstalled { app: dir.display().to_string() });
         }
-        Ok(Self { project, bundler: Bundler::new() })
+        Ok(Self { dir: dir.to_owned(), project, bundler: Bundler::new() })
     }
 
     /// The app.
@@ -161,11 +161,17 @@ impl Pusher {
         &self.project
     }
 
+    /// Sources to look at for the next change, whether the last push went well or not.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        self.bundler.watched()
+    }
+
     /// Bundles, generates, pushes.
     ///
     /// # Errors
     /// See [`PushError`]; what the host served before, it goes on serving.
     pub async fn push(&mut self, client: &Client) -> Result<Pushed, PushError> {
+        self.project = found(&self.dir)?;
         let folder = &self.project.functions_dir;
         let settings = codegen::Settings::read(&self.project.root);
         let app = codegen::Part { has_schema: has_schema(folder), ..codegen::Part::default() };
@@ -194,7 +200,6 @@ impl Pusher {
                     let mut pushed = other?;
                     pushed.timings.bundle = bundle;
                     pushed.modules = output.entries.len();
-                    pushed.watched = output.watched;
                     return Ok(pushed);
                 }
             }
@@ -261,6 +266,10 @@ impl Pusher {
         }
         Ok(written)
     }
+}
+
+fn found(dir: &Path) -> Result<Project, PushError> {
+    Project::find(dir).map_err(|error| PushError::Project(Box::new(error)))
 }
 
 /// Function files relative to their folder, with the extensions that they have there.

@@ -1,9 +1,11 @@
 //! `concave test`: runs the test files of a folder.
 //!
-//! In: a folder. Out: a report, and whether everything passed. Invariant: no Node is needed, and
-//! nothing is written but missing snapshots.
+//! In: a folder. Out: a report, and whether everything passed. Invariant: no Node is needed;
+//! nothing is written but missing snapshots and, into the user's cache folder, what a later run
+//! need not make again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -23,6 +25,7 @@ use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
 Examples:
   concave test                            every *.test.ts below this folder
   concave test examples/transfer          of another one
+  concave test convex/shop.test.ts        one file
   concave test --filter transfer          files whose path, or tests whose name contains it
   concave test --watch                    again at every save
   concave test --reporter junit > report.xml
@@ -33,7 +36,7 @@ unchanged, on the engine that serves. Actions run beside the test, as with conve
 ask for @vitest-environment jsdom are left to vitest, which runs on the same engine with the package
 of js/test.")]
 pub struct Arguments {
-    /// The app's folder
+    /// The app's folder, or one test file
     #[arg(default_value = ".")]
     dir: PathBuf,
     /// Only files whose path contains it; where there are none, tests whose name does
@@ -100,10 +103,11 @@ fn outside(files: usize, failed: usize) -> String {
 pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     let Arguments { dir, watch, filter, seed, reporter, timeout, update, coverage } = arguments;
     let update = if update { "all" } else { "new" };
+    let (dir, filter) = where_and_which(dir, filter);
     let options = Options { dir, filter, seed, timeout_ms: timeout, coverage, update };
-    let mut engine = Engine::start(seed, coverage)?;
+    let engine = Arc::new(Engine::start(seed, coverage)?);
     if !watch {
-        return once(options, reporter, &mut engine, &mut Vec::new()).await;
+        return once(options, reporter, &engine, &mut Vec::new()).await;
     }
     let folder = options.dir.join("convex");
     let folder = if folder.is_dir() { folder } else { options.dir.clone() };
@@ -111,15 +115,29 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     again_and_again(options, reporter, engine, watched).await
 }
 
+/// A file that is named where a folder is wanted: its app, and of that this file.
+fn where_and_which(dir: PathBuf, filter: Option<String>) -> (PathBuf, Option<String>) {
+    let Some(file) = std::path::absolute(&dir).ok().filter(|file| file.is_file()) else {
+        return (dir, filter);
+    };
+    let above = || file.ancestors().skip(1);
+    let app = above().find(|folder| folder.join("package.json").is_file()).or(file.parent());
+    let Some((app, inside)) = app.and_then(|app| Some((app, file.strip_prefix(app).ok()?))) else {
+        return (dir, filter);
+    };
+    let inside = inside.to_string_lossy().into_owned();
+    (app.to_owned(), filter.or(Some(inside)))
+}
+
 async fn again_and_again(
     options: Options,
     reporter: Reporter,
-    mut engine: Engine,
+    engine: Arc<Engine>,
     mut watch: Watch,
 ) -> Result<(), TestError> {
     loop {
         let mut sources = Vec::new();
-        match once(options.clone(), reporter, &mut engine, &mut sources).await {
+        match once(options.clone(), reporter, &engine, &mut sources).await {
             Ok(()) | Err(TestError::Failed { .. }) => {}
             Err(error) => terminal::problem(error),
         }
@@ -157,12 +175,14 @@ fn covered(
 async fn once(
     options: Options,
     reporter: Reporter,
-    engine: &mut Engine,
+    engine: &Arc<Engine>,
     sources: &mut Vec<PathBuf>,
 ) -> Result<(), TestError> {
     let started = Instant::now();
     let lcov = options.coverage.then(|| options.dir.join("coverage/lcov.info"));
-    let suite = tokio::task::block_in_place(|| Suite::prepare(options, engine))?;
+    let engine = Arc::clone(engine);
+    let prepared = tokio::task::spawn_blocking(move || Suite::prepare(options, &engine)).await;
+    let suite = prepared.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()))?;
     sources.clone_from(&suite.watched);
     let running = suite.files().map(|file| suite.run(file));
     let mut running = futures_util::stream::iter(running).buffer_unordered(suite.at_once());

@@ -115,7 +115,20 @@ impl Watch {
             // The watcher owns the sender and is owned by `self`.
             return std::future::pending().await;
         };
-        while let Ok(Some(_)) = tokio::time::timeout(QUIET, self.changes.recv()).await {}
+        let functions_dir = {
+            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+            sources.functions_dir.clone()
+        };
+        let mut moved = first == functions_dir;
+        while let Ok(Some(path)) = tokio::time::timeout(QUIET, self.changes.recv()).await {
+            moved |= path == functions_dir;
+        }
+        if moved {
+            // A watch goes with its folder: another one may stand in its place. Where none does,
+            // the folder around it tells when it comes, and the next push says that it is missing.
+            let _ = self.watcher.unwatch(&functions_dir);
+            let _ = self.watcher.watch(&functions_dir, RecursiveMode::Recursive);
+        }
         first
     }
 }

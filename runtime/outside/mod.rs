@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool, Source};
-use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network};
+use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network, Residents};
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -87,6 +87,8 @@ impl Outside {
             retire_after: limits::ACTIONS_OF_A_PROCESS,
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             node: None,
+            residents: Residents::default(),
+            keep: None,
             network: options.network.clone(),
         });
         Arc::new_cyclic(|this| Self {

@@ -13,7 +13,7 @@ use ::actions::node::{Node, NodeError};
 use ::actions::node_folder::{self, Folder};
 use ::actions::node_packages::{Packages, PackagesError, Tell};
 use ::actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
-use ::actions::protocol::{End, Network, Thrown};
+use ::actions::protocol::{End, Network, Residents, Thrown};
 use database::deployment::{Bundle, Environment};
 use database::limits;
 use database::record::{Call, Unanalyzed};
@@ -241,6 +241,8 @@ impl NodeActions {
             idle: Duration::from_millis(limits::ACTION_PROCESS_IDLE_MS),
             network: self.network.clone(),
             node: Some(node.clone()),
+            residents: Residents::default(),
+            keep: None,
         });
         *pool = Some((node.clone(), Arc::clone(&started)));
         Ok((node, started))

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use ::actions::pool::{Reply, Syscall};
 use database::commit::{Database, Writer};
-use database::components::{Binding, Bindings};
+use database::components::Bindings;
 use database::error::UserError;
 use database::record::{Arguments, FunctionPath, Functions, Job, World};
 use database::scheduling::{self, NewJob};
@@ -86,10 +86,7 @@ impl Services {
         let variables = snapshot.environment();
         let Some(bound) = bound else { return Arc::new(super::by_name(variables)) };
         let values = bound.iter().filter_map(|(name, binding)| {
-            let value = match binding {
-                Binding::Value(value) => value,
-                Binding::Variable(of_app) => variables.get(of_app)?,
-            };
+            let value = binding.value(|of_app| variables.get(of_app).cloned())?;
             Some((name.clone(), value.to_string()))
         });
         Arc::new(values.collect())

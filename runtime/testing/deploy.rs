@@ -86,13 +86,19 @@ impl Deployer {
         Self { functions, root, import, known, made: Mutex::default() }
     }
 
+    /// Whether the deployment of these parts is there already. Does not block.
+    pub fn knows(&self, parts: &[Part]) -> bool {
+        // Locked: one is being made.
+        let made = self.made.try_lock();
+        made.is_ok_and(|made| made.deployments.contains_key(&key(parts)))
+    }
+
     /// The deployment of these parts. Blocks while it is made the first time.
     ///
     /// # Errors
     /// What is wrong with the modules, in their author's terms.
     pub fn deployment(&self, parts: &[Part]) -> Result<Arc<Deployment>, UserError> {
-        let text = serde_json::to_string(parts).unwrap_or_default();
-        let key: [u8; 32] = Sha256::digest(text).into();
+        let key = key(parts);
         // Held while one is made: equal ones are asked for together.
         let mut made = lock(&self.made);
         if let Some(known) = made.deployments.get(&key) {
@@ -179,6 +185,10 @@ impl Deployer {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is in them is whole between two insertions.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(parts: &[Part]) -> [u8; 32] {
+    Sha256::digest(serde_json::to_string(parts).unwrap_or_default()).into()
 }
 
 /// The project that files of a folder belong to.

@@ -42,6 +42,13 @@ impl std::fmt::Display for Frame {
     }
 }
 
+impl Frame {
+    /// As the engine writes it, which [`Frames::of`] knows again.
+    pub fn as_of_engine(&self) -> String {
+        Self { file: format!("../{}", self.file), ..self.clone() }.to_string()
+    }
+}
+
 impl Frames {
     /// Those of a bundle whose sources are named from `root`.
     pub fn new(root: PathBuf, modules: Vec<BundledModule>) -> Self {
@@ -61,6 +68,20 @@ impl Frames {
         };
         let owned: Vec<_> = frames.iter().filter(own).cloned().collect();
         if owned.is_empty() { frames } else { owned }
+    }
+
+    /// A logged text with the frames in it as their author knows them, the runner's own left out.
+    pub fn readable(&self, text: &str) -> String {
+        let shown = |line: &str| {
+            let (margin, frame) = line.split_once("at ").filter(|(m, _)| m.trim().is_empty())?;
+            frame.contains("convex:/").then(|| {
+                let frame = self.frame(frame).filter(|frame| frame.file != "convex_test.js");
+                frame.map(|frame| format!("{margin}at {frame}"))
+            })
+        };
+        let lines =
+            text.split('\n').filter_map(|line| shown(line).unwrap_or(Some(line.to_owned())));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn frame(&self, line: &str) -> Option<Frame> {
@@ -164,5 +185,8 @@ mod tests {
                      convex:/_test/vitest.js:1:5\n    at handler (../convex/b.ts:3:4)";
         let found: Vec<_> = frames.of(stack).iter().map(ToString::to_string).collect();
         assert_eq!(found, ["f (convex/a.test.ts:1:1)", "handler (convex/b.ts:3:4)"]);
+        let logged =
+            "at last\n  at f (convex:/convex/a.test.js:1:1)\n  at convex:/_test/main.js:1:5";
+        assert_eq!(frames.readable(logged), "at last\n  at f (convex/a.test.ts:1:1)");
     }
 }

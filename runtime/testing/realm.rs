@@ -191,9 +191,7 @@ struct SnapshotFile {
 /// Whose file it is, in what `ctx.storage` asks.
 #[derive(Deserialize)]
 struct Storing {
-    action: Option<u64>,
-    world: Option<u64>,
-    component: Option<String>,
+    action: u64,
 }
 
 impl Realm {
@@ -434,7 +432,7 @@ impl Realm {
                 (_, Some(error)) if error.is_own => failed(raw(&error.message).into(), error.data),
                 (_, Some(error)) => {
                     let frames = self.bench.frames.of(&error.stack);
-                    let frames = frames.iter().map(|frame| format!("\n    at {frame}"));
+                    let frames = frames.iter().map(|f| format!("\n    at {}", f.as_of_engine()));
                     failed(frames.fold(error.message, |text, one| text + one.as_str()), error.data)
                 }
                 (result, None) => ActionEnd {
@@ -463,17 +461,12 @@ impl Realm {
         world.violations(&format!("again: concave test --seed {}", self.bench.seed)).await
     }
 
-    /// `ctx.storage` of functions in the worker.
+    /// `ctx.storage` of actions in the worker; a transaction's files are turns of its own.
     async fn store(&self, syscall: Syscall) -> Result<Reply, UserError> {
-        let whose: Storing = parse(&syscall.json)?;
-        if let Some(action) = whose.action {
-            let calls = lock(&self.actions).get(&action).map(|doing| Arc::clone(&doing.calls));
-            let calls =
-                calls.ok_or_else(|| UserError::new("ActionEnded", "This action has ended."))?;
-            return Ok(calls.syscall(syscall).await);
-        }
-        let world = self.world(whose.world.unwrap_or_default())?;
-        Ok(world.services.file(&whose.component.unwrap_or_default(), syscall).await)
+        let Storing { action } = parse(&syscall.json)?;
+        let calls = lock(&self.actions).get(&action).map(|doing| Arc::clone(&doing.calls));
+        let calls = calls.ok_or_else(|| UserError::new("ActionEnded", "This action has ended."))?;
+        Ok(calls.syscall(syscall).await)
     }
 
     async fn answer(self: Arc<Self>, syscall: Syscall) -> Result<Reply, UserError> {
@@ -483,9 +476,14 @@ impl Realm {
         Ok(answer(&match op {
             "next" => self.next().await,
             "open" => {
-                let (asked, this) = (parse(json)?, Arc::clone(&self));
-                let opened = tokio::task::spawn_blocking(move || this.open(&asked)).await;
-                opened.unwrap_or_else(|_| Err(UserError::new("Broken", "The host hit a bug.")))?
+                let (asked, this): (Open, _) = (parse(json)?, Arc::clone(&self));
+                if self.bench.deployer.knows(&asked.parts) {
+                    self.open(&asked)?
+                } else {
+                    let opened = tokio::task::spawn_blocking(move || this.open(&asked)).await;
+                    opened
+                        .unwrap_or_else(|_| Err(UserError::new("Broken", "The host hit a bug.")))?
+                }
             }
             "call" => match self.call(parse(json)?).await {
                 Ok(value) => value,
@@ -521,8 +519,6 @@ impl Realm {
                 Value::Null
             }
             "watch" => self.watch(parse(json)?).await?,
-            "started" => self.tell(News::Started(parse(json)?)),
-            "ended" => self.tell(News::Ended(parse(json)?)),
             "coverage" => self.tell(News::Counted(parse(json)?)),
             "read" | "write" | "remove" => snapshot_file(op, &parse(json)?)?,
             "snapshot" => Value::Null,
@@ -534,6 +530,16 @@ impl Realm {
         }))
     }
 
+    fn hear(&self, op: &str, json: &str) -> Result<(), UserError> {
+        *lock(&self.heard) = Instant::now();
+        match op {
+            "test/started" => self.tell(News::Started(parse(json)?)),
+            "test/ended" => self.tell(News::Ended(parse(json)?)),
+            _ => Value::Null,
+        };
+        Ok(())
+    }
+
     fn tell(&self, news: News) -> Value {
         // Whoever printed them may have gone.
         let _ = self.news.send(news);
@@ -542,6 +548,12 @@ impl Realm {
 }
 
 impl Callbacks for Realm {
+    fn told(&self, op: &str, json: &str) {
+        if let Err(error) = self.hear(op, json) {
+            tracing::error!(%op, %error, "a test's report cannot be read");
+        }
+    }
+
     fn syscall(&self, syscall: Syscall) -> Replying {
         let this = self.this.upgrade();
         Box::pin(async move {

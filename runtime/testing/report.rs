@@ -85,7 +85,7 @@ pub fn of_file(file: &FileReport) -> String {
         let _ = writeln!(text, "   {} {name}{}", style.apply_to(mark), took(test.ms));
     }
     for line in &file.lines {
-        let _ = writeln!(text, "   | {line}");
+        let _ = writeln!(text, "   | {}", line.replace('\n', "\n   | "));
     }
     text
 }

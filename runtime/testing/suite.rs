@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Pool};
-use ::actions::protocol::{End, ImportPhase, Limits, Network};
+use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Line, Pool};
+use ::actions::protocol::{End, ImportPhase, Limits, Network, Residents};
 use bundler::{BundledModule, Bundler, Mocks, Project, TestFiles, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
+use functions::Helper;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -29,9 +30,11 @@ use crate::commands::host::{self, WORKER_COMMAND, files_in_memory};
 use crate::outside::limits_of_a_run;
 use crate::world::SeededWorld;
 
-/// Modules of the runner, beside those of the tests.
+/// The runner.
+const MAIN: &str = "_test/main.js";
+/// It and its modules, which the startup snapshot holds.
 const RUNNER: [(&str, &str); 5] = [
-    ("_test/main.js", include_str!("../../js/test/main.js")),
+    (MAIN, include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
     ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
@@ -110,7 +113,7 @@ pub struct Engine {
     pool: Arc<Pool>,
     import: (u64, [u8; 32]),
     known: Arc<Known>,
-    bundler: Bundler,
+    bundler: Mutex<Bundler>,
 }
 
 impl Engine {
@@ -122,8 +125,9 @@ impl Engine {
         let seam = Arc::new(SeededWorld::new(seed));
         let import = (seam.now() / 1_000_000, seam.seed());
         let host = start_host(seam).map_err(SuiteError::Threads)?;
-        let (known, bundler) = (Arc::default(), Bundler::new());
-        Ok(Self { host, pool: start_pool(coverage), import, known, bundler })
+        let (known, bundler) = (Arc::default(), Mutex::new(Bundler::new()));
+        let pool = start_pool(coverage, phase(import));
+        Ok(Self { host, pool, import, known, bundler })
     }
 
     /// What runs of tests below a folder share; `modules` are the tests' own.
@@ -161,7 +165,7 @@ impl Suite {
     ///
     /// # Errors
     /// See [`SuiteError`].
-    pub fn prepare(options: Options, engine: &mut Engine) -> Result<Self, SuiteError> {
+    pub fn prepare(options: Options, engine: &Engine) -> Result<Self, SuiteError> {
         let dir = options.dir.clone();
         let root = std::fs::canonicalize(&dir)
             .map_err(|cause| SuiteError::Folder { dir: dir.clone(), cause })?;
@@ -178,12 +182,13 @@ impl Suite {
         let entries = here.map(|(name, path)| (module_of(name), path.clone())).collect();
         let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
         let tests = TestFiles { entries, aliases };
-        let output = engine.bundler.bundle_tests(&project(&root), &tests);
-        let runner = RUNNER.iter().map(|(path, text)| (Arc::from(*path), Arc::from(*text)));
-        let mut modules: BTreeMap<Arc<str>, Arc<str>> = runner.collect();
+        let mut bundler = engine.bundler.lock().unwrap_or_else(PoisonError::into_inner);
+        let output = bundler.bundle_tests(&project(&root), &tests);
+        drop(bundler);
         let bundled = output.modules.iter();
-        modules.extend(bundled.map(|m| (m.path.as_str().into(), m.source.as_str().into())));
-        let import = ImportPhase { now_ms: engine.import.0, seed: [0; 8] };
+        let modules: BTreeMap<Arc<str>, Arc<str>> =
+            bundled.map(|m| (m.path.as_str().into(), m.source.as_str().into())).collect();
+        let import = phase(engine.import);
         // Equal code may run in the process of an earlier run.
         let hash = Sha256::digest(format!("{modules:?}"));
         let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -222,7 +227,8 @@ impl Suite {
             let skip: Vec<_> = told.iter().map(|test| test["id"].clone()).collect();
             let (ended, stuck, heard) = self.attempt(file, &skip).await;
             counted.extend(heard.counted);
-            lines.extend(ended.lines.iter().map(|line| line.messages.join(" ")));
+            let readable = |line: &Line| self.bench.frames.readable(&line.messages.join(" "));
+            lines.extend(ended.lines.iter().map(readable));
             let report = match (&ended.end, stuck) {
                 (End::Returned, _) => {
                     let report = serde_json::from_str(&ended.result).unwrap_or_default();
@@ -300,7 +306,7 @@ impl Suite {
         Job {
             code: Arc::clone(&self.code),
             environment: Arc::default(),
-            module: "_test/main.js".to_owned(),
+            module: MAIN.to_owned(),
             export: "main".to_owned(),
             request_id: "test".to_owned(),
             timeout: FILE_TIMEOUT,
@@ -423,11 +429,22 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
 }
 
+/// Where what one run of the program makes is kept for the next.
+fn kept(what: &str) -> Option<PathBuf> {
+    keep::cache().map(|cache| cache.join(what))
+}
+
+/// Clock and randomness of modules in workers.
+fn phase((now_ms, _): (u64, [u8; 32])) -> ImportPhase {
+    ImportPhase { now_ms, seed: [0; 8] }
+}
+
 /// What runs the functions of every world; its own database stays empty.
 fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
     let config = functions::Config {
-        threads: THREADS,
-        helper: host::helper(),
+        threads: cores().min(THREADS),
+        spare_threads: THREADS.saturating_sub(cores()),
+        helper: Helper { keep: kept("deployments"), ..host::helper() },
         actions: Arc::new(NoActions),
         storage: files_in_memory("test", None),
         purity: None,
@@ -437,7 +454,7 @@ fn start_host(seam: Arc<dyn Seam>) -> std::io::Result<Arc<functions::Host>> {
     functions::Host::start(config, database, seam)
 }
 
-fn start_pool(coverage: bool) -> Arc<Pool> {
+fn start_pool(coverage: bool, import: ImportPhase) -> Arc<Pool> {
     Pool::start(PoolConfig {
         program: host::helper().program,
         arguments: vec![OsString::from(WORKER_COMMAND)],
@@ -458,6 +475,12 @@ fn start_pool(coverage: bool) -> Arc<Pool> {
         idle: Duration::from_secs(60),
         node: None,
         network: Network { private: true, loopback: true, own: Vec::new() },
+        residents: Residents {
+            modules: RUNNER.map(|(path, text)| (path.into(), text.into())).into(),
+            entry: MAIN.to_owned(),
+            import,
+        },
+        keep: kept("snapshots"),
     })
 }
 

@@ -22,13 +22,15 @@ const IMPORT_TURNS: u32 = 50;
 /// What the next run will probably be like: the last one.
 pub(crate) struct Forecast {
     module: String,
+    function: String,
     environment: Environment,
 }
 
 impl Forecast {
     /// The next run will be like this one.
     pub(crate) fn of(job: &Job) -> Self {
-        Self { module: job.module.clone(), environment: Arc::clone(&job.environment) }
+        let environment = Arc::clone(&job.environment);
+        Self { module: job.module.clone(), function: job.function(), environment }
     }
 }
 
@@ -58,10 +60,11 @@ impl Ahead {
     pub(crate) fn make(shared: &Shared, forecast: Option<Forecast>) -> Result<Self, String> {
         let (runtime, timers) = fresh(shared)?;
         let mut made = Self { runtime, timers, environment: None };
-        let Some(Forecast { module, environment }) = forecast else { return Ok(made) };
+        let Some(Forecast { module, function, environment }) = forecast else { return Ok(made) };
         if shared.loud.with(|loud| loud.contains(&module)) {
             return Ok(made);
         }
+        made.runtime.run_scripts(&shared.code.scripts_of(&function));
         if made.import(shared, &module, &environment) {
             return Ok(Self { environment: Some(environment), ..made });
         }

@@ -14,8 +14,10 @@
 //!         syscalls.rs   what JavaScript may ask for     heap.rs       memory, the stop switch
 //!         ahead.rs      runtimes made ahead             console.rs    lines
 //!         loader.rs     modules                         linear_memory.rs  memories of wasm
-//!         globals.rs    what an action finds            wire.rs       messages out
+//!         globals.rs    what an action finds            lazy.rs       from its first touch on
+//!         scripts.rs    the platform's, when touched    wire.rs       messages out
 //!         sharing.rs    contexts of many runs           threads.rs    used again, run after run
+//!         residents.rs  modules of the snapshot
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
@@ -33,6 +35,7 @@ mod explanation;
 mod fetch;
 mod globals;
 mod heap;
+mod lazy;
 mod linear_memory;
 mod loader;
 mod network;
@@ -43,9 +46,11 @@ mod outgoing;
 pub mod pool;
 mod process;
 pub mod protocol;
+mod residents;
 mod run;
 mod run_state;
 mod runtime;
+mod scripts;
 mod sharing;
 pub mod streams;
 mod syscalls;

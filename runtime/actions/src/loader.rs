@@ -35,6 +35,8 @@ pub(crate) struct Code {
     compiled: Mutex<HashMap<String, Arc<[u8]>>>,
     /// Runs of each function.
     runs: Mutex<HashMap<String, u64>>,
+    /// Scripts of the platform that the last run of each function needed.
+    scripts: Mutex<HashMap<String, BTreeSet<String>>>,
 }
 
 impl Code {
@@ -42,9 +44,36 @@ impl Code {
         self.compiled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What V8 has compiled of a module or a script of the platform.
+    pub(crate) fn compiled_of(&self, name: &str) -> Option<Arc<[u8]>> {
+        self.compiled().get(name).cloned()
+    }
+
+    /// Keeps what V8 has compiled of a module or a script, if it is more than there was.
+    pub(crate) fn keep(&self, name: &str, compiled: &[u8]) {
+        let mut kept = self.compiled();
+        if kept.get(name).is_none_or(|known| known.len() < compiled.len()) {
+            kept.insert(name.to_owned(), compiled.into());
+        }
+    }
+
     /// The code, with nothing compiled.
     pub(crate) fn new(modules: BTreeMap<String, Arc<str>>, import: ImportPhase) -> Self {
-        Self { modules, import, compiled: Mutex::default(), runs: Mutex::default() }
+        Self { modules, import, ..Self::default() }
+    }
+
+    fn scripts(&self) -> std::sync::MutexGuard<'_, HashMap<String, BTreeSet<String>>> {
+        self.scripts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the next run of `dir/mod:fn` will probably need of the platform.
+    pub(crate) fn scripts_of(&self, function: &str) -> BTreeSet<String> {
+        self.scripts().get(function).cloned().unwrap_or_default()
+    }
+
+    /// Keeps what a run of `dir/mod:fn` needed of the platform.
+    pub(crate) fn keep_scripts(&self, function: String, names: BTreeSet<String>) {
+        self.scripts().insert(function, names);
     }
 
     /// Counts a run of `dir/mod:fn`; says whether what V8 has compiled by its end is worth keeping.
@@ -67,18 +96,15 @@ impl Loader {
         Self { code, loaded: RefCell::default() }
     }
 
+    /// Keeps what V8 has compiled of a module.
+    pub(crate) fn keep(&self, path: &str, compiled: &[u8]) {
+        self.code.keep(path, compiled);
+    }
+
     /// Paths and sources of the modules that were imported.
     pub(crate) fn loaded(&self) -> Vec<(String, Arc<str>)> {
         let source = |path: &String| Some((path.clone(), self.code.modules.get(path)?.clone()));
         self.loaded.borrow().iter().filter_map(source).collect()
-    }
-
-    /// Keeps what V8 has compiled of a module, if it is more than there was.
-    pub(crate) fn keep(&self, path: String, compiled: &[u8]) {
-        let mut kept = self.code.compiled();
-        if kept.get(&path).is_none_or(|known| known.len() < compiled.len()) {
-            kept.insert(path, compiled.into());
-        }
     }
 }
 
@@ -110,7 +136,7 @@ impl ModuleLoader for Loader {
             ))));
         };
         self.loaded.borrow_mut().insert(path.to_owned());
-        let data = self.code.compiled().get(path).map(|bytes| bytes.to_vec().into());
+        let data = self.code.compiled_of(path).map(|bytes| bytes.to_vec().into());
         // The code never changes while the process lives, so its path stands for its content.
         let cache = SourceCodeCacheInfo { hash: 0, data };
         let code = ModuleSourceCode::String(Arc::clone(source).into());
@@ -128,8 +154,7 @@ impl ModuleLoader for Loader {
         _hash: u64,
         code_cache: &[u8],
     ) -> Pin<Box<dyn Future<Output = ()>>> {
-        let path = specifier.path().trim_start_matches('/').to_owned();
-        self.keep(path, code_cache);
+        self.code.keep(specifier.path().trim_start_matches('/'), code_cache);
         Box::pin(std::future::ready(()))
     }
 }

@@ -95,10 +95,9 @@ pub enum PackagesError {
 impl Packages {
     /// Packages in the user's cache folder, else in the system's temporary one.
     pub fn new(patience: Duration, tell: Tell) -> Self {
-        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
-        let cache = cache.filter(|path| path.is_absolute() && fs::create_dir_all(path).is_ok());
-        let root = cache.unwrap_or_else(std::env::temp_dir).join("concave/packages");
+        let cache = keep::cache().filter(|path| fs::create_dir_all(path).is_ok());
+        let cache = cache.unwrap_or_else(|| std::env::temp_dir().join("concave"));
+        let root = cache.join("packages");
         Self::in_folder(root, patience, tell)
     }
 

@@ -8,11 +8,13 @@ use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use keep::Keep;
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, oneshot};
@@ -20,7 +22,7 @@ use tokio::sync::{OnceCell, oneshot};
 use crate::node::Node;
 use crate::node_folder::Folder;
 use crate::process::{Process, Started};
-use crate::protocol::{End, ImportPhase, Limits, Network, RunId, Thrown};
+use crate::protocol::{End, ImportPhase, Limits, Network, Residents, RunId, Thrown};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
 
@@ -50,6 +52,10 @@ pub struct Config {
     pub node: Option<Node>,
     /// What `fetch` may reach besides public addresses.
     pub network: Network,
+    /// What every context has from its start.
+    pub residents: Residents,
+    /// Where the startup snapshot is kept for the next start of the program.
+    pub keep: Option<PathBuf>,
 }
 
 /// What calls back to the host one run may have unanswered.
@@ -181,6 +187,10 @@ pub type Replying = Pin<Box<dyn Future<Output = Reply> + Send>>;
 pub trait Callbacks: Send + Sync + 'static {
     /// Answers one call.
     fn syscall(&self, syscall: Syscall) -> Replying;
+
+    /// Hears what nobody waits for an answer to, before whatever the run says later. Must not
+    /// block.
+    fn told(&self, _op: &str, _json: &str) {}
 
     /// Hears of a console line as soon as it is written.
     fn logged(&self, _line: &Line) {}
@@ -336,7 +346,11 @@ impl Pool {
         let Some(pool) = self.this.upgrade() else { return };
         pool.state().processes.extend(old);
         self.config.runtime.spawn(async move {
-            let _ = pool.process_for(&code).await;
+            // Jobs may have come first, and have what they need.
+            let has_any = pool.state().processes.iter().any(|process| process.code == code);
+            if !has_any {
+                let _ = pool.process_for(&code).await;
+            }
         });
     }
 
@@ -468,24 +482,41 @@ fn refused(why: &str) -> Ended {
     Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
 }
 
-/// Has a process of its own make the snapshot.
+/// The snapshot that an earlier start has kept, else one that a process of its own makes.
 async fn make_snapshot(config: &Config) -> Result<Vec<u8>, String> {
-    let made = Command::new(&config.program)
-        .args(&config.arguments)
-        .arg(SNAPSHOT_ARGUMENT)
-        .env_clear()
-        .env("TZ", "UTC")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await;
-    let program = config.program.display();
+    let Config { program, residents, keep, .. } = config;
+    let ingredients = serde_json::to_vec(residents).map_err(|e| e.to_string())?;
+    let keep = keep.as_ref().and_then(|folder| Keep::of(folder, program, &ingredients));
+    if let Some(kept) = keep.as_ref().and_then(Keep::read) {
+        return Ok(kept);
+    }
+    let made = print_snapshot(config, &ingredients).await;
+    let program = program.display();
     let output = made.map_err(|e| format!("Actions cannot run: cannot start {program}: {e}."))?;
     if output.status.success() {
+        // Without it the next start makes its own, as this one did.
+        let _ = keep.map_or(Ok(()), |keep| keep.write(&output.stdout));
         return Ok(output.stdout);
     }
     let words = String::from_utf8_lossy(&output.stderr);
     Err(format!("Actions cannot run: {program} made no snapshot ({}): {words}", output.status))
+}
+
+async fn print_snapshot(config: &Config, residents: &[u8]) -> std::io::Result<Output> {
+    let mut making = Command::new(&config.program)
+        .args(&config.arguments)
+        .arg(SNAPSHOT_ARGUMENT)
+        .env_clear()
+        .env("TZ", "UTC")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut input) = making.stdin.take() {
+        input.write_all(residents).await?;
+    }
+    making.wait_with_output().await
 }
 
 /// Looks after idle processes while there is a pool.

@@ -327,6 +327,13 @@ impl Process {
                 let body = body.map(|stream| self.streams.receive(stream));
                 self.ask((run, call), Syscall { op, json, body });
             }
+            ToHost::Report { run, op } => {
+                let json = String::from_utf8(tail).map_err(|e| e.to_string())?;
+                let callbacks = self.state().runs.get(&run).map(|run| Arc::clone(&run.callbacks));
+                if let Some(callbacks) = callbacks {
+                    callbacks.told(&op, &json);
+                }
+            }
             ToHost::Log { run, level, messages, truncated } => {
                 self.logged(run, Line { level, messages, truncated, source: Source::Run });
             }

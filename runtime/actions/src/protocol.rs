@@ -24,6 +24,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 pub use crate::fetch::FetchLimits;
 pub use crate::network::Network;
@@ -158,6 +159,13 @@ pub enum ToHost {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         body: Option<StreamId>,
     },
+    /// Something that nobody waits for an answer to; the tail is JSON text.
+    Report {
+        /// The run that tells it.
+        run: RunId,
+        /// What it is about.
+        op: String,
+    },
     /// A console line.
     Log {
         /// The run that logs.
@@ -239,8 +247,19 @@ pub struct ImportPhase {
     pub seed: [u32; 8],
 }
 
+/// Modules that are evaluated into the startup snapshot: every context has them from its start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Residents {
+    /// JavaScript by path; empty for none.
+    pub modules: BTreeMap<Arc<str>, Arc<str>>,
+    /// The path of the one that imports the others.
+    pub entry: String,
+    /// What they see while they are evaluated.
+    pub import: ImportPhase,
+}
+
 /// What a run may use; a worker enforces what it can see, the host the rest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// JavaScript heap of one run, in bytes.
     pub heap_bytes: u64,

@@ -64,6 +64,13 @@ pub(crate) struct Job {
     pub(crate) ended: Box<dyn FnOnce() + Send>,
 }
 
+impl Job {
+    /// As messages name it.
+    pub(crate) fn function(&self) -> String {
+        identifier(&self.module, &self.export)
+    }
+}
+
 /// A thread with a runtime that waits for a job.
 pub(crate) struct Spare {
     jobs: Sender<Job>,
@@ -117,7 +124,7 @@ fn wait_and_run(shared: &Shared, waiting: Receiver<Job>, forecast: Option<Foreca
     let mut function;
     let ended = loop {
         runs += 1;
-        function = identifier(&job.module, &job.export);
+        function = job.function();
         let state = Rc::new(state_of(shared, &job));
         job.reuse &= runs < shared.limits.context_runs;
         match timers.block_on(drive(shared, &mut runtime, &state, job)) {
@@ -135,6 +142,7 @@ fn wait_and_run(shared: &Shared, waiting: Receiver<Job>, forecast: Option<Foreca
     if shared.code.count_run(&function) && runtime.switch.reason().is_none() {
         runtime.keep_compiled();
     }
+    shared.code.keep_scripts(function, runtime.platform.take_touched());
     drop(runtime);
     ended();
 }

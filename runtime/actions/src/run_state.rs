@@ -204,6 +204,11 @@ impl RunState {
         }
     }
 
+    /// Tells the host something that nobody waits for an answer to.
+    pub(crate) fn report(&self, op: &str, json: &str) {
+        self.say(&ToHost::Report { run: self.run, op: op.to_owned() }, json.as_bytes());
+    }
+
     /// Marks an operation as under way until the guard is dropped; `name` is what a warning about
     /// unawaited operations calls it.
     pub(crate) fn under_way(self: &Rc<Self>, name: &'static str) -> UnderWay {

@@ -3,6 +3,7 @@
 //! In: a snapshot, limits. Out: a context in which `js/actions` waits for its function. Invariant:
 //! a runtime has one run at a time, and one in all where its module does not ask to share it.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,8 +12,9 @@ use deno_core::{Extension, JsRuntime, JsRuntimeForSnapshot, RuntimeOptions, v8};
 use crate::coverage::Coverage;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::{Code, Loader, SCHEME};
-use crate::protocol::Limits;
-use crate::{globals, syscalls};
+use crate::protocol::{Limits, Residents};
+use crate::scripts::Scripts;
+use crate::{globals, residents, syscalls};
 
 /// The parts of the queries' prelude that actions share, and what is around them.
 const SCRIPTS: &[(&str, &str)] = &[
@@ -29,9 +31,14 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("concave:/90_convex.js", include_str!("../../../js/runtime/90_convex.js")),
 ];
 
-/// The last one: takes the host off the global object.
-const START: (&str, &str) =
-    ("concave:/actions/90_run.js", include_str!("../../../js/actions/90_run.js"));
+/// The last ones: what a run calls, and a call of it.
+const RUN: &[(&str, &str)] = &[
+    ("concave:/actions/90_run.js", include_str!("../../../js/actions/90_run.js")),
+    ("concave:/actions/95_warm.js", include_str!("../../../js/actions/95_warm.js")),
+];
+
+/// The global function that takes the host off the global object.
+const START: &str = "__concaveStart";
 
 /// What V8 is started with in every process of ours, with reasons.
 const FLAGS: &[&str] = &[
@@ -66,14 +73,24 @@ fn extensions() -> Vec<Extension> {
 /// Makes the startup snapshot, in a process that does nothing else: V8 runs in another mode.
 ///
 /// # Errors
-/// A script that throws.
-pub(crate) fn make_snapshot() -> Result<Box<[u8]>, String> {
+/// A script or a resident that throws.
+pub(crate) fn make_snapshot(residents: &Residents) -> Result<Box<[u8]>, String> {
     initialize();
-    let options = RuntimeOptions { extensions: extensions(), ..RuntimeOptions::default() };
+    let modules = residents.modules.iter().map(|(path, text)| (path.to_string(), text.clone()));
+    let code = Code::new(modules.collect(), residents.import);
+    let options = RuntimeOptions {
+        module_loader: Some(Rc::new(Loader::new(Arc::new(code)))),
+        extensions: extensions(),
+        ..RuntimeOptions::default()
+    };
     let mut runtime = JsRuntimeForSnapshot::try_new(options).map_err(|e| e.to_string())?;
-    for (name, source) in SCRIPTS.iter().chain(globals::SCRIPTS).chain([&START]) {
+    runtime.op_state().borrow_mut().put(Scripts::of_snapshot());
+    for (name, source) in SCRIPTS.iter().chain(globals::SCRIPTS).chain(RUN) {
         runtime.execute_script(*name, *source).map_err(|e| format!("{name}: {e}"))?;
     }
+    // What the last script has called ends.
+    runtime.v8_isolate().perform_microtask_checkpoint();
+    residents::move_in(&mut runtime, residents)?;
     Ok(runtime.snapshot())
 }
 
@@ -84,6 +101,9 @@ pub(crate) struct Runtime {
     /// Stops it from any thread.
     pub(crate) switch: Arc<StopSwitch>,
     loader: Rc<Loader>,
+    /// The scripts of its context.
+    pub(crate) platform: Rc<Scripts>,
+    scripts: v8::Global<v8::Function>,
     prepare: v8::Global<v8::Function>,
     run: v8::Global<v8::Function>,
     run_http: v8::Global<v8::Function>,
@@ -100,11 +120,14 @@ impl Runtime {
         limits: &Limits,
     ) -> Result<Self, String> {
         let switch = StopSwitch::new(limits);
+        let platform = Scripts::new(Arc::clone(&code));
         let loader = Rc::new(Loader::new(code));
         let mut js = JsRuntime::try_new(RuntimeOptions {
             module_loader: Some(Rc::<Loader>::clone(&loader)),
             extensions: extensions(),
             startup_snapshot: Some(snapshot),
+            // The snapshot has them.
+            skip_op_registration: true,
             create_params: Some(switch.parameters(limits)),
             inspector: limits.coverage,
             ..RuntimeOptions::default()
@@ -112,6 +135,7 @@ impl Runtime {
         .map_err(|e| e.to_string())?;
         switch.connect(js.v8_isolate().thread_safe_handle());
         js.op_state().borrow_mut().put(Arc::clone(&switch));
+        js.op_state().borrow_mut().put(Rc::clone(&platform));
         if limits.coverage {
             let coverage = Coverage::start(&js);
             js.op_state().borrow_mut().put(coverage);
@@ -122,12 +146,18 @@ impl Runtime {
             // V8 ends the process when an allocation really fails: give it room to unwind.
             current * 4
         });
-        let started = js
-            .execute_script("concave:/actions/start.js", "__concaveStart((url) => import(url))")
-            .map_err(|e| e.to_string())?;
-        let names = ["prepare", "run", "runHttp"];
-        let [prepare, run, run_http] = names.map(|name| function(&mut js, &started, name));
-        Ok(Self { js, switch, loader, prepare: prepare?, run: run?, run_http: run_http? })
+        let [scripts, prepare, run, run_http] = start(&mut js)
+            .ok_or("the startup snapshot does not have the functions that a run is started with")?;
+        Ok(Self { js, switch, loader, platform, scripts, prepare, run, run_http })
+    }
+
+    /// Runs scripts of the platform that a run will probably touch.
+    pub(crate) fn run_scripts(&mut self, names: &BTreeSet<String>) {
+        if !names.is_empty() {
+            let list = serde_json::json!(names).to_string();
+            let function = self.scripts.clone();
+            self.invoke(&function, &[Argument::Json(&list)]);
+        }
     }
 
     /// Begins to import a module; the event loop goes on with it.
@@ -136,11 +166,12 @@ impl Runtime {
         self.invoke(&function, &[Argument::Json(target)]);
     }
 
-    /// Keeps what V8 has compiled of the modules that were imported, for later runs: functions are
+    /// Keeps what V8 has compiled of modules and scripts of a run, for later ones: functions are
     /// compiled when they are first called, so there is more of it after a run than before.
     pub(crate) fn keep_compiled(&mut self) {
         let loader = Rc::clone(&self.loader);
         deno_core::scope!(scope, self.js);
+        self.platform.keep_compiled(scope);
         for (path, source) in loader.loaded() {
             let url = format!("{SCHEME}{path}");
             let (Some(name), Some(text)) =
@@ -156,7 +187,7 @@ impl Runtime {
             let module = v8::script_compiler::compile_module(scope, &mut source);
             let module = module.map(|module| module.get_unbound_module_script(scope));
             if let Some(compiled) = module.and_then(|module| module.create_code_cache()) {
-                loader.keep(path, &compiled);
+                loader.keep(&path, &compiled);
             }
         }
     }
@@ -209,18 +240,25 @@ fn string<'s>(scope: &v8::PinScope<'s, '_>, text: &str) -> v8::Local<'s, v8::Val
     }
 }
 
-fn function(
-    js: &mut JsRuntime,
-    owner: &v8::Global<v8::Value>,
-    name: &str,
-) -> Result<v8::Global<v8::Function>, String> {
+/// Takes the host off the global object; gives `scripts`, `prepare`, `run` and `runHttp`.
+fn start(js: &mut JsRuntime) -> Option<[v8::Global<v8::Function>; 4]> {
     deno_core::scope!(scope, js);
-    let owner = v8::Local::new(scope, owner);
+    let global: v8::Local<'_, v8::Object> = scope.get_current_context().global(scope);
+    let start = function(scope, global, START)?;
+    let entries = start.call(scope, global.into(), &[])?;
+    let entries = v8::Local::<v8::Object>::try_from(entries).ok()?;
+    let named = |name| {
+        let function = function(scope, entries, name)?;
+        Some(v8::Global::new(scope, function))
+    };
+    Some([named("scripts")?, named("prepare")?, named("run")?, named("runHttp")?])
+}
+
+fn function<'s>(
+    scope: &v8::PinScope<'s, '_>,
+    owner: v8::Local<'_, v8::Object>,
+    name: &str,
+) -> Option<v8::Local<'s, v8::Function>> {
     let key = string(scope, name);
-    v8::Local::<v8::Object>::try_from(owner)
-        .ok()
-        .and_then(|owner| owner.get(scope, key))
-        .and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
-        .map(|function| v8::Global::new(scope, function))
-        .ok_or_else(|| format!("the startup snapshot has no function {name}"))
+    owner.get(scope, key).and_then(|value| v8::Local::<v8::Function>::try_from(value).ok())
 }

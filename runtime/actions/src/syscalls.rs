@@ -11,15 +11,18 @@ use deno_error::JsErrorBox;
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::Coverage;
+use crate::lazy::{self, op_lazy, op_lazy_hooks};
 use crate::linear_memory::{op_wasm_hidden, op_wasm_memory};
 use crate::protocol::{CHUNK_BYTES, End, Stream, StreamId, Thrown, ToHost};
 use crate::run_state::{Answered, RunState};
+use crate::scripts::{op_script, op_script_touched};
 
 deno_core::extension!(
     concave_actions,
     deps = [deno_web],
     ops = [
         op_action_log,
+        op_action_report,
         op_clone,
         op_action_env,
         op_action_syscall,
@@ -40,12 +43,17 @@ deno_core::extension!(
         op_action_coverage,
         op_wasm_memory,
         op_wasm_hidden,
+        op_lazy,
+        op_lazy_hooks,
+        op_script,
+        op_script_touched,
     ],
 );
 
 /// The extension.
 pub(crate) fn extension() -> Extension {
-    concave_actions::init()
+    let external_references = lazy::references().into();
+    Extension { external_references, ..concave_actions::init() }
 }
 
 /// An answer as JavaScript sees it: `host.unwrap` in `js/actions/00_host.js` takes it apart.
@@ -87,6 +95,11 @@ fn op_clone<'s, 'i>(
 #[op2]
 fn op_action_log(state: &mut OpState, #[string] level: &str, #[serde] parts: Vec<String>) {
     state.borrow::<Rc<RunState>>().log(level, parts);
+}
+
+#[op2(fast)]
+fn op_action_report(state: &mut OpState, #[string] op: &str, #[string] json: &str) {
+    state.borrow::<Rc<RunState>>().report(op, json);
 }
 
 #[op2]

@@ -50,7 +50,8 @@ pub(crate) const SNAPSHOT_ARGUMENT: &str = "snapshot";
 /// A socket that is none, or messages that break the protocol.
 pub fn main(arguments: &[String]) -> io::Result<()> {
     if arguments.iter().any(|argument| argument == SNAPSHOT_ARGUMENT) {
-        let snapshot = runtime::make_snapshot().map_err(io::Error::other)?;
+        let residents = serde_json::from_reader(io::stdin().lock())?;
+        let snapshot = runtime::make_snapshot(&residents).map_err(io::Error::other)?;
         let mut out = io::stdout().lock();
         out.write_all(&snapshot)?;
         return out.flush();

@@ -10,7 +10,7 @@ use crate::check::check;
 use crate::component::{self, Component, Folder};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
-use crate::graph::{Cache, Graph, Loader, ModuleId, Target, file_of};
+use crate::graph::{Cache, Graph, Loader, Module, ModuleId, Target, file_of};
 use crate::hoist::Hoisted;
 use crate::link::Link;
 use crate::memo::Memo;
@@ -106,6 +106,8 @@ pub struct Bundler {
     pub(crate) options: Options,
     pub(crate) cache: Cache,
     memo: Memo,
+    /// See [`Bundler::watched`].
+    watched: BTreeSet<PathBuf>,
 }
 
 impl Bundler {
@@ -117,6 +119,12 @@ impl Bundler {
     /// A bundler with settings.
     pub fn with_options(options: Options) -> Self {
         Self { options, ..Self::default() }
+    }
+
+    /// Files and folders whose change calls for another run after the last one of a project, which
+    /// may have failed: what it was to find in a file of another folder is repaired there.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        self.watched.iter().cloned().collect()
     }
 
     /// Bundles a project.
@@ -169,15 +177,18 @@ impl Bundler {
         }
         run.everything();
         component::implementations(&mut run, &self.memo, definitions);
-        let Run { mut output, watched, errors, .. } = run;
+        let Run { mut output, mut watched, errors, .. } = run;
         output.compiled = self.cache.end_run();
+        for name in ["package.json", "convex.json", "tsconfig.json"] {
+            watched.insert(project.root.join(name));
+        }
         if !errors.is_empty() {
+            // Not all was reached.
+            self.watched.extend(watched);
             return Err(BundleErrors::collect(errors));
         }
-        for name in ["package.json", "convex.json", "tsconfig.json"] {
-            output.watched.push(project.root.join(name));
-        }
-        output.watched.extend(watched);
+        self.watched.clone_from(&watched);
+        output.watched = watched.into_iter().collect();
         output.convex_version =
             installed_version(&project.functions_dir, "convex").unwrap_or_default();
         Ok(output)
@@ -252,6 +263,8 @@ impl Run<'_> {
                 self.watched.insert(file.clone());
             }
         }
+        let missing_in = graph.modules.iter().flat_map(Module::missing_in);
+        self.watched.extend(missing_in.filter(|folder| in_node_modules(folder).is_none()));
         graph
     }
 

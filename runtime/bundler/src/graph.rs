@@ -46,6 +46,22 @@ pub(crate) struct Module {
     pub(crate) unreadable: Option<String>,
 }
 
+impl Module {
+    /// The folders where files are missing that it names by relative paths, if they are there.
+    pub(crate) fn missing_in(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = match &self.location {
+            Location::File(file) => file.parent(),
+            _ => None,
+        };
+        let requests = self.compiled.tables.requests.iter().zip(&self.targets);
+        let missing = requests.filter(|(request, target)| {
+            request.specifier.starts_with('.') && matches!(target, Target::Missing(_))
+        });
+        let wanted = missing.filter_map(move |(request, _)| Some(folder?.join(&request.specifier)));
+        wanted.filter_map(|path| path.parent()?.canonicalize().ok())
+    }
+}
+
 /// Where a request leads.
 #[derive(Clone, Debug)]
 pub(crate) enum Target {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::deployment::{Analysis, Bundle};
-use crate::environment::Variables;
+use crate::environment::{CLOUD_URL, SITE_URL, Variables};
 use crate::error::PushError;
 use crate::limits;
 use crate::validate::Validator;
@@ -26,6 +26,29 @@ pub enum Binding {
     Value(Arc<str>),
     /// It is this variable of the app.
     Variable(Arc<str>),
+    /// It is the app's `CONVEX_SITE_URL` with this path: where the component is mounted.
+    Site(Arc<str>),
+}
+
+impl Binding {
+    /// The value now; `of_app` gives the app's variables.
+    pub fn value(&self, of_app: impl FnOnce(&str) -> Option<Arc<str>>) -> Option<Arc<str>> {
+        match self {
+            Self::Value(value) => Some(Arc::clone(value)),
+            Self::Variable(name) => of_app(name),
+            Self::Site(path) => Some(format!("{}{path}", of_app(SITE_URL)?).into()),
+        }
+    }
+
+    /// The app's variable and its value, where the component has seen `seen`; `None`: it depends
+    /// on none.
+    pub fn source<'a>(&'a self, seen: Option<&'a str>) -> Option<(&'a str, Option<&'a str>)> {
+        match self {
+            Self::Value(_) => None,
+            Self::Variable(name) => Some((name, seen)),
+            Self::Site(path) => Some((SITE_URL, seen.and_then(|url| url.strip_suffix(&**path)))),
+        }
+    }
 }
 
 /// A component's environment, by name; what is not here is not set.
@@ -159,7 +182,8 @@ pub fn tree(
     let complete = environment.is_some();
     let mut growing = Growing { definitions: &definitions, complete, tree: Tree::default() };
     if let Some(app) = definitions.get("") {
-        let bindings = app_environment(app, environment)?;
+        let mut bindings = app_environment(app, environment)?;
+        bindings.insert(SITE_URL.to_owned(), Binding::Site("".into()));
         growing.grow("", "", &bindings, &mut Vec::new())?;
         growing.tree.app_prefix = app.http_prefix.clone().filter(|prefix| prefix != "/");
     }
@@ -237,7 +261,11 @@ impl Growing<'_> {
                      ({found}), which leads back to it. Take one of the `use(…)` away."
                 )));
             }
-            let bound = bind(declared, env.as_deref(), environment, (name, &config))?;
+            let mut bound = bind(declared, env.as_deref(), environment, (name, &config))?;
+            let site = site(environment, definition, name);
+            bound.entry(SITE_URL.to_owned()).or_insert(site);
+            let cloud = Binding::Variable(CLOUD_URL.into());
+            bound.entry(CLOUD_URL.to_owned()).or_insert(cloud);
             if self.complete {
                 check_complete(declared, env.as_deref(), (name, &config))?;
             }
@@ -269,6 +297,19 @@ impl Growing<'_> {
             units.push((Arc::clone(definition), environment.clone()));
             units.len() - 1
         })
+    }
+}
+
+/// Where the HTTP actions of a child begin, which every component may know
+/// (`convex-compat.md` section 8.1): the app's origin, unless each parent up to it is mounted.
+fn site(parent: &Bindings, definition: &Definition, child: &str) -> Binding {
+    let reference = format!("_reference/childComponent/{child}");
+    let prefix = definition.http_mounts.iter().find(|(_, mounted)| **mounted == reference);
+    match (parent.get(SITE_URL), prefix) {
+        (Some(Binding::Site(above)), Some((prefix, _))) => {
+            Binding::Site(format!("{above}{}", prefix.trim_end_matches('/')).into())
+        }
+        _ => Binding::Variable(SITE_URL.into()),
     }
 }
 
@@ -465,6 +506,34 @@ mod tests {
         let tree = tree(&all, Some(&variables)).unwrap();
         let leaf = &tree.units[tree.instances["mid/leaf"].unit];
         assert_eq!(leaf.1["LEAF"], Binding::Variable("KEY".into()));
+    }
+
+    #[test]
+    fn each_component_knows_where_its_http_actions_begin() {
+        let child = |name: &str, path: &str| json!({ "name": name, "path": path, "env": null });
+        let mount = |name: &str| format!("_reference/childComponent/{name}");
+        let tree = grown(&[
+            (
+                "",
+                json!({ "childComponents": [child("a", "mid"), child("b", "mid")],
+                        "httpMounts": { "/of/a/": mount("a") } }),
+            ),
+            (
+                "mid",
+                json!({ "childComponents": [child("in", "leaf")],
+                        "httpMounts": { "/in/": mount("in") } }),
+            ),
+            ("leaf", json!({})),
+        ])
+        .unwrap();
+        let site = |path: &str| {
+            let bindings = &tree.units[tree.instances[path].unit].1;
+            bindings[SITE_URL].value(|name| (name == SITE_URL).then(|| "http://x".into())).unwrap()
+        };
+        assert_eq!([&*site("a"), &*site("a/in")], ["http://x/of/a", "http://x/of/a/in"]);
+        assert_eq!([&*site("b"), &*site("b/in")], ["http://x", "http://x"]);
+        let seen = Binding::Site("/of/a".into());
+        assert_eq!(seen.source(Some("http://x/of/a")), Some((SITE_URL, Some("http://x"))));
     }
 
     #[test]

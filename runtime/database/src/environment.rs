@@ -119,7 +119,8 @@ impl Variables {
     }
 }
 
-fn is_built_in(name: &str) -> bool {
+/// Whether the host sets a variable.
+pub fn is_built_in(name: &str) -> bool {
     name == CLOUD_URL || name == SITE_URL
 }
 

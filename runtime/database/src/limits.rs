@@ -377,6 +377,10 @@ limits! {
     CALLS_PER_FROZEN_CONTEXT = 100_000, Count,
         "a call leaves nothing in one but V8's notes; freezing another takes a tenth of a second",
         "(never an error: another context is made)";
+    /// Calls of a module without a frozen context before another one is frozen for them.
+    CALLS_BETWEEN_FREEZES = 1_000, Count,
+        "freezing takes a tenth of a second; where more modules are called than contexts are kept,",
+        "it would be in every call (never an error: calls have fresh contexts meanwhile)";
     /// Kept contexts of one isolate.
     KEPT_CONTEXTS = 16, Count,
         "each keeps a few hundred kilobytes",

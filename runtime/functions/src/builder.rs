@@ -16,6 +16,7 @@ use database::components::{Bindings, Components, Unit};
 use database::deployment::{Analysis, Blob, Bundle, CodeVersion, Environment, Module, Tier};
 use database::limits;
 use database::record::LogLine;
+use keep::Keep;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
@@ -34,6 +35,8 @@ pub struct Helper {
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Where what it has built is kept for the next start of the program.
+    pub keep: Option<PathBuf>,
 }
 
 /// In which tier to build.
@@ -151,8 +154,29 @@ pub(crate) fn define(helper: &Helper, sources: &[Source<'_>]) -> Result<Defined,
     }
 }
 
+/// What was built of the same before, else what the child says now; what went wrong is not kept.
 fn ask(helper: &Helper, request: &Request) -> Result<(Answer, Vec<u8>), BuildFailure> {
     let request = serde_json::to_vec(request).expect("plain text and numbers serialise");
+    // V8 loads no blob that was made under other flags.
+    let folder = helper.keep.as_ref().filter(|_| !platform::has_extra_flags());
+    let keep = folder.and_then(|folder| Keep::of(folder, &helper.program, &request));
+    let kept = keep.as_ref().and_then(Keep::read);
+    if let Some((header, blob)) = kept.as_deref().and_then(split_answer)
+        && let Ok(answer) = serde_json::from_slice(header)
+    {
+        return Ok((answer, blob.to_vec()));
+    }
+    let (answer, bytes) = ask_child(helper, request)?;
+    if !matches!(answer, Answer::Failed(_)) {
+        // Without it the next start asks its child, as this one did.
+        let _ = keep.map_or(Ok(()), |keep| keep.write(&bytes));
+    }
+    let blob = split_answer(&bytes).map_or_else(Vec::new, |(_, blob)| blob.to_vec());
+    Ok((answer, blob))
+}
+
+/// The child's answer, and all that it has written.
+fn ask_child(helper: &Helper, request: Vec<u8>) -> Result<(Answer, Vec<u8>), BuildFailure> {
     let no_child = |e: std::io::Error| {
         BuildFailure::NoChild(format!("cannot start {}: {e}", helper.program.display()))
     };
@@ -180,9 +204,9 @@ fn ask(helper: &Helper, request: &Request) -> Result<(Answer, Vec<u8>), BuildFai
         let why = why.or_else(|| lines.next()).unwrap_or("no message");
         BuildFailure::Died(format!("{}: {why}", output.status))
     };
-    let (header, blob) = split_answer(&output.stdout).ok_or_else(died)?;
+    let (header, _) = split_answer(&output.stdout).ok_or_else(died)?;
     let answer = serde_json::from_slice(header).map_err(|_| died())?;
-    Ok((answer, blob.to_vec()))
+    Ok((answer, output.stdout))
 }
 
 fn split_answer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {

@@ -311,6 +311,7 @@ pub(crate) fn version(bundle: &Bundle, imported: &Imported, units: &[Unit]) -> C
             let (kind, text): (&[u8], _) = match binding {
                 Binding::Value(value) => (b"value", value),
                 Binding::Variable(name) => (b"variable", name),
+                Binding::Site(path) => (b"site", path),
             };
             feed(name.as_bytes());
             feed(kind);

@@ -144,6 +144,17 @@ impl Engine {
         true
     }
 
+    /// Freezes a context that the last call went without, if one is due: between calls, so that it
+    /// is in no call's time.
+    pub(crate) fn freeze_wished(&mut self) {
+        let Some((of, depth)) = kept::wished() else { return };
+        let Some(code) = self.code.parts().nth(of.part).cloned() else { return };
+        if let Some(isolate) = self.isolate.as_mut() {
+            v8::scope!(let scope, isolate.v8());
+            kept::freeze(scope, &code, &of, depth);
+        }
+    }
+
     /// Notes which module is called, for contexts made ahead.
     fn note(&mut self, origin: Origin) {
         if self.recent.first() == Some(&origin) {

@@ -32,6 +32,7 @@ pub(crate) fn describe(
 
 /// `text`, cut at [`MESSAGE_BYTES`], then the frames of V8's `stack` text in TypeScript.
 pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> String {
+    let stack = below_message(&text, stack);
     let mut message = text;
     if message.len() > MESSAGE_BYTES {
         let mut end = MESSAGE_BYTES;
@@ -50,6 +51,16 @@ pub(crate) fn full_text(code: Option<&Code>, text: String, stack: &str) -> Strin
         message.truncate(message.trim_end().len());
     }
     message
+}
+
+/// V8's `stack` without the message that it opens with. The message of an error that crossed a
+/// nested call has frames in its text: taken for frames once more, they would double at each level.
+fn below_message<'a>(text: &str, stack: &'a str) -> &'a str {
+    let (_, stack) = stack.split_once('\n').unwrap_or_default();
+    match text.split_once('\n') {
+        Some((_, message)) => stack.strip_prefix(message).unwrap_or(stack),
+        None => stack,
+    }
 }
 
 /// What V8's own text leaves out.

@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use database::components::Binding;
 use database::error::UserError;
 use database::limits;
 use database::record::{
@@ -122,10 +121,8 @@ impl Execution {
             return self.transaction.environment_variable(name);
         }
         let unit = self.code.analysis.components.unit(&self.path().component);
-        match unit.and_then(|unit| unit.environment.get(name))? {
-            Binding::Value(value) => Some(Arc::clone(value)),
-            Binding::Variable(of_app) => self.transaction.environment_variable(of_app),
-        }
+        let binding = unit.and_then(|unit| unit.environment.get(name))?;
+        binding.value(|of_app| self.transaction.environment_variable(of_app))
     }
 
     /// Enters a function.

@@ -39,6 +39,8 @@ use crate::reuse::{self, Purity, Ran, Reuse};
 pub struct Config {
     /// Isolate threads; cores are a good number.
     pub threads: usize,
+    /// More of them, which run calls only while others wait for functions elsewhere.
+    pub spare_threads: usize,
     /// How to start the builder's process.
     pub helper: Helper,
     /// Who runs actions.
@@ -141,7 +143,8 @@ impl Host {
         world: Arc<dyn World>,
     ) -> std::io::Result<Arc<Self>> {
         crate::platform::initialize();
-        let Config { threads, helper, actions, storage, purity, answers_at_once } = config;
+        let Config { threads, spare_threads, helper, actions, storage, purity, answers_at_once } =
+            config;
         let shared = Arc::new(Shared {
             database,
             world,
@@ -158,7 +161,7 @@ impl Host {
             completing: Mutex::default(),
         });
         let (pool, library) =
-            (Arc::new(RwLock::new(Pool::start(threads, &shared)?)), Arc::default());
+            (Arc::new(RwLock::new(Pool::start(threads, spare_threads, &shared)?)), Arc::default());
         Ok(Arc::new_cyclic(|this| {
             let this = this.clone();
             Self { shared, pool, helper, actions, library, this }

@@ -1,11 +1,12 @@
 //! Contexts that serve more than one call, one after another.
 //!
-//! In: contexts whose call ended with a result. Out: the same, for the next call of their module at
-//! their depth. Invariant: a context in which anything threw is dropped, and the attempt that used
-//! it is decided by one in fresh contexts ([`Traces::threw`]); at most one call uses a context at a
-//! time.
+//! In: contexts whose call has ended. Out: the same, for the next call of their module at their
+//! depth. Invariant: an attempt in which anything threw is decided by one in fresh contexts
+//! ([`Traces::threw`]), and a context that is not frozen is dropped then; at most one call uses a
+//! context at a time; no call waits while a context is frozen: that is done between calls.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use database::limits;
@@ -33,6 +34,7 @@ pub(crate) struct Kept {
     ready: Ready,
     of: Use,
     depth: usize,
+    keeping: Keeping,
     /// Calls that it will serve.
     runs_left: u64,
 }
@@ -59,6 +61,10 @@ thread_local! {
     static TRACES: RefCell<Traces> = RefCell::default();
     /// The one used last comes first.
     static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    /// A frozen context that a call at this depth went without, and that is due.
+    static WISH: RefCell<Option<(Use, usize)>> = const { RefCell::new(None) };
+    /// Of which contexts were frozen before, and how many calls went without one since.
+    static FROZEN: RefCell<BTreeMap<(Use, usize), u64>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Begins an attempt.
@@ -76,10 +82,12 @@ pub(crate) fn end() -> Traces {
 /// Drops all contexts: before their isolate goes.
 pub(crate) fn clear() {
     KEPT.take();
+    WISH.take();
+    FROZEN.take();
 }
 
-/// A kept context for a call of a function of `module` at `depth`, made if there is none. `None`:
-/// the module's contexts are not kept, or not in this attempt.
+/// A kept context for a call of a function of `module` at `depth`. `None`: there is none, the
+/// module's contexts are not kept, or not in this attempt.
 pub(crate) fn take(
     scope: &mut v8::PinScope<'_, '_, ()>,
     code: &Code,
@@ -96,7 +104,7 @@ pub(crate) fn take(
     if execution::with(|execution| execution.visits) == Some(Visits::Some) {
         return None;
     }
-    let kept = find(code, module, depth).or_else(|| make(scope, code, module, depth))?;
+    let kept = find_or_make(scope, code, module, depth)?;
     TRACES.with_borrow_mut(|traces| traces.served.push(kept.of.clone()));
     Some(kept)
 }
@@ -104,13 +112,57 @@ pub(crate) fn take(
 /// Makes sure that there is one for the next call from outside, where the module's standing allows
 /// it. Returns whether there is.
 pub(crate) fn ensure(scope: &mut v8::PinScope<'_, '_, ()>, code: &Code, module: &Arc<str>) -> bool {
-    let kept = find(code, module, 0).or_else(|| make(scope, code, module, 0));
-    kept.map(keep).is_some()
+    find_or_make(scope, code, module, 0).map(keep).is_some()
+}
+
+/// The frozen context that is to be made next.
+pub(crate) fn wished() -> Option<(Use, usize)> {
+    WISH.take()
+}
+
+/// Makes a frozen context for calls of `of` at `depth`: between calls.
+pub(crate) fn freeze(scope: &mut v8::PinScope<'_, '_, ()>, code: &Code, of: &Use, depth: usize) {
+    FROZEN.with_borrow_mut(|all| all.insert((of.clone(), depth), 0));
+    if let Some(kept) = make(scope, code, &of.module, depth) {
+        keep(kept);
+    }
 }
 
 /// Whether a kept context has served the attempt.
 pub(crate) fn is_serving() -> bool {
     TRACES.with_borrow(|traces| !traces.served.is_empty())
+}
+
+fn find_or_make(
+    scope: &mut v8::PinScope<'_, '_, ()>,
+    code: &Code,
+    module: &Arc<str>,
+    depth: usize,
+) -> Option<Kept> {
+    if let Some(kept) = find(code, module, depth) {
+        return Some(kept);
+    }
+    match code.standings.get(module)?.keeping()? {
+        Keeping::AsItIs => make(scope, code, module, depth),
+        Keeping::Frozen => {
+            wish(Use { part: code.part, module: Arc::clone(module) }, depth);
+            None
+        }
+    }
+}
+
+/// A call goes without a frozen context. The first is due at once; another, where one had to go,
+/// only after so many calls that freezing costs each of them little.
+fn wish(of: Use, depth: usize) {
+    let of = (of, depth);
+    let is_due = FROZEN.with_borrow_mut(|all| {
+        let Some(calls) = all.get_mut(&of) else { return true };
+        *calls += 1;
+        *calls >= limits::CALLS_BETWEEN_FREEZES
+    });
+    if is_due {
+        WISH.set(Some(of));
+    }
 }
 
 fn find(code: &Code, module: &Arc<str>, depth: usize) -> Option<Kept> {
@@ -141,7 +193,7 @@ fn make(
         return None;
     }
     let of = Use { part: code.part, module: Arc::clone(module) };
-    Some(Kept { ready, of, depth, runs_left: runs_of(keeping) })
+    Some(Kept { ready, of, depth, keeping, runs_left: runs_of(keeping) })
 }
 
 /// How many calls a context serves.
@@ -162,12 +214,22 @@ impl Kept {
     pub(crate) fn give_back(mut self) {
         self.runs_left -= 1;
         if self.runs_left > 0 {
-            keep(self);
+            return keep(self);
+        }
+        // It has served its time, so the next one is due as the first was.
+        FROZEN.with_borrow_mut(|all| all.remove(&(self.of, self.depth)));
+    }
+
+    /// Its call threw. Nothing of that can stay in a frozen one either.
+    pub(crate) fn give_back_after_error(self) {
+        TRACES.with_borrow_mut(|traces| traces.threw = true);
+        if self.keeping == Keeping::Frozen {
+            self.give_back();
         }
     }
 
-    /// Its call did not.
-    pub(crate) fn drop_after_error(self) {
+    /// Its call was stopped, and its isolate with it.
+    pub(crate) fn drop_after_stop(self) {
         TRACES.with_borrow_mut(|traces| traces.threw = true);
     }
 }
@@ -188,5 +250,22 @@ mod tests {
     fn a_frozen_context_serves_more_calls() {
         assert_eq!(runs_of(Keeping::AsItIs), limits::CALLS_PER_CONTEXT);
         assert_eq!(runs_of(Keeping::Frozen), limits::CALLS_PER_FROZEN_CONTEXT);
+    }
+
+    #[test]
+    fn a_context_that_had_to_go_is_frozen_again_only_after_many_calls() {
+        let of = || Use { part: 0, module: "m.js".into() };
+        clear();
+        wish(of(), 1);
+        assert_eq!(wished(), Some((of(), 1)), "the first");
+        FROZEN.with_borrow_mut(|all| all.insert((of(), 1), 0));
+        for _ in 1..limits::CALLS_BETWEEN_FREEZES {
+            wish(of(), 1);
+            assert_eq!(wished(), None);
+        }
+        wish(of(), 2);
+        assert_eq!(wished(), Some((of(), 2)), "another depth");
+        wish(of(), 1);
+        assert_eq!(wished(), Some((of(), 1)));
     }
 }

@@ -54,6 +54,7 @@ mod pool;
 mod push;
 mod rejections;
 mod replay;
+mod reserves;
 pub mod reuse;
 mod run;
 mod startup;

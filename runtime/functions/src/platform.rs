@@ -55,6 +55,14 @@ pub const FLAGS: &[&str] = &[
     "--single-threaded-gc",
 ];
 
+/// The variable with more flags.
+const EXTRA_FLAGS: &str = "CONCAVE_V8_FLAGS";
+
+/// Whether V8 runs with more than [`FLAGS`].
+pub(crate) fn has_extra_flags() -> bool {
+    std::env::var_os(EXTRA_FLAGS).is_some()
+}
+
 /// Initialises V8, once a process; later calls return at once.
 pub fn initialize() {
     static ONCE: Once = Once::new();
@@ -64,7 +72,7 @@ pub fn initialize() {
         unsafe { std::env::set_var("TZ", "UTC") };
         let mut flags = FLAGS.join(" ");
         // Tests run the corpus again under other flags and must get equal outcomes.
-        if let Ok(extra) = std::env::var("CONCAVE_V8_FLAGS") {
+        if let Ok(extra) = std::env::var(EXTRA_FLAGS) {
             flags.push(' ');
             flags.push_str(&extra);
         }

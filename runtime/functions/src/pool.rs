@@ -29,6 +29,7 @@ use crate::call::{self, Ran};
 use crate::code::Code;
 use crate::engine::Engine;
 use crate::host::Shared;
+use crate::reserves::Reserves;
 use crate::watchdog::{Watchdog, Watched};
 
 /// After this long without a job a worker gives the memory of finished contexts back.
@@ -72,6 +73,7 @@ impl Job {
 pub(crate) struct Pool {
     queues: Option<Senders>,
     threads: Vec<JoinHandle<()>>,
+    reserves: Arc<Reserves>,
 }
 
 /// The ends that jobs are put in.
@@ -183,24 +185,36 @@ impl Drop for Share {
 }
 
 impl Pool {
-    /// Starts `threads` workers.
+    /// Starts `threads` workers, and `spare` ones that run calls only while others of them wait
+    /// for functions elsewhere.
     ///
     /// # Errors
     /// The system has no threads to give.
-    pub(crate) fn start(threads: usize, shared: &Arc<Shared>) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        threads: usize,
+        spare: usize,
+        shared: &Arc<Shared>,
+    ) -> std::io::Result<Self> {
+        let threads = threads.max(1);
+        let reserves = Arc::<Reserves>::default();
         let (queues, jobs) = Queues::new(threads);
         let watchdog = Arc::new(Watchdog::start()?);
         let start = |number: usize| {
             let is_first = number == 1;
             let (jobs, shared, watchdog) =
                 (jobs.clone(), Arc::clone(shared), Arc::clone(&watchdog));
+            let reserves = Arc::clone(&reserves);
             std::thread::Builder::new()
                 .name(format!("isolate-{number}"))
                 .stack_size(STACK_BYTES)
-                .spawn(move || Worker::new(shared, is_first).serve(&jobs, &watchdog))
+                .spawn(move || {
+                    Arc::clone(&reserves).join();
+                    let reserve = number.checked_sub(threads + 1).map(|at| (at, reserves));
+                    Worker { reserve, ..Worker::new(shared, is_first) }.serve(&jobs, &watchdog);
+                })
         };
-        let threads = (1..=threads.max(1)).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queues: Some(queues), threads })
+        let threads = (1..=threads + spare).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queues: Some(queues), threads, reserves })
     }
 
     /// Queues a job, or answers it with a refusal.
@@ -233,6 +247,7 @@ impl Pool {
     /// Runs what is queued to its end, then ends the threads.
     pub(crate) fn shut_down(&mut self) {
         self.queues = None;
+        self.reserves.close();
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -248,6 +263,8 @@ struct Worker {
     is_first: bool,
     /// The database's count of squeezes when it gave up what it could.
     squeezes: u64,
+    /// Where it serves only while it is wanted: its number among those, and who knows.
+    reserve: Option<(usize, Arc<Reserves>)>,
 }
 
 /// How far a worker without a job has wound down.
@@ -278,17 +295,22 @@ impl Rest {
 impl Worker {
     fn new(shared: Arc<Shared>, is_first: bool) -> Self {
         let squeezes = shared.database.squeezes();
-        Self { shared, engine: None, is_first, squeezes }
+        Self { shared, engine: None, is_first, squeezes, reserve: None }
     }
 
     fn serve(mut self, jobs: &Queues, watchdog: &Watchdog) {
         let watched = Watched::this_thread();
         watchdog.watch(Arc::clone(&watched));
         let mut rest = Rest::Not;
-        while let Ok(next) = jobs.next() {
+        loop {
+            if let Some((number, reserves)) = &self.reserve {
+                reserves.wait(*number);
+            }
+            let Ok(next) = jobs.next() else { break };
             if let Some(Taken { job, share }) = next {
                 rest = Rest::Not;
                 self.run(job, &watched);
+                self.freeze_wished();
                 drop(share);
                 self.give_up_when_squeezed();
                 continue;
@@ -376,6 +398,14 @@ impl Worker {
     fn prepare(&mut self) -> bool {
         let Some(code) = self.shared.newest_code() else { return false };
         self.engine_for(&code).prepare()
+    }
+
+    /// The next calls find a context that this one went without.
+    fn freeze_wished(&mut self) {
+        let engine = self.engine.as_mut().filter(|engine| !engine.is_spent());
+        if let Some(engine) = engine {
+            engine.freeze_wished();
+        }
     }
 
     /// One step towards sleep, after a while without a job.

@@ -156,9 +156,9 @@ fn whole(environment: &Variables) -> Imported {
 
 /// What a component's modules see.
 fn bound(bindings: &Bindings, environment: &Variables) -> Imported {
-    let value = |binding: &Binding| match binding {
-        Binding::Value(value) => Some(value.to_string()),
-        Binding::Variable(name) => environment.get(name).map(ToString::to_string),
+    let value = |binding: &Binding| {
+        let value = binding.value(|of_app| environment.get(of_app).cloned());
+        value.map(|value| value.to_string())
     };
     bindings.iter().map(|(name, binding)| (name.clone(), value(binding))).collect()
 }
@@ -168,9 +168,9 @@ fn of_app<'a>(
     bindings: &'a Bindings,
     read: &'a Imported,
 ) -> impl Iterator<Item = (String, Option<String>)> + 'a {
-    read.iter().filter_map(|(name, seen)| match bindings.get(name)? {
-        Binding::Variable(of_app) => Some((of_app.to_string(), seen.clone())),
-        Binding::Value(_) => None,
+    read.iter().filter_map(|(name, seen)| {
+        let (of_app, seen) = bindings.get(name)?.source(seen.as_deref())?;
+        Some((of_app.to_owned(), seen.map(str::to_owned)))
     })
 }
 

@@ -53,10 +53,10 @@ pub(crate) fn invoke(
     let module = &target.path.module;
     if let Some(kept) = kept::take(scope, code, module, depth) {
         let ended = run_in(scope, code, target, (kept.ready(), depth));
-        if ended.is_ok() {
-            kept.give_back();
-        } else {
-            kept.drop_after_error();
+        match &ended {
+            Ok(_) => kept.give_back(),
+            Err(End::Threw(_)) => kept.give_back_after_error(),
+            Err(End::Stopped) => kept.drop_after_stop(),
         }
         return ended;
     }

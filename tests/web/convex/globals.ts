@@ -72,3 +72,27 @@ export const showsInQuery = query(async () => shows());
 export const showsInAction = action(async () => shows());
 /** A DOMException without its frames, which differ. */
 export const showsError = action(async () => console.log([new DOMException("m", "AbortError")]));
+
+/** Names that nobody has touched: what reflection says, and what writing and deleting do. */
+const untouched = () => {
+  const lazy = ["URL", "fetch", "setTimeout", "crypto", "WebAssembly", "performance", "Headers",
+    "console", "process", "structuredClone", "AsyncLocalStorage"];
+  const seen = lazy.map((name) => {
+    const { value, ...rest } = Object.getOwnPropertyDescriptor(globalThis, name)!;
+    return [name, typeof value, rest.writable, rest.enumerable, rest.configurable, "get" in rest];
+  });
+  all.Blob = "mine";
+  const deleted = delete all.FormData;
+  const copied = (() => {
+    try {
+      // Its class is one that nobody has named.
+      return String(structuredClone(new Request("http://a/").signal));
+    } catch (error: any) {
+      return error.name;
+    }
+  })();
+  console.log(new Request("http://a/", { headers: { a: "b" } }).headers);
+  return { seen, blob: all.Blob, deleted, form: typeof all.FormData, copied };
+};
+export const untouchedInQuery = query(async () => untouched());
+export const untouchedInAction = action(async () => untouched());

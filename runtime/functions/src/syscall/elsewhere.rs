@@ -15,6 +15,7 @@ use super::{Answer, Failure};
 use crate::address::Address;
 use crate::elsewhere::{Turn, Visit, handle_by_name};
 use crate::execution::Visits;
+use crate::reserves::Waiting;
 use crate::{execution, kept, watchdog};
 
 /// Its name.
@@ -87,6 +88,7 @@ pub(super) fn visit(scope: &mut v8::PinScope<'_, '_>, arguments: &str) -> Result
         return Err(super::unknown(OPERATION).into());
     }
     watchdog::be_patient();
+    let _waiting = Waiting::begin();
     while let Ok(turn) = asked.recv() {
         match turn {
             Turn::End(ended) => {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use database::commit::Database;
-use database::components::Binding;
+use database::environment::is_built_in;
 use database::error::PushError;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -60,9 +60,13 @@ pub(super) fn list(database: &Database) -> String {
         });
         let environment = unit.into_iter().flat_map(|unit| &unit.environment);
         let environment: Map<String, Value> = environment
-            .map(|(name, binding)| match binding {
-                Binding::Value(value) => (name.clone(), json!({ "value": &**value })),
-                Binding::Variable(of_app) => (name.clone(), json!({ "envVar": &**of_app })),
+            .filter(|(name, _)| !is_built_in(name))
+            .map(|(name, binding)| {
+                let argument = match binding.source(None) {
+                    Some((of_app, _)) => json!({ "envVar": of_app }),
+                    None => json!({ "value": binding.value(|_| None).as_deref() }),
+                };
+                (name.clone(), argument)
             })
             .collect();
         json!({
