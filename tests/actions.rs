@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actions::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Pool, Reply, Replying,
@@ -609,18 +609,23 @@ async fn too_many_actions_are_refused_and_used_up_processes_replaced() {
     assert_ne!(tested.pid(), pid, "the fourth run has a process of its own");
 }
 
+/// Waits until the pool has a process, or none.
+async fn has_processes(tested: &Tested, any: bool) {
+    let patience = Instant::now() + Duration::from_mins(1);
+    while tested.pool.processes().is_empty() == any {
+        assert!(Instant::now() < patience, "processes: {:?}", tested.pool.processes());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn processes_end_when_idle_and_when_their_code_is_old() {
     let idle = Duration::from_millis(100);
     let mut tested = Tested::hostile(Config { idle, ..config() });
     tested.value("one", "{}").await;
-    while !tested.pool.processes().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_processes(&tested, false).await;
     tested.pool.deployed(Arc::clone(&tested.code));
-    while tested.pool.processes().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    has_processes(&tested, true).await;
     let first = tested.pid();
     tokio::time::sleep(idle * 5).await;
     assert_eq!(tested.pid(), first, "one of the newest code stays");

@@ -29,7 +29,7 @@ Examples:
 
 Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}.")]
 pub struct Arguments {
-    /// The function: dir/module:name, or api.dir.module.name
+    /// The function: dir/module:name, api.dir.module.name, or convex/dir/module.ts:name
     path: String,
     /// Its argument, a JSON object
     #[arg(default_value = "{}", value_name = "ARGS_JSON")]
@@ -129,13 +129,21 @@ fn nanoseconds(at: u64) -> u64 {
     if at < LATEST_MS { at * 1_000_000 } else { at }
 }
 
-/// `api.a.b.fn` as `a/b:fn`; everything else as it is.
+/// `api.a.b.fn` and `convex/a/b.ts:fn` as `a/b:fn`; everything else as it is.
 fn function_path(text: &str) -> String {
     let reference = text.strip_prefix("api.").or_else(|| text.strip_prefix("internal."));
     match reference.and_then(|reference| reference.rsplit_once('.')) {
         Some((module, export)) => format!("{}:{export}", module.replace('.', "/")),
-        None => text.to_owned(),
+        None => of_file(text).unwrap_or_else(|| text.to_owned()),
     }
+}
+
+/// The path in a text that names a file, as a shell completes it.
+fn of_file(text: &str) -> Option<String> {
+    let (file, export) = text.split_once(':').unwrap_or((text, "default"));
+    let module = file.strip_suffix(".ts").or_else(|| file.strip_suffix(".tsx"))?;
+    let module = module.strip_prefix("./").unwrap_or(module);
+    Some(format!("{}:{export}", module.strip_prefix("convex/").unwrap_or(module)))
 }
 
 fn object(text: &str) -> Result<Value, String> {
@@ -201,6 +209,10 @@ mod tests {
         assert_eq!(function_path("a/b:fn"), "a/b:fn");
         assert_eq!(function_path("messages"), "messages");
         assert_eq!(function_path("api.js:fn"), "api.js:fn");
+        assert_eq!(function_path("./convex/a/b.ts:fn"), "a/b:fn");
+        assert_eq!(function_path("api.ts:fn"), "api:fn");
+        assert_eq!(function_path("convex/page.tsx"), "page:default");
+        assert_eq!(function_path("convex/page"), "convex/page");
     }
 
     #[test]

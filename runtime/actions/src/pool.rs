@@ -347,7 +347,8 @@ impl Pool {
         pool.state().processes.extend(old);
         self.config.runtime.spawn(async move {
             // Jobs may have come first, and have what they need.
-            let has_any = pool.state().processes.iter().any(|process| process.code == code);
+            let serves = |process: &Arc<Process>| process.load().is_some() && process.code == code;
+            let has_any = pool.state().processes.iter().any(serves);
             if !has_any {
                 let _ = pool.process_for(&code).await;
             }
