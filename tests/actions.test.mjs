@@ -187,9 +187,15 @@ test("a killed worker is an error for its actions; the host goes on", async () =
   const [waiting, looping] = [error("waits", { ms: 600_000 }), error("loops")];
   // Both have begun when their process burns CPU.
   await new Promise((resolve) => setTimeout(resolve, 1000));
-  for (const pid of children(host.child)) process.kill(pid, "SIGKILL");
+  const killed = children(host.child);
+  for (const pid of killed) process.kill(pid, "SIGKILL");
   assert.match(await waiting, /^The process that ran acts:waits ended: signal: 9/);
   assert.match(await looping, /^The process that ran acts:loops ended: signal: 9/);
+  // Idle ones were killed too: the host gives them jobs until it has seen their end.
+  for (let tries = 0; children(host.child).some((pid) => killed.includes(pid)); tries++) {
+    assert.ok(tries < 1000, "a process that was killed is still there");
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
   assert.equal(await client.action(acts.oneEach, { key: "after" }), 1);
 });
 

@@ -3,7 +3,10 @@
 // In: the built program and copies of examples/*. Out: checks of output, exit codes and files.
 // Invariant: every failure that is provoked here names its cure.
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
@@ -173,7 +176,7 @@ test("run and data show what is there, in JSON where asked", async () => {
   assert.match(failed.stderr, /"code": "EmptyName"/);
   assert.equal(failed.stdout, "");
 
-  assert.equal(ask("run", "users:enter", "{name: 1}").status, 2);
+  assert.equal(ask("run", "users:enter", "{name: ").status, 2);
   assert.equal(ask("run", "users:enter", "{}", "--identity", "{}").status, 2);
   await host.stop();
 });
@@ -249,6 +252,9 @@ test("serve says what it cannot do, and what it will lose", async () => {
   const taken = concave(["serve", "--in-memory", "--port", new URL(host.url).port]);
   assert.equal(taken.status, 1);
   assert.match(taken.stderr, /in use.*--port/);
+  const data = join(mkdtempSync(join(tmpdir(), "concave-")), "data");
+  assert.equal(concave(["serve", "--data", data, "--port", new URL(host.url).port]).status, 1);
+  assert.ok(!existsSync(data), "a host that cannot listen makes no folder");
   const empty = concave(["data", "--json", "--url", host.url, "--admin-key", key]);
   assert.deepEqual(JSON.parse(empty.stdout), []);
   assert.equal(await host.stop(), 0);
@@ -260,6 +266,18 @@ test("serve --push serves the app, or ends with what is wrong with it", async ()
   const stats = ["run", "accounts:get_stats", '{"initialBalance": 1}'];
   const run = concave(stats, { env: pointedAt(host) });
   assert.deepEqual(JSON.parse(run.stdout), { changed: 0, count: 0, total: 0 });
+  // As the official command line takes arguments.
+  const loose = concave(["run", "seed:seed_range", "{ start: 0, count: 2, initial: 5, }"],
+    { env: pointedAt(host) });
+  assert.equal(loose.status, 0, loose.stderr);
+  const wrong = concave(["run", "seed:seed_range", "{ start: "], { env: pointedAt(host) });
+  assert.match(wrong.stderr, /The arguments are not a JSON object: .*line 1 column/);
+  const past = concave(["run", "seed:clear_accounts", "--at", String(Date.now())],
+    { env: pointedAt(host) });
+  assert.match(past.stderr, /defined as Mutation.*\nOnly queries can be called as of an earlier/);
+  const future = concave(["run", ...stats.slice(1), "--at", "9000000000000"],
+    { env: pointedAt(host) });
+  assert.match(future.stderr, /is in the future/);
   assert.equal(await host.stop(), 0);
 
   const folder = copy("transfer");

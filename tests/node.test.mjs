@@ -255,7 +255,7 @@ test("private addresses are out of reach, whatever client asks", async () => {
   const local = createServer();
   await new Promise((resolve) => local.listen(path, resolve));
   const { port } = server.address();
-  const CURE = /, which is not a public address\. Actions reach .*--allow-private-network\.$/;
+  const CURE = / is not a public address\. Actions reach .*--allow-private-network\.$/;
   for (const name of ["127.0.0.1", "localhost"]) {
     const found = await client.action(work.reaches, { host: name, port, path });
     for (const [how, text] of Object.entries(found)) {

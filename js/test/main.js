@@ -16,13 +16,36 @@ const report = (op, value) => {
   worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
 };
 
+/** What Vite says of a test run. */
+const VITE = { __proto__: null, BASE_URL: '/', MODE: 'test', DEV: true, PROD: false, SSR: true };
+
+/** `import.meta.env`: Vite's constants over the variables of the process. */
+const metaEnv = (constants) => new Proxy(constants, {
+  get: (own, name) => (name in own ? own[name] : globalThis.process.env[name]),
+  has: (own, name) => name in own || name in globalThis.process.env,
+  set(own, name, value) {
+    // The constants that are true or false stay so: vi.stubEnv writes '1' and ''.
+    if (name in own) own[name] = typeof own[name] === 'boolean' ? Boolean(value) : value;
+    else globalThis.process.env[name] = value;
+    return true;
+  },
+  deleteProperty: (own, name) => delete own[name] && delete globalThis.process.env[name],
+  ownKeys(own) {
+    return [...new Set([...Reflect.ownKeys(globalThis.process.env), ...Reflect.ownKeys(own)])];
+  },
+  getOwnPropertyDescriptor(own, name) {
+    if (!(name in own || name in globalThis.process.env)) return undefined;
+    return { value: this.get(own, name), writable: true, enumerable: true, configurable: true };
+  },
+});
+
 /** What vitest's modules find of the process around them. */
 const workerState = (config, file) => ({
   ctx: { pool: 'threads' },
   config,
   filepath: file,
   environment: { name: 'edge-runtime' },
-  metaEnv: globalThis.process.env,
+  metaEnv: metaEnv(VITE),
   providedContext: {},
   durations: {},
   current: undefined,
@@ -70,7 +93,7 @@ const configOf = ({ root, seed, timeout, pattern, update, ...file }) => ({
   root,
   name: undefined,
   setupFiles: [],
-  passWithNoTests: true,
+  passWithNoTests: false,
   testNamePattern: pattern === null ? undefined : new RegExp(pattern),
   allowOnly: true,
   sequence: { shuffle: false, concurrent: false, seed, hooks: 'stack', setupFiles: 'parallel' },

@@ -186,8 +186,17 @@ class Action {
 /** Worlds by number: one for each `convexTest()`. */
 export const worlds = new Map();
 
-/** A thrown value as the host passes it on. */
+/** A thrown value as the host passes it on, also one that throws when it is looked at. */
 const described = (error) => {
+  try {
+    return shown(error);
+  } catch {
+    const message = 'Uncaught a value that throws when it is looked at: a Proxy, or a getter';
+    return { message, data: null, stack: '' };
+  }
+};
+
+const shown = (error) => {
   const symbol = error?.ConvexErrorSymbol;
   // The convex package has turned the data of a ConvexError into text already.
   const isConvex = symbol !== undefined && error[symbol] === true;

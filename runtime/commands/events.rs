@@ -36,6 +36,15 @@ enum Message {
 }
 
 impl Printer {
+    /// Starts the thread, which prints lines for people who push themselves: they are told of their
+    /// pushes by the push.
+    pub fn of_dev() -> Self {
+        Self::start(|event| match event {
+            Event::Push(_) => {}
+            _ => lines(event).into_iter().for_each(terminal::news),
+        })
+    }
+
     /// Starts the thread, which prints lines for people.
     pub fn in_lines() -> Self {
         Self::start(|event| lines(event).into_iter().for_each(terminal::news))

@@ -91,6 +91,20 @@ struct Content {
     keeper: Option<Keeper>,
 }
 
+/// Where a host listens.
+struct Ports {
+    cloud: TcpListener,
+    site: TcpListener,
+}
+
+impl Ports {
+    async fn open(options: &Options) -> Result<Self, StartError> {
+        let cloud = listen(options.port, "--port").await?;
+        let site = listen(options.site_port, "--site-port").await?;
+        Ok(Self { cloud, site })
+    }
+}
+
 /// Where data is kept.
 #[derive(Clone)]
 pub struct Kept {
@@ -203,6 +217,8 @@ impl Running {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let world: Arc<dyn World> = Arc::new(RealWorld::new().map_err(StartError::Entropy)?);
         allocator::give_back_when_idle();
+        // First: a host that cannot listen makes no folder.
+        let ports = Ports::open(&options).await?;
         let kept = tokio::task::block_in_place(|| open(&options, &*world))?;
         fits(options.memory)?;
         let admin_key = match (&options.admin_key, &options.data) {
@@ -222,18 +238,17 @@ impl Running {
         let keeper = kept.map(|data| data.keeper);
         warn_unless_confined(&options.warn);
         let content = Content { database, storage, admin_key, is_stale, keeper };
-        Self::serve(options, content, world).await
+        Self::serve(options, ports, content, world).await
     }
 
     /// Serves what is there.
     async fn serve(
         options: Options,
+        Ports { cloud, site }: Ports,
         content: Content,
         world: Arc<dyn World>,
     ) -> Result<Self, StartError> {
         let Content { database, storage, admin_key, is_stale, keeper } = content;
-        let cloud = listen(options.port, "--port").await?;
-        let site = listen(options.site_port, "--site-port").await?;
         let operator = listen(0, "--port").await?;
         let (url, site_url) = (origin(&cloud), origin(&site));
         let operators = Address { url: origin(&operator), admin_key: admin_key.clone() };
@@ -336,8 +351,9 @@ impl Forks for Forker {
         let database = Arc::new(Database::fork(snapshot, &sizes(&options, &*world)));
         let content = Content { database, storage, admin_key, is_stale: false, keeper: None };
         Box::pin(async move {
+            let ports = Ports::open(&options).await.map_err(|e| e.to_string())?;
             let mut host =
-                Running::serve(options, content, world).await.map_err(|e| e.to_string())?;
+                Running::serve(options, ports, content, world).await.map_err(|e| e.to_string())?;
             host.open();
             let Address { url, admin_key } = host.address.clone();
             let site_url = host.site_url.clone();

@@ -22,7 +22,7 @@ use super::terminal;
 #[command(after_help = "\
 Examples:
   concave run shop:getItems
-  concave run stock:add '{\"name\": \"Pin\", \"price\": 3, \"stock\": 7}'
+  concave run stock:add '{name: \"Pin\", price: 3, stock: 7}'
   concave run api.messages.list '{\"channel\": \"…\"}' | jq '.page'
   concave run shop:getItems --at 1700000000000000000      a query as of then, from `concave history`
   concave run users:me --identity '{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}'
@@ -31,7 +31,7 @@ Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAA
 pub struct Arguments {
     /// The function: dir/module:name, api.dir.module.name, or convex/dir/module.ts:name
     path: String,
-    /// Its argument, a JSON object
+    /// Its argument, an object of JSON or JSON5
     #[arg(default_value = "{}", value_name = "ARGS_JSON")]
     args: String,
     /// Call as this user: a JSON object with subject and issuer
@@ -117,7 +117,11 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         terminal::news(line);
     }
     if answer.status != "success" {
-        return Err(RunError::Function { message: explain(&client, &answer).await });
+        let mut message = explain(&client, &answer).await;
+        if arguments.at.is_some() && message.contains("but it is defined as") {
+            message.push_str("\nOnly queries can be called as of an earlier moment: leave --at out.");
+        }
+        return Err(RunError::Function { message });
     }
     terminal::data(pretty(&answer.value));
     Ok(())
@@ -150,7 +154,11 @@ fn object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(Value::Object(fields)) => Ok(Value::Object(fields)),
         Ok(other) => Err(format!("it is {other}")),
-        Err(error) => Err(error.to_string()),
+        // As on the official command line: keys without quotes, trailing commas, comments.
+        Err(error) => match json5::from_str(text) {
+            Ok(Value::Object(fields)) => Ok(Value::Object(fields)),
+            _ => Err(error.to_string()),
+        },
     }
 }
 

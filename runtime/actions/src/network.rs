@@ -88,7 +88,7 @@ pub(crate) enum ConnectError {
     #[error("{0} could not be found: {1}")]
     NotFound(String, io::Error),
     /// All its addresses are out of bounds.
-    #[error("{host} is {address}, which is not a public address")]
+    #[error("{}", refusal(host, address))]
     Refused {
         /// As in the URL.
         host: String,
@@ -101,6 +101,14 @@ pub(crate) enum ConnectError {
     /// Somebody said no.
     #[error("{0}: {1}")]
     Failed(SocketAddr, io::Error),
+}
+
+/// A host with its address, unless that is all its name says.
+fn refusal(host: &str, address: &IpAddr) -> String {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(_) => format!("{address} is not a public address"),
+        Err(_) => format!("{host} is {address}, which is not a public address"),
+    }
 }
 
 /// Opens connections to allowed addresses.

@@ -280,6 +280,8 @@ impl Process {
             broke = self.read(&mut socket) => broke,
             () = self.killed.notified() => None,
         };
+        // A job that came now would be lost with it.
+        self.state().is_retired = true;
         // It may be ending by itself, and say why.
         let status = tokio::time::timeout(GRACE, self.exit(&mut child)).await.unwrap_or_default();
         // A process that has ended already cannot be killed.

@@ -347,7 +347,9 @@ fn options(source: &Source, text: &str) -> TranspileOptions {
             import_source: source.settings.jsx_import_source.clone(),
         })
     });
-    let decorators = if !text.contains('@') {
+    // V8 knows neither decorators nor `accessor` fields.
+    let is_plain = !text.contains('@') && !text.contains("accessor ");
+    let decorators = if is_plain {
         DecoratorsTranspileOption::None
     } else if source.settings.legacy_decorators {
         DecoratorsTranspileOption::LegacyTypeScript { emit_metadata: false }

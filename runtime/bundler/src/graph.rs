@@ -350,10 +350,11 @@ impl Loader<'_> {
     }
 }
 
-/// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, and a
-/// test file says when it has been evaluated.
+/// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, Vite's
+/// `import.meta.env` where the runner keeps it, and a test file says when it has been evaluated.
 fn for_tests(text: String, path: &Path) -> String {
     let text = glob::expand(&text, path).unwrap_or(text);
+    let text = text.replace("import.meta.env", "globalThis.__vitest_worker__?.metaEnv");
     if !is_test_file(path) {
         return text;
     }

@@ -301,6 +301,9 @@ impl Resolvers {
                 (false, None) if specifier.starts_with(['@', '~', '#']) => None,
                 (false, None) => Some(format!("Is it installed? Try: npm install {name}")),
             }
+        } else if specifier.split('/').any(|part| part == "_generated") {
+            let help = "It is written by a push: run `concave dev --once`, or `concave push`.";
+            Some(help.to_owned())
         } else {
             closest_file(dir, specifier).map(|near| format!("Did you mean \"{near}\"?"))
         };

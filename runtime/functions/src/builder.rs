@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use database::components::{Bindings, Components, Unit};
 use database::deployment::{Analysis, Blob, Bundle, CodeVersion, Environment, Module, Tier};
@@ -20,13 +21,13 @@ use keep::Keep;
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
-use crate::code::{Code, Origin};
+use crate::code::{self, Code, Origin};
 use crate::context::Purpose;
 use crate::coverage::{self, Ran};
 use crate::engine::Engine;
 use crate::execution::Imported;
 use crate::startup::{Content, Filled, Made, Part};
-use crate::{define, execution, platform, startup};
+use crate::{define, execution, overtime, platform, startup};
 
 /// How to start the builder: the program (usually this one) and the arguments that make it build.
 #[derive(Clone, Debug)]
@@ -89,8 +90,9 @@ pub(crate) enum BuildFailure {
     Touched(Vec<BTreeSet<Arc<str>>>),
     /// The child died; its last words.
     Died(String),
-    /// The child used up its CPU time: so it would in the other tier.
-    TimedOut,
+    /// The child used up its CPU time: so it would in the other tier. Path, line and column of what
+    /// it was running, from 1, where that is known.
+    TimedOut(Option<(String, u32, u32)>),
     /// A module imports alone otherwise than beside the others.
     NotAlone,
     /// The child could not be started.
@@ -107,7 +109,8 @@ pub(crate) fn build(
     mode: Mode,
 ) -> Result<Built, BuildFailure> {
     let parts = sources.iter().map(WirePart::from).collect();
-    let (answer, blob) = ask(helper, &Request { mode, parts })?;
+    let asked = ask(helper, &Request { mode, parts });
+    let (answer, blob) = asked.map_err(|failure| located(failure, sources))?;
     match answer {
         Answer::Found(parts) => Ok(Built { parts, blob: blob.into() }),
         Answer::Touched(modules) => Err(BuildFailure::Touched(modules)),
@@ -116,6 +119,16 @@ pub(crate) fn build(
         Answer::Defined { .. } | Answer::Ran(_) => {
             Err(BuildFailure::NoChild("it was not asked for that".into()))
         }
+    }
+}
+
+/// The same failure, with the place as the author knows it.
+fn located(failure: BuildFailure, sources: &[Source<'_>]) -> BuildFailure {
+    let BuildFailure::TimedOut(Some((path, line, column))) = &failure else { return failure };
+    let position = |source: &Source<'_>| code::position_once(source.bundle, (path, *line, *column));
+    match sources.iter().find_map(position) {
+        Some(at) => BuildFailure::TimedOut(Some((at.path.to_string(), at.line, at.column))),
+        None => failure,
     }
 }
 
@@ -192,8 +205,13 @@ fn ask_child(helper: &Helper, request: Vec<u8>) -> Result<(Answer, Vec<u8>), Bui
     let writer = std::thread::spawn(move || input.write_all(&request));
     let output = child.wait_with_output().map_err(no_child)?;
     let _ = writer.join();
+    if output.status.code() == Some(overtime::EXIT_CODE) {
+        let words = String::from_utf8_lossy(&output.stderr);
+        let place = overtime::place(&words).map(|(path, line, at)| (path.to_owned(), line, at));
+        return Err(BuildFailure::TimedOut(place));
+    }
     if output.status.signal() == Some(libc::SIGXCPU) {
-        return Err(BuildFailure::TimedOut);
+        return Err(BuildFailure::TimedOut(None));
     }
     let died = || {
         // V8 frames its last words with lines of `#`.
@@ -219,7 +237,8 @@ fn split_answer(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// # Errors
 /// Standard input or output that cannot be read or written.
 pub fn main() -> std::io::Result<()> {
-    limit_cpu_time(limits::ANALYSIS_TIME_MS / 1000);
+    overtime::begin(Duration::from_millis(limits::ANALYSIS_TIME_MS));
+    limit_cpu_time(limits::ANALYSIS_TIME_MS / 1000 + OVERTIME_SECONDS);
     let mut text = Vec::new();
     std::io::stdin().read_to_end(&mut text)?;
     let request: Request = serde_json::from_slice(&text)?;
@@ -245,6 +264,9 @@ fn with_log(mut failure: AnalysisFailure) -> AnalysisFailure {
     }
     failure
 }
+
+/// CPU seconds after which the system ends what V8 could not interrupt.
+const OVERTIME_SECONDS: u64 = 1;
 
 /// CPU seconds for watching imports: V8 optimises nothing then, and what takes longer goes unseen.
 const WATCH_SECONDS: u64 = 2;

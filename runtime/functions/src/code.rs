@@ -198,14 +198,8 @@ impl Code {
 
     /// The TypeScript position behind a position (from 1) in a module's JavaScript.
     pub(crate) fn position(&self, path: &str, line: u32, column: u32) -> Option<Position> {
-        let map = self.maps.get(path)?.get_or_init(|| self.parse_map(path)).as_ref()?;
-        let token = map.lookup_token(line.saturating_sub(1), column.saturating_sub(1))?;
-        let source = token.get_source()?;
-        Some(Position {
-            path: source.into(),
-            line: token.get_src_line() + 1,
-            column: token.get_src_col() + 1,
-        })
+        let map = self.maps.get(path)?.get_or_init(|| parse_map(&self.bundle, path)).as_ref()?;
+        position_in(map, line, column)
     }
 
     /// What keeps a context from being kept, with its place as its author knows it.
@@ -217,16 +211,30 @@ impl Code {
             None => format!("{path}:{line}:{column}: {why}"),
         }
     }
+}
 
-    fn parse_map(&self, path: &str) -> Option<sourcemap::SourceMap> {
-        let extra = self.bundle.schema.iter().chain(&self.bundle.definition);
-        let module = self
-            .bundle
-            .modules
-            .get(path)
-            .or_else(|| extra.into_iter().find(|module| &*module.path == path))?;
-        sourcemap::SourceMap::from_slice(module.source_map.as_ref()?.as_bytes()).ok()
-    }
+/// The TypeScript position behind one in the JavaScript of a module of `bundle`, for those who ask
+/// once.
+pub(crate) fn position_once(bundle: &Bundle, (path, line, column): Place<'_>) -> Option<Position> {
+    position_in(&parse_map(bundle, path)?, line, column)
+}
+
+/// Path of a module, line and column of its JavaScript, from 1.
+pub(crate) type Place<'a> = (&'a str, u32, u32);
+
+fn parse_map(bundle: &Bundle, path: &str) -> Option<sourcemap::SourceMap> {
+    let mut extra = bundle.schema.iter().chain(&bundle.definition);
+    let found = bundle.modules.get(path).or_else(|| extra.find(|module| &*module.path == path))?;
+    sourcemap::SourceMap::from_slice(found.source_map.as_ref()?.as_bytes()).ok()
+}
+
+fn position_in(map: &sourcemap::SourceMap, line: u32, column: u32) -> Option<Position> {
+    let token = map.lookup_token(line.saturating_sub(1), column.saturating_sub(1))?;
+    Some(Position {
+        path: token.get_source()?.into(),
+        line: token.get_src_line() + 1,
+        column: token.get_src_col() + 1,
+    })
 }
 
 /// The most that is kept of compiled code of one version, in bytes.

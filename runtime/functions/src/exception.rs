@@ -156,6 +156,9 @@ pub(crate) fn readable(code: &Code, text: String) -> String {
 /// One frame: `fn (convex:/path.js:L:C)` or `convex:/path.js:L:C`, perhaps after `async `.
 fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
     let (name, location) = split_frame(frame);
+    if name.is_some_and(is_bundlers) {
+        return None;
+    }
     let Some((path, line, column)) = split_location(location) else {
         // `Promise.all (index 0)`, `Array.map (<anonymous>)`: worth keeping; these are ours.
         let ours = ["concave:", "ext:"].iter().any(|scheme| location.starts_with(scheme));
@@ -172,6 +175,12 @@ fn map_frame(code: Option<&Code>, frame: &str) -> Option<String> {
         Some(name) => format!("{name} ({at})"),
         None => format!("<anonymous> ({at})"),
     })
+}
+
+/// Functions that the bundler puts in the place of `import(…)` and `require(…)`.
+fn is_bundlers(name: &str) -> bool {
+    let bare = name.trim_start_matches("async ");
+    bare.starts_with("$import_") || bare.starts_with("$require_")
 }
 
 /// Frames inside `convex/server`, or what stands in its place, say nothing about the author's code.
@@ -228,6 +237,8 @@ mod tests {
             "    at Object.action (ext:deno_web/02_timers.js:58:13)",
             &format!("    at made.invokeQuery (convex:/{HOST_MODULES}wrappers.js:251:28)"),
             "    at f (convex:/_deps/convex_1.48.0/dist/esm/server/impl/a.js:1:1)",
+            "    at $import_2 (convex:/messages.js:30:1)",
+            "    at async $require_0 (convex:/messages.js:31:1)",
             "    at async Promise.all (index 0)",
         ];
         let stack = &stack.join("\n");

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use database::limits;
 
 use crate::linear_memory::Memories;
-use crate::{modules, natives, rejections};
+use crate::{modules, natives, overtime, rejections};
 
 /// Room above the user heap for the garbage of finished contexts and V8's own slack, in bytes.
 const HEAP_SLACK_BYTES: usize = 32 << 20;
@@ -155,6 +155,7 @@ impl LimitedIsolate {
 
 /// What every isolate of ours has set, snapshot creators included.
 pub(crate) fn configure(isolate: &mut v8::Isolate) {
+    overtime::note(isolate);
     isolate.set_microtasks_policy(v8::MicrotasksPolicy::Explicit);
     isolate.set_promise_reject_callback(rejections::on_reject);
     isolate.set_host_import_module_dynamically_callback(modules::import_dynamically);

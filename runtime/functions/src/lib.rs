@@ -49,6 +49,7 @@ mod late;
 mod linear_memory;
 mod modules;
 mod natives;
+mod overtime;
 pub mod platform;
 mod pool;
 mod push;

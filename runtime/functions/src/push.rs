@@ -228,7 +228,7 @@ fn built(
             let tier = |part: BuiltPart| (builder::tier(&blob, &part.filled), part);
             Ok(parts.into_iter().map(tier).collect())
         }
-        Err(BuildFailure::TimedOut) => Err(refused(BuildFailure::TimedOut)),
+        Err(failure @ BuildFailure::TimedOut(_)) => Err(refused(failure)),
         Err(first) => {
             let built = builder::build(helper, sources, Mode::Evaluate).map_err(refused)?;
             Ok(evaluated(built, Some(reason(&first))))
@@ -474,9 +474,12 @@ fn refused(failure: BuildFailure) -> PushError {
             PushError::new(code, format!("Failed to analyze {module}: {message}"))
         }
         BuildFailure::Died(why) => stopped(&why),
-        BuildFailure::TimedOut => {
+        BuildFailure::TimedOut(place) => {
             let seconds = database::limits::ANALYSIS_TIME_MS / 1000;
-            stopped(&format!("they used {seconds} seconds of CPU"))
+            let used = format!("they used {seconds} seconds of CPU");
+            stopped(&place.map_or(used.clone(), |(path, line, at)| {
+                format!("{used}, and were running at {path}:{line}:{at} then")
+            }))
         }
         BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),
         BuildFailure::Touched(_) => stopped("they do not find WebAssembly"),
@@ -503,7 +506,7 @@ fn reason(failure: &BuildFailure) -> String {
             let cure = "Move what it does at import into the function that needs it.";
             format!("{module} cannot be kept in a startup snapshot ({first}). {slower} {cure}")
         }
-        BuildFailure::TimedOut | BuildFailure::Touched(_) | BuildFailure::NotAlone => {
+        BuildFailure::TimedOut(_) | BuildFailure::Touched(_) | BuildFailure::NotAlone => {
             slower.to_owned()
         }
         BuildFailure::Died(why) | BuildFailure::NoChild(why) => format!(

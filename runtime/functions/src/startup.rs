@@ -16,7 +16,7 @@ use crate::code::Code;
 use crate::execution::{Imported, Importing};
 use crate::late::Plan;
 use crate::natives::{host_object, lazy, string, touch};
-use crate::{exception, execution, isolate, modules, natives, platform, watchdog};
+use crate::{exception, execution, isolate, modules, natives, overtime, platform, watchdog};
 
 /// The prelude, in the order of evaluation.
 const PRELUDE: &[(&str, &str)] = &[
@@ -494,6 +494,7 @@ fn import(
     entry: &Arc<str>,
 ) -> Result<(), ImportFailure> {
     guarded(scope, hooks, code, entry, |scope| {
+        let _importing = overtime::Importing::begin(scope);
         let namespace = modules::load(scope, entry)?;
         let key = string(scope, "registry");
         let registry = hooks.get(scope, key.into())?;

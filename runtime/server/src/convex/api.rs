@@ -73,8 +73,9 @@ pub(crate) async fn query_at_ts(
     let asker = Asker::read(&host, &head).await?;
     let body = request::read(body, CALL_BODY).await?;
     let asked: Asked<'_> = request::parse(&body)?;
-    let at = Some(timestamp(asked.ts.as_ref().map(|ts| &*ts.0))?);
-    let target = Target { expect: Expect::Kind(FunctionKind::Query), at };
+    let at = timestamp(asked.ts.as_ref().map(|ts| &*ts.0))?;
+    refuse_future(&host, at)?;
+    let target = Target { expect: Expect::Kind(FunctionKind::Query), at: Some(at) };
     answer(&host, asker.start(&host, &asked, target)?).await
 }
 
@@ -363,6 +364,19 @@ pub(crate) fn named_component(
             format!("There is no component {path:?}. Its path is the names joined by \"/\"."),
         )),
     }
+}
+
+/// A moment that is yet to come has no snapshot.
+fn refuse_future(host: &Host, at: Timestamp) -> Result<(), Failure> {
+    let newest = host.database.snapshot().ts;
+    if at <= newest || at.0 <= host.stopwatch() {
+        return Ok(());
+    }
+    let message = format!(
+        "The timestamp {at} is in the future, so there is no snapshot of it yet: the newest one is \
+         at {newest}."
+    );
+    Err(Failure::new(StatusCode::BAD_REQUEST, "InvalidTimestamp", &message))
 }
 
 fn timestamp(text: Option<&str>) -> Result<Timestamp, Failure> {

@@ -201,6 +201,11 @@ async fn consistent_queries_name_their_snapshot() {
     assert_eq!(got.json()["value"], json!(zoo.fake.database.snapshot().ts.0.to_string()));
     let got = zoo.post("/api/query_at_ts", body("a:at")).await;
     assert_eq!(got.failure(), (400, "InvalidTimestamp".into()));
+    // The year 2554.
+    let sent = r#"{"path":"a:at","args":[{}],"ts":"//////////8="}"#;
+    let got = zoo.post("/api/query_at_ts", sent).await;
+    assert_eq!(got.failure(), (400, "InvalidTimestamp".into()));
+    assert!(got.text().contains("is in the future"), "{}", got.text());
 }
 
 #[tokio::test]

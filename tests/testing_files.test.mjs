@@ -1,0 +1,90 @@
+// `concave test`: files that are not as they should be, and what Vite gives a file.
+//
+// In: the built program, apps with test files. Out: checks of what each file comes to. Invariant: a
+// file that tests nothing fails, as with vitest, and says why.
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { app } from "./app.mjs";
+import { CONCAVE } from "./host.mjs";
+
+/** The report of a run: exit code, errors of files by name, states and errors of tests by name. */
+function run(folder) {
+  const args = ["test", folder, "--reporter", "json", "--timeout", "20000"];
+  const { status, stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8" });
+  const { files } = JSON.parse(stdout || assert.fail(stderr));
+  const tests = files.flatMap((file) => file.tests);
+  return {
+    status,
+    outside: Object.fromEntries(files.map(({ file, errors }) => [file, errors.join("\n")])),
+    states: Object.fromEntries(tests.map(({ name, state }) => [name, state])),
+    errors: Object.fromEntries(tests.map(({ name, errors }) => [name, errors.join("\n")])),
+  };
+}
+
+test("a file or a suite without tests fails, as with vitest", () => {
+  const { status, outside } = run(app("empty", {
+    "none.test.ts": 'import { test } from "vitest";\nexport const never = () => test("x", () => {});',
+    "some.test.ts": 'import { test } from "vitest";\ntest("one", () => {});',
+  }));
+  assert.equal(status, 1);
+  assert.match(outside["convex/none.test.ts"], /^No test suite found in file .*none\.test\.ts/);
+  assert.equal(outside["convex/some.test.ts"], "");
+});
+
+test("import.meta.env is that of a Vite test run, and vi.stubEnv changes it", () => {
+  const { status, errors } = run(app("vite", {
+    "env.test.ts": `
+import { expect, test, vi } from "vitest";
+test("env", () => {
+  expect(import.meta.env).toMatchObject(
+    { MODE: "test", DEV: true, PROD: false, SSR: true, BASE_URL: "/" });
+  expect(Object.keys(import.meta.env)).toContain("NODE_ENV");
+  vi.stubEnv("VITE_KEY", "k");
+  vi.stubEnv("DEV", false);
+  expect([import.meta.env.VITE_KEY, process.env.VITE_KEY]).toEqual(["k", "k"]);
+  expect(import.meta.env.DEV).toBe(false);
+  vi.unstubAllEnvs();
+  expect([import.meta.env.VITE_KEY, import.meta.env.DEV]).toEqual([undefined, true]);
+  expect(process.env.DEV).toBe(undefined);
+});
+`,
+  }));
+  assert.deepEqual({ status, errors }, { status: 0, errors: { env: "" } });
+});
+
+test("an action may throw what throws when it is looked at", () => {
+  const { states, errors } = run(app("odd", {
+    "odd.ts": `
+import { actionGeneric as action } from "convex/server";
+const no = () => { throw new Error("do not look"); };
+export const proxy = action({ handler: async () => { throw new Proxy({}, { get: no, has: no }); } });
+`,
+    "odd.test.ts": `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+test("proxy", async () => {
+  const t = convexTest(undefined, import.meta.glob("./**/*.ts"));
+  await t.action(api.odd.proxy, {}).catch(() => {});
+});
+test("after it", async () => { expect(1).toBe(1); });
+`,
+  }));
+  assert.deepEqual(states, { proxy: "pass", "after it": "pass" }, errors.proxy);
+});
+
+test("generated code that is not there is named with what makes it", () => {
+  const folder = app("ungenerated", {
+    "m.test.ts": 'import { api } from "./_generated/api";\nimport { test } from "vitest";\n'
+      + 'test("x", () => { void api; });',
+  });
+  rmSync(join(folder, "convex/_generated"), { recursive: true, force: true });
+  const { status, outside } = run(folder);
+  assert.equal(status, 1);
+  const said = outside["convex/m.test.ts"];
+  assert.match(said, /m\.test\.ts:1:21: Could not resolve "\.\/_generated\/api"/);
+  assert.match(said, /concave dev --once/);
+});
