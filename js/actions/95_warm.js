@@ -22,9 +22,11 @@
   const target = { module: '', export: 'warm', path: '',
     import: { nowMs: 0, seed: [0, 0, 0, 0, 0, 0, 0, 0] } };
   const load = () => {
+    Math.random();
     warm.invokeAction('', '[]');
     return Promise.resolve({ warm });
   };
+  ops.op_void_async_deferred();
   hooks.prepare(load, target);
   hooks.run(load, target, '', '[]');
 })(globalThis.__concave);
