@@ -131,6 +131,12 @@ test("dev --once tells by its exit code whether the app runs", () => {
   const broken = concave(["dev", folder, "--once", ...FREE_PORTS]);
   assert.equal(broken.status, 1);
   assert.match(broken.stderr, /broken\.ts/);
+  const throws = 'export const x = (() => { throw new Error("not yet"); })();\n';
+  writeFileSync(join(folder, "convex/broken.ts"), throws);
+  const refused = concave(["dev", folder, "--once", ...FREE_PORTS]);
+  assert.equal(refused.status, 1);
+  assert.equal(refused.stderr.split("not yet").length, 2, `told once: ${refused.stderr}`);
+  assert.match(refused.stderr, /convex\/broken\.ts:1:\d+/);
 });
 
 test("an app whose packages are not installed is told the command", () => {

@@ -348,10 +348,10 @@ fn options(source: &Source, text: &str) -> TranspileOptions {
         })
     });
     // V8 knows neither decorators nor `accessor` fields.
-    let is_plain = !text.contains('@') && !text.contains("accessor ");
-    let decorators = if is_plain {
+    let (decorated, accessors) = (text.contains('@'), text.contains("accessor "));
+    let decorators = if !decorated && !accessors {
         DecoratorsTranspileOption::None
-    } else if source.settings.legacy_decorators {
+    } else if source.settings.legacy_decorators && decorated {
         DecoratorsTranspileOption::LegacyTypeScript { emit_metadata: false }
     } else {
         DecoratorsTranspileOption::Ecma
