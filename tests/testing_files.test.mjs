@@ -26,7 +26,8 @@ function run(folder) {
 
 test("a file or a suite without tests fails, as with vitest", () => {
   const { status, outside } = run(app("empty", {
-    "none.test.ts": 'import { test } from "vitest";\nexport const never = () => test("x", () => {});',
+    "none.test.ts": 'import { test } from "vitest";\n'
+      + 'export const never = () => test("x", () => {});',
     "some.test.ts": 'import { test } from "vitest";\ntest("one", () => {});',
   }));
   assert.equal(status, 1);
@@ -60,7 +61,8 @@ test("an action may throw what throws when it is looked at", () => {
     "odd.ts": `
 import { actionGeneric as action } from "convex/server";
 const no = () => { throw new Error("do not look"); };
-export const proxy = action({ handler: async () => { throw new Proxy({}, { get: no, has: no }); } });
+const odd = new Proxy({}, { get: no, has: no });
+export const proxy = action({ handler: async () => { throw odd; } });
 `,
     "odd.test.ts": `
 import { convexTest } from "convex-test";

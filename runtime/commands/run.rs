@@ -119,7 +119,8 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
     if answer.status != "success" {
         let mut message = explain(&client, &answer).await;
         if arguments.at.is_some() && message.contains("but it is defined as") {
-            message.push_str("\nOnly queries can be called as of an earlier moment: leave --at out.");
+            message
+                .push_str("\nOnly queries can be called as of an earlier moment: leave --at out.");
         }
         return Err(RunError::Function { message });
     }

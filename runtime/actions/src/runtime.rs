@@ -91,7 +91,8 @@ pub(crate) fn make_snapshot(residents: &Residents) -> Result<Box<[u8]>, String> 
         extensions: extensions(),
         ..RuntimeOptions::default()
     };
-    let timers = tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
+    let timers =
+        tokio::runtime::Builder::new_current_thread().build().map_err(|e| e.to_string())?;
     let _entered = timers.enter();
     let mut runtime = JsRuntimeForSnapshot::try_new(options).map_err(|e| e.to_string())?;
     runtime.op_state().borrow_mut().put(Scripts::of_snapshot());
