@@ -205,7 +205,8 @@ async fn consistent_queries_name_their_snapshot() {
     let sent = r#"{"path":"a:at","args":[{}],"ts":"//////////8="}"#;
     let got = zoo.post("/api/query_at_ts", sent).await;
     assert_eq!(got.failure(), (400, "InvalidTimestamp".into()));
-    assert!(got.text().contains("is in the future"), "{}", got.text());
+    let said = got.json().to_string();
+    assert!(said.contains("is in the future"), "{said}");
 }
 
 #[tokio::test]
