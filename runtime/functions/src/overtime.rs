@@ -1,9 +1,9 @@
 //! Where modules are that do not finish importing, when the builder's time is over.
 //!
-//! In: the isolates of the builder's child process. Out: on standard error, the frame that runs when
-//! the CPU time of an analysis is used up; the process ends with [`EXIT_CODE`] then. Invariant: only
-//! the child watches; what V8 cannot interrupt (its own native code) is ended by the system, later,
-//! and has no place.
+//! In: the isolates of the builder's child process. Out: on standard error, the frame that runs
+//! when the CPU time of an analysis is used up; the process ends with [`EXIT_CODE`] then.
+//! Invariant: only the child watches; what V8 cannot interrupt (its own native code) is ended by
+//! the system, later, and has no place.
 
 use std::cell::Cell;
 use std::ffi::c_void;
