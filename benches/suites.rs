@@ -1,5 +1,5 @@
-//! Tests of functions: 500 small ones beside vitest with convex-test, one after a save, all orders
-//! of three actions, and what a `convexTest()` costs.
+//! Tests of functions: 500 small ones beside vitest with convex-test, in few files and in many, one
+//! after a save, all orders of three actions, and what a `convexTest()` costs.
 //!
 //! In: the built program, npm's vitest and convex-test in `tests/suites/`. Out: figures on standard
 //! output. Bounded by counts; the two runners take turns, so that both see the same machine.
@@ -19,10 +19,11 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Rounds of each; the median counts.
-const ROUNDS: usize = 5;
-/// Files of tests, and tests in each.
-const FILES: usize = 25;
-const TESTS: usize = 20;
+const ROUNDS: usize = 3;
+/// The tests of a suite.
+const TESTS: usize = 500;
+/// How many files they are in. The seven component packages of `tests/suites` have 10 in a file.
+const FILES: [usize; 3] = [25, 50, 100];
 
 const SCHEMA: &str = r#"
 import { defineSchema, defineTable } from "convex/server";
@@ -62,24 +63,27 @@ const modules = import.meta.glob("./**/*.*s");
 "#;
 
 fn main() {
-    let app = App::new();
-    for file in 0..FILES {
-        let tests = (0..TESTS).map(|n| small(file * TESTS + n)).collect::<String>();
-        app.write(&format!("small{file}.test.ts"), &format!("{HEAD}{tests}"));
+    let mut app = App::new();
+    for files in FILES {
+        app = App::new();
+        let tests = TESTS / files;
+        for file in 0..files {
+            let tests = (0..tests).map(|n| small(file * tests + n)).collect::<String>();
+            app.write(&format!("small{file}.test.ts"), &format!("{HEAD}{tests}"));
+        }
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            times[0].push(app.concave());
+            times[1].push(app.vitest());
+        }
+        let [ours, theirs] = times.map(median);
+        let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
+        println!(
+            "{TESTS} tests in {files} files: concave test {ours:.2?}, vitest + convex-test \
+             {theirs:.2?}: {ratio:.1} times as fast"
+        );
     }
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        times[0].push(app.concave());
-        times[1].push(app.vitest());
-    }
-    let [ours, theirs] = times.map(median);
-    let ratio = theirs.as_secs_f64() / ours.as_secs_f64();
-    println!(
-        "{} tests in {FILES} files: concave test {ours:.2?}, vitest + convex-test {theirs:.2?}: \
-         {ratio:.1} times as fast",
-        FILES * TESTS
-    );
-    println!("one file of {TESTS} tests, from its save to its verdict: {:.0?}", app.watched());
+    println!("one file of tests, from its save to its verdict: {:.0?}", app.watched());
     println!("every order of three actions with three transactions: {}", app.explored());
     println!("the database of a convexTest() opens {}", app.opened());
 }

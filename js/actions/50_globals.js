@@ -95,6 +95,8 @@
   from('ext:concave_web/form_data.js', ['FormData']);
   from('ext:concave_web/request.js', ['Request']);
   from('ext:concave_web/response.js', ['Response']);
-  from('ext:concave_web/fetch.js', ['fetch']);
+  let dress = (fetch) => fetch;
+  prelude.dressFetch = (given) => { dress = given; };
+  lazy(['fetch'], () => ({ fetch: dress(touched('ext:concave_web/fetch.js').fetch) }));
   from('ext:concave_crypto/crypto.js', ['crypto', 'Crypto', 'SubtleCrypto', 'CryptoKey']);
 })(globalThis.__concave);

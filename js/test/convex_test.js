@@ -168,14 +168,6 @@ class Watch {
   }
 }
 
-const plainFetch = globalThis.fetch;
-// Actions of a world with scripts find those.
-globalThis.fetch = async (...given) => {
-  const request = new Request(...given);
-  const handler = realm.currentWorld()?.scripted(request);
-  return handler === undefined ? plainFetch(...given) : handler(request);
-};
-
 let requests = 0;
 
 /** One `convexTest()`: a database, and what runs here for it. */
@@ -422,13 +414,15 @@ class World {
     this.fetches.unshift({ pattern, handler });
   }
 
-  /** The answer to a request of an action of this world; undefined where nothing is scripted. */
+  /** Whether requests of this world's actions are answered by scripts. */
+  get isScripted() { return this.fetches.length > 0; }
+
+  /** What answers a request of an action of this world. */
   scripted(request) {
-    if (this.fetches.length === 0) return undefined;
     const fits = ({ pattern }) => (pattern instanceof RegExp ? pattern.test(request.url)
       : request.url === pattern || request.url.startsWith(pattern));
     const found = this.fetches.find(fits);
-    if (found !== undefined) return found.handler;
+    if (found !== undefined) return found.handler(request);
     throw new TypeError(`fetch(${JSON.stringify(request.url)}) is not scripted in this test: `
       + `t.onFetch(${JSON.stringify(request.url)}, () => new Response(…)).`);
   }

@@ -3,7 +3,8 @@
 // In: the file's module and settings, from the host. Out: events as tests start and end, and at the
 // end everything about the file. Invariant: whatever a file does, its run ends with one report.
 import {
-  DecodedMap, TestRunner, getOriginalPosition, processError, setSafeTimers, startTests,
+  DecodedMap, TestRunner, beforeEach, describe, expect, getOriginalPosition, processError,
+  setSafeTimers, startTests, test,
 } from './vitest.js';
 import { explore } from './explore.js';
 import { begin as beginMocks } from './mocks.js';
@@ -11,9 +12,14 @@ import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
 
-/** Tells the host how far the file is. */
-const report = (op, value) => {
-  worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
+/** The host, as a run of vitest sees it. */
+const host = {
+  ask,
+  tell,
+  /** Tells how far the file is. */
+  report(op, value) {
+    worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
+  },
 };
 
 /** What Vite says of a test run. */
@@ -40,7 +46,7 @@ const metaEnv = (constants) => new Proxy(constants, {
 });
 
 /** What vitest's modules find of the process around them. */
-const workerState = (config, file) => ({
+const workerState = (config, file, { tell }) => ({
   ctx: { pool: 'threads' },
   config,
   filepath: file,
@@ -57,7 +63,7 @@ const workerState = (config, file) => ({
 });
 
 /** Snapshot files, which the host reads and writes; `map` is that of a file with inline ones. */
-const snapshots = ({ file: testFile, module, map }) => ({
+const snapshots = ({ file: testFile, module, map }, { ask }) => ({
   getVersion: () => '1',
   getHeader: () => '// Snapshot v1, https://vitest.dev/guide/snapshot.html',
   async resolvePath(file) {
@@ -89,7 +95,7 @@ function ReadSnapshots(_parameter, text) {
   };
 }
 
-const configOf = ({ root, seed, timeout, pattern, update, ...file }) => ({
+const configOf = ({ root, seed, timeout, pattern, update, ...file }, way) => ({
   root,
   name: undefined,
   setupFiles: [],
@@ -110,7 +116,7 @@ const configOf = ({ root, seed, timeout, pattern, update, ...file }) => ({
   experimental: { importDurations: { limit: 0 } },
   fakeTimers: { loopLimit: 10_000, shouldClearNativeTimers: true },
   snapshotOptions: {
-    updateSnapshot: update, snapshotEnvironment: snapshots(file), expand: false,
+    updateSnapshot: update, snapshotEnvironment: snapshots(file, way), expand: false,
     snapshotFormat: { printBasicPrototype: false, escapeString: false },
   },
 });
@@ -179,15 +185,12 @@ class Intervals {
 
 /** vitest's runner, told to us. */
 class Runner extends TestRunner {
-  constructor(config, { module, skip }) {
+  constructor(config, { load, skip, intervals, report }) {
     super(config);
-    this.intervals = new Intervals();
-    this.module = module;
+    Object.assign(this, { importFile: load, intervals, report });
     this.skip = new Set(skip);
     this.__setTraces({ $: (_name, _options, work) => work({}) });
   }
-
-  importFile() { return import(`../${this.module}`); }
 
   async onBeforeRunSuite(suite) {
     const { Function } = globalThis;
@@ -204,14 +207,14 @@ class Runner extends TestRunner {
     this.intervals.test = test;
     await super.onBeforeRunTask(test);
     if (test.mode === 'run' || test.mode === 'queued') {
-      report('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
+      this.report('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
     }
   }
 
   onAfterRunTask(test) {
     super.onAfterRunTask(test);
     this.intervals.test = undefined;
-    report('ended', { ...resultOf(test), names: namesOf(test) });
+    this.report('ended', { ...resultOf(test), names: namesOf(test) });
   }
 }
 
@@ -226,6 +229,52 @@ const openProcess = (given) => {
   globalThis.process = { ...before, env, argv: [], platform: 'linux' };
 };
 
+/** Runs the tests that `load` registers. */
+const run = async ({ file, skip, ...options }, load, intervals, way) => {
+  const config = configOf({ file, ...options }, way);
+  globalThis.__vitest_worker__ = workerState(config, file, way);
+  const runner = new Runner(config, { load, skip, intervals, report: way.report });
+  const [ran] = await startTests([{ filepath: file }], runner);
+  return ran;
+};
+
+/** What most files of tests call, called once while the snapshot is made: V8 keeps it compiled. */
+const warm = async () => {
+  const deaf = { async ask() { return null; }, tell() {}, report() {} };
+  const before = expect.getState();
+  // No timer may be left: those of tests are none.
+  const { setTimeout, clearTimeout } = globalThis;
+  Object.assign(globalThis, { setTimeout: () => ({}), clearTimeout() {} });
+  setSafeTimers();
+  Object.assign(globalThis, { setTimeout, clearTimeout });
+  const file = await run({ file: '/warm', root: '/', seed: 0, timeout: 2 ** 31, pattern: null,
+    update: 'none', skip: [], module: '', map: null }, async () => {
+    describe('', () => {
+      beforeEach(() => {});
+      test('', async () => {
+        expect([{ a: [1], b: 'b' }]).toEqual([{ a: [1], b: 'b' }]);
+        expect({ a: 1, b: 2 }).toMatchObject({ a: 1 });
+        expect(1).toBe(1);
+        expect(null).toBeNull();
+        expect(1).not.toBeNull();
+        expect([1]).toHaveLength(1);
+        expect(['a']).toContain('a');
+        await expect(Promise.reject(new Error('a'))).rejects.toThrow('a');
+      });
+    });
+    test('', () => {});
+  }, {}, deaf);
+  const { state } = { ...resultOf(file), tasks: tree(file) };
+  if (state !== 'pass') throw new Error(`warming up: ${JSON.stringify(tree(file))}`);
+  // The runner's own ends after 100 ms; deno_core forgets those that are over when one goes off.
+  await new Promise((resolve) => { setTimeout(resolve, 101); });
+  expect.setState(before);
+  delete globalThis.__vitest_worker__;
+  // V8 adds it to each context, and ends the process where it is there already.
+  delete Error.stackTraceLimit;
+};
+await warm();
+
 /** Called by the worker, as if it were an action. */
 export const main = {
   async invokeAction(_requestId, json) {
@@ -237,12 +286,10 @@ export const main = {
     options.mocks.reaching.forEach((file) => realm.mocking.add(file));
     openProcess(options.env);
     setSafeTimers();
-    const config = configOf(options);
-    globalThis.__vitest_worker__ = workerState(config, options.file);
     const listening = listen();
-    const runner = new Runner(config, options);
-    const [file] = await startTests([{ filepath: options.file }], runner);
-    unhandled.push(...runner.intervals.end().map(plain));
+    const intervals = new Intervals();
+    const file = await run(options, () => import(`../${options.module}`), intervals, host);
+    unhandled.push(...intervals.end().map(plain));
     await heard();
     if (options.coverage) {
       await ask('coverage', JSON.parse(worker.jsSyscall('concave/coverage')));

@@ -63,8 +63,9 @@ const ask = (op, json, body) => new Promise((resolve, reject) => {
   server.stdin.write(`${JSON.stringify({ id, op, json, body })}\n`);
 });
 
-/** Files, which go with their questions. */
-const files = {
+const syscalls = {
+  'concave/fetch'(dress) { globalThis.fetch = dress(globalThis.fetch); },
+  // Files go with their questions.
   async 'storage/storeBlob'({ blob, options, ...rest }) {
     const bytes = Buffer.from(await blob.arrayBuffer()).toString('base64');
     const described = { ...rest, contentType: blob.type, size: blob.size, sha256: options?.sha256 };
@@ -82,7 +83,7 @@ globalThis.AsyncLocalStorage ??= AsyncLocalStorage;
 globalThis.Convex = {
   async asyncSyscall(op, json) { return (await ask(op, json)).result; },
   jsSyscall(op, args) {
-    const syscall = files[op];
+    const syscall = syscalls[op];
     if (syscall === undefined) throw new Error(`Unknown JS syscall: ${op}`);
     return syscall(args);
   },

@@ -43,6 +43,12 @@ globalThis.Convex = {
   jsSyscall(op, args) { return (current.getStore() ?? outside(op)).jsSyscall(op, args); },
 };
 
+// Actions of a world with scripts find those.
+worker.jsSyscall('concave/fetch', (fetch) => async (...given) => {
+  const world = current.getStore()?.world;
+  return world?.isScripted ? world.scripted(new Request(...given)) : fetch(...given);
+});
+
 const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
 
 /** The table number in a document id; undefined for what is none. */
@@ -261,8 +267,6 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   /** Whether what runs is counted, so that everything runs here. */
   isCounting: false,
   hasEnded: () => ended,
-  /** The world whose function runs now. */
-  currentWorld: () => current.getStore()?.world,
   /** Opens a world at the host. */
   async open(world, described) {
     const { id } = await ask('open', { ...described, now: Date.now() });
