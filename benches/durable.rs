@@ -26,7 +26,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use accounts::{ACCOUNTS, Random};
+use accounts::{ACCOUNTS, Random, Zipf};
 use load::{storm, timed};
 use postgres::Postgres;
 use wire::{answer, connect, post, start_host, start_host_with, wait_for};
@@ -85,27 +85,53 @@ async fn peers(folder: &Path) {
     } else {
         println!("PostgreSQL is not installed here, and left out (Debian's package: postgresql)");
     }
-    let mut rounds: Vec<Vec<f64>> = Vec::new();
-    for round in 0..=ROUNDS {
-        let mut rates = Vec::new();
-        for port in &ports {
-            let count = if [MEMORY, DURABLE].contains(port) { REQUESTS } else { PEER_REQUESTS };
-            rates.push(storm(*port, CONNECTIONS, &transfers(*port, count, &mut random)).await);
+    for pick in [Pick::Uniform, Pick::Zipf(Zipf::new(1.5))] {
+        let mut rounds: Vec<Vec<f64>> = Vec::new();
+        for round in 0..=ROUNDS {
+            let mut rates = Vec::new();
+            for port in &ports {
+                let count = if [MEMORY, DURABLE].contains(port) { REQUESTS } else { PEER_REQUESTS };
+                let requests = transfers(*port, count, &pick, &mut random);
+                rates.push(storm(*port, CONNECTIONS, &requests).await);
+            }
+            // The first one warms everybody up.
+            if round > 0 {
+                rounds.push(rates);
+            }
         }
-        // The first one warms everybody up.
-        if round > 0 {
-            rounds.push(rates);
-        }
+        print(&pick, &rounds);
     }
-    print(&rounds);
     for child in [&mut memory, &mut durable, &mut sqlite].into_iter().chain(&mut peer) {
         end(child);
     }
 }
 
-fn print(rounds: &[Vec<f64>]) {
+/// How accounts are picked.
+enum Pick {
+    Uniform,
+    Zipf(Zipf),
+}
+
+impl Pick {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Uniform => "uniform",
+            Self::Zipf(_) => "Zipf 1.5",
+        }
+    }
+
+    fn account(&self, random: &mut Random) -> u64 {
+        match self {
+            Self::Uniform => random.below(ACCOUNTS),
+            Self::Zipf(zipf) => zipf.pick(random),
+        }
+    }
+}
+
+fn print(pick: &Pick, rounds: &[Vec<f64>]) {
     let names = ["durable", "in memory", "better-sqlite3", "PostgreSQL SERIALIZABLE"];
-    println!("transfers/s, {CONNECTIONS} connections (in memory, durable, the peers):");
+    let pick = pick.name();
+    println!("transfers/s, {pick}, {CONNECTIONS} connections (in memory, durable, the peers):");
     for rates in rounds {
         let rates: Vec<String> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
         println!("  {}", rates.join("  "));
@@ -117,7 +143,7 @@ fn print(rounds: &[Vec<f64>]) {
             ratios.sort_by(f64::total_cmp);
             let (median, last) = (ratios[ratios.len() / 2], ratios.len() - 1);
             let (min, max) = (ratios[0], ratios[last]);
-            println!("durable / {name}: median {median:.2}, min {min:.2}, max {max:.2}");
+            println!("{pick}, durable / {name}: median {median:.2}, min {min:.2}, max {max:.2}");
         }
     }
 }
@@ -129,9 +155,9 @@ async fn checkpoints(folder: &Path) {
     wait_for(DURABLE).await;
     seed(DURABLE, 0..ACCOUNTS).await;
     let mut random = Random(0x5eed);
-    storm(DURABLE, CONNECTIONS, &transfers(DURABLE, REQUESTS, &mut random)).await;
+    storm(DURABLE, CONNECTIONS, &transfers(DURABLE, REQUESTS, &Pick::Uniform, &mut random)).await;
     let watch = std::thread::spawn(watch_checkpoints);
-    let requests = transfers(DURABLE, 20 * REQUESTS, &mut random);
+    let requests = transfers(DURABLE, 20 * REQUESTS, &Pick::Uniform, &mut random);
     let times = timed(DURABLE, CONNECTIONS, &requests).await;
     end(&mut host);
     let made = watch.join().unwrap();
@@ -190,7 +216,7 @@ async fn restart(folder: &Path) {
     wait_for(DURABLE).await;
     seed(DURABLE, 0..DOCUMENTS).await;
     let mut random = Random(0x5eed);
-    storm(DURABLE, CONNECTIONS, &transfers(DURABLE, REQUESTS, &mut random)).await;
+    storm(DURABLE, CONNECTIONS, &transfers(DURABLE, REQUESTS, &Pick::Uniform, &mut random)).await;
     println!("restart with {DOCUMENTS} documents, until a query is answered:");
     for how in ["killed", "killed again", "stopped"] {
         if how == "stopped" {
@@ -214,10 +240,10 @@ async fn restart(folder: &Path) {
     end(&mut host);
 }
 
-/// Transfers between accounts that are picked evenly.
-fn transfers(port: u16, count: usize, random: &mut Random) -> VecDeque<Vec<u8>> {
+/// Transfers between two accounts.
+fn transfers(port: u16, count: usize, pick: &Pick, random: &mut Random) -> VecDeque<Vec<u8>> {
     let one = |_| {
-        let (from, mut to) = (random.below(ACCOUNTS), random.below(ACCOUNTS));
+        let (from, mut to) = (pick.account(random), pick.account(random));
         if from == to {
             to = (to + 1) % ACCOUNTS;
         }

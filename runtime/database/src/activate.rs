@@ -24,7 +24,7 @@ use crate::key::Key;
 use crate::log::{LogEntry, Write};
 use crate::record::{Given, Timestamp};
 use crate::schema::Schema;
-use crate::snapshot::{Deployment, IndexMap, Snapshot};
+use crate::snapshot::{Deployment, Snapshot};
 use crate::transaction::Transaction;
 use crate::writes::{check_table_count, create_table};
 
@@ -138,9 +138,7 @@ fn add_component(next: &mut Snapshot, component: &str) -> Vec<Key> {
         written.push(components_key());
     }
     for table in tables {
-        for index in table.all_indexes() {
-            next.maps.insert(index.id, IndexMap::new());
-        }
+        next.maps.add_table(&table);
         written.extend([table_key(component, &table.name), number_key(component, table.number)]);
     }
     written
@@ -243,7 +241,7 @@ fn change_indexes(
     for removed in &diff.removed {
         let (table, index) = find(catalog, component, removed);
         catalog.drop_index(&table, &index);
-        next.maps.remove(&index.id);
+        next.maps.remove(index.id);
     }
     for changed in diff.enabled.iter().chain(&diff.disabled) {
         let (table, index) = find(catalog, component, changed);
@@ -253,10 +251,10 @@ fn change_indexes(
         let table = catalog.table(component, &added.table).expect("the schema's tables exist");
         let table = Arc::clone(table);
         let index = catalog.declare_index(&table, &added.name, &added.fields, added.staged);
-        let documents = next.maps.get(&table.by_id.id).expect("every index has a map");
+        let documents = next.maps.documents(&table).expect("a table has its documents");
         let filled = ready.take(&index, table.by_id.id).unwrap_or_else(|| fill(&index, documents));
-        assert_eq!(filled.len(), documents.len(), "an index holds every document");
-        next.maps.insert(index.id, filled);
+        assert_eq!(filled.len(), documents.len(), "an index has a key for every document");
+        next.maps.set_keys(&table, &index, filled);
     }
 }
 

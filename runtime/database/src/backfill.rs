@@ -5,7 +5,7 @@
 //!   a snapshot ─▶ every document ─▶ what changed since ─▶ … ─▶ [turn: the rest] ─▶ commit
 //! ```
 //! In: a deployment that is to run, and newer and newer snapshots. Out: maps of the indexes that it
-//! adds, which hold every document of the newest one. Invariant: what was worked out is a function
+//! adds, which have every document of the newest one. Invariant: what was worked out is a function
 //! of one snapshot alone. Two snapshots are compared by their maps, so it does not matter how the
 //! later one came about: commits that were undone, or are forgotten, are no special case.
 
@@ -15,13 +15,14 @@ use std::sync::Arc;
 use imbl::ordmap::DiffItem;
 
 use crate::activate::{IndexChange, create_tables, index_diff};
-use crate::catalog::{Catalog, Index};
+use crate::catalog::{Catalog, Index, Table};
 use crate::document::Document;
 use crate::error::PushError;
 use crate::id::TableNumber;
+use crate::index_maps::{Documents, Keys};
 use crate::key::Key;
 use crate::schema::{Schema, TableSchema};
-use crate::snapshot::{Deployment, IndexId, IndexMap, Snapshot};
+use crate::snapshot::{Deployment, IndexId, Snapshot};
 use crate::value::Value;
 
 /// Documents that may be left for the turn: every commit waits for them.
@@ -40,8 +41,9 @@ pub(crate) struct Backfill {
 
 /// An index to be.
 struct Filled {
+    table: Arc<Table>,
     index: Index,
-    map: IndexMap,
+    keys: Keys,
 }
 
 impl Backfill {
@@ -76,20 +78,20 @@ impl Backfill {
     ) -> Result<usize, PushError> {
         let checked = self.check(&now, Some(&self.at), deployment)?;
         let mut moved = 0;
-        for ((documents, _), filled) in &mut self.indexes {
-            let empty = IndexMap::new();
-            let before = self.at.maps.get(documents).unwrap_or(&empty);
-            moved += filled.follow(before, now.maps.get(documents).unwrap_or(&empty));
+        for filled in self.indexes.values_mut() {
+            let documents = |of: &Snapshot| of.maps.documents(&filled.table).cloned();
+            let (before, after) = (documents(&self.at), documents(&now));
+            moved += filled.follow(&before.unwrap_or_default(), &after.unwrap_or_default());
         }
         self.at = now;
         Ok(checked + moved)
     }
 
-    /// The map of an index with these fields, if it was filled. Indexes that were not are of tables
+    /// The keys of an index with these fields, if it was filled. Indexes that were not are of tables
     /// that were made since.
-    pub(crate) fn take(&mut self, index: &Index, documents: IndexId) -> Option<IndexMap> {
+    pub(crate) fn take(&mut self, index: &Index, documents: IndexId) -> Option<Keys> {
         let filled = self.indexes.remove(&(documents, Arc::clone(&index.name)))?;
-        (filled.index.fields == index.fields).then_some(filled.map)
+        (filled.index.fields == index.fields).then_some(filled.keys)
     }
 
     /// Fills the indexes that a deployment adds.
@@ -99,10 +101,11 @@ impl Backfill {
             let diff = index_diff(catalog, component, analysis.schema.as_deref());
             for IndexChange { table, name, fields, staged } in diff.added {
                 let Some(table) = catalog.table(component, &table) else { continue };
-                let documents = table.by_id.id;
                 let index = Index::declared(table, &name, &fields, staged);
-                let map = fill(&index, maps.get(&documents).expect("every index has a map"));
-                self.indexes.insert((documents, name), Filled { index, map });
+                let documents = maps.documents(table).expect("a table has its documents");
+                let keys = fill(&index, documents);
+                let filled = Filled { table: Arc::clone(table), index, keys };
+                self.indexes.insert((table.by_id.id, name), filled);
             }
         }
     }
@@ -132,8 +135,8 @@ impl Backfill {
 
 impl Filled {
     /// Moves what differs between two maps of its documents. Gives how many documents.
-    fn follow(&mut self, before: &IndexMap, after: &IndexMap) -> usize {
-        let Self { index, map } = self;
+    fn follow(&mut self, before: &Documents, after: &Documents) -> usize {
+        let Self { index, keys, .. } = self;
         let mut moved = 0;
         for change in before.diff(after) {
             let (old, new) = match change {
@@ -142,11 +145,11 @@ impl Filled {
                 DiffItem::Remove(_, old) => (Some(old), None),
             };
             if let Some(old) = old {
-                let removed = map.remove(&*key(index, old));
-                assert!(removed.is_some(), "an index holds every document of its table");
+                let removed = keys.remove(&*key(index, old));
+                assert!(removed.is_some(), "an index has a key for every document of its table");
             }
             if let Some(new) = new {
-                map.insert(key(index, new), Arc::clone(new));
+                keys.insert(key(index, new));
             }
             moved += 1;
         }
@@ -154,14 +157,13 @@ impl Filled {
     }
 }
 
-/// The entries of an index, from documents by id.
-pub(crate) fn fill(index: &Index, documents: &IndexMap) -> IndexMap {
-    let entries = documents.values().map(|document| (key(index, document), Arc::clone(document)));
-    let mut entries: Vec<(Key, Arc<Document>)> = entries.collect();
-    // In order, the map grows at one end.
-    entries.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-    let filled: IndexMap = entries.into_iter().collect();
-    assert_eq!(filled.len(), documents.len(), "an index holds every document");
+/// The keys of an index, from documents by id.
+pub(crate) fn fill(index: &Index, documents: &Documents) -> Keys {
+    let mut keys: Vec<Key> = documents.values().map(|document| key(index, document)).collect();
+    // In order, the set grows at one end.
+    keys.sort_unstable();
+    let filled: Keys = keys.into_iter().collect();
+    assert_eq!(filled.len(), documents.len(), "an index has a key for every document");
     filled
 }
 
@@ -216,9 +218,8 @@ impl Check<'_> {
                 continue;
             }
             let Some(table) = now.table(self.component, name) else { continue };
-            let documents = |snapshot: &Snapshot| {
-                snapshot.maps.get(&table.by_id.id).cloned().unwrap_or_default()
-            };
+            let documents =
+                |snapshot: &Snapshot| snapshot.maps.documents(table).cloned().unwrap_or_default();
             let now = documents(now);
             let Some(since) = since else {
                 now.values().try_for_each(|document| self.document(name, document))?;

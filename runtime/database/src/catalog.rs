@@ -304,11 +304,6 @@ impl Catalog {
         self.indexes.get(&id)
     }
 
-    /// Every index there is.
-    pub(crate) fn index_ids(&self) -> impl Iterator<Item = IndexId> {
-        self.indexes.keys().copied()
-    }
-
     /// Creates a user table with the smallest free number.
     pub(crate) fn create_table(&mut self, component: &str, name: &str) -> Arc<Table> {
         let used = self.components.get(component).map(|found| &found.names);

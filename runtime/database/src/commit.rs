@@ -23,6 +23,7 @@ use crate::catalog::Catalog;
 use crate::durability::{Durability, UNDONE};
 use crate::error::Refusal;
 use crate::explain::{explain, sentence};
+use crate::index_maps::IndexMaps;
 use crate::key::Interval;
 use crate::limits;
 use crate::log::{Log, LogEntry, Overlap, Write};
@@ -31,10 +32,9 @@ use crate::probe::Place;
 use crate::read_set::ReadSet;
 use crate::record::{CallRecord, Given, Timestamp, Usage};
 use crate::requests::Once;
-use crate::snapshot::{IndexId, IndexMaps, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::subscriptions::{Owner, Subscriptions};
 use crate::transaction::{State, Transaction};
-use crate::writes::apply;
 
 /// The index of a [`Conflict`] whose transaction began before the history kept.
 pub(crate) const HISTORY: &str = "history";
@@ -541,20 +541,14 @@ fn next_maps(
         state.resolve_placeholders(ts);
     }
     let mut maps = newest.maps.clone();
-    let missing = |id: &IndexId| !newest.maps.contains_key(id);
-    for id in catalog.index_ids().filter(missing) {
-        maps.insert(id, Default::default());
-    }
     if !state.created.is_empty() {
+        catalog.all_tables().for_each(|table| maps.add_table(table));
         // An import may have taken a table away; its deletes are of no consequence then.
-        let gone: Vec<_> = maps.keys().copied().filter(|id| catalog.index(*id).is_none()).collect();
-        for id in gone {
-            maps.remove(&id);
-        }
+        maps.retain(|index| catalog.index(index).is_some());
     }
     let stays = |write: &&Arc<Write>| catalog.index(write.table.by_id.id).is_some();
     for write in state.writes.values().filter(stays) {
-        apply(&mut maps, write);
+        maps.apply(write);
     }
     maps
 }
@@ -580,9 +574,7 @@ fn repeated(transaction: &Transaction, newest: &Snapshot, reader: &Writer) -> Op
 /// An insert whose id somebody else has taken since: two calls were given the same seed.
 fn taken_id<'a>(transaction: &'a Transaction, newest: &Snapshot) -> Option<&'a Arc<Write>> {
     let mut inserts = transaction.state.writes.iter().filter(|(_, write)| write.before.is_none());
-    let taken = inserts.find(|((index, internal), _)| {
-        newest.maps.get(index).is_some_and(|documents| documents.contains_key(&internal[..]))
-    });
+    let taken = inserts.find(|((_, internal), write)| newest.maps.contains(&write.table, internal));
     taken.map(|(_, write)| write)
 }
 

@@ -273,8 +273,8 @@ impl Snapshot {
         let table = |name| self.catalog.table(component, name);
         let tables = table(STORAGE).zip(table(BLOBS));
         tables.into_iter().flat_map(move |(storage, blobs)| {
-            self.range(storage.by_id.id, &Interval::all()).filter_map(move |(key, document)| {
-                let row = self.maps.get(&blobs.by_id.id)?.get(&**key)?;
+            self.range(storage.by_id.id, &Interval::all()).filter_map(move |(_, document)| {
+                let row = self.maps.document(blobs, &document.id.internal)?;
                 Some((StoredFile::read(document, row), document.creation_time))
             })
         })
@@ -288,7 +288,7 @@ impl Snapshot {
         let (_, row) =
             self.range(blobs.index(HIDDEN_INDEX)?.id, &Interval::prefix(&prefix)).next()?;
         let storage = self.catalog.table(component, STORAGE)?;
-        let document = self.maps.get(&storage.by_id.id)?.get(&row.id.internal[..])?;
+        let document = self.maps.document(storage, &row.id.internal)?;
         Some(StoredFile::read(document, row))
     }
 }

@@ -23,7 +23,7 @@ use crate::files::{BLOBS, NewFile, STORAGE};
 use crate::id::{DocumentId, TableNumber};
 use crate::json;
 use crate::key::Interval;
-use crate::snapshot::{CATALOG, IndexMap, Snapshot};
+use crate::snapshot::{CATALOG, Snapshot};
 use crate::transaction::{Budget, Transaction};
 use crate::value::Value;
 use crate::writes::check_table_count;
@@ -293,9 +293,7 @@ impl Transaction {
         self.reads.insert(CATALOG, all_numbers());
         let catalog = Arc::make_mut(&mut self.state.catalog);
         for table in tables.iter().filter_map(|table| table.before.as_ref()) {
-            for index in table.all_indexes() {
-                self.state.maps.remove(&index.id);
-            }
+            self.state.maps.remove_table(table);
             catalog.remove_table(table);
             self.state.created.insert(number_key(&table.component, table.number));
             // Whoever has read any of its documents has read this key too.
@@ -309,9 +307,7 @@ impl Transaction {
                 catalog.declare_index(&table, &index.name, index.declared_fields(), index.staged);
             }
             let table = catalog.table(component, name).expect("it was just made");
-            for index in table.all_indexes() {
-                self.state.maps.insert(index.id, IndexMap::new());
-            }
+            self.state.maps.add_table(table);
             self.state.created.insert(table_key(component, name));
             self.state.created.insert(number_key(component, *number));
         }
@@ -326,9 +322,7 @@ impl Transaction {
         self.reads.insert(CATALOG, all_numbers());
         self.state.created.insert(components_key());
         for table in Arc::make_mut(&mut self.state.catalog).add_component(component) {
-            for index in table.all_indexes() {
-                self.state.maps.insert(index.id, IndexMap::new());
-            }
+            self.state.maps.add_table(&table);
             self.state.created.insert(table_key(component, &table.name));
             self.state.created.insert(number_key(component, table.number));
         }
@@ -360,8 +354,7 @@ impl Transaction {
         version: (Arc<Document>, Value),
     ) -> Result<(), UserError> {
         let id = version.0.id;
-        let documents = self.state.maps.get(&table.by_id.id);
-        if documents.is_some_and(|documents| documents.contains_key(&id.internal[..])) {
+        if self.state.maps.contains(table, &id.internal) {
             let text = format!(
                 "A document with the ID {id} is there already: it is in the import twice, or the \
                  table has it and `append` keeps what is there.",

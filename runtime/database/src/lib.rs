@@ -24,6 +24,7 @@ pub mod files;
 pub mod handles;
 pub mod id;
 pub mod import;
+mod index_maps;
 mod index_range;
 mod intervals;
 pub mod json;

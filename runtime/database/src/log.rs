@@ -35,6 +35,11 @@ pub struct KeyChange {
 }
 
 impl KeyChange {
+    /// Whether the document has another place in the index than before.
+    pub fn moves(&self) -> bool {
+        self.before != self.after
+    }
+
     /// The keys that a reader can depend on: the old one, and the new one if it differs.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         let after = self.after.as_ref().filter(|after| self.before.as_ref() != Some(*after));
@@ -139,9 +144,12 @@ impl LogEntry {
             let versions = write.before.iter().chain(&write.after);
             bytes += size_of::<Write>() + 32 + versions.map(|v| v.bytes()).sum::<usize>();
             for change in &write.keys {
-                let entries = self.snapshot.maps.get(&change.index).map_or(0, |map| map.len());
+                let copies_nodes = change.index == write.table.by_id.id || change.moves();
                 bytes += size_of::<KeyChange>() + change.keys().map(key_bytes).sum::<usize>();
-                bytes += change.keys().count() * tree_depth(entries) * MAP_NODE_BYTES;
+                if copies_nodes {
+                    let depth = tree_depth(self.snapshot.maps.entries(change.index));
+                    bytes += change.keys().count() * depth * MAP_NODE_BYTES;
+                }
             }
         }
         bytes

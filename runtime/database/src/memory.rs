@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use crate::commit::{Database, Options};
 use crate::error::Refusal;
 use crate::log::{MAP_NODE_BYTES, MAP_NODE_ENTRIES};
-use crate::snapshot::{IndexMaps, Snapshot};
+use crate::snapshot::Snapshot;
 
 /// The code of the refusal of new work while memory is short.
 pub const OUT_OF_MEMORY: &str = "OutOfMemory";
@@ -130,7 +130,7 @@ impl Database {
         };
         Memory {
             documents: begun.saturating_add(growth).max(0).cast_unsigned(),
-            indexes: index_bytes(&snapshot.maps),
+            indexes: index_bytes(snapshot.maps.all_entries()),
             cache: self.cache().bytes(),
             history,
             answers: snapshot.requests.bytes(),
@@ -141,11 +141,10 @@ impl Database {
 /// Bytes of the documents of a snapshot.
 pub(crate) fn document_bytes(snapshot: &Snapshot) -> u64 {
     let tables = snapshot.catalog.all_tables();
-    let documents = tables.filter_map(|table| snapshot.maps.get(&table.by_id.id));
+    let documents = tables.filter_map(|table| snapshot.maps.documents(table));
     documents.flat_map(|map| map.values()).map(|document| document.bytes() as u64).sum()
 }
 
-fn index_bytes(maps: &IndexMaps) -> u64 {
-    let entries: usize = maps.values().map(|map| map.len()).sum();
+fn index_bytes(entries: usize) -> u64 {
     (entries * (MAP_NODE_BYTES / MAP_NODE_ENTRIES + KEY_BYTES)) as u64
 }

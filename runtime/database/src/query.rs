@@ -14,11 +14,12 @@ use crate::catalog::{HIDDEN_INDEX, Index};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::expression::Expression;
+use crate::index_maps::IndexMaps;
 use crate::index_range::{Bound, Comparison, index_interval};
 use crate::json;
 use crate::key::{Interval, Key};
 use crate::limits;
-use crate::snapshot::{IndexId, IndexMaps, range};
+use crate::snapshot::IndexId;
 use crate::transaction::Transaction;
 
 /// A query that is being read.
@@ -233,9 +234,9 @@ impl Transaction {
 impl OpenQuery {
     /// The first document of what is left.
     fn first(&self, maps: &IndexMaps, index: IndexId) -> Option<(Key, Arc<Document>)> {
-        let mut found = range(maps, index, &self.rest);
+        let mut found = maps.range(index, &self.rest);
         let (key, document) = if self.descending { found.next_back() } else { found.next() }?;
-        Some((Arc::clone(key), Arc::clone(document)))
+        Some((key.into(), Arc::clone(document)))
     }
 
     /// Sends a document through the operators.

@@ -20,7 +20,7 @@ use crate::crons;
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
-use crate::key::{Interval, Key, decode_key, encode_value};
+use crate::key::{Interval, decode_key, encode_value};
 use crate::limits;
 use crate::query::next_key;
 use crate::read_set::ReadSet;
@@ -118,7 +118,7 @@ pub struct ScheduledJob {
 pub struct Pending<'a> {
     /// When it is due, nanoseconds since the Unix epoch.
     pub due: u64,
-    key: &'a Key,
+    key: &'a [u8],
     component: &'a Arc<str>,
     document: &'a Arc<Document>,
 }

@@ -4,10 +4,8 @@
 //! documents as they were at `ts`, for as long as somebody holds it.
 //! Invariant: a published snapshot never changes; every index of a table holds the same documents.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
-use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, Index, Table};
@@ -15,7 +13,8 @@ use crate::deployment::{Analysis, Bundle};
 use crate::document::Document;
 use crate::environment::Variables;
 use crate::id::TableNumber;
-use crate::key::{Interval, Key};
+use crate::index_maps::IndexMaps;
+use crate::key::Interval;
 use crate::record::{RequestKey, Timestamp};
 use crate::requests::{Recorded, Requests};
 use crate::schema::Schema;
@@ -26,12 +25,6 @@ pub struct IndexId(pub u32);
 
 /// The catalog, as an index: tables, table numbers and the deployment are keys that can be read.
 pub const CATALOG: IndexId = IndexId(0);
-
-/// One index: documents by key.
-pub(crate) type IndexMap = OrdMap<Key, Arc<Document>>;
-
-/// Every index.
-pub(crate) type IndexMaps = OrdMap<IndexId, IndexMap>;
 
 /// The code that serves at a snapshot.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -85,7 +78,8 @@ impl Snapshot {
     /// An empty database.
     pub(crate) fn empty(ts: Timestamp) -> Self {
         let catalog = Arc::new(Catalog::new());
-        let maps = catalog.index_ids().map(|id| (id, IndexMap::new())).collect();
+        let mut maps = IndexMaps::default();
+        catalog.all_tables().for_each(|table| maps.add_table(table));
         Self {
             ts,
             deployment: None,
@@ -151,7 +145,7 @@ impl Snapshot {
 
     /// How many documents a table holds.
     pub fn count(&self, table: &Table) -> u64 {
-        self.maps.get(&table.by_id.id).map_or(0, |map| map.len() as u64)
+        self.maps.entries(table.by_id.id) as u64
     }
 
     /// The documents of an index whose keys lie in `interval`, in order, either end first.
@@ -159,21 +153,9 @@ impl Snapshot {
         &'a self,
         index: IndexId,
         interval: &Interval,
-    ) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Arc<Document>)> + use<'a> {
-        range(&self.maps, index, interval)
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], &'a Arc<Document>)> + use<'a> {
+        self.maps.range(index, interval)
     }
-}
-
-/// The entries of one index map whose keys lie in `interval`.
-pub(crate) fn range<'a>(
-    maps: &'a IndexMaps,
-    index: IndexId,
-    interval: &Interval,
-) -> impl DoubleEndedIterator<Item = (&'a Key, &'a Arc<Document>)> + use<'a> {
-    let map = maps.get(&index).filter(|map| !map.is_empty() && !interval.is_empty());
-    let start = Bound::Included(&*interval.start);
-    let end = interval.end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-    map.map(|map| map.range::<_, [u8]>((start, end))).into_iter().flatten()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::catalog::{HIDDEN_INDEX, Index, Table};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
-use crate::key::{Interval, Key};
+use crate::key::Interval;
 use crate::snapshot::Snapshot;
 use crate::transaction::Transaction;
 use crate::value::Value;
@@ -137,9 +137,9 @@ pub(crate) fn hidden_indexes<'a>(
 /// The entries of several indexes as if they were one: in the order of their keys.
 pub(crate) fn merged<'a, T, I>(
     indexes: impl Iterator<Item = I>,
-) -> impl Iterator<Item = (&'a Key, T)>
+) -> impl Iterator<Item = (&'a [u8], T)>
 where
-    I: Iterator<Item = (&'a Key, T)>,
+    I: Iterator<Item = (&'a [u8], T)>,
 {
     let mut indexes: Vec<_> = indexes.map(Iterator::peekable).collect();
     std::iter::from_fn(move || {

@@ -22,6 +22,7 @@ use crate::catalog::{Catalog, Table, deployment_key, number_key, table_key};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
+use crate::index_maps::IndexMaps;
 use crate::key::{Interval, Key};
 use crate::limits;
 use crate::log::Write;
@@ -29,7 +30,7 @@ use crate::query::OpenQuery;
 use crate::read_set::ReadSet;
 use crate::record::{Given, RequestKey, Usage};
 use crate::requests::{Once, RequestAnswer};
-use crate::snapshot::{CATALOG, IndexId, IndexMaps, Snapshot};
+use crate::snapshot::{CATALOG, IndexId, Snapshot};
 
 /// Stream of the call's ChaCha generator that ids come from; `Math.random` uses another.
 const ID_STREAM: u64 = 0x6964;
@@ -283,7 +284,7 @@ impl Transaction {
         self.count_range()?;
         let Some(table) = self.table_named(component, table) else { return Ok(0) };
         self.reads.insert(table.by_id.id, Interval::all());
-        Ok(self.state.maps.get(&table.by_id.id).map_or(0, |map| map.len() as u64))
+        Ok(self.state.maps.entries(table.by_id.id) as u64)
     }
 
     /// `db.normalizeId`: the id, if it is one of that table; the document need not exist.
@@ -398,7 +399,7 @@ impl Transaction {
     /// Looks a document up and records the point.
     pub(crate) fn look_up(&mut self, table: &Table, id: DocumentId) -> Option<Arc<Document>> {
         self.reads.insert(table.by_id.id, Interval::point(&id.internal));
-        self.state.maps.get(&table.by_id.id)?.get(&id.internal[..]).cloned()
+        self.state.maps.document(table, &id.internal).cloned()
     }
 
     /// Counts one index range against the budget.

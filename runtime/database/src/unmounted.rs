@@ -47,9 +47,7 @@ impl Database {
         let catalog = Arc::make_mut(&mut next.catalog);
         let mut written = vec![components_key()];
         for table in &tables {
-            for index in table.all_indexes() {
-                next.maps.remove(&index.id);
-            }
+            next.maps.remove_table(table);
             written.push(table_key(&table.component, &table.name));
             written.push(number_key(&table.component, table.number));
         }

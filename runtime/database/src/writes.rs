@@ -17,11 +17,12 @@ use crate::catalog::{
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::{DocumentId, TableNumber};
+use crate::index_maps::IndexMaps;
 use crate::key::Interval;
 use crate::limits;
 use crate::log::{KeyChange, Write};
 use crate::record::Timestamp;
-use crate::snapshot::{CATALOG, IndexMaps};
+use crate::snapshot::CATALOG;
 use crate::transaction::{State, Transaction, check_table, parse_id};
 use crate::value::Value;
 
@@ -264,8 +265,7 @@ impl Transaction {
             self.ids.fill_bytes(&mut internal[..14]);
             internal[14..].copy_from_slice(&day.to_be_bytes());
             // Two calls given the same seed draw the same ids; the later one draws on.
-            let taken = self.state.maps.get(&table.by_id.id);
-            if taken.is_none_or(|documents| !documents.contains_key(&internal[..])) {
+            if !self.state.maps.contains(table, &internal) {
                 return DocumentId { table: table.number, internal };
             }
         }
@@ -306,16 +306,17 @@ impl Transaction {
         let key = |version: &Option<Version>, index: &crate::catalog::Index| {
             version.as_ref().map(|(document, value)| index.key(document, value))
         };
-        let keys = table.all_indexes().map(|index| KeyChange {
-            index: index.id,
-            before: key(&before, index),
-            after: key(&after, index),
+        let keys = table.all_indexes().map(|index| {
+            let (before, after) = (key(&before, index), key(&after, index));
+            // One that stays is kept once.
+            let after = if before == after { before.clone() } else { after };
+            KeyChange { index: index.id, before, after }
         });
         let keys = keys.collect();
         let document = |version: Option<Version>| version.map(|(document, _)| document);
         let (before, after) = (document(before), document(after));
         let mut write = Write { table: Arc::clone(table), before, after, keys };
-        apply(&mut self.state.maps, &write);
+        self.state.maps.apply(&write);
         if let Some(earlier) = self.state.writes.get(&place) {
             write.before.clone_from(&earlier.before);
             for (change, first) in write.keys.iter_mut().zip(&earlier.keys) {
@@ -364,22 +365,6 @@ fn resolved(write: Arc<Write>, ts: Timestamp) -> Arc<Write> {
     Arc::new(write)
 }
 
-/// Puts a write into maps that hold its version before.
-pub(crate) fn apply(maps: &mut IndexMaps, write: &Write) {
-    for change in &write.keys {
-        let map = maps.get_mut(&change.index).expect("every index in the catalog has a map");
-        if let Some(before) = &change.before
-            && change.after.as_ref() != Some(before)
-        {
-            let removed = map.remove(&**before);
-            assert!(removed.is_some(), "an index holds every document of its table");
-        }
-        if let (Some(key), Some(document)) = (&change.after, &write.after) {
-            map.insert(Arc::clone(key), Arc::clone(document));
-        }
-    }
-}
-
 /// Creates a table with empty built-in indexes.
 pub(crate) fn create_table(
     catalog: &mut Catalog,
@@ -388,9 +373,7 @@ pub(crate) fn create_table(
     name: &str,
 ) -> Arc<Table> {
     let table = catalog.create_table(component, name);
-    for index in table.all_indexes() {
-        maps.insert(index.id, Default::default());
-    }
+    maps.add_table(&table);
     table
 }
 

@@ -18,11 +18,11 @@ use crate::commit::{Database, Options};
 use crate::document::Document;
 use crate::environment::Variable;
 use crate::id::{DocumentId, TableNumber};
+use crate::index_maps::Keys;
 use crate::key::Key;
 use crate::log::{KeyChange, Log, LogEntry, Write};
 use crate::record::Timestamp;
-use crate::snapshot::{Deployment, IndexId, IndexMap, Snapshot};
-use crate::writes::apply;
+use crate::snapshot::{Deployment, Snapshot};
 
 /// Documents of a table from which on each index is sorted by a thread of its own.
 const MANY: usize = 10_000;
@@ -87,10 +87,13 @@ impl Restoring {
     /// Puts the documents of a table into its indexes.
     fn finish_table(&mut self) {
         let Some(Filling { table, documents, .. }) = self.filling.take() else { return };
-        let maps = fill(&table, &documents);
-        for (id, map) in maps {
-            self.snapshot.maps.insert(id, map);
+        let maps = &mut self.snapshot.maps;
+        for (index, keys) in fill(sorted_indexes(&table), &documents) {
+            maps.set_keys(&table, &index, keys);
         }
+        // They came in the order of their ids.
+        let by_id = documents.into_iter().map(|document| (document.id.internal, document));
+        maps.set_documents(&table, by_id.collect());
     }
 
     /// The checkpoint was made at `ts`.
@@ -102,45 +105,48 @@ impl Restoring {
     }
 }
 
-/// The indexes of a table, from its documents.
-fn fill(table: &Table, documents: &[Arc<Document>]) -> Vec<(IndexId, IndexMap)> {
-    let indexes: Vec<&Arc<Index>> = table.all_indexes().collect();
-    let mut entries: Vec<Vec<_>> = indexes.iter().map(|_| Vec::new()).collect();
+/// The indexes of a table that are not by id.
+fn sorted_indexes(table: &Table) -> Vec<Arc<Index>> {
+    table.all_indexes().filter(|index| index.id != table.by_id.id).cloned().collect()
+}
+
+/// The keys of indexes, from their documents.
+fn fill(indexes: Vec<Arc<Index>>, documents: &[Arc<Document>]) -> Vec<(Arc<Index>, Keys)> {
+    let mut keys: Vec<Vec<_>> = indexes.iter().map(|_| Vec::new()).collect();
     for document in documents {
         let value = document.value();
-        for (index, entries) in indexes.iter().zip(&mut entries) {
-            entries.push((index.key(document, &value), Arc::clone(document)));
+        for (index, keys) in indexes.iter().zip(&mut keys) {
+            keys.push(index.key(document, &value));
         }
     }
-    let entries = indexes.iter().map(|index| index.id).zip(entries);
+    let keys = indexes.into_iter().zip(keys);
     if documents.len() < MANY {
-        return entries.map(|(id, entries)| (id, sorted(entries))).collect();
+        return keys.map(|(index, keys)| (index, in_order(keys).collect())).collect();
     }
     std::thread::scope(|scope| {
-        let sort = |(id, entries)| (id, scope.spawn(|| sorted(entries)));
-        let threads: Vec<_> = entries.map(sort).collect();
-        let join = |(id, thread): (_, std::thread::ScopedJoinHandle<'_, IndexMap>)| {
-            (id, thread.join().expect("comparing bytes does not panic"))
+        let sort = |(index, keys)| (index, scope.spawn(|| in_order(keys).collect()));
+        let threads: Vec<_> = keys.map(sort).collect();
+        let join = |(index, thread): (_, std::thread::ScopedJoinHandle<'_, Keys>)| {
+            (index, thread.join().expect("comparing bytes does not panic"))
         };
         threads.into_iter().map(join).collect()
     })
 }
 
-/// An index from its entries in any order.
-fn sorted(entries: Vec<(Key, Arc<Document>)>) -> IndexMap {
+/// Keys in order.
+fn in_order(keys: Vec<Key>) -> impl Iterator<Item = Key> {
     // Most pairs of keys differ early. To look at the whole keys is to wait for memory, a dozen
     // times for each of a million.
-    let first_bytes = |(at, (key, _)): (usize, &(Key, Arc<Document>))| {
+    let first_bytes = |(at, key): (usize, &Key)| {
         let mut first = [0; 16];
         let length = key.len().min(first.len());
         first[..length].copy_from_slice(&key[..length]);
         (u128::from_be_bytes(first), at)
     };
-    let mut order: Vec<(u128, usize)> = entries.iter().enumerate().map(first_bytes).collect();
-    let whole = |at: usize| &entries[at].0;
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| whole(a.1).cmp(whole(b.1))));
-    let mut entries: Vec<Option<_>> = entries.into_iter().map(Some).collect();
-    order.into_iter().filter_map(|(_, at)| entries[at].take()).collect()
+    let mut order: Vec<(u128, usize)> = keys.iter().enumerate().map(first_bytes).collect();
+    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1].cmp(&keys[b.1])));
+    let mut keys: Vec<Option<_>> = keys.into_iter().map(Some).collect();
+    order.into_iter().filter_map(move |(_, at)| keys[at].take())
 }
 
 impl Restored {
@@ -220,17 +226,9 @@ impl Replaying<'_> {
         let Snapshot { catalog, maps, .. } = &mut *self.snapshot;
         let catalog = Arc::make_mut(catalog);
         if is_there {
-            for table in catalog.add_component(path) {
-                for index in table.all_indexes() {
-                    maps.insert(index.id, IndexMap::new());
-                }
-            }
+            catalog.add_component(path).iter().for_each(|table| maps.add_table(table));
         } else {
-            for table in catalog.tables(path) {
-                for index in table.all_indexes() {
-                    maps.remove(&index.id);
-                }
-            }
+            catalog.tables(path).for_each(|table| maps.remove_table(table));
             catalog.remove_component(path);
         }
         self.catalog.push(components_key());
@@ -253,7 +251,7 @@ impl Replaying<'_> {
             let declared = stored.indexes.iter().find(|stored| stored.name == index.name);
             if declared.is_none_or(|stored| stored.fields != index.declared_fields()) {
                 catalog.drop_index(&table, index);
-                self.snapshot.maps.remove(&index.id);
+                self.snapshot.maps.remove(index.id);
             }
         }
         for index in &stored.indexes {
@@ -276,35 +274,33 @@ impl Replaying<'_> {
         let Snapshot { catalog, maps, .. } = &mut *self.snapshot;
         let name = catalog.table_name(component, number);
         let table = name.and_then(|name| catalog.table(component, &name).cloned());
-        let is_empty = |table: &Arc<Table>| maps.get(&table.by_id.id).is_none_or(|m| m.is_empty());
+        let is_empty = |table: &Arc<Table>| maps.entries(table.by_id.id) == 0;
         let Some(table) = table.filter(is_empty) else { return Ok(()) };
-        for index in table.all_indexes() {
-            maps.remove(&index.id);
-        }
+        maps.remove_table(&table);
         Arc::make_mut(catalog).remove_table(&table);
         self.catalog.push(table_key(component, &table.name));
         self.catalog.push(number_key(component, number));
         Ok(())
     }
 
-    /// Gives a map to each index of a table that has none.
+    /// Fills each index of a table that is not there.
     fn fill_new_indexes(&mut self, component: &str, name: &str) {
         let table = self.snapshot.catalog.table(component, name).expect("it is there");
         let maps = &mut self.snapshot.maps;
-        let documents: Vec<_> =
-            maps.get(&table.by_id.id).into_iter().flat_map(|map| map.values().cloned()).collect();
-        let missing = |(id, _): &(IndexId, IndexMap)| !maps.contains_key(id);
-        let missing: Vec<_> = fill(table, &documents).into_iter().filter(missing).collect();
-        for (id, map) in missing {
-            maps.insert(id, map);
+        let documents = maps.documents(table).into_iter().flat_map(|map| map.values());
+        let documents: Vec<_> = documents.cloned().collect();
+        let mut missing = sorted_indexes(table);
+        missing.retain(|index| !maps.has(index));
+        for (index, keys) in fill(missing, &documents) {
+            maps.set_keys(table, &index, keys);
         }
+        maps.add_table(table);
     }
 
     fn document(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), Damaged> {
         let (place, internal) = split_document_key(key)?;
         let table = table_at(self.snapshot, place)?;
-        let by_id = self.snapshot.maps.get(&table.by_id.id);
-        let before = by_id.and_then(|map| map.get(&internal[..])).cloned();
+        let before = self.snapshot.maps.document(&table, &internal).cloned();
         let after = value.map(|value| document(table.number, internal, value)).transpose()?;
         if before.is_none() && after.is_none() {
             return Err(Damaged::new("a document", "it is deleted, and was never there"));
@@ -320,7 +316,7 @@ impl Replaying<'_> {
         });
         let keys = keys.collect();
         let write = Write { table: Arc::clone(&table), before, after, keys };
-        apply(&mut self.snapshot.maps, &write);
+        self.snapshot.maps.apply(&write);
         self.writes.push(Arc::new(write));
         Ok(())
     }
@@ -406,22 +402,14 @@ mod tests {
 
     #[test]
     fn an_index_is_in_order_also_where_keys_begin_alike() {
-        let document = |n: u32| {
-            let id = DocumentId { table: TableNumber(1), internal: [0; 16] };
-            Arc::new(Document::restored(id, f64::from(n), n, "{}"))
-        };
         // Every length around that of the bytes that are compared first, ends that differ, zeros.
         let ends = [&b""[..], b"\0", b"\0\0", b"a", b"a\0", b"b", b"\xff"];
         let keys = (0..20)
             .flat_map(|length| ends.map(|end| Key::from([vec![7; length], end.to_vec()].concat())));
         let keys: std::collections::BTreeSet<Key> = keys.collect();
-        let numbered: Vec<(Key, u32)> = keys.iter().cloned().zip(0..).collect();
         // In an order that is none.
-        let mut entries: Vec<_> =
-            numbered.iter().map(|(key, n)| (key.clone(), document(*n))).collect();
-        entries.sort_by_key(|(_, document)| document.size.wrapping_mul(2_654_435_761));
-        let found = sorted(entries);
-        let found: Vec<(Key, u32)> = found.iter().map(|(k, d)| (k.clone(), d.size)).collect();
-        assert_eq!(found, numbered);
+        let mut mixed: Vec<(u32, Key)> = (0..).zip(keys.iter().cloned()).collect();
+        mixed.sort_by_key(|(n, _)| n.wrapping_mul(2_654_435_761));
+        assert!(in_order(mixed.into_iter().map(|(_, key)| key).collect()).eq(keys));
     }
 }

@@ -39,9 +39,10 @@ fn insert(database: &Database, call: u64, table: &str, x: &str) -> String {
 fn check_indexes(database: &Database) {
     let snapshot = database.newest();
     for table in snapshot.catalog.tables("").filter(|table| !table.is_system()) {
-        let documents = &snapshot.maps[&table.by_id.id];
+        let documents = snapshot.maps.documents(table).unwrap();
         for index in table.indexes.values() {
-            assert!(snapshot.maps[&index.id] == fill(index, documents), "{}", index.label());
+            let keys = snapshot.maps.keys(index).unwrap();
+            assert!(*keys == fill(index, documents), "{}", index.label());
         }
     }
 }
