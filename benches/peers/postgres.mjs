@@ -42,8 +42,11 @@ async function once(client, fromId, toId, amount) {
     const [from] = (await client.query({ ...READ, values: [fromId] })).rows;
     const [to] = (await client.query({ ...READ, values: [toId] })).rows;
     check(from, to, amount);
-    await client.query({ ...WRITE, values: [from.balance - amount, from._id] });
-    await client.query({ ...WRITE, values: [to.balance + amount, to._id] });
+    const writes = [[from.balance - amount, from._id], [to.balance + amount, to._id]];
+    // In one order: two that wait for each other are found only after a second.
+    for (const values of writes.sort((a, b) => a[1] - b[1])) {
+      await client.query({ ...WRITE, values });
+    }
     await client.query("COMMIT");
     return true;
   } catch (error) {
