@@ -3,7 +3,8 @@
 // In: the built program, apps with test files. Out: checks of what each file comes to. Invariant: a
 // file that tests nothing fails, as with vitest, and says why.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -89,4 +90,62 @@ test("generated code that is not there is named with what makes it", () => {
   const said = outside["convex/m.test.ts"];
   assert.match(said, /m\.test\.ts:1:21: Could not resolve "\.\/_generated\/api"/);
   assert.match(said, /concave dev --once/);
+});
+
+/** Answers what it is sent, in a process of its own: `run` waits for its program. */
+const ECHO = `
+require("node:http").createServer((request, response) => request.pipe(response))
+  .listen(0, "127.0.0.1", function () { console.log(this.address().port); });
+`;
+
+test("a fetch that no script answers goes out, with the body of its Request", async () => {
+  const echo = spawn(process.execPath, ["-e", ECHO], { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => echo.kill());
+  const port = Number(await once(echo.stdout, "data"));
+  const { status, errors } = run(app("out", {
+    "out.ts": `
+import { actionGeneric as action } from "convex/server";
+export const post = action({ handler: async (_ctx, { url }) => {
+  const asked = new Request(url, { method: "POST", body: "a body" });
+  return (await fetch(asked)).text();
+} });
+`,
+    "out.test.ts": `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+const modules = import.meta.glob("./**/*.ts");
+const url = "http://127.0.0.1:${port}/";
+test("out", async () => {
+  expect(await convexTest(undefined, modules).action(api.out.post, { url })).toBe("a body");
+});
+test("scripted", async () => {
+  const t = convexTest(undefined, modules);
+  t.onFetch(url, async (request) => new Response("script: " + await request.text()));
+  expect(await t.action(api.out.post, { url })).toBe("script: a body");
+  await expect(t.action(api.out.post, { url: "http://127.0.0.1:1/" })).rejects
+    .toThrow("is not scripted in this test");
+});
+`,
+  }));
+  echo.kill();
+  assert.deepEqual({ status, errors }, { status: 0, errors: { out: "", scripted: "" } });
+});
+
+test("a page of no number of documents says how many it must have", () => {
+  const { status, errors } = run(app("pages", {
+    "pages.test.ts": `
+import { convexTest } from "convex-test";
+import { expect, test } from "vitest";
+test("pages", async () => {
+  const page = (numItems: number) => convexTest(undefined, import.meta.glob("./**/*.ts"))
+    .run((ctx) => ctx.db.query("notes").paginate({ cursor: null, numItems }));
+  for (const numItems of [NaN, 0]) {
+    await expect(page(numItems)).rejects.toThrow("Must request at least 1 document");
+  }
+  expect((await page(1)).page).toEqual([]);
+});
+`,
+  }));
+  assert.deepEqual({ status, errors }, { status: 0, errors: { pages: "" } });
 });

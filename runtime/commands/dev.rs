@@ -97,7 +97,7 @@ pub enum DevError {
 pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     let mut pusher = Pusher::new(&arguments.dir)?;
     let root = pusher.project().root.clone();
-    let printer = events::Printer::of_dev();
+    let printer = events::Printer::in_lines_but_pushes();
     let tell = printer.clone();
     let mut host = Running::start(Options {
         port: arguments.port,

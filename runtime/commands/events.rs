@@ -36,18 +36,19 @@ enum Message {
 }
 
 impl Printer {
-    /// Starts the thread, which prints lines for people who push themselves: they are told of their
-    /// pushes by the push.
-    pub fn of_dev() -> Self {
-        Self::start(|event| match event {
-            Event::Push(_) => {}
-            _ => lines(event).into_iter().for_each(terminal::news),
-        })
-    }
-
     /// Starts the thread, which prints lines for people.
     pub fn in_lines() -> Self {
-        Self::start(|event| lines(event).into_iter().for_each(terminal::news))
+        Self::start(print)
+    }
+
+    /// Starts the thread, which prints lines for people who push themselves: they are told of their
+    /// pushes by the push.
+    pub fn in_lines_but_pushes() -> Self {
+        Self::start(|event| {
+            if !matches!(event, Event::Push(_)) {
+                print(event)
+            }
+        })
     }
 
     /// Starts the thread, which shows each event.
@@ -85,6 +86,10 @@ fn print_all(waiting: &Receiver<Message>, dropped: &AtomicU64, show: fn(&Event))
             terminal::news(format!("… and {dropped} more calls, faster than this terminal"));
         }
     }
+}
+
+fn print(event: &Event) {
+    lines(event).into_iter().for_each(terminal::news);
 }
 
 /// The lines of one event. Pushes are told by whoever made them; the host adds what only it knows.

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use database::components::{Bindings, Components, Unit};
-use database::deployment::{Analysis, Blob, Bundle, CodeVersion, Environment, Module, Tier};
+use database::deployment::{
+    Analysis, Blob, Bundle, CodeVersion, Environment, Module, Position, Tier,
+};
 use database::limits;
 use database::record::LogLine;
 use keep::Keep;
@@ -90,9 +92,9 @@ pub(crate) enum BuildFailure {
     Touched(Vec<BTreeSet<Arc<str>>>),
     /// The child died; its last words.
     Died(String),
-    /// The child used up its CPU time: so it would in the other tier. Path, line and column of what
-    /// it was running, from 1, where that is known.
-    TimedOut(Option<(String, u32, u32)>),
+    /// The child used up its CPU time: so it would in the other tier. What it was running, where
+    /// that is known.
+    TimedOut(Option<Position>),
     /// A module imports alone otherwise than beside the others.
     NotAlone,
     /// The child could not be started.
@@ -124,12 +126,9 @@ pub(crate) fn build(
 
 /// The same failure, with the place as the author knows it.
 fn located(failure: BuildFailure, sources: &[Source<'_>]) -> BuildFailure {
-    let BuildFailure::TimedOut(Some((path, line, column))) = &failure else { return failure };
-    let position = |source: &Source<'_>| code::position_once(source.bundle, (path, *line, *column));
-    match sources.iter().find_map(position) {
-        Some(at) => BuildFailure::TimedOut(Some((at.path.to_string(), at.line, at.column))),
-        None => failure,
-    }
+    let BuildFailure::TimedOut(Some(at)) = &failure else { return failure };
+    let found = sources.iter().find_map(|source| code::position_once(source.bundle, at));
+    found.map_or(failure, |at| BuildFailure::TimedOut(Some(at)))
 }
 
 /// Finds out in a child process which functions run while each part is imported; nothing where that
@@ -207,8 +206,7 @@ fn ask_child(helper: &Helper, request: Vec<u8>) -> Result<(Answer, Vec<u8>), Bui
     let _ = writer.join();
     if output.status.code() == Some(overtime::EXIT_CODE) {
         let words = String::from_utf8_lossy(&output.stderr);
-        let place = overtime::place(&words).map(|(path, line, at)| (path.to_owned(), line, at));
-        return Err(BuildFailure::TimedOut(place));
+        return Err(BuildFailure::TimedOut(overtime::place(&words)));
     }
     if output.status.signal() == Some(libc::SIGXCPU) {
         return Err(BuildFailure::TimedOut(None));

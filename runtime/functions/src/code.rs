@@ -215,12 +215,9 @@ impl Code {
 
 /// The TypeScript position behind one in the JavaScript of a module of `bundle`, for those who ask
 /// once.
-pub(crate) fn position_once(bundle: &Bundle, (path, line, column): Place<'_>) -> Option<Position> {
-    position_in(&parse_map(bundle, path)?, line, column)
+pub(crate) fn position_once(bundle: &Bundle, at: &Position) -> Option<Position> {
+    position_in(&parse_map(bundle, &at.path)?, at.line, at.column)
 }
-
-/// Path of a module, line and column of its JavaScript, from 1.
-pub(crate) type Place<'a> = (&'a str, u32, u32);
 
 fn parse_map(bundle: &Bundle, path: &str) -> Option<sourcemap::SourceMap> {
     let mut extra = bundle.schema.iter().chain(&bundle.definition);

@@ -108,6 +108,27 @@ pub(crate) struct Frame {
     pub(crate) column: u32,
 }
 
+/// Frames of V8's stack that are looked at.
+const FRAMES: usize = 100;
+
+/// The frames of the code that runs now that stand in modules, innermost first.
+pub(crate) fn running_frames(scope: &mut v8::PinScope<'_, '_>) -> Vec<Frame> {
+    let Some(stack) = v8::StackTrace::current_stack_trace(scope, FRAMES) else { return Vec::new() };
+    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let frames = (0..stack.get_frame_count()).filter_map(|at| {
+        let frame = stack.get_frame(scope, at)?;
+        let script = frame.get_script_name(scope)?.to_rust_string_lossy(scope);
+        let name = frame.get_function_name(scope).map(|name| name.to_rust_string_lossy(scope));
+        Some(Frame {
+            name,
+            path: script.strip_prefix(SCHEME)?.to_owned(),
+            line: number(frame.get_line_number()),
+            column: number(frame.get_column()),
+        })
+    });
+    frames.collect()
+}
+
 /// The frames of V8's stack text that stand in modules.
 pub(crate) fn stack_frames(stack: &str) -> impl Iterator<Item = Frame> {
     stack.lines().filter_map(|line| line.strip_prefix("    at ")).filter_map(|frame| {

@@ -11,7 +11,9 @@ use std::io::Write as _;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::modules::SCHEME;
+use database::deployment::Position;
+
+use crate::exception::{Frame, running_frames};
 use crate::watchdog;
 
 /// How the child ends when its time is over.
@@ -19,8 +21,6 @@ pub(crate) const EXIT_CODE: i32 = 124;
 
 /// How often the clock is looked at.
 const PERIOD: Duration = Duration::from_millis(50);
-/// Frames that are looked at: the first one that is a module's is told.
-const FRAMES: usize = 100;
 
 /// The isolate that runs now; there is none where nobody watches.
 static WATCHED: OnceLock<Mutex<Option<v8::IsolateHandle>>> = OnceLock::new();
@@ -53,12 +53,12 @@ pub(crate) fn note(isolate: &v8::Isolate) {
     }
 }
 
-/// What a child said before it ended: the module's path, line and column, from 1.
-pub(crate) fn place(words: &str) -> Option<(&str, u32, u32)> {
+/// What a child said before it ended: where in a module's JavaScript it was.
+pub(crate) fn place(words: &str) -> Option<Position> {
     let told = words.lines().rev().find_map(|line| line.strip_prefix(TOLD))?;
     let (rest, column) = told.rsplit_once(':')?;
     let (path, line) = rest.rsplit_once(':')?;
-    Some((path, line.parse().ok()?, column.parse().ok()?))
+    Some(Position { path: path.into(), line: line.parse().ok()?, column: column.parse().ok()? })
 }
 
 /// Begins the line that says where.
@@ -92,33 +92,23 @@ unsafe extern "C" fn tell(isolate: v8::UnsafeRawIsolatePtr, _data: *mut c_void) 
     if let Some(context) = CONTEXT.take() {
         let context = v8::Local::new(scope, context);
         let scope = &mut v8::ContextScope::new(scope, context);
-        if let Some(told) = running_at(scope) {
-            let _ = writeln!(std::io::stderr(), "{TOLD}{told}");
+        if let Some(Frame { path, line, column, .. }) = running_frames(scope).first() {
+            let _ = writeln!(std::io::stderr(), "{TOLD}{path}:{line}:{column}");
         }
     }
     // SAFETY: a plain system call that does not return.
     unsafe { libc::_exit(EXIT_CODE) };
 }
 
-/// `path:line:column` of the innermost frame that is a module's.
-fn running_at(scope: &mut v8::PinScope<'_, '_>) -> Option<String> {
-    let stack = v8::StackTrace::current_stack_trace(scope, FRAMES)?;
-    (0..stack.get_frame_count()).find_map(|at| {
-        let frame = stack.get_frame(scope, at)?;
-        let name = frame.get_script_name(scope)?.to_rust_string_lossy(scope);
-        let path = name.strip_prefix(SCHEME)?;
-        Some(format!("{path}:{}:{}", frame.get_line_number(), frame.get_column()))
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::*;
 
     #[test]
     fn the_place_is_in_the_last_words() {
         let words = "# noise\nconcave: running at dir/m.js:3:14\n";
-        assert_eq!(place(words), Some(("dir/m.js", 3, 14)));
+        let told = Position { path: "dir/m.js".into(), line: 3, column: 14 };
+        assert_eq!(place(words), Some(told));
         assert_eq!(place("# Fatal error in m.js:3:14"), None);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use database::components::{self, Binding, Bindings, Components, Unit};
 use database::deployment::{
     Analysis, AnalyzedFunction, AnalyzedModule, Bundle, Environment, HttpRoute, INVARIANTS, Module,
-    Tier, Visibility,
+    Position, Tier, Visibility,
 };
 use database::environment::Variables;
 use database::error::PushError;
@@ -477,8 +477,8 @@ fn refused(failure: BuildFailure) -> PushError {
         BuildFailure::TimedOut(place) => {
             let seconds = database::limits::ANALYSIS_TIME_MS / 1000;
             let used = format!("they used {seconds} seconds of CPU");
-            stopped(&place.map_or(used.clone(), |(path, line, at)| {
-                format!("{used}, and were running at {path}:{line}:{at} then")
+            stopped(&place.map_or(used.clone(), |Position { path, line, column }| {
+                format!("{used}, and were running at {path}:{line}:{column} then")
             }))
         }
         BuildFailure::NoChild(why) => PushError::new("AnalysisUnavailable", why),

@@ -6,6 +6,7 @@
 //! that finds the field's name happens only after the first has failed.
 
 use std::borrow::Cow;
+use std::error::Error as _;
 use std::io::Read;
 use std::time::Duration;
 
@@ -114,7 +115,9 @@ pub(crate) fn parameters<T: serde::de::DeserializeOwned>(uri: &Uri) -> Result<T,
     axum::extract::Query::try_from_uri(uri)
         .map(|axum::extract::Query(parameters)| parameters)
         .map_err(|error| {
-            Failure::bad("BadQueryParameters", format!("The URL's query string is wrong: {error}"))
+            // Its own words begin with "Failed to deserialize".
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Failure::bad("BadQueryParameters", format!("The URL's query string is wrong: {why}."))
         })
 }
 
@@ -151,6 +154,18 @@ mod tests {
         assert!(message("{}").contains("missing field `path`"));
         let typed = message(r#"{"path":3}"#);
         assert!(typed.contains("at `path`") && typed.contains("expected a string"), "{typed}");
+    }
+
+    #[test]
+    fn a_query_string_says_what_is_wrong_with_it() {
+        #[derive(Debug, Deserialize)]
+        struct Asked {
+            #[expect(dead_code, reason = "only whether it is there counts")]
+            path: String,
+        }
+        let failure = parameters::<Asked>(&Uri::from_static("/api/query?x=1")).unwrap_err();
+        let told = "The URL's query string is wrong: missing field `path`.";
+        assert_eq!((&*failure.code, &*failure.message), ("BadQueryParameters", told));
     }
 
     #[test]

@@ -11,10 +11,7 @@ use std::sync::Arc;
 use v8::MapFnTo as _;
 
 use super::string;
-use crate::modules::SCHEME;
-
-/// Frames of the stack that are looked at.
-const FRAMES: usize = 100;
+use crate::exception::running_frames;
 
 thread_local! {
     static TOUCHED: RefCell<BTreeSet<Arc<str>>> = const { RefCell::new(BTreeSet::new()) };
@@ -61,12 +58,7 @@ fn read(
     _args: v8::PropertyCallbackArguments<'_>,
     _result: v8::ReturnValue<'_, v8::Value>,
 ) {
-    let Some(stack) = v8::StackTrace::current_stack_trace(scope, FRAMES) else { return };
-    for at in 0..stack.get_frame_count() {
-        let name = stack.get_frame(scope, at).and_then(|frame| frame.get_script_name(scope));
-        let name = name.map(|name| name.to_rust_string_lossy(scope));
-        if let Some(path) = name.as_deref().and_then(|name| name.strip_prefix(SCHEME)) {
-            note(&path.into());
-        }
+    for frame in running_frames(scope) {
+        note(&frame.path.into());
     }
 }

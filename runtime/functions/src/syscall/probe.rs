@@ -19,9 +19,6 @@ use crate::execution::{self, Execution};
 use crate::modules::SCHEME;
 use crate::natives::string;
 
-/// Frames looked through for the author's own: dependencies may nest deeply.
-const FRAMES: usize = 64;
-
 thread_local! {
     static PROBING: RefCell<Option<Probing>> = const { RefCell::new(None) };
 }
@@ -110,7 +107,7 @@ fn site(scope: &mut v8::PinScope<'_, '_>) -> Option<Site> {
         |execution: &mut Execution| (Arc::clone(&execution.code), execution.path().clone());
     let (version, path) = execution::with(running)?;
     let code = version.of(&path.component)?;
-    let here = frames(scope);
+    let here = exception::running_frames(scope);
     let here = here.iter().find_map(|frame| authored(code, frame));
     here.or_else(|| {
         let text = awaiting(scope)?;
@@ -128,24 +125,6 @@ fn site(scope: &mut v8::PinScope<'_, '_>) -> Option<Site> {
 /// Source maps count from the folder of the functions; people from the project's.
 fn from_project(path: &str) -> String {
     path.trim_start_matches("../").to_owned()
-}
-
-/// The stack that led here, innermost first.
-fn frames(scope: &mut v8::PinScope<'_, '_>) -> Vec<Frame> {
-    let Some(stack) = v8::StackTrace::current_stack_trace(scope, FRAMES) else { return Vec::new() };
-    let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let frames = (0..stack.get_frame_count()).filter_map(|at| {
-        let frame = stack.get_frame(scope, at)?;
-        let script = frame.get_script_name(scope)?.to_rust_string_lossy(scope);
-        let name = frame.get_function_name(scope).map(|name| name.to_rust_string_lossy(scope));
-        Some(Frame {
-            name,
-            path: script.strip_prefix(SCHEME)?.to_owned(),
-            line: number(frame.get_line_number()),
-            column: number(frame.get_column()),
-        })
-    });
-    frames.collect()
 }
 
 /// V8's stack text, which goes on with the functions that await this one.

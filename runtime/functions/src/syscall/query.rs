@@ -58,7 +58,8 @@ struct PageArgs<'a> {
     cursor: Option<Cow<'a, str>>,
     #[serde(borrow)]
     end_cursor: Option<Cow<'a, str>>,
-    page_size: f64,
+    /// `None` where it is NaN or infinite: JSON has no such numbers.
+    page_size: Option<f64>,
     maximum_rows_read: Option<f64>,
     maximum_bytes_read: Option<f64>,
 }
@@ -71,7 +72,7 @@ pub(super) fn page(execution: &mut Execution, arguments: &str) -> Answer {
         query: args.query.get(),
         cursor: args.cursor.as_deref(),
         end_cursor: args.end_cursor.as_deref(),
-        page_size: count(args.page_size),
+        page_size: args.page_size.map_or(0, count),
         maximum_rows_read: args.maximum_rows_read.map(count),
         maximum_bytes_read: args.maximum_bytes_read.map(count),
         journal: journal.as_deref(),
