@@ -11,33 +11,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
 import { CONCAVE, ROOT, eventually } from "./host.mjs";
-
-const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
-
-/** Runs `concave test`; its exit code and what it printed. */
-function run(folder, ...args) {
-  const options = { encoding: "utf8", env: ENVIRONMENT };
-  // How fast this machine is decides nothing.
-  const done = spawnSync(CONCAVE, ["test", folder, "--timeout", "60000", ...args], options);
-  return { code: done.status, out: done.stdout, told: done.stderr };
-}
-
-/** The same, as data: `file > test` to its state, and everything else. */
-function report(folder, ...args) {
-  const { code, out, told } = run(folder, "--reporter", "json", ...args);
-  const json = JSON.parse(out || assert.fail(told));
-  const states = {};
-  const errors = {};
-  for (const { file, tests, errors: outside } of json.files) {
-    const short = file.replace(/^convex\//, "").replace(/\.test\.ts$/, "");
-    if (outside.length > 0) errors[short] = outside.join("\n");
-    for (const { name, state, errors: texts } of tests) {
-      states[`${short} > ${name}`] = state;
-      if (texts.length > 0) errors[`${short} > ${name}`] = texts.join("\n");
-    }
-  }
-  return { code, states, errors, ...json };
-}
+import { ENVIRONMENT, report, run } from "./verdicts.mjs";
 
 const SCHEMA = `
 import { defineSchema, defineTable } from "convex/server";

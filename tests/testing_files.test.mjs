@@ -3,41 +3,26 @@
 // In: the built program, apps with test files. Out: checks of what each file comes to. Invariant: a
 // file that tests nothing fails, as with vitest, and says why.
 import assert from "node:assert/strict";
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
-import { CONCAVE } from "./host.mjs";
-
-/** The report of a run: exit code, errors of files by name, states and errors of tests by name. */
-function run(folder) {
-  const args = ["test", folder, "--reporter", "json", "--timeout", "20000"];
-  const { status, stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8" });
-  const { files } = JSON.parse(stdout || assert.fail(stderr));
-  const tests = files.flatMap((file) => file.tests);
-  return {
-    status,
-    outside: Object.fromEntries(files.map(({ file, errors }) => [file, errors.join("\n")])),
-    states: Object.fromEntries(tests.map(({ name, state }) => [name, state])),
-    errors: Object.fromEntries(tests.map(({ name, errors }) => [name, errors.join("\n")])),
-  };
-}
+import { report } from "./verdicts.mjs";
 
 test("a file or a suite without tests fails, as with vitest", () => {
-  const { status, outside } = run(app("empty", {
+  const { code, errors } = report(app("empty", {
     "none.test.ts": 'import { test } from "vitest";\n'
       + 'export const never = () => test("x", () => {});',
     "some.test.ts": 'import { test } from "vitest";\ntest("one", () => {});',
   }));
-  assert.equal(status, 1);
-  assert.match(outside["convex/none.test.ts"], /^No test suite found in file .*none\.test\.ts/);
-  assert.equal(outside["convex/some.test.ts"], "");
+  assert.deepEqual([code, Object.keys(errors)], [1, ["none"]]);
+  assert.match(errors.none, /^No test suite found in file .*none\.test\.ts/);
 });
 
 test("import.meta.env is that of a Vite test run, and vi.stubEnv changes it", () => {
-  const { status, errors } = run(app("vite", {
+  const { code, errors, states } = report(app("vite", {
     "env.test.ts": `
 import { expect, test, vi } from "vitest";
 test("env", () => {
@@ -54,11 +39,12 @@ test("env", () => {
 });
 `,
   }));
-  assert.deepEqual({ status, errors }, { status: 0, errors: { env: "" } });
+  const passed = { "env > env": "pass" };
+  assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
 });
 
 test("an action may throw what throws when it is looked at", () => {
-  const { states, errors } = run(app("odd", {
+  const { states, errors } = report(app("odd", {
     "odd.ts": `
 import { actionGeneric as action } from "convex/server";
 const no = () => { throw new Error("do not look"); };
@@ -76,7 +62,9 @@ test("proxy", async () => {
 test("after it", async () => { expect(1).toBe(1); });
 `,
   }));
-  assert.deepEqual(states, { proxy: "pass", "after it": "pass" }, errors.proxy);
+  assert.deepEqual({ errors, states }, {
+    errors: {}, states: { "odd > proxy": "pass", "odd > after it": "pass" },
+  });
 });
 
 test("generated code that is not there is named with what makes it", () => {
@@ -85,9 +73,8 @@ test("generated code that is not there is named with what makes it", () => {
       + 'test("x", () => { void api; });',
   });
   rmSync(join(folder, "convex/_generated"), { recursive: true, force: true });
-  const { status, outside } = run(folder);
-  assert.equal(status, 1);
-  const said = outside["convex/m.test.ts"];
+  const { code, errors: { m: said } } = report(folder);
+  assert.equal(code, 1);
   assert.match(said, /m\.test\.ts:1:21: Could not resolve "\.\/_generated\/api"/);
   assert.match(said, /concave dev --once/);
 });
@@ -102,7 +89,7 @@ test("a fetch that no script answers goes out, with the body of its Request", as
   const echo = spawn(process.execPath, ["-e", ECHO], { stdio: ["ignore", "pipe", "inherit"] });
   process.on("exit", () => echo.kill());
   const port = Number(await once(echo.stdout, "data"));
-  const { status, errors } = run(app("out", {
+  const { code, errors, states } = report(app("out", {
     "out.ts": `
 import { actionGeneric as action } from "convex/server";
 export const post = action({ handler: async (_ctx, { url }) => {
@@ -129,11 +116,13 @@ test("scripted", async () => {
 `,
   }));
   echo.kill();
-  assert.deepEqual({ status, errors }, { status: 0, errors: { out: "", scripted: "" } });
+  assert.deepEqual({ code, errors, states }, {
+    code: 0, errors: {}, states: { "out > out": "pass", "out > scripted": "pass" },
+  });
 });
 
 test("a page of no number of documents says how many it must have", () => {
-  const { status, errors } = run(app("pages", {
+  const { code, errors, states } = report(app("pages", {
     "pages.test.ts": `
 import { convexTest } from "convex-test";
 import { expect, test } from "vitest";
@@ -147,5 +136,6 @@ test("pages", async () => {
 });
 `,
   }));
-  assert.deepEqual({ status, errors }, { status: 0, errors: { pages: "" } });
+  const passed = { "pages > pages": "pass" };
+  assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
 });

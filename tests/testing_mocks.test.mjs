@@ -4,24 +4,15 @@
 // Invariant: a mock is seen by the file that asks for it, and by the functions it tests; by no
 // other file.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import { test } from "node:test";
 import { app } from "./app.mjs";
-import { CONCAVE } from "./host.mjs";
+import { report as verdict, run } from "./verdicts.mjs";
 
-/** States of all tests by name, and errors. */
+/** What comes of the tests of an app: errors, and how many pass. */
 function report(sources) {
   const folder = app("mocks", sources);
-  const args = ["test", folder, "--reporter", "json", "--timeout", "60000"];
-  const { stdout, stderr } = spawnSync(CONCAVE, args, { encoding: "utf8" });
-  const { files } = JSON.parse(stdout || assert.fail(stderr));
-  const errors = {};
-  for (const { file, tests, errors: outside } of files) {
-    if (outside.length > 0) errors[file] = outside.join("\n");
-    for (const one of tests) if (one.errors.length > 0) errors[one.name] = one.errors.join("\n");
-  }
-  const states = files.flatMap(({ tests }) => tests.map(({ state }) => state));
-  return { errors, passed: states.filter((state) => state === "pass").length, folder };
+  const { errors, states } = verdict(folder);
+  return { errors, passed: Object.values(states).filter((one) => one === "pass").length, folder };
 }
 
 const SCHEMA = `
@@ -223,7 +214,7 @@ test("vi.mock replaces a module for one file, and for the functions that it test
     "mocked.test.ts": MOCKED, "automatic.test.ts": AUTOMATIC, "real.test.ts": REAL,
     "late.test.ts": LATE, "wrong.test.ts": WRONG, "back.test.ts": TAKEN_BACK,
   });
-  const { "convex/wrong.test.ts": wrong, ...others } = errors;
+  const { wrong, ...others } = errors;
   assert.deepEqual(others, {});
   assert.equal(passed, 5);
   assert.match(wrong, /wrong\.test\.ts:4:9: Could not resolve "\.\/nowhere"/);
@@ -234,8 +225,8 @@ test("a \"use node\" action runs in V8 as well, or says what it needs", () => {
     "schema.ts": SCHEMA, "nodey.ts": NODE, "nodefs.ts": FILES, "n.test.ts": NODE_TEST,
   });
   assert.equal(passed, 1);
-  assert.deepEqual(Object.keys(errors), ["use node fs"]);
-  assert.match(errors["use node fs"], /nodefs \("use node"\) .*nodefs\.ts:3:\d+: .*"node:fs"/s);
+  assert.deepEqual(Object.keys(errors), ["n > use node fs"]);
+  assert.match(errors["n > use node fs"], /nodefs \("use node"\) .*nodefs\.ts:3:\d+: .*"node:fs"/s);
 });
 
 test("doMock, doUnmock, importMock and resetModules are for what is imported later", () => {
@@ -245,11 +236,11 @@ test("doMock, doUnmock, importMock and resetModules are for what is imported lat
     "later.test.ts": LATER, "literal.test.ts": NOT_LITERAL,
   };
   const { errors, passed, folder } = report(sources);
-  const { "an error of a module that was made anew has its place": broken, ...others } = errors;
+  const anew = "later > an error of a module that was made anew has its place";
+  const { [anew]: broken, ...others } = errors;
   assert.deepEqual(others, {});
   assert.equal(passed, 4);
   assert.match(broken, /broken/);
-  const { stdout } = spawnSync(CONCAVE, ["test", folder, "--filter", "made anew"],
-    { encoding: "utf8" });
-  assert.match(stdout, /at (Module\.)?fails \(convex\/breaks\.ts:3:9\)/);
+  const { out } = run(folder, "--filter", "made anew");
+  assert.match(out, /at (Module\.)?fails \(convex\/breaks\.ts:3:9\)/);
 });
