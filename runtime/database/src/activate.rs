@@ -158,7 +158,7 @@ fn change_rows(
     let mut transaction = Transaction::begin(Arc::new(next.clone()), &given, false);
     crons::sync(&mut transaction, analysis)?;
     handles::sync(&mut transaction, analysis);
-    next.maps = transaction.state.maps;
+    next.maps = transaction.state.maps.settled().clone();
     Ok(transaction.state.writes.values().cloned().collect())
 }
 

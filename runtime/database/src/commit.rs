@@ -535,7 +535,7 @@ fn next_maps(
 ) -> IndexMaps {
     if begun == newest.ts && !state.placeholders {
         // Nobody committed in between: the working maps are the next maps.
-        return state.maps.clone();
+        return state.maps.settled().clone();
     }
     if state.placeholders {
         state.resolve_placeholders(ts);

@@ -293,7 +293,7 @@ impl Transaction {
         self.reads.insert(CATALOG, all_numbers());
         let catalog = Arc::make_mut(&mut self.state.catalog);
         for table in tables.iter().filter_map(|table| table.before.as_ref()) {
-            self.state.maps.remove_table(table);
+            self.state.maps.settled().remove_table(table);
             catalog.remove_table(table);
             self.state.created.insert(number_key(&table.component, table.number));
             // Whoever has read any of its documents has read this key too.
@@ -307,7 +307,7 @@ impl Transaction {
                 catalog.declare_index(&table, &index.name, index.declared_fields(), index.staged);
             }
             let table = catalog.table(component, name).expect("it was just made");
-            self.state.maps.add_table(table);
+            self.state.maps.settled().add_table(table);
             self.state.created.insert(table_key(component, name));
             self.state.created.insert(number_key(component, *number));
         }
@@ -322,7 +322,7 @@ impl Transaction {
         self.reads.insert(CATALOG, all_numbers());
         self.state.created.insert(components_key());
         for table in Arc::make_mut(&mut self.state.catalog).add_component(component) {
-            self.state.maps.add_table(&table);
+            self.state.maps.settled().add_table(&table);
             self.state.created.insert(table_key(component, &table.name));
             self.state.created.insert(number_key(component, table.number));
         }
@@ -354,7 +354,7 @@ impl Transaction {
         version: (Arc<Document>, Value),
     ) -> Result<(), UserError> {
         let id = version.0.id;
-        if self.state.maps.contains(table, &id.internal) {
+        if self.state.maps.document(table, &id.internal).is_some() {
             let text = format!(
                 "A document with the ID {id} is there already: it is in the import twice, or the \
                  table has it and `append` keeps what is there.",
@@ -388,11 +388,11 @@ impl Transaction {
     }
 
     /// Tables that have other numbers now, or none, may be in the ids of documents that stay.
-    fn check_what_stays(&self, before: &Snapshot) -> Result<(), UserError> {
+    fn check_what_stays(&mut self, before: &Snapshot) -> Result<(), UserError> {
         if !self.state.created.contains(&deployment_key()) {
             return Ok(());
         }
-        let (catalog, maps) = (Arc::clone(&self.state.catalog), self.state.maps.clone());
+        let (catalog, maps) = (Arc::clone(&self.state.catalog), self.state.maps.settled().clone());
         let after = Snapshot { catalog, maps, ..before.clone() };
         let deployment = before.deployment.as_ref();
         for (component, analysis) in deployment.iter().flat_map(|now| now.analysis.each()) {

@@ -173,6 +173,53 @@ impl IndexMaps {
     }
 }
 
+/// The indexes as a transaction sees them. What it writes is put into them when it looks: until its
+/// commit there may be newer ones to put it into instead.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkingMaps {
+    maps: IndexMaps,
+    /// Writes that are not in the maps yet, oldest first.
+    waiting: Vec<Arc<Write>>,
+}
+
+/// Writes that may wait: each look at a document passes them.
+const WAITING: usize = 16;
+
+impl WorkingMaps {
+    /// Those of a snapshot.
+    pub(crate) fn new(maps: IndexMaps) -> Self {
+        Self { maps, waiting: Vec::new() }
+    }
+
+    /// Takes a write in.
+    pub(crate) fn write(&mut self, write: Arc<Write>) {
+        self.waiting.push(write);
+        if self.waiting.len() > WAITING {
+            self.settled();
+        }
+    }
+
+    /// One document of a table.
+    pub(crate) fn document(&self, table: &Table, internal: &[u8; 16]) -> Option<&Arc<Document>> {
+        let (by_id, mut newest_first) = (table.by_id.id, self.waiting.iter().rev());
+        let newest = newest_first.find(|write| {
+            write.table.by_id.id == by_id && write.document().id.internal == *internal
+        });
+        match newest {
+            Some(write) => write.after.as_ref(),
+            None => self.maps.document(table, internal),
+        }
+    }
+
+    /// The maps, with every write in them.
+    pub(crate) fn settled(&mut self) -> &mut IndexMaps {
+        for write in self.waiting.drain(..) {
+            self.maps.apply(&write);
+        }
+        &mut self.maps
+    }
+}
+
 /// The internal id that every key ends with.
 fn id_in(key: &[u8]) -> &[u8; 16] {
     key.last_chunk().expect("a key ends with an id")

@@ -216,7 +216,7 @@ impl Transaction {
             return Ok(None);
         }
         let Some(index) = query.index else { return Ok(None) };
-        let found = query.first(&self.state.maps, index);
+        let found = query.first(self.state.maps.settled(), index);
         let Some((key, document)) = found else {
             self.reads.insert(index, query.rest.clone());
             query.done = true;

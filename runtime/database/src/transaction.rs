@@ -22,7 +22,7 @@ use crate::catalog::{Catalog, Table, deployment_key, number_key, table_key};
 use crate::document::Document;
 use crate::error::UserError;
 use crate::id::DocumentId;
-use crate::index_maps::IndexMaps;
+use crate::index_maps::WorkingMaps;
 use crate::key::{Interval, Key};
 use crate::limits;
 use crate::log::Write;
@@ -65,7 +65,7 @@ pub struct Transaction {
 /// What a rollback brings back: everything that writing changes.
 #[derive(Clone)]
 pub(crate) struct State {
-    pub(crate) maps: IndexMaps,
+    pub(crate) maps: WorkingMaps,
     pub(crate) catalog: Arc<Catalog>,
     /// Catalog keys of the tables it created.
     pub(crate) created: imbl::OrdSet<Key>,
@@ -187,7 +187,7 @@ impl Transaction {
         let mut ids = ChaCha12Rng::from_seed(given.seed);
         ids.set_stream(ID_STREAM);
         let state = State {
-            maps: snapshot.maps.clone(),
+            maps: WorkingMaps::new(snapshot.maps.clone()),
             catalog: Arc::clone(&snapshot.catalog),
             created: imbl::OrdSet::new(),
             writes: imbl::OrdMap::new(),
@@ -284,7 +284,7 @@ impl Transaction {
         self.count_range()?;
         let Some(table) = self.table_named(component, table) else { return Ok(0) };
         self.reads.insert(table.by_id.id, Interval::all());
-        Ok(self.state.maps.entries(table.by_id.id) as u64)
+        Ok(self.state.maps.settled().entries(table.by_id.id) as u64)
     }
 
     /// `db.normalizeId`: the id, if it is one of that table; the document need not exist.

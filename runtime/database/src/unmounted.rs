@@ -43,7 +43,7 @@ impl Database {
             }
         }
         let mut next = Snapshot { ts, ..Snapshot::clone(&newest) };
-        next.maps = transaction.state.maps;
+        next.maps = transaction.state.maps.settled().clone();
         let catalog = Arc::make_mut(&mut next.catalog);
         let mut written = vec![components_key()];
         for table in &tables {

@@ -249,7 +249,7 @@ impl Transaction {
         check_table_count(&self.state.catalog, component)?;
         let table = create_table(
             Arc::make_mut(&mut self.state.catalog),
-            &mut self.state.maps,
+            self.state.maps.settled(),
             component,
             name,
         );
@@ -265,7 +265,7 @@ impl Transaction {
             self.ids.fill_bytes(&mut internal[..14]);
             internal[14..].copy_from_slice(&day.to_be_bytes());
             // Two calls given the same seed draw the same ids; the later one draws on.
-            if !self.state.maps.contains(table, &internal) {
+            if self.state.maps.document(table, &internal).is_none() {
                 return DocumentId { table: table.number, internal };
             }
         }
@@ -315,9 +315,10 @@ impl Transaction {
         let keys = keys.collect();
         let document = |version: Option<Version>| version.map(|(document, _)| document);
         let (before, after) = (document(before), document(after));
-        let mut write = Write { table: Arc::clone(table), before, after, keys };
-        self.state.maps.apply(&write);
+        let mut write = Arc::new(Write { table: Arc::clone(table), before, after, keys });
+        self.state.maps.write(Arc::clone(&write));
         if let Some(earlier) = self.state.writes.get(&place) {
+            let write = Arc::make_mut(&mut write);
             write.before.clone_from(&earlier.before);
             for (change, first) in write.keys.iter_mut().zip(&earlier.keys) {
                 assert_eq!(change.index, first.index, "a table's indexes are fixed in a call");
@@ -332,7 +333,7 @@ impl Transaction {
         if unchanged {
             self.state.writes.remove(&place);
         } else {
-            self.state.writes.insert(place, Arc::new(write));
+            self.state.writes.insert(place, write);
         }
     }
 }
