@@ -87,8 +87,8 @@ impl Backfill {
         Ok(checked + moved)
     }
 
-    /// The keys of an index with these fields, if it was filled. Indexes that were not are of tables
-    /// that were made since.
+    /// The keys of an index with these fields, if it was filled. Indexes that were not are of
+    /// tables that were made since.
     pub(crate) fn take(&mut self, index: &Index, documents: IndexId) -> Option<Keys> {
         let filled = self.indexes.remove(&(documents, Arc::clone(&index.name)))?;
         (filled.index.fields == index.fields).then_some(filled.keys)
