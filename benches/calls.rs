@@ -1,7 +1,8 @@
-//! Calls in process, without HTTP: what a fresh context costs, and transfers per second.
+//! Calls in process, without HTTP: what a fresh context costs, transfers per second, and a call
+//! beside a bare V8 call of the same bundle.
 //!
-//! In: `examples/transfer`, bundled and pushed as `concave push` does. Out: a table on standard
-//! output. Bounded by counts.
+//! In: `examples/transfer`, bundled and pushed as `concave push` does; npm's `deno` in `benches/`.
+//! Out: a table on standard output. Bounded by counts.
 //!
 //!   make modules && cargo bench --profile fast --bench calls
 #![allow(
@@ -13,6 +14,7 @@
 )]
 
 mod accounts;
+mod deno;
 #[path = "../tests/deployed.rs"]
 mod deployed;
 
@@ -61,6 +63,10 @@ fn main() {
             idle_latency(&deployed);
         }
     }
+    match bare() {
+        Some(us) => println!("the same read, bare V8 (deno), one warm context: {us:.1} µs a call"),
+        None => println!("npm's deno is not installed: no bare V8 (npm install --prefix benches)"),
+    }
     let trivial = "import { query } from \"./abi.js\"; export const f = query(() => 1);";
     let deployed = Deployed::on_threads(1);
     deployed.push(&[("m", trivial)]).unwrap();
@@ -82,6 +88,23 @@ fn idle_latency(deployed: &Deployed) {
         .collect();
     times.sort();
     println!("1 isolate, point read 2 ms apart: p50 {:?}, p99 {:?}", times[500], times[990]);
+}
+
+/// What the read of an account costs where V8 has nothing else to do, in microseconds.
+fn bare() -> Option<f64> {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, module) in &transfer_bundle().modules {
+        let file = folder.path().join(&**path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, &*module.source).unwrap();
+    }
+    let module = format!("file://{}", folder.path().join("accounts.js").display());
+    let peer = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peers/bare.js");
+    let mut deno = std::process::Command::new(deno::program()?);
+    let run = deno.args(["run", "--no-prompt", "--allow-read", "--allow-env"]).arg(peer);
+    let done = run.args([&*module, "20000"]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Some(String::from_utf8(done.stdout).unwrap().trim().parse().unwrap())
 }
 
 fn read(deployed: &Deployed, id: u64) -> Call {

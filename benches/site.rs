@@ -12,6 +12,7 @@
     reason = "a bench prints, dies when it fails, and shares files with others"
 )]
 
+mod deno;
 mod load;
 mod wire;
 
@@ -61,11 +62,7 @@ fn hello(port: u16, requests: usize) -> VecDeque<Vec<u8>> {
 
 fn start_deno() -> Child {
     let benches = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches");
-    // npm's wrapper would outlive its kill.
-    let deno = std::fs::read_dir(benches.join("node_modules/@deno"))
-        .expect("npm's deno: npm install --prefix benches")
-        .find_map(|package| Some(package.ok()?.path().join("deno")).filter(|file| file.exists()));
-    Command::new(deno.unwrap())
+    Command::new(deno::program().expect("npm's deno: npm install --prefix benches"))
         .args(["serve", "--host", "127.0.0.1", "--port", &DENO.to_string()])
         .arg(benches.join("peers/hello.js"))
         .stdout(Stdio::null())
