@@ -218,9 +218,9 @@ class Runner extends TestRunner {
   }
 }
 
-/** Tests and suites below a suite, as the report has them. */
-const tree = (suite) => suite.tasks.map((task) => (task.type === 'suite'
-  ? { ...resultOf(task), tasks: tree(task) } : resultOf(task)));
+/** A test, or a suite with what is below it, as the report has them. A file is a suite. */
+const tree = (task) => (task.type === 'suite'
+  ? { ...resultOf(task), tasks: task.tasks.map(tree) } : resultOf(task));
 
 /** `process` as tests may use it: variables can be set, and functions of the engine see them. */
 const openProcess = (given) => {
@@ -264,8 +264,8 @@ const warm = async () => {
     });
     test('', () => {});
   }, {}, deaf);
-  const { state } = { ...resultOf(file), tasks: tree(file) };
-  if (state !== 'pass') throw new Error(`warming up: ${JSON.stringify(tree(file))}`);
+  const ended = tree(file);
+  if (ended.state !== 'pass') throw new Error(`warming up: ${JSON.stringify(ended)}`);
   // The runner's own ends after 100 ms; deno_core forgets those that are over when one goes off.
   await new Promise((resolve) => { setTimeout(resolve, 101); });
   expect.setState(before);
@@ -296,6 +296,6 @@ export const main = {
     }
     await close();
     await listening;
-    return JSON.stringify({ ...resultOf(file), tasks: tree(file), unhandled });
+    return JSON.stringify({ ...tree(file), unhandled });
   },
 };

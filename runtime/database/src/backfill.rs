@@ -19,7 +19,7 @@ use crate::catalog::{Catalog, Index, Table};
 use crate::document::Document;
 use crate::error::PushError;
 use crate::id::TableNumber;
-use crate::index_maps::{Documents, Keys};
+use crate::index_maps::{Documents, Keys, sorted};
 use crate::key::Key;
 use crate::schema::{Schema, TableSchema};
 use crate::snapshot::{Deployment, IndexId, Snapshot};
@@ -159,10 +159,7 @@ impl Filled {
 
 /// The keys of an index, from documents by id.
 pub(crate) fn fill(index: &Index, documents: &Documents) -> Keys {
-    let mut keys: Vec<Key> = documents.values().map(|document| key(index, document)).collect();
-    // In order, the set grows at one end.
-    keys.sort_unstable();
-    let filled: Keys = keys.into_iter().collect();
+    let filled = sorted(documents.values().map(|document| key(index, document)).collect());
     assert_eq!(filled.len(), documents.len(), "an index has a key for every document");
     filled
 }

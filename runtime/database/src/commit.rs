@@ -574,7 +574,8 @@ fn repeated(transaction: &Transaction, newest: &Snapshot, reader: &Writer) -> Op
 /// An insert whose id somebody else has taken since: two calls were given the same seed.
 fn taken_id<'a>(transaction: &'a Transaction, newest: &Snapshot) -> Option<&'a Arc<Write>> {
     let mut inserts = transaction.state.writes.iter().filter(|(_, write)| write.before.is_none());
-    let taken = inserts.find(|((_, internal), write)| newest.maps.contains(&write.table, internal));
+    let taken = inserts
+        .find(|((_, internal), write)| newest.maps.document(&write.table, internal).is_some());
     taken.map(|(_, write)| write)
 }
 

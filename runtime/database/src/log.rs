@@ -42,7 +42,7 @@ impl KeyChange {
 
     /// The keys that a reader can depend on: the old one, and the new one if it differs.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
-        let after = self.after.as_ref().filter(|after| self.before.as_ref() != Some(*after));
+        let after = self.after.as_ref().filter(|_| self.moves());
         self.before.iter().chain(after)
     }
 }

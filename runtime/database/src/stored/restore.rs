@@ -18,7 +18,7 @@ use crate::commit::{Database, Options};
 use crate::document::Document;
 use crate::environment::Variable;
 use crate::id::{DocumentId, TableNumber};
-use crate::index_maps::Keys;
+use crate::index_maps::{Keys, sorted};
 use crate::key::Key;
 use crate::log::{KeyChange, Log, LogEntry, Write};
 use crate::record::Timestamp;
@@ -121,32 +121,16 @@ fn fill(indexes: Vec<Arc<Index>>, documents: &[Arc<Document>]) -> Vec<(Arc<Index
     }
     let keys = indexes.into_iter().zip(keys);
     if documents.len() < MANY {
-        return keys.map(|(index, keys)| (index, in_order(keys).collect())).collect();
+        return keys.map(|(index, keys)| (index, sorted(keys))).collect();
     }
     std::thread::scope(|scope| {
-        let sort = |(index, keys)| (index, scope.spawn(|| in_order(keys).collect()));
+        let sort = |(index, keys)| (index, scope.spawn(|| sorted(keys)));
         let threads: Vec<_> = keys.map(sort).collect();
         let join = |(index, thread): (_, std::thread::ScopedJoinHandle<'_, Keys>)| {
             (index, thread.join().expect("comparing bytes does not panic"))
         };
         threads.into_iter().map(join).collect()
     })
-}
-
-/// Keys in order.
-fn in_order(keys: Vec<Key>) -> impl Iterator<Item = Key> {
-    // Most pairs of keys differ early. To look at the whole keys is to wait for memory, a dozen
-    // times for each of a million.
-    let first_bytes = |(at, key): (usize, &Key)| {
-        let mut first = [0; 16];
-        let length = key.len().min(first.len());
-        first[..length].copy_from_slice(&key[..length]);
-        (u128::from_be_bytes(first), at)
-    };
-    let mut order: Vec<(u128, usize)> = keys.iter().enumerate().map(first_bytes).collect();
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| keys[a.1].cmp(&keys[b.1])));
-    let mut keys: Vec<Option<_>> = keys.into_iter().map(Some).collect();
-    order.into_iter().filter_map(move |(_, at)| keys[at].take())
 }
 
 impl Restored {
@@ -394,22 +378,4 @@ fn document(
     let text = str::from_utf8(reader.0).map_err(|error| Damaged::new(what, error))?;
     let id = DocumentId { table, internal };
     Ok(Arc::new(Document::restored(id, creation_time, size, text)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_is_in_order_also_where_keys_begin_alike() {
-        // Every length around that of the bytes that are compared first, ends that differ, zeros.
-        let ends = [&b""[..], b"\0", b"\0\0", b"a", b"a\0", b"b", b"\xff"];
-        let keys = (0..20)
-            .flat_map(|length| ends.map(|end| Key::from([vec![7; length], end.to_vec()].concat())));
-        let keys: std::collections::BTreeSet<Key> = keys.collect();
-        // In an order that is none.
-        let mut mixed: Vec<(u32, Key)> = (0..).zip(keys.iter().cloned()).collect();
-        mixed.sort_by_key(|(n, _)| n.wrapping_mul(2_654_435_761));
-        assert!(in_order(mixed.into_iter().map(|(_, key)| key).collect()).eq(keys));
-    }
 }
