@@ -139,3 +139,78 @@ test("pages", async () => {
   const passed = { "pages > pages": "pass" };
   assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
 });
+
+const TASKS = `
+import { makeFunctionReference, mutationGeneric as mutation, queryGeneric as query,
+} from "convex/server";
+export const add = mutation({ handler: async (ctx) => { await ctx.db.insert("tasks", {}); } });
+export const list = query({ handler: (ctx) => ctx.db.query("tasks").collect() });
+`;
+
+const WORLDS = `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { afterEach, expect, test, vi } from "vitest";
+const modules = import.meta.glob("./**/*.ts");
+const open = () => convexTest(undefined, modules);
+const at = (time) => vi.setSystemTime(new Date(time));
+afterEach(() => { vi.useRealTimers(); });
+`;
+
+test("each convexTest() begins with nothing, at its own time, with the modules of that moment", () => {
+  const { code, states, errors } = report(app("worlds", {
+    "tasks.ts": TASKS,
+    "worlds.test.ts": `${WORLDS}
+test("first", async () => {
+  const t = open();
+  await t.mutation(api.tasks.add, {});
+  expect(await t.query(api.tasks.list, {})).toHaveLength(1);
+});
+test("earlier", async () => {
+  at("2020-02-02T00:00:00Z");
+  const t = open();
+  expect(await t.query(api.tasks.list, {})).toEqual([]);
+  await t.mutation(api.tasks.add, {});
+  const [task] = await t.query(api.tasks.list, {});
+  expect(new Date(task._creationTime).toISOString()).toMatch(/^2020-02-02T00:00:00/);
+});
+test("modules", async () => {
+  const { "./tasks.ts": tasks } = modules;
+  delete modules["./tasks.ts"];
+  await expect(open().mutation(api.tasks.add, {})).rejects.toThrow(/Could not find.*tasks:add/);
+  modules["./other.ts"] = tasks;
+  await open().mutation(api.other.add, {});
+  modules["./tasks.ts"] = async () => ({});
+  await expect(open().mutation(api.tasks.add, {})).rejects.toThrow(/Could not find.*tasks:add/);
+});
+`,
+  }));
+  const passed = Object.fromEntries(["first", "earlier", "modules"].map((name) =>
+    [`worlds > ${name}`, "pass"]));
+  assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
+});
+
+test("the cron jobs of a convexTest() count from its own beginning", () => {
+  const { code, states, errors } = report(app("crons", {
+    "tasks.ts": TASKS,
+    "crons.ts": `
+import { cronJobs, makeFunctionReference } from "convex/server";
+const crons = cronJobs();
+crons.interval("add", { hours: 1 }, makeFunctionReference("tasks:add"), {});
+export default crons;
+`,
+    "crons.test.ts": `${WORLDS}
+// The first run is at the beginning.
+const after = async (time, minutes) => {
+  at(time);
+  const t = open();
+  await t.advance(minutes * 60_000);
+  return (await t.query(api.tasks.list, {})).length;
+};
+test("at ten", async () => { expect(await after("2030-01-01T10:00:00Z", 61)).toBe(2); });
+test("before eleven", async () => { expect(await after("2030-01-01T10:50:00Z", 30)).toBe(1); });
+`,
+  }));
+  const passed = { "crons > at ten": "pass", "crons > before eleven": "pass" };
+  assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
+});

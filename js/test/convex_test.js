@@ -40,18 +40,39 @@ vi.spyOn = (target, ...rest) => {
   return spyOn(target, ...rest);
 };
 
+/** Modules that tests have handed in, by name: mostly there is one such object in a file. */
+const named = new WeakMap();
+
+/** Whether an object holds what it held. In vitest what is in it may become mocked meanwhile. */
+const isSame = (known, entries) => known !== undefined && realm.located === undefined
+  && known.entries.length === entries.length
+  && known.entries.every(([key, load], at) => key === entries[at][0] && load === entries[at][1]);
+
+const namedOf = (given) => {
+  const entries = Object.entries(given);
+  const known = named.get(given);
+  if (isSame(known, entries)) return known;
+  const modules = new Map();
+  const root = rootOf(Object.keys(given));
+  for (const [key, load] of entries) {
+    const name = key.slice(root.length).replace(/\.[^./]+$/, '');
+    if (name.endsWith('.d') || modules.has(name)) continue;
+    // The bundler says of each which file it is.
+    modules.set(name, realm.located?.(load) ?? load);
+  }
+  // What nobody says the file of may be another module each time it is loaded, or for Node.
+  const isFixed = [...modules.values()].every((load) => load.file !== undefined && !load.node);
+  const made = { entries, modules, isFixed, divided: undefined };
+  named.set(given, made);
+  return made;
+};
+
 /** The app, or a component: a schema and modules by path. */
 class Part {
   constructor(path, schema, modules) {
-    Object.assign(this, { path, schema, modules: new Map(), here: new Set() });
+    this.named = namedOf(modules);
+    Object.assign(this, { path, schema, modules: this.named.modules, here: new Set() });
     this.broken = new Map();
-    const root = rootOf(Object.keys(modules));
-    for (const [key, load] of Object.entries(modules)) {
-      const name = key.slice(root.length).replace(/\.[^./]+$/, '');
-      if (name.endsWith('.d') || this.modules.has(name)) continue;
-      // The bundler says of each which file it is.
-      this.modules.set(name, realm.located?.(load) ?? load);
-    }
   }
 
   load(name) {
@@ -62,15 +83,30 @@ class Part {
 
   /** What the host needs to deploy it. */
   async described() {
+    const schema = this.schema?.export?.() ?? null;
+    const { isFixed, divided } = this.named;
+    const now = `${spied.size} ${realm.mocking.size} ${realm.evaluated.size}`;
+    if (divided?.now === now) {
+      this.here = divided.here;
+      return { path: this.path, schema, ...divided.modules };
+    }
+    const modules = await this.divided();
+    if (isFixed) this.named.divided = { now, modules, here: this.here };
+    return { path: this.path, schema, ...modules };
+  }
+
+  /** Which modules are deployed, and the functions of those that run here. */
+  async divided() {
     const files = {};
     const elsewhere = {};
+    this.here = new Set();
     for (const [name, load] of this.modules) {
-      const isOwn = !name.startsWith('_generated/') && !['schema'].includes(name);
+      const isOwn = !name.startsWith('_generated/') && name !== 'schema';
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
       // Cron jobs and invariants are what the engine reads.
       const isCounted = realm.isCounting && !['crons', 'invariants'].includes(name);
       const isHere = !isDeployed || load.node || isCounted || realm.mocking.has(load.file)
-        || await isSpied(load);
+        || (spied.size > 0 && await isSpied(load));
       if (!isHere) files[`${name}.js`] = load.file;
       // Other test files are not for this one to run.
       else if (isOwn && (isDeployed || load.file === undefined || realm.evaluated.has(load.file))) {
@@ -84,8 +120,7 @@ class Part {
         }
       }
     }
-    const schema = this.schema?.export?.() ?? null;
-    return { path: this.path, schema, files, elsewhere };
+    return { files, elsewhere };
   }
 }
 
@@ -97,7 +132,6 @@ const observed = (found) => {
 
 /** Whether a test spies on a function of a module, which then runs here. */
 const isSpied = async (load) => {
-  if (spied.size === 0) return false;
   // One that cannot be imported is for the engine to refuse.
   const module = await load().catch(() => ({}));
   return Object.values(module).some((value) => spied.has(value));

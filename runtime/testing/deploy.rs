@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bundler::{Bundler, Output, Project};
 use database::components::child;
 use database::deployment::{Bundle, Environment, Module};
 use database::error::UserError;
 use database::record::Functions as _;
-use database::snapshot::Deployment;
+use database::snapshot::{Deployment, Snapshot};
 use functions::INLINE;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -61,7 +61,28 @@ pub struct Deployer {
 #[derive(Default)]
 struct Made {
     bundled: BTreeMap<BTreeMap<String, PathBuf>, Arc<Output>>,
-    deployments: BTreeMap<[u8; 32], Arc<Deployment>>,
+    deployments: BTreeMap<[u8; 32], Arc<Ready>>,
+}
+
+/// A deployment, and the database of the first world that it was opened in: others are copies.
+pub struct Ready {
+    /// The functions.
+    pub deployment: Arc<Deployment>,
+    first: OnceLock<Arc<Snapshot>>,
+}
+
+impl Ready {
+    /// An empty database in which the deployment runs, for a world whose clock shows `now`, in
+    /// nanoseconds; `None` while there is none from before that.
+    pub fn copy(&self, now: u64) -> Option<Arc<Snapshot>> {
+        self.first.get().filter(|first| first.ts.0 <= now).map(Arc::clone)
+    }
+
+    /// Keeps a database in which nothing but the push has happened.
+    pub fn keep(&self, pushed: Arc<Snapshot>) {
+        // Of two worlds that were opened at once either will do.
+        let _ = self.first.set(pushed);
+    }
 }
 
 /// What is good for later runs too.
@@ -97,7 +118,7 @@ impl Deployer {
     ///
     /// # Errors
     /// What is wrong with the modules, in their author's terms.
-    pub fn deployment(&self, parts: &[Part]) -> Result<Arc<Deployment>, UserError> {
+    pub fn deployment(&self, parts: &[Part]) -> Result<Arc<Ready>, UserError> {
         let key = key(parts);
         // Held while one is made: equal ones are asked for together.
         let mut made = lock(&self.made);
@@ -105,9 +126,8 @@ impl Deployer {
             return Ok(Arc::clone(known));
         }
         let bundle = Arc::new(self.bundle(&mut made, parts)?);
-        let deployment = self.analysed(bundle)?;
-        made.deployments.insert(key, Arc::clone(&deployment));
-        Ok(deployment)
+        let ready = Ready { deployment: self.analysed(bundle)?, first: OnceLock::new() };
+        Ok(Arc::clone(made.deployments.entry(key).or_insert(Arc::new(ready))))
     }
 
     /// The deployment of a bundle.

@@ -258,14 +258,14 @@ impl Realm {
 
     /// Opens a world; blocks while its deployment is made.
     fn open(&self, asked: &Open) -> Result<Value, UserError> {
-        let deployment = self.bench.deployer.deployment(&asked.parts)?;
+        let ready = self.bench.deployer.deployment(&asked.parts)?;
         let budget = asked.limits.as_deref().map(functions::transaction_limits).transpose();
         let budget = budget
             .map_err(|e| UserError::new("TransactionLimits", format!("transactionLimits: {e}")))?;
         let id = self.number();
         let clock = Clock::new(asked.now, self.bench.seed ^ id);
         let opening = self.opening(id, clock, budget);
-        let world = World::open(&self.bench.host, &deployment, opening).map_err(pushed)?;
+        let world = World::open(&self.bench.host, &ready, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
         Ok(json!({ "id": id }))
     }
@@ -273,8 +273,8 @@ impl Realm {
     /// Replaces the functions of a world; blocks while the deployment is made.
     fn deploy(&self, asked: &Deploy) -> Result<Value, UserError> {
         let world = self.world(asked.world)?;
-        let deployment = self.bench.deployer.deployment(&asked.parts)?;
-        let Deployment { bundle, analysis } = &*deployment;
+        let ready = self.bench.deployer.deployment(&asked.parts)?;
+        let Deployment { bundle, analysis } = &*ready.deployment;
         world.functions.activate(Arc::clone(bundle), Arc::clone(analysis)).map_err(pushed)?;
         Ok(Value::Null)
     }

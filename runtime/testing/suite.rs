@@ -205,9 +205,10 @@ impl Suite {
         self.files.keys()
     }
 
-    /// How many files may run side by side.
+    /// How many files may run side by side: more than there are cores, as a file waits while what
+    /// it calls runs in the host, and the other way round.
     pub fn at_once(&self) -> usize {
-        cores()
+        cores() + cores().div_ceil(2)
     }
 
     /// Source maps of the tests.

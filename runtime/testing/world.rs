@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use server::{Files, Finding, Invariants, Schedule};
 use tokio::sync::oneshot;
 
+use super::deploy::Ready;
 use super::footprints::Noted;
 use crate::commands::host::files_in_memory;
 use crate::outside::Services;
@@ -126,13 +127,20 @@ impl World {
     /// A schema that cannot be.
     pub fn open(
         host: &functions::Host,
-        deployment: &Deployment,
+        ready: &Ready,
         opening: Opening,
     ) -> Result<Self, PushError> {
-        let database = Database::new(Options::at(opening.clock.now()));
-        let world = Self::of(host, database, opening);
-        let Deployment { bundle, analysis } = deployment;
+        let now = opening.clock.now();
+        let options = Options::at(now);
+        if let Some(copy) = ready.copy(now) {
+            let world = Self::of(host, Database::fork(copy, &options), opening);
+            world.functions.resume();
+            return Ok(world);
+        }
+        let world = Self::of(host, Database::new(options), opening);
+        let Deployment { bundle, analysis } = &*ready.deployment;
         world.functions.activate(Arc::clone(bundle), Arc::clone(analysis))?;
+        ready.keep(world.database.newest());
         Ok(world)
     }
 

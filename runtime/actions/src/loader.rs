@@ -22,6 +22,9 @@ use crate::protocol::ImportPhase;
 /// Scheme of module URLs.
 pub(crate) const SCHEME: &str = "convex:/";
 
+/// Test files: each of them runs once, and nobody needs what V8 has compiled of it.
+const TEST_FILES: &str = "_tests/";
+
 /// Runs of a function after which what V8 has compiled is kept: more was called by then.
 const KEPT_AFTER: [u64; 3] = [1, 8, 64];
 
@@ -88,6 +91,7 @@ impl Code {
 /// One run's view of the code.
 pub(crate) struct Loader {
     code: Arc<Code>,
+    /// Modules that were imported, and may be by later runs.
     loaded: RefCell<BTreeSet<String>>,
 }
 
@@ -101,7 +105,7 @@ impl Loader {
         self.code.keep(path, compiled);
     }
 
-    /// Paths and sources of the modules that were imported.
+    /// Paths and sources of the modules that were imported, and may be by later runs.
     pub(crate) fn loaded(&self) -> Vec<(String, Arc<str>)> {
         let source = |path: &String| Some((path.clone(), self.code.modules.get(path)?.clone()));
         self.loaded.borrow().iter().filter_map(source).collect()
@@ -135,16 +139,21 @@ impl ModuleLoader for Loader {
                 "Couldn't find JavaScript module '{path}'. Did you forget to run `npx convex dev`?"
             ))));
         };
-        self.loaded.borrow_mut().insert(path.to_owned());
-        let data = self.code.compiled_of(path).map(|bytes| bytes.to_vec().into());
+        let is_run_once = path.starts_with(TEST_FILES);
+        if !is_run_once {
+            self.loaded.borrow_mut().insert(path.to_owned());
+        }
         // The code never changes while the process lives, so its path stands for its content.
-        let cache = SourceCodeCacheInfo { hash: 0, data };
+        let cache = || SourceCodeCacheInfo {
+            hash: 0,
+            data: self.code.compiled_of(path).map(|bytes| bytes.to_vec().into()),
+        };
         let code = ModuleSourceCode::String(Arc::clone(source).into());
         ModuleLoadResponse::Sync(Ok(ModuleSource::new(
             ModuleType::JavaScript,
             code,
             specifier,
-            Some(cache),
+            (!is_run_once).then(cache),
         )))
     }
 

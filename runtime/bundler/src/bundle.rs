@@ -10,6 +10,7 @@ use crate::check::check;
 use crate::component::{self, Component, Folder};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
+use crate::glob::Globs;
 use crate::graph::{Cache, Graph, Loader, Module, ModuleId, Target, file_of};
 use crate::hoist::Hoisted;
 use crate::link::Link;
@@ -167,6 +168,7 @@ impl Bundler {
             watched: BTreeSet::from([project.functions_dir.clone()]),
             files: BTreeSet::new(),
             errors: vec![],
+            globs: Globs::default(),
             mocks: BTreeSet::new(),
         };
         let definitions = component::definitions(&mut run);
@@ -206,6 +208,8 @@ pub(crate) struct Run<'a> {
     /// Every file that was read.
     pub(crate) files: BTreeSet<PathBuf>,
     pub(crate) errors: Vec<BundleError>,
+    /// What test files import by patterns.
+    pub(crate) globs: Globs,
     /// Files that the test file at hand mocks.
     pub(crate) mocks: BTreeSet<PathBuf>,
 }
@@ -248,6 +252,7 @@ impl Run<'_> {
             packages: self.packages,
             cache: self.cache,
             environment,
+            globs: &self.globs,
             mocks: &self.mocks,
             inline: !matches!(purpose, Purpose::Functions(_) | Purpose::Tests),
             tests: purpose == Purpose::Tests,

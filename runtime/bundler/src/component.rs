@@ -13,6 +13,7 @@ use rayon::prelude::*;
 
 use crate::bundle::{Purpose, Run};
 use crate::error::BundleError;
+use crate::glob::Globs;
 use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::memo::Memo;
 use crate::project::Project;
@@ -125,6 +126,7 @@ fn implementation(
         watched: BTreeSet::new(),
         files: BTreeSet::new(),
         errors: vec![],
+        globs: Globs::default(),
         mocks: BTreeSet::new(),
     };
     own.everything();

@@ -3,8 +3,10 @@
 //! In: the text of a file. Out: the text with each call expanded, on as many lines as before.
 //! Invariant: the files of a folder that a pattern reaches, and nothing below `node_modules`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compile::quoted;
 use crate::project::has_use_node;
@@ -12,25 +14,73 @@ use crate::project::has_use_node;
 /// What the call is called.
 const CALL: &str = "import.meta.glob";
 
-/// `text` of `file` with its calls expanded; `None` where there are none.
-pub(crate) fn expand(text: &str, file: &Path) -> Option<String> {
-    let mut expanded = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(CALL) {
-        let (before, call) = rest.split_at(at);
-        let Some((arguments, length)) = arguments(&call[CALL.len()..]) else {
-            expanded.push_str(&rest[..at + CALL.len()]);
-            rest = &rest[at + CALL.len()..];
-            continue;
-        };
-        let length = CALL.len() + length;
-        expanded.push_str(before);
-        expanded.push_str(&object(arguments, file));
-        expanded.push_str(&"\n".repeat(call[..length].matches('\n').count()));
-        rest = &call[length..];
+/// What calls stand for: most files of a folder ask the same, and its files are read once.
+#[derive(Default)]
+pub(crate) struct Globs {
+    /// By the folder and what stands between the parentheses.
+    members: Mutex<HashMap<(PathBuf, String), Members>>,
+}
+
+/// The files that a call reaches, each with its member of the object.
+type Members = Arc<[(PathBuf, String)]>;
+
+impl Globs {
+    /// `text` of `file` with its calls expanded; `None` where there are none.
+    pub(crate) fn expand(&self, text: &str, file: &Path) -> Option<String> {
+        let mut expanded = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(CALL) {
+            let (before, call) = rest.split_at(at);
+            let Some((arguments, length)) = arguments(&call[CALL.len()..]) else {
+                expanded.push_str(&rest[..at + CALL.len()]);
+                rest = &rest[at + CALL.len()..];
+                continue;
+            };
+            let length = CALL.len() + length;
+            expanded.push_str(before);
+            expanded.push_str(&self.object(arguments, file));
+            expanded.push_str(&"\n".repeat(call[..length].matches('\n').count()));
+            rest = &call[length..];
+        }
+        expanded.push_str(rest);
+        text.contains(CALL).then_some(expanded)
     }
-    expanded.push_str(rest);
-    text.contains(CALL).then_some(expanded)
+
+    /// The object that a call stands for: the file that asks is not in it.
+    fn object(&self, arguments: &str, file: &Path) -> String {
+        let list = arguments.trim_start();
+        let end =
+            if list.starts_with('[') { list.find(']').map(|at| at + 1) } else { list.find(',') };
+        let (patterns, options) = list.split_at(end.unwrap_or(list.len()));
+        if options.contains("eager") {
+            let why = "import.meta.glob with `eager` is not supported by `concave test`: leave it \
+                       out, and call the functions that it then gives.";
+            return format!("(() => {{ throw new Error({}); }})()", quoted(why));
+        }
+        let members = self.members(patterns, file.parent().unwrap_or(file));
+        let others = members.iter().filter(|(path, _)| path != file);
+        let others: Vec<_> = others.map(|(_, member)| member.as_str()).collect();
+        format!("({{ {} }})", others.join(", "))
+    }
+
+    fn members(&self, patterns: &str, dir: &Path) -> Members {
+        let key = (dir.to_owned(), patterns.to_owned());
+        // Held while they are looked for: whoever waits asks for the same, mostly.
+        let mut known = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = known.entry(key).or_insert_with(|| {
+            let found = matching(&strings(patterns), dir).into_iter();
+            found.map(|(key, path)| (path.clone(), member(&key, &path))).collect()
+        });
+        Arc::clone(members)
+    }
+}
+
+/// A function that imports a file, and says which it is.
+fn member(key: &str, path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let node = if has_use_node(&text) { ", node: true" } else { "" };
+    let (key, path) = (quoted(key), quoted(&path.to_string_lossy()));
+    format!("{key}: Object.assign(() => import({key}), {{ file: {path}{node} }})")
 }
 
 /// The text between the parentheses of a call, and how long the call is; type arguments are
@@ -58,28 +108,6 @@ fn arguments(text: &str) -> Option<(&str, usize)> {
     None
 }
 
-/// The object that a call stands for.
-fn object(arguments: &str, file: &Path) -> String {
-    let list = arguments.trim_start();
-    let end = if list.starts_with('[') { list.find(']').map(|at| at + 1) } else { list.find(',') };
-    let (patterns, options) = list.split_at(end.unwrap_or(list.len()));
-    if options.contains("eager") {
-        let why = "import.meta.glob with `eager` is not supported by `concave test`: leave it out, \
-                   and call the functions that it then gives.";
-        return format!("(() => {{ throw new Error({}); }})()", quoted(why));
-    }
-    let patterns = strings(patterns);
-    let dir = file.parent().unwrap_or(file);
-    let import = |(key, path): (String, PathBuf)| {
-        let text = fs::read_to_string(&path).unwrap_or_default();
-        let node = if has_use_node(&text) { ", node: true" } else { "" };
-        let (key, path) = (quoted(&key), quoted(&path.to_string_lossy()));
-        format!("{key}: Object.assign(() => import({key}), {{ file: {path}{node} }})")
-    };
-    let members: Vec<_> = matching(&patterns, dir, file).into_iter().map(import).collect();
-    format!("({{ {} }})", members.join(", "))
-}
-
 /// The string literals of a piece of code.
 fn strings(code: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -94,9 +122,8 @@ fn strings(code: &str) -> Vec<String> {
     found
 }
 
-/// The files that patterns reach from a folder, as specifiers and as paths; without the file that
-/// asks.
-fn matching(patterns: &[String], dir: &Path, file: &Path) -> Vec<(String, PathBuf)> {
+/// The files that patterns reach from a folder, as specifiers and as paths.
+fn matching(patterns: &[String], dir: &Path) -> Vec<(String, PathBuf)> {
     let (refused, wanted): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.starts_with('!'));
     let mut found = Vec::new();
     for pattern in wanted {
@@ -108,7 +135,7 @@ fn matching(patterns: &[String], dir: &Path, file: &Path) -> Vec<(String, PathBu
         found.extend(files.into_iter().filter_map(|path| {
             let key = specifier(dir, &path);
             let is_refused = refused.iter().any(|pattern| matches(&pattern[1..], &key));
-            (matches(pattern, &key) && !is_refused && path != file).then_some((key, path))
+            (matches(pattern, &key) && !is_refused).then_some((key, path))
         }));
     }
     found.sort();
@@ -307,10 +334,14 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let text = "const m = import.meta.glob<X>([\n  './**/*.ts',\n  '!./deep/**',\n]);\nend";
-        let expanded = expand(text, &dir.path().join("b.test.ts")).unwrap();
+        let globs = Globs::default();
+        let expanded = globs.expand(text, &dir.path().join("b.test.ts")).unwrap();
         assert_eq!(expanded.lines().count(), text.lines().count());
         assert!(expanded.contains("\"./a.ts\": Object.assign(() => import(\"./a.ts\")"));
         assert!(!expanded.contains("c.ts") && !expanded.contains("b.test.ts\":"), "{expanded}");
-        assert_eq!(expand("import.meta.env", Path::new("/x.ts")), None);
+        let of_another = globs.expand(text, &dir.path().join("a.ts")).unwrap();
+        assert!(of_another.contains("\"./b.test.ts\":"), "{of_another}");
+        assert!(!of_another.contains("a.ts\":"), "{of_another}");
+        assert_eq!(globs.expand("import.meta.env", Path::new("/x.ts")), None);
     }
 }

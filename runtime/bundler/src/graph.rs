@@ -15,7 +15,7 @@ use crate::Environment;
 use crate::compile::{
     Compiled, Language, RequestKind, Settings, Source, base64_of, compile, quoted,
 };
-use crate::glob;
+use crate::glob::Globs;
 use crate::hoist::Chunk;
 use crate::mocks::{ACTUAL, MOCK, concern, stand_in};
 use crate::package::{Package, Packages};
@@ -154,6 +154,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) definitions: bool,
     /// Whether these are test files, which import files by patterns.
     pub(crate) tests: bool,
+    /// What test files import by patterns.
+    pub(crate) globs: &'a Globs,
     /// Files that the test file mocks.
     pub(crate) mocks: &'a BTreeSet<PathBuf>,
 }
@@ -274,12 +276,12 @@ impl Loader<'_> {
 
     /// What a test file mocks: files by specifier.
     pub(crate) fn mocked(&self, file: &Path) -> BTreeMap<String, PathBuf> {
+        if !std::fs::read_to_string(file).is_ok_and(|text| concern(&text)) {
+            return BTreeMap::new();
+        }
         let location = Location::File(file.to_owned());
         let package = self.packages.of(file);
         let Ok(source) = self.source(&location, &package, true) else { return BTreeMap::new() };
-        if !source.settings.mocks {
-            return BTreeMap::new();
-        }
         let compiled = self.cache.compile(&source);
         let of = |request: &crate::compile::Request| {
             let specifier = request.specifier.strip_suffix(MOCK)?;
@@ -303,7 +305,7 @@ impl Loader<'_> {
                 let settings = self.settings(None, true);
                 let language = Language::JavaScript;
                 let file = self.resolvers.functions_dir().join(supplied.name());
-                let text = glob::expand(supplied.source(), &file);
+                let text = self.globs.expand(supplied.source(), &file);
                 let text = text.unwrap_or_else(|| supplied.source().to_owned());
                 return Ok(Source { text: text.into(), language, settings });
             }
@@ -323,13 +325,25 @@ impl Loader<'_> {
             _ => String::from_utf8(bytes).map_err(|_| "The file is not UTF-8".to_owned())?,
         };
         let data = matches!(language, Language::Text | Language::WebAssembly);
-        let text = if self.tests && !data { for_tests(text, path) } else { text };
+        let text = if self.tests && !data { self.for_tests(text, path) } else { text };
         let prefer_esm = data
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
         let mut settings = self.settings(Some(path), prefer_esm);
         settings.mocks = self.tests && is_test_file(path) && concern(&text);
         Ok(Source { text: text.into(), language, settings })
+    }
+
+    /// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, Vite's
+    /// `import.meta.env` where the runner keeps it, and a test file says when it has been evaluated.
+    fn for_tests(&self, text: String, path: &Path) -> String {
+        let text = self.globs.expand(&text, path).unwrap_or(text);
+        let text = text.replace("import.meta.env", "globalThis.__vitest_worker__?.metaEnv");
+        if !is_test_file(path) {
+            return text;
+        }
+        let name = quoted(&path.to_string_lossy());
+        format!("{text}\n;globalThis[Symbol.for(\"concave.evaluated\")]?.add({name});\n")
     }
 
     fn empty_source(&self) -> Source {
@@ -348,18 +362,6 @@ impl Loader<'_> {
             mocks: false,
         }
     }
-}
-
-/// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, Vite's
-/// `import.meta.env` where the runner keeps it, and a test file says when it has been evaluated.
-fn for_tests(text: String, path: &Path) -> String {
-    let text = glob::expand(&text, path).unwrap_or(text);
-    let text = text.replace("import.meta.env", "globalThis.__vitest_worker__?.metaEnv");
-    if !is_test_file(path) {
-        return text;
-    }
-    let name = quoted(&path.to_string_lossy());
-    format!("{text}\n;globalThis[Symbol.for(\"concave.evaluated\")]?.add({name});\n")
 }
 
 /// Whether a file without import and export statements is CommonJS even in an ES package.

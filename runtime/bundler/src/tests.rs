@@ -14,6 +14,7 @@ use crate::check::faults;
 use crate::compile::{Compiled, quoted};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
+use crate::glob::Globs;
 use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::link::Link;
 use crate::mocks::Mocks;
@@ -103,6 +104,7 @@ impl Bundler {
             watched: BTreeSet::new(),
             files: BTreeSet::new(),
             errors: vec![],
+            globs: Globs::default(),
             mocks: BTreeSet::new(),
         }
     }
