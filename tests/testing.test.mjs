@@ -430,6 +430,9 @@ test("passes", () => {});` });
   assert.match(junit.out, /<testcase classname="convex\/f.test.ts" name="diff"[^>]*><failure/);
   const one = report(folder, "--filter", "passes");
   assert.deepEqual([one.code, one.passed, one.skipped], [0, 1, 3]);
+  // Whoever names the functions' folder is told the same, with the same code around it.
+  const untimed = (text) => text.replace(/\([\d.]+ ms\)|Time .*/g, "");
+  assert.equal(untimed(run(join(folder, "convex")).out), untimed(out));
 });
 
 test("a function that remembers is not deterministic, and the test says so", () => {

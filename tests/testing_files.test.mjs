@@ -3,13 +3,14 @@
 // In: the built program, apps with test files. Out: checks of what each file comes to. Invariant: a
 // file that tests nothing fails, as with vitest, and says why.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { rmSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
-import { report } from "./verdicts.mjs";
+import { CONCAVE } from "./host.mjs";
+import { ENVIRONMENT, report } from "./verdicts.mjs";
 
 test("a file or a suite without tests fails, as with vitest", () => {
   const { code, errors } = report(app("empty", {
@@ -157,7 +158,7 @@ const at = (time) => vi.setSystemTime(new Date(time));
 afterEach(() => { vi.useRealTimers(); });
 `;
 
-test("each convexTest() begins with nothing, at its own time, with the modules of that moment", () => {
+test("each convexTest() begins with nothing, at its own time, with its own modules", () => {
   const { code, states, errors } = report(app("worlds", {
     "tasks.ts": TASKS,
     "worlds.test.ts": `${WORLDS}
@@ -213,4 +214,57 @@ test("before eleven", async () => { expect(await after("2030-01-01T10:50:00Z", 3
   }));
   const passed = { "crons > at ten": "pass", "crons > before eleven": "pass" };
   assert.deepEqual({ code, errors, states }, { code: 0, errors: {}, states: passed });
+});
+
+test("vitest's configuration is followed where it is written as literals", () => {
+  const folder = app("config", {
+    "setup.ts": 'import { beforeEach } from "vitest";\n'
+      + "beforeEach((context) => { context.task.meta.fromSetup = true; });\n"
+      + "(globalThis as any).readied = 'yes';",
+    "globals.test.ts": `
+const stub = vi.fn();
+describe("globals", () => {
+  it("is set up", ({ task }) => {
+    expect((globalThis as any).readied).toBe("yes");
+    expect(task.meta.fromSetup).toBe(true);
+    expect(process.env.COLOR).toBe("blue");
+    vi.stubEnv("COLOR", "red");
+    stub();
+  });
+  it("starts afresh", () => {
+    expect(process.env.COLOR).toBe("blue");
+    expect(stub).not.toHaveBeenCalled();
+  });
+  it("ends", async () => { await new Promise(() => {}); });
+});
+`,
+    "left/out.test.ts": 'throw new Error("excluded");',
+  });
+  const write = (text) => writeFileSync(join(folder, "vitest.config.mts"), text);
+  write(`
+import { defineConfig } from "vitest/config";
+export default defineConfig({
+  test: {
+    environment: "edge-runtime",
+    globals: true,
+    setupFiles: ["./convex/setup.ts"],
+    exclude: ["convex/left/**"],
+    env: { COLOR: "blue" },
+    testTimeout: 2_000,
+    unstubEnvs: true,
+    clearMocks: true,
+    alias: { other: "./other" },
+  },
+});
+`);
+  const options = { encoding: "utf8", env: ENVIRONMENT };
+  const done = spawnSync(CONCAVE, ["test", folder, "--reporter", "json"], options);
+  const { files } = JSON.parse(done.stdout || assert.fail(done.stderr));
+  assert.deepEqual(files.map(({ file }) => file), ["convex/globals.test.ts"]);
+  assert.deepEqual(files[0].errors, []);
+  assert.deepEqual(files[0].tests.map(({ state }) => state), ["pass", "pass", "fail"]);
+  assert.match(files[0].tests[2].errors[0], /timed out in 2000ms/);
+  assert.match(done.stderr, /vitest\.config\.mts:13:12: concave test does not follow "alias"/);
+  write('export default { test: { setupFiles: "./convex/nowhere.ts", globals: true } };');
+  assert.match(report(folder, "--filter", "globals").errors.globals, /nowhere\.ts/);
 });

@@ -6,6 +6,7 @@ import {
   DecodedMap, TestRunner, beforeEach, describe, expect, getOriginalPosition, processError,
   setSafeTimers, startTests, test,
 } from './vitest.js';
+import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import { begin as beginMocks } from './mocks.js';
 import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
@@ -95,19 +96,20 @@ function ReadSnapshots(_parameter, text) {
   };
 }
 
-const configOf = ({ root, seed, timeout, pattern, update, ...file }, way) => ({
+const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...file }, way) => ({
   root,
+  retry: 0,
+  maxConcurrency: 5,
+  hookTimeout: timeout * 2,
+  ...settings,
+  testTimeout: timeout,
   name: undefined,
-  setupFiles: [],
+  setupFiles: setup.map(([module]) => module),
   passWithNoTests: false,
   testNamePattern: pattern === null ? undefined : new RegExp(pattern),
   allowOnly: true,
   sequence: { shuffle: false, concurrent: false, seed, hooks: 'stack', setupFiles: 'parallel' },
   chaiConfig: undefined,
-  maxConcurrency: 5,
-  testTimeout: timeout,
-  hookTimeout: timeout * 2,
-  retry: 0,
   includeTaskLocation: false,
   tags: [],
   tagsFilter: undefined,
@@ -248,7 +250,7 @@ const warm = async () => {
   setSafeTimers();
   Object.assign(globalThis, { setTimeout, clearTimeout });
   const file = await run({ file: '/warm', root: '/', seed: 0, timeout: 2 ** 31, pattern: null,
-    update: 'none', skip: [], module: '', map: null }, async () => {
+    update: 'none', skip: [], module: '', map: null, settings: {}, setup: [] }, async () => {
     describe('', () => {
       beforeEach(() => {});
       test('', async () => {
@@ -275,6 +277,11 @@ const warm = async () => {
 };
 await warm();
 
+/** What `globals: true` of vitest's configuration makes global. */
+const GLOBALS = ['suite', 'test', 'describe', 'it', 'chai', 'expect', 'assert', 'expectTypeOf',
+  'assertType', 'vitest', 'vi', 'beforeAll', 'afterAll', 'beforeEach', 'afterEach', 'aroundAll',
+  'aroundEach', 'onTestFinished', 'onTestFailed'];
+
 /** Called by the worker, as if it were an action. */
 export const main = {
   async invokeAction(_requestId, json) {
@@ -284,11 +291,15 @@ export const main = {
     realm.isCounting = options.coverage;
     beginMocks(options.mocks.files);
     options.mocks.reaching.forEach((file) => realm.mocking.add(file));
-    openProcess(options.env);
+    openProcess({ ...options.env, ...options.settings.env });
+    if (options.settings.globals) {
+      GLOBALS.forEach((name) => { globalThis[name] = vitest[name]; });
+    }
     setSafeTimers();
     const listening = listen();
     const intervals = new Intervals();
-    const file = await run(options, () => import(`../${options.module}`), intervals, host);
+    const load = (module, why) => import(`../${why === 'setup' ? module : options.module}`);
+    const file = await run(options, load, intervals, host);
     unhandled.push(...intervals.end().map(plain));
     await heard();
     if (options.coverage) {

@@ -34,7 +34,8 @@ Tests are vitest's (describe, test, expect, vi) and convex-test's (convexTest): 
 unchanged, on the engine that serves. Actions run beside the test, as with convex-test; those with
 \"use node\" too, in V8 without Node: one that needs a module of Node fails and says so. Files that
 ask for @vitest-environment jsdom are left to vitest, which runs on the same engine with the package
-of js/test.")]
+of js/test. Of vitest.config.ts these are followed, where they are literals: globals, setupFiles,
+include, exclude, env, timeouts, retry, and what resets mocks and stubs.")]
 pub struct Arguments {
     /// The app's folder, or one test file
     #[arg(default_value = ".")]
@@ -51,9 +52,9 @@ pub struct Arguments {
     /// How to report
     #[arg(long, value_enum, default_value_t)]
     reporter: Reporter,
-    /// Milliseconds that a test may take
-    #[arg(long, value_name = "MS", default_value_t = 5_000)]
-    timeout: u64,
+    /// Milliseconds that a test may take: 5000 where vitest's configuration says nothing else
+    #[arg(long, value_name = "MS")]
+    timeout: Option<u64>,
     /// Say which lines ran, and write coverage/lcov.info; functions then run where the tests do,
     /// and not in the engine's isolates
     #[arg(long)]
@@ -93,7 +94,11 @@ pub enum TestError {
 }
 
 fn outside(files: usize, failed: usize) -> String {
-    if failed > 0 { String::new() } else { format!("; {files} files failed outside of tests") }
+    match files {
+        _ if failed > 0 => String::new(),
+        1 => "; 1 file failed outside of tests".to_owned(),
+        _ => format!("; {files} files failed outside of tests"),
+    }
 }
 
 /// Runs the tests, with `--watch` again and again.
@@ -184,6 +189,7 @@ async fn once(
     let prepared = tokio::task::spawn_blocking(move || Suite::prepare(options, &engine)).await;
     let suite = prepared.unwrap_or_else(|bug| std::panic::resume_unwind(bug.into_panic()))?;
     sources.clone_from(&suite.watched);
+    suite.notes().iter().for_each(terminal::warning);
     let running = suite.files().map(|file| suite.run(file));
     let mut running = futures_util::stream::iter(running).buffer_unordered(suite.at_once());
     let mut files: Vec<FileReport> = Vec::new();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, ImportPhase, Limits, Network, Residents};
-use bundler::{BundledModule, Bundler, Mocks, Project, TestFiles, is_test_file};
+use bundler::{BundledModule, Bundler, Mocks, Project, TestFiles, VitestConfig, is_test_file};
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
@@ -46,6 +46,8 @@ const THREADS: usize = 4;
 const GRACE: Duration = Duration::from_secs(3);
 /// How often that is looked at.
 const PERIOD: Duration = Duration::from_millis(100);
+/// How long a test may take where nobody says otherwise, in milliseconds, as in vitest.
+const TIMEOUT_MS: u64 = 5_000;
 /// The longest that one file may take.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -58,8 +60,8 @@ pub struct Options {
     pub filter: Option<String>,
     /// Seed of all randomness.
     pub seed: u64,
-    /// Milliseconds that a test may take.
-    pub timeout_ms: u64,
+    /// Milliseconds that a test may take, where the user says.
+    pub timeout_ms: Option<u64>,
     /// Whether to count which lines run; functions then run where the tests do.
     pub coverage: bool,
     /// `new`: snapshots that are missing are written; `all`: those that differ too; `none`.
@@ -156,6 +158,7 @@ pub struct Suite {
     bench: Arc<Bench>,
     pool: Arc<Pool>,
     mocks: BTreeMap<String, Mocks>,
+    config: VitestConfig,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
 }
@@ -167,9 +170,17 @@ impl Suite {
     /// See [`SuiteError`].
     pub fn prepare(options: Options, engine: &Engine) -> Result<Self, SuiteError> {
         let dir = options.dir.clone();
-        let root = std::fs::canonicalize(&dir)
+        let inside = std::fs::canonicalize(&dir)
             .map_err(|cause| SuiteError::Folder { dir: dir.clone(), cause })?;
-        let files = test_files(&root, options.filter.as_deref());
+        let project = project(&inside);
+        // What is printed names files from where the bundler names them.
+        let root = project.root.clone();
+        let config = VitestConfig::read(&root);
+        let held = |file: &Path| {
+            let name = file.strip_prefix(&root).ok()?.to_string_lossy().into_owned();
+            config.holds(&name).then_some(name)
+        };
+        let files = test_files(&inside, held, options.filter.as_deref());
         if files.is_empty() {
             return Err(SuiteError::NoFiles { dir, filter: options.filter });
         }
@@ -179,11 +190,12 @@ impl Suite {
         };
         let elsewhere: BTreeMap<_, _> = files.iter().filter_map(told).collect();
         let here = files.iter().filter(|(name, _)| !elsewhere.contains_key(*name));
-        let entries = here.map(|(name, path)| (module_of(name), path.clone())).collect();
+        let here = here.map(|(name, path)| (module_of(name), path.clone()));
+        let entries = here.chain(setup_modules(&config)).collect();
         let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
         let tests = TestFiles { entries, aliases };
         let mut bundler = engine.bundler.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = bundler.bundle_tests(&project(&root), &tests);
+        let output = bundler.bundle_tests(&project, &tests);
         drop(bundler);
         let bundled = output.modules.iter();
         let modules: BTreeMap<Arc<str>, Arc<str>> =
@@ -194,10 +206,16 @@ impl Suite {
         let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let code = Code { version, modules, import, ..Code::default() };
         let bench = Arc::new(engine.bench(root.clone(), output.modules, options.seed));
-        let (pool, watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
+        let (pool, mut watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
+        watched.extend(config.file.clone());
         pool.deployed(Arc::clone(&code));
         let mocks = output.mocks;
-        Ok(Self { options, root, files, elsewhere, code, bench, pool, mocks, watched })
+        Ok(Self { options, root, files, elsewhere, code, bench, pool, mocks, config, watched })
+    }
+
+    /// What of vitest's configuration is not followed, each with its place.
+    pub fn notes(&self) -> &[String] {
+        &self.config.notes
     }
 
     /// The files, by their names.
@@ -285,6 +303,13 @@ impl Suite {
         (ended, stuck, watch)
     }
 
+    /// Milliseconds that a test may take.
+    fn timeout_ms(&self) -> Value {
+        let configured = || self.config.settings.get("testTimeout").cloned();
+        let asked = self.options.timeout_ms.map(Value::from);
+        asked.or_else(configured).unwrap_or_else(|| TIMEOUT_MS.into())
+    }
+
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
         let mocks = self.mocks.get(&module_of(file)).cloned().unwrap_or_default();
@@ -296,7 +321,9 @@ impl Suite {
             "map": self.frames().map_text(&module).filter(|_| is_inline),
             "mocks": { "files": mocks.files, "reaching": mocks.reaching },
             "file": self.files[file], "module": module, "root": self.root, "skip": skip,
-            "seed": self.options.seed, "timeout": self.options.timeout_ms,
+            "seed": self.options.seed, "timeout": self.timeout_ms(),
+            "settings": self.config.settings,
+            "setup": setup_modules(&self.config).collect::<Vec<_>>(),
             "update": self.options.update, "coverage": self.options.coverage,
             "pattern": pattern.map(|text| escaped(text)),
             "env": {
@@ -351,11 +378,15 @@ impl Watch {
     }
 }
 
-/// Files with tests below a folder, by their names from it.
-fn test_files(root: &Path, filter: Option<&str>) -> BTreeMap<String, PathBuf> {
+/// Files with tests in a folder, by the names that `held` gives them.
+fn test_files(
+    inside: &Path,
+    held: impl Fn(&Path) -> Option<String>,
+    filter: Option<&str>,
+) -> BTreeMap<String, PathBuf> {
     const SKIPPED: [&str; 5] = ["node_modules", "dist", "target", "build", "_generated"];
     let mut found = BTreeMap::new();
-    let mut folders = vec![root.to_owned()];
+    let mut folders = vec![inside.to_owned()];
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
@@ -365,9 +396,9 @@ fn test_files(root: &Path, filter: Option<&str>) -> BTreeMap<String, PathBuf> {
                     folders.push(path);
                 }
             } else if is_test_file(&path)
-                && let Ok(inside) = path.strip_prefix(root)
+                && let Some(name) = held(&path)
             {
-                found.insert(inside.to_string_lossy().into_owned(), path);
+                found.insert(name, path);
             }
         }
     }
@@ -407,6 +438,12 @@ fn needs_vitest(file: &str, environment: &str) -> String {
 fn module_of(file: &str) -> String {
     let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
     format!("_tests/{stem}.js")
+}
+
+/// The files that are imported before each test file, with the paths of their modules.
+fn setup_modules(config: &VitestConfig) -> impl Iterator<Item = (String, PathBuf)> + '_ {
+    let files = config.setup.iter().enumerate();
+    files.map(|(at, file)| (format!("_setup/{at}.js"), file.clone()))
 }
 
 fn project(root: &Path) -> Project {

@@ -240,7 +240,7 @@ fn specifier() -> ModuleSpecifier {
 
 /// Parses, and folds `process.env.NODE_ENV` while at it: the analysis of CommonJS exports that
 /// follows must not see the development half of a package.
-fn parse(language: Language, text: &str) -> Result<ParsedSource, Issue> {
+pub(crate) fn parse(language: Language, text: &str) -> Result<ParsedSource, Issue> {
     let media_type = match language {
         Language::Jsx => MediaType::Jsx,
         Language::TypeScript => MediaType::TypeScript,

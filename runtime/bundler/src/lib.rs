@@ -17,7 +17,7 @@
 //! purity   whether a module of the output keeps anything of a call in its variables
 //! emit     ES modules, source maps             single   schema and definition: one module each
 //! tests    test files, and lists of function files      glob     `import.meta.glob`
-//! mocks    `vi.mock` of test files
+//! mocks    `vi.mock` of test files                          vitest   their configuration
 //! ```
 
 #![forbid(unsafe_code)]
@@ -47,6 +47,7 @@ mod same;
 mod single;
 mod tables;
 mod tests;
+mod vitest;
 
 pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
 pub use component::{Component, Folder};
@@ -54,3 +55,4 @@ pub use error::{BundleError, BundleErrors};
 pub use mocks::Mocks;
 pub use project::Project;
 pub use tests::{TestFiles, is_test_file};
+pub use vitest::VitestConfig;
