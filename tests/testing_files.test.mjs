@@ -227,7 +227,7 @@ describe("globals", () => {
   it("is set up", ({ task }) => {
     expect((globalThis as any).readied).toBe("yes");
     expect(task.meta.fromSetup).toBe(true);
-    expect(process.env.COLOR).toBe("blue");
+    expect([process.env.COLOR, process.env.COUNT]).toEqual(["blue", "3"]);
     vi.stubEnv("COLOR", "red");
     stub();
   });
@@ -249,7 +249,7 @@ export default defineConfig({
     globals: true,
     setupFiles: ["./convex/setup.ts"],
     exclude: ["convex/left/**"],
-    env: { COLOR: "blue" },
+    env: { COLOR: "blue", COUNT: 3 },
     testTimeout: 2_000,
     unstubEnvs: true,
     clearMocks: true,

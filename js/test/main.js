@@ -227,7 +227,8 @@ const tree = (task) => (task.type === 'suite'
 /** `process` as tests may use it: variables can be set, and functions of the engine see them. */
 const openProcess = (given) => {
   const { process: before } = globalThis;
-  const env = { NODE_ENV: 'test', ...given };
+  const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
+  const env = { NODE_ENV: 'test', ...Object.fromEntries(texts) };
   globalThis.process = { ...before, env, argv: [], platform: 'linux' };
 };
 

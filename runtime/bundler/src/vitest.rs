@@ -99,42 +99,41 @@ impl Reading<'_> {
     }
 
     fn take(&mut self, key: &str, value: &Expr) {
-        let literal = literal(value);
-        let is_ours = |value: &Value| {
-            value.as_object().is_some_and(|alias| alias.keys().all(|name| name == OURS))
-        };
+        let found = literal(value);
         if OF_VITEST.contains(&key) {
-            if !literal.as_ref().is_some_and(is_ours) {
+            let alias = found.as_ref().and_then(Value::as_object);
+            if !alias.is_some_and(|alias| alias.keys().all(|name| name == OURS)) {
                 self.note(value, &format!("concave test does not follow {key:?}; vitest does"));
             }
-            return;
-        }
-        let taken = match (key, literal) {
-            ("setupFiles", Some(value)) => texts(&value).map(|files| {
-                self.config.setup = files.iter().map(|file| self.config.root.join(file)).collect();
-            }),
-            ("include", Some(value)) => texts(&value).map(|list| self.config.include = list),
-            ("exclude", Some(value)) => texts(&value).map(|list| self.config.exclude = list),
-            ("env", Some(value @ Value::Object(_))) => Some(self.set(key, value)),
-            (key, Some(value @ Value::Bool(_))) if FLAGS.contains(&key) => {
-                Some(self.set(key, value))
-            }
-            (key, Some(value @ Value::Number(_))) if NUMBERS.contains(&key) => {
-                Some(self.set(key, value))
-            }
-            (key, _) if FLAGS.contains(&key) || NUMBERS.contains(&key) => None,
-            ("setupFiles" | "include" | "exclude" | "env", _) => None,
-            // Of no concern to what a test comes to: reporters, pools, the environment's name.
-            _ => Some(()),
-        };
-        if taken.is_none() {
+        } else if !self.follow(key, found) {
             let what = format!("concave test reads {key:?} only where it is written as a literal");
             self.note(value, &what);
         }
     }
 
-    fn set(&mut self, key: &str, value: Value) {
-        self.config.settings.insert(key.to_owned(), value);
+    /// Takes a setting; says whether it was one that can be taken.
+    fn follow(&mut self, key: &str, value: Option<Value>) -> bool {
+        let fits = match (key, &value) {
+            ("setupFiles" | "include" | "exclude", value) => {
+                let Some(list) = value.as_ref().and_then(texts) else { return false };
+                let root = &self.config.root;
+                match key {
+                    "include" => self.config.include = list,
+                    "exclude" => self.config.exclude = list,
+                    _ => self.config.setup = list.iter().map(|file| root.join(file)).collect(),
+                }
+                return true;
+            }
+            ("env", value) => matches!(value, Some(Value::Object(_))),
+            (key, value) if FLAGS.contains(&key) => matches!(value, Some(Value::Bool(_))),
+            (key, value) if NUMBERS.contains(&key) => matches!(value, Some(Value::Number(_))),
+            // Of no concern to what a test comes to: reporters, pools, the environment's name.
+            _ => return true,
+        };
+        if let Some(value) = value.filter(|_| fits) {
+            self.config.settings.insert(key.to_owned(), value);
+        }
+        fits
     }
 
     fn note(&mut self, at: &Expr, what: &str) {
