@@ -142,7 +142,8 @@ pub async fn run(arguments: Arguments) -> Result<(), ImportError> {
     let result = follow(&client, &arguments, &id, &bar).await;
     bar.finish_and_clear();
     let rows = result?;
-    terminal::news(format!("imported {rows} documents from {}", arguments.file.display()));
+    let rows = terminal::count(usize::try_from(rows).unwrap_or(usize::MAX), "document");
+    terminal::news(format!("imported {rows} from {}", arguments.file.display()));
     Ok(())
 }
 

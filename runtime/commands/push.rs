@@ -294,14 +294,13 @@ impl Pushed {
         };
         let components = match self.components {
             0 => String::new(),
-            1 => " and 1 component".to_owned(),
-            several => format!(" and {several} components"),
+            some => format!(" and {}", terminal::count(some, "component")),
         };
         format!(
-            "{what} {} functions in {} modules{components} as {}{changes} in {} ms: bundle {}, \
-             analyze {}, activate {}",
-            self.functions,
-            self.modules,
+            "{what} {} in {}{components} as {}{changes} in {} ms: bundle {}, analyze {}, \
+             activate {}",
+            terminal::count(self.functions, "function"),
+            terminal::count(self.modules, "module"),
             self.version,
             ms(bundle + analyze + activate),
             ms(bundle),

@@ -29,3 +29,8 @@ pub(crate) fn warning(text: impl Display) {
     let mark = Style::new().for_stderr().yellow().bold().apply_to("warning:");
     let _ = writeln!(io::stderr().lock(), "{mark} {text}");
 }
+
+/// So many things, in words: `1 function`, `2 functions`.
+pub(crate) fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}

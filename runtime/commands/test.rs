@@ -94,11 +94,10 @@ pub enum TestError {
 }
 
 fn outside(files: usize, failed: usize) -> String {
-    match files {
-        _ if failed > 0 => String::new(),
-        1 => "; 1 file failed outside of tests".to_owned(),
-        _ => format!("; {files} files failed outside of tests"),
+    if failed > 0 {
+        return String::new();
     }
+    format!("; {} failed outside of tests", terminal::count(files, "file"))
 }
 
 /// Runs the tests, with `--watch` again and again.
