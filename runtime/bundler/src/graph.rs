@@ -334,8 +334,9 @@ impl Loader<'_> {
         Ok(Source { text: text.into(), language, settings })
     }
 
-    /// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded, Vite's
-    /// `import.meta.env` where the runner keeps it, and a test file says when it has been evaluated.
+    /// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded,
+    /// Vite's `import.meta.env` where the runner keeps it, and a test file says when it has been
+    /// evaluated.
     fn for_tests(&self, text: String, path: &Path) -> String {
         let text = self.globs.expand(&text, path).unwrap_or(text);
         let text = text.replace("import.meta.env", "globalThis.__vitest_worker__?.metaEnv");

@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use deno_ast::swc::ast::{
-    Expr, ExprOrSpread, KeyValueProp, Lit, ObjectLit, Prop, PropName, PropOrSpread, UnaryOp,
+    Expr, ExprOrSpread, KeyValueProp, Lit, MemberExpr, MemberProp, ObjectLit, Prop, PropName,
+    PropOrSpread, UnaryOp,
 };
 use deno_ast::swc::ecma_visit::{Visit, VisitWith};
 use deno_ast::{ParsedSource, SourceRangedForSpanned};
@@ -196,7 +197,7 @@ fn literal(expression: &Expr) -> Option<Value> {
                 Some(ExprOrSpread { spread: None, expr }) => literal(expr),
                 _ => None,
             };
-            list.elems.iter().map(element).collect()
+            list.elems.iter().filter(|element| !is_left_out_anyway(element)).map(element).collect()
         }
         Expr::Object(object) => {
             let member = |member: &PropOrSpread| match member {
@@ -213,6 +214,15 @@ fn literal(expression: &Expr) -> Option<Value> {
         }
         _ => None,
     }
+}
+
+/// `...configDefaults.exclude`: packages and what git keeps, which hold no tests here either.
+fn is_left_out_anyway(element: &Option<ExprOrSpread>) -> bool {
+    let Some(ExprOrSpread { spread: Some(_), expr }) = element else { return false };
+    let Expr::Member(MemberExpr { obj, prop: MemberProp::Ident(member), .. }) = &**expr else {
+        return false;
+    };
+    &*member.sym == "exclude" && matches!(&**obj, Expr::Ident(of) if &*of.sym == "configDefaults")
 }
 
 /// One text, or a list of them.
@@ -260,7 +270,8 @@ mod tests {
         let config = read(
             "vite.config.js",
             "export default { test: { setupFiles: './setup.ts', include: ['convex/**/*.test.ts'],\n\
-             exclude: [`**/slow.*`], env: { A: 'b' }, environment: 'edge-runtime' } };",
+             exclude: [...configDefaults.exclude, `**/slow.*`],\n\
+             env: { A: 'b' }, environment: 'edge-runtime' } };",
         );
         assert_eq!(config.setup, [PathBuf::from("setup.ts")]);
         assert_eq!(Value::Object(config.settings.clone()), json!({ "env": { "A": "b" } }));
