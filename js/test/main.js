@@ -104,7 +104,7 @@ const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...fi
   ...settings,
   testTimeout: timeout,
   name: undefined,
-  setupFiles: setup.map(([module]) => module),
+  setupFiles: setup,
   passWithNoTests: false,
   testNamePattern: pattern === null ? undefined : new RegExp(pattern),
   allowOnly: true,

@@ -323,7 +323,7 @@ impl Suite {
             "file": self.files[file], "module": module, "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.timeout_ms(),
             "settings": self.config.settings,
-            "setup": setup_modules(&self.config).collect::<Vec<_>>(),
+            "setup": setup_modules(&self.config).map(|(module, _)| module).collect::<Vec<_>>(),
             "update": self.options.update, "coverage": self.options.coverage,
             "pattern": pattern.map(|text| escaped(text)),
             "env": {

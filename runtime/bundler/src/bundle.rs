@@ -159,18 +159,9 @@ impl Bundler {
         prepare: &(dyn Fn(&Folder) -> Result<(), String> + Sync),
     ) -> Result<Output, BundleErrors> {
         let packages = Packages::default();
-        let mut run = Run {
-            project,
-            resolvers: Resolvers::new(project, &self.options.conditions_extra),
-            packages: &packages,
-            cache: &self.cache,
-            output: Output::default(),
-            watched: BTreeSet::from([project.functions_dir.clone()]),
-            files: BTreeSet::new(),
-            errors: vec![],
-            globs: Globs::default(),
-            mocks: BTreeSet::new(),
-        };
+        let resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        let mut run = Run::new(project, resolvers, &packages, &self.cache);
+        run.watched.insert(project.functions_dir.clone());
         let definitions = component::definitions(&mut run);
         for folder in definitions.iter().map(|definition| &definition.folder) {
             if let Err(message) = prepare(folder) {
@@ -227,7 +218,28 @@ pub(crate) enum Purpose {
     Tests,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// One that has not read anything yet.
+    pub(crate) fn new(
+        project: &'a Project,
+        resolvers: Resolvers,
+        packages: &'a Packages,
+        cache: &'a Cache,
+    ) -> Self {
+        Self {
+            project,
+            resolvers,
+            packages,
+            cache,
+            output: Output::default(),
+            watched: BTreeSet::new(),
+            files: BTreeSet::new(),
+            errors: vec![],
+            globs: Globs::default(),
+            mocks: BTreeSet::new(),
+        }
+    }
+
     /// Bundles all but the definition.
     pub(crate) fn everything(&mut self) {
         match self.project.entries() {

@@ -13,7 +13,6 @@ use rayon::prelude::*;
 
 use crate::bundle::{Purpose, Run};
 use crate::error::BundleError;
-use crate::glob::Globs;
 use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::memo::Memo;
 use crate::project::Project;
@@ -117,18 +116,8 @@ fn implementation(
         functions_dir: folder.dir.clone(),
         external_packages: vec![],
     };
-    let mut own = Run {
-        project: &project,
-        resolvers: shared.resolvers.share(),
-        packages: shared.packages,
-        cache: shared.cache,
-        output: Output::default(),
-        watched: BTreeSet::new(),
-        files: BTreeSet::new(),
-        errors: vec![],
-        globs: Globs::default(),
-        mocks: BTreeSet::new(),
-    };
+    let resolvers = shared.resolvers.share();
+    let mut own = Run::new(&project, resolvers, shared.packages, shared.cache);
     own.everything();
     let Run { mut output, watched, files, mut errors, .. } = own;
     // Only the app says whom it trusts.

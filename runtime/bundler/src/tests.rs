@@ -14,7 +14,6 @@ use crate::check::faults;
 use crate::compile::{Compiled, quoted};
 use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
-use crate::glob::Globs;
 use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::link::Link;
 use crate::mocks::Mocks;
@@ -49,7 +48,7 @@ impl Bundler {
         let packages = Packages::default();
         let mut resolvers = Resolvers::new(project, &self.options.conditions_extra);
         resolvers.aliases.clone_from(&tests.aliases);
-        let mut run = self.run(project, resolvers, &packages);
+        let mut run = Run::new(project, resolvers, &packages, &self.cache);
         run.tests(tests);
         let Run { mut output, watched, .. } = run;
         output.compiled = self.cache.end_run();
@@ -68,7 +67,7 @@ impl Bundler {
     ) -> Result<Output, BundleErrors> {
         let packages = Packages::default();
         let resolvers = Resolvers::new(project, &self.options.conditions_extra);
-        let mut run = self.run(project, resolvers, &packages);
+        let mut run = Run::new(project, resolvers, &packages, &self.cache);
         let entry = |(path, file): (&String, &PathBuf)| {
             let text = std::fs::read_to_string(file).unwrap_or_default();
             let is_legal = path.split('/').all(is_legal_component);
@@ -87,26 +86,6 @@ impl Bundler {
         output.convex_version =
             installed_version(&project.functions_dir, "convex").unwrap_or_default();
         Ok(output)
-    }
-
-    fn run<'a>(
-        &'a self,
-        project: &'a Project,
-        resolvers: Resolvers,
-        packages: &'a Packages,
-    ) -> Run<'a> {
-        Run {
-            project,
-            resolvers,
-            packages,
-            cache: &self.cache,
-            output: Output::default(),
-            watched: BTreeSet::new(),
-            files: BTreeSet::new(),
-            errors: vec![],
-            globs: Globs::default(),
-            mocks: BTreeSet::new(),
-        }
     }
 }
 

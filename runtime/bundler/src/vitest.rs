@@ -39,7 +39,7 @@ pub struct VitestConfig {
     pub file: Option<PathBuf>,
     /// Files that are imported before each file of tests, in their order.
     pub setup: Vec<PathBuf>,
-    /// Settings of vitest's runner, by their names there; `env` is an object of texts.
+    /// Settings of vitest's runner, by their names there.
     pub settings: Map<String, Value>,
     /// What is not followed, each with its place.
     pub notes: Vec<String>,
@@ -62,10 +62,7 @@ impl VitestConfig {
             Ok(parsed) => {
                 Reading { config: &mut config, parsed: &parsed, text: &text, name }.read()
             }
-            Err(issue) => {
-                let (line, column) = line_and_column(&text, issue.offset);
-                config.notes.push(format!("{name}:{line}:{column}: {}", issue.message));
-            }
+            Err(issue) => config.notes.push(noted(&name, &text, issue.offset, &issue.message)),
         }
         config
     }
@@ -139,9 +136,15 @@ impl Reading<'_> {
 
     fn note(&mut self, at: &Expr, what: &str) {
         let start = self.parsed.text_info_lazy().range().start;
-        let (line, column) = line_and_column(self.text, at.start().as_byte_index(start));
-        self.config.notes.push(format!("{}:{line}:{column}: {what}.", self.name));
+        let offset = at.start().as_byte_index(start);
+        self.config.notes.push(noted(&self.name, self.text, offset, &format!("{what}.")));
     }
+}
+
+/// What is told, with its place.
+fn noted(name: &str, text: &str, offset: usize, what: &str) -> String {
+    let (line, column) = line_and_column(text, offset);
+    format!("{name}:{line}:{column}: {what}")
 }
 
 /// Looks for the object that is called `test`, wherever the configuration is put together.
