@@ -83,13 +83,16 @@ fn contended_jobs_add_up_and_each_runs_once() {
     let id = shop.deployed.value("jobs:start", "{}");
     let args = format!("{{\"to\":{id}}}");
     let rows: Vec<_> = (0..60).map(|_| shop.schedule("jobs:add", &args)).collect();
-    // Each row twice at once, as if two schedulers had found it, between calls of clients.
+    // Each row twice at once, as if two schedulers had found it, between calls of clients. Nothing
+    // commits while this turn is held, so that the second one finds the row pending too.
+    let turn = shop.deployed.database.turn();
     let calls: Vec<_> = (rows.iter())
         .map(|row| {
             let client = shop.deployed.start(shop.deployed.make("jobs:add", &args));
             (shop.start(*row), shop.start(*row), client)
         })
         .collect();
+    drop(turn);
     let mut retried = 0;
     for (one, other, client) in calls {
         retried += committed(client).retries.len();
