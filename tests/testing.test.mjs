@@ -532,6 +532,12 @@ test("t", () => { expect(value).toBe(${value}); });`;
     await says(/value\.ts changed[^]*1 failed[^]*waiting for changes/);
     writeFileSync(join(folder, "convex/w.test.ts"), source(2));
     await says(/w\.test\.ts changed[^]*1 passed[^]*waiting for changes/);
+    // A configuration that was not there before, and that leaves nothing to run in the file.
+    const setup = "vitest.config.ts";
+    writeFileSync(join(folder, "bad.ts"), 'throw new Error("not set up");');
+    writeFileSync(join(folder, setup), 'export default { test: { setupFiles: ["./bad.ts"] } };');
+    await says(
+      /vitest\.config\.ts changed[^]*Error: not set up[^]*Tests  none[^]*waiting for changes/);
   } finally {
     child.kill();
   }

@@ -19,7 +19,7 @@ test("a file or a suite without tests fails, as with vitest", () => {
     "some.test.ts": 'import { test } from "vitest";\ntest("one", () => {});',
   }));
   assert.deepEqual([code, Object.keys(errors)], [1, ["none"]]);
-  assert.match(errors.none, /^No test suite found in file .*none\.test\.ts/);
+  assert.match(errors.none, /^Error: No test suite found in file .*none\.test\.ts/);
 });
 
 test("import.meta.env is that of a Vite test run, and vi.stubEnv changes it", () => {

@@ -244,3 +244,59 @@ test("doMock, doUnmock, importMock and resetModules are for what is imported lat
   const { out } = run(folder, "--filter", "made anew");
   assert.match(out, /at (Module\.)?fails \(convex\/breaks\.ts:3:9\)/);
 });
+
+const SETUP = `
+import { beforeEach, vi } from "vitest";
+import { calls } from "./lib/calls";
+vi.mock("../convex/email", async (importOriginal) => ({
+  ...(await importOriginal<object>()), send: async (to: string) => "set up for " + to,
+}));
+// Elsewhere the same specifier is another file.
+vi.mock("./words", () => ({ where: () => "nowhere" }));
+calls.push("setup");
+beforeEach(() => { calls.push("before"); });
+`;
+
+const SET_UP = `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test } from "vitest";
+import schema from "./schema";
+import { host } from "./email";
+import { where } from "./words";
+import { where as mocked } from "../setup/words";
+import { calls } from "../setup/lib/calls";
+const modules = import.meta.glob("./**/*.ts");
+test("set up", async () => {
+  expect([host, where(), mocked()]).toEqual(["real", "real", "nowhere"]);
+  expect(await convexTest(schema, modules).action(api.mail.notify, { to: "a" })).toBe("set up for a");
+  // The setup file's modules are those of the tests.
+  expect(calls).toEqual(["setup", "before"]);
+});
+`;
+
+const SET_UP_AND_MOCKED = `
+import { expect, test, vi } from "vitest";
+import { host, send } from "./email";
+import { where } from "../setup/words";
+import { calls } from "../setup/lib/calls";
+vi.mock("./email", () => ({ host: "its own", send: async () => "its own" }));
+vi.unmock("../setup/words");
+test("the file's own counts", async () => {
+  expect([host, await send(), where()]).toEqual(["its own", "its own", "real words"]);
+  expect(calls).toEqual(["setup", "before"]);
+});
+`;
+
+test("what a setup file mocks is mocked in every test file, unless that says otherwise", () => {
+  const { errors, passed } = report({
+    "schema.ts": SCHEMA, "email.ts": EMAIL, "words.ts": WORDS, "mail.ts": MAIL,
+    "../vitest.config.ts": 'export default { test: { setupFiles: "./setup/mocks.ts" } };',
+    "../setup/mocks.ts": SETUP,
+    "../setup/words.ts": 'export const where = () => "real words";',
+    "../setup/lib/calls.ts": "export const calls: string[] = [];",
+    "up.test.ts": SET_UP, "own.test.ts": SET_UP_AND_MOCKED,
+  });
+  assert.deepEqual(errors, {});
+  assert.equal(passed, 2);
+});

@@ -8,7 +8,7 @@ import {
 } from './vitest.js';
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
-import { begin as beginMocks } from './mocks.js';
+import './mocks.js';
 import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
@@ -290,8 +290,7 @@ export const main = {
     const unhandled = [];
     worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
     realm.isCounting = options.coverage;
-    beginMocks(options.mocks.files);
-    options.mocks.reaching.forEach((file) => realm.mocking.add(file));
+    options.mocking.forEach((file) => realm.mocking.add(file));
     openProcess({ ...options.env, ...options.settings.env });
     if (options.settings.globals) {
       GLOBALS.forEach((name) => { globalThis[name] = vitest[name]; });

@@ -1,14 +1,11 @@
 // `vi.mock` and what belongs to it. The bundler has moved the calls above the imports and given
 // each the way to its module (`runtime/bundler/src/mocks.rs`).
 //
-// In: which specifier of the test file is which file. Out: the exports that stand for a mocked
-// file. Invariant: what cannot be done throws where it is asked for.
+// In: ways to modules, which name the files that they lead to. Out: the exports that stand for a
+// mocked file. Invariant: what cannot be done throws where it is asked for.
 import { createMockInstance, mockObject, vi } from './vitest.js';
 
 const { Array, Function, Map, Object, RegExp } = globalThis;
-
-/** Files by the test file's specifiers, from the host. */
-let files = {};
 
 /** What stands for a file, by its path. */
 const mocks = new Map();
@@ -20,9 +17,6 @@ const actuals = new Map();
 const settled = new Set();
 
 let generation = 0;
-
-/** Takes what the host knows of the test file. */
-export const begin = (given) => { files = given; };
 
 /** From now on `import()` makes modules of the app anew. */
 const renew = () => {
@@ -41,18 +35,17 @@ const refused = (call, why) => {
   throw new Error(`${call}: ${why}`);
 };
 
-const fileOf = (call, specifier, load) => {
-  const file = files[specifier];
-  if (load === undefined || file === undefined) {
-    refused(call, 'only a test file itself (*.test.ts) can mock, and only a module that is named '
-      + 'by a literal: the bundler looks for it before tests run.');
+const fileOf = (call, load) => {
+  if (load?.file === undefined) {
+    refused(call, 'only a test file itself (*.test.ts) and a setup file can mock, and only a module '
+      + 'that is named by a literal: the bundler looks for it before tests run.');
   }
-  return file;
+  return load.file;
 };
 
 const mocked = (name) => (specifier, factory, load) => {
   const call = `vi.${name}(${JSON.stringify(specifier)})`;
-  const file = fileOf(call, specifier, load);
+  const file = fileOf(call, load);
   const make = {
     function: () => factory(load),
     undefined: async () => automatic(await load(), 'automock'),
@@ -65,7 +58,7 @@ const mocked = (name) => (specifier, factory, load) => {
 };
 
 const unmocked = (name) => (specifier, load) => {
-  const file = fileOf(`vi.${name}(${JSON.stringify(specifier)})`, specifier, load);
+  const file = fileOf(`vi.${name}(${JSON.stringify(specifier)})`, load);
   mocks.delete(file);
   if (settled.has(file)) renew();
   return vi;
@@ -80,7 +73,7 @@ vi.resetModules = () => {
   return vi;
 };
 vi.importMock = async (specifier, load) => {
-  const file = fileOf(`vi.importMock(${JSON.stringify(specifier)})`, specifier, load);
+  const file = fileOf(`vi.importMock(${JSON.stringify(specifier)})`, load);
   return mocks.has(file) ? exportsNow(file) : automatic(await load(), 'automock');
 };
 vi.importActual = async (specifier, load) => (load === undefined
@@ -109,7 +102,7 @@ const exportsNow = async (file) => {
 /** What the bundled modules ask. */
 globalThis[Symbol.for('concave.mocks')] = {
   /** Notes the way to a file that may be mocked. */
-  know(specifier, load) { actuals.set(files[specifier], load); },
+  know(load) { actuals.set(load.file, load); },
   /** Makes what is to be mocked, before the imports. */
   async settle() {
     for (const [file, mock] of mocks) {

@@ -60,7 +60,7 @@ pub async fn run(arguments: Arguments) -> Result<(), BackupError> {
     let (ts, size) = copy(&client, &arguments.folder).await?;
     let (folder, size) = (arguments.folder.display(), HumanBytes(size));
     terminal::news(format!("copied {} to {folder} ({size}), as of {ts}", client.url()));
-    terminal::news(format!("serve it with: concave serve --data {folder}"));
+    terminal::news(format!("serve it with: concave serve --data {}", terminal::word(folder)));
     Ok(())
 }
 

@@ -48,7 +48,10 @@ pub enum PushError {
     #[error(transparent)]
     Project(Box<BundleError>),
     /// The packages that the app imports are not there.
-    #[error("The packages of {app} are not installed. Run: npm install --prefix {app}")]
+    #[error(
+        "The packages of {app} are not installed. Run: npm install --prefix {}",
+        terminal::word(app)
+    )]
     NotInstalled {
         /// The app's folder.
         app: String,

@@ -34,3 +34,22 @@ pub(crate) fn warning(text: impl Display) {
 pub(crate) fn count(number: usize, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }
+
+/// A path or name in a command that is shown, as a shell takes it.
+pub(crate) fn word(text: impl Display) -> String {
+    let text = text.to_string();
+    // Only a NUL has no quotes, and no path holds one.
+    shlex::try_quote(&text).map_or_else(|_| text.clone(), |quoted| quoted.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::word;
+
+    #[test]
+    fn only_what_a_shell_would_split_is_quoted() {
+        assert_eq!(word("backups/monday"), "backups/monday");
+        assert_eq!(word("my backups"), "'my backups'");
+        assert_eq!(word("it's"), "\"it's\"");
+    }
+}

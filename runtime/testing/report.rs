@@ -115,6 +115,9 @@ pub fn summary(files: &[FileReport], frames: &Frames, time: Duration) -> String 
             parts.push(format!("{number} {what}"));
         }
     }
+    if parts.is_empty() {
+        parts.push("none".to_owned());
+    }
     let bad = if failed_files > 0 { format!("{failed_files} failed, ") } else { String::new() };
     let _ = writeln!(text, " Files  {bad}{} run", files.len());
     let _ = writeln!(text, " Tests  {}", parts.join(", "));
@@ -143,7 +146,8 @@ fn failure(text: &mut String, name: &str, error: &Value, frames: &Frames) {
 fn message(error: &Value) -> String {
     let message = error["message"].as_str().unwrap_or_default();
     match error["name"].as_str() {
-        Some("Error") | None => message.to_owned(),
+        // Our own words, or what was thrown and is no error.
+        None => message.to_owned(),
         Some(name) => format!("{name}: {message}"),
     }
 }

@@ -158,6 +158,8 @@ pub struct Suite {
     bench: Arc<Bench>,
     pool: Arc<Pool>,
     mocks: BTreeMap<String, Mocks>,
+    /// Modules of the setup files, for the test files that mock nothing.
+    setup: Vec<String>,
     config: VitestConfig,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
@@ -191,9 +193,8 @@ impl Suite {
         let elsewhere: BTreeMap<_, _> = files.iter().filter_map(told).collect();
         let here = files.iter().filter(|(name, _)| !elsewhere.contains_key(*name));
         let here = here.map(|(name, path)| (module_of(name), path.clone()));
-        let entries = here.chain(setup_modules(&config)).collect();
         let aliases = [("vitest".to_owned(), "convex:/_test/vitest.js".to_owned())].into();
-        let tests = TestFiles { entries, aliases };
+        let tests = TestFiles { entries: here.collect(), setup: config.setup.clone(), aliases };
         let mut bundler = engine.bundler.lock().unwrap_or_else(PoisonError::into_inner);
         let output = bundler.bundle_tests(&project, &tests);
         drop(bundler);
@@ -207,10 +208,23 @@ impl Suite {
         let code = Code { version, modules, import, ..Code::default() };
         let bench = Arc::new(engine.bench(root.clone(), output.modules, options.seed));
         let (pool, mut watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));
-        watched.extend(config.file.clone());
+        watched.extend(VitestConfig::places(&root));
         pool.deployed(Arc::clone(&code));
         let mocks = output.mocks;
-        Ok(Self { options, root, files, elsewhere, code, bench, pool, mocks, config, watched })
+        let setup = tests.setup_modules("").map(|(module, _)| module).collect();
+        Ok(Self {
+            options,
+            root,
+            files,
+            elsewhere,
+            code,
+            bench,
+            pool,
+            mocks,
+            setup,
+            config,
+            watched,
+        })
     }
 
     /// What of vitest's configuration is not followed, each with its place.
@@ -312,18 +326,18 @@ impl Suite {
 
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
-        let mocks = self.mocks.get(&module_of(file)).cloned().unwrap_or_default();
         let module = module_of(file);
+        let shared = Mocks { setup: self.setup.clone(), reaching: vec![] };
+        let mocks = self.mocks.get(&module).unwrap_or(&shared);
         let text = std::fs::read_to_string(&self.files[file]).unwrap_or_default();
         // Vitest writes those into the test file itself.
         let is_inline = text.contains("InlineSnapshot(");
         let asked = json!([{
             "map": self.frames().map_text(&module).filter(|_| is_inline),
-            "mocks": { "files": mocks.files, "reaching": mocks.reaching },
+            "mocking": mocks.reaching, "setup": mocks.setup,
             "file": self.files[file], "module": module, "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.timeout_ms(),
             "settings": self.config.settings,
-            "setup": setup_modules(&self.config).map(|(module, _)| module).collect::<Vec<_>>(),
             "update": self.options.update, "coverage": self.options.coverage,
             "pattern": pattern.map(|text| escaped(text)),
             "env": {
@@ -440,12 +454,6 @@ fn module_of(file: &str) -> String {
     format!("_tests/{stem}.js")
 }
 
-/// The files that are imported before each test file, with the paths of their modules.
-fn setup_modules(config: &VitestConfig) -> impl Iterator<Item = (String, PathBuf)> + '_ {
-    let files = config.setup.iter().enumerate();
-    files.map(|(at, file)| (format!("_setup/{at}.js"), file.clone()))
-}
-
 fn project(root: &Path) -> Project {
     Project::find(root).unwrap_or_else(|_| Project {
         root: root.to_owned(),
@@ -539,9 +547,7 @@ fn gone(message: &str) -> Ended {
 }
 
 fn failed(message: &str, stack: Option<&str>) -> Value {
-    let error = json!({
-        "name": "Error", "message": message.trim_start_matches("Uncaught "), "stack": stack,
-    });
+    let error = json!({ "message": message.trim_start_matches("Uncaught "), "stack": stack });
     json!({ "state": "fail", "errors": [error], "tasks": [] })
 }
 
@@ -557,7 +563,7 @@ fn never_ended(test: &Started, why: &str, place: Option<String>) -> Value {
     };
     json!({
         "id": test.id, "name": test.names.last(), "names": test.names, "state": "fail", "ms": 0,
-        "errors": [{ "name": "Error", "message": message, "stack": place }],
+        "errors": [{ "message": message, "stack": place }],
     })
 }
 

@@ -97,7 +97,7 @@ pub struct Output {
     pub entries: Vec<EntryModule>,
     /// How many files this run had to compile; the rest came from the cache.
     pub compiled: usize,
-    /// Of test files, by the paths of their modules: what they mock.
+    /// Of test files that mock, by the paths of their modules.
     pub mocks: BTreeMap<String, Mocks>,
 }
 
@@ -201,8 +201,10 @@ pub(crate) struct Run<'a> {
     pub(crate) errors: Vec<BundleError>,
     /// What test files import by patterns.
     pub(crate) globs: Globs,
-    /// Files that the test file at hand mocks.
+    /// Files that the test file at hand or its setup files mock.
     pub(crate) mocks: BTreeSet<PathBuf>,
+    /// Files that are imported before each test file.
+    pub(crate) setup: Vec<PathBuf>,
 }
 
 /// What a graph is loaded for.
@@ -237,6 +239,7 @@ impl<'a> Run<'a> {
             errors: vec![],
             globs: Globs::default(),
             mocks: BTreeSet::new(),
+            setup: vec![],
         }
     }
 
@@ -266,6 +269,7 @@ impl<'a> Run<'a> {
             environment,
             globs: &self.globs,
             mocks: &self.mocks,
+            setup: &self.setup,
             inline: !matches!(purpose, Purpose::Functions(_) | Purpose::Tests),
             tests: purpose == Purpose::Tests,
             definitions: purpose == Purpose::Definitions,

@@ -307,6 +307,7 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         }
         compiled.tables = take_tables(&mut program, source.settings.inline, unresolved);
         if source.settings.mocks {
+            mocks::give_ways(&mut program);
             mocks::hoist(&mut program);
         }
         let options = EmitOptions {

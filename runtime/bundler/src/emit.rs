@@ -211,10 +211,17 @@ impl Emitter<'_> {
     }
 
     fn import_line(&self, module: ModuleId, i: usize, path: &str, commonjs: &str) -> String {
+        let mut after = String::new();
         let call = match compiled_target(self.link, module, i) {
             Target::Module(target) => {
                 let specifier = relative(path, self.names.path(*target));
                 let location = &self.link.graph.modules[*target].location;
+                let requests = &self.link.graph.modules[module].compiled.tables.requests;
+                if let (Location::File(file), true) =
+                    (location, requests[i].specifier.ends_with(mocks::MOCK))
+                {
+                    after = format!(" {}", mocks::way_to(i, file));
+                }
                 let specifier = match location {
                     Location::Mocked(file) => {
                         return format!(
@@ -245,7 +252,7 @@ impl Emitter<'_> {
                 );
             }
         };
-        format!("function $import_{i}() {{ return {call}; }}")
+        format!("function $import_{i}() {{ return {call}; }}{after}")
     }
 
     /// The code of a CommonJS module, run by the first `$require()`.

@@ -156,8 +156,10 @@ pub(crate) struct Loader<'a> {
     pub(crate) tests: bool,
     /// What test files import by patterns.
     pub(crate) globs: &'a Globs,
-    /// Files that the test file mocks.
+    /// Files that the test file or its setup files mock.
     pub(crate) mocks: &'a BTreeSet<PathBuf>,
+    /// Files that are imported before each test file.
+    pub(crate) setup: &'a [PathBuf],
 }
 
 impl Loader<'_> {
@@ -274,21 +276,20 @@ impl Loader<'_> {
         }
     }
 
-    /// What a test file mocks: files by specifier.
-    pub(crate) fn mocked(&self, file: &Path) -> BTreeMap<String, PathBuf> {
+    /// The files that a test file or setup file mocks.
+    pub(crate) fn mocked(&self, file: &Path) -> BTreeSet<PathBuf> {
         if !std::fs::read_to_string(file).is_ok_and(|text| concern(&text)) {
-            return BTreeMap::new();
+            return BTreeSet::new();
         }
         let location = Location::File(file.to_owned());
         let package = self.packages.of(file);
-        let Ok(source) = self.source(&location, &package, true) else { return BTreeMap::new() };
+        let Ok(source) = self.source(&location, &package, true) else { return BTreeSet::new() };
         let compiled = self.cache.compile(&source);
-        let of = |request: &crate::compile::Request| {
-            let specifier = request.specifier.strip_suffix(MOCK)?;
-            match self.resolve(&location, request) {
-                Resolved::Module(Location::File(file)) => Some((specifier.to_owned(), file)),
-                _ => None,
+        let of = |request: &crate::compile::Request| match self.resolve(&location, request) {
+            Resolved::Module(Location::File(file)) if request.specifier.ends_with(MOCK) => {
+                Some(file)
             }
+            _ => None,
         };
         compiled.tables.requests.iter().filter_map(of).collect()
     }
@@ -330,7 +331,8 @@ impl Loader<'_> {
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
         let mut settings = self.settings(Some(path), prefer_esm);
-        settings.mocks = self.tests && is_test_file(path) && concern(&text);
+        let may_mock = || is_test_file(path) || self.setup.iter().any(|file| file == path);
+        settings.mocks = self.tests && concern(&text) && may_mock();
         Ok(Source { text: text.into(), language, settings })
     }
 

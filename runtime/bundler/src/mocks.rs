@@ -5,7 +5,7 @@
 //! source map stay true.
 //!
 //! ```text
-//! import { send } from "./email";          vi.mock("./email", make, () => import("./email?mock"));
+//! import { send } from "./email";          vi.mock("./email", make, $import_0); // "./email?mock"
 //! vi.mock("./email", make);         ──►    await …settle();
 //! test(…);                                 const { send } = await import("./email");
 //!                                          test(…);
@@ -15,11 +15,10 @@
 //! runner has for it when it is evaluated. `?mock` and `?actual` lead to the file itself. What
 //! `import()` finds in the app's own files is fresh after `vi.resetModules()` ([`fresh`]).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use deno_ast::swc::ast::*;
-use deno_ast::swc::common::{DUMMY_SP, Span, SyntaxContext};
+use deno_ast::swc::common::{DUMMY_SP, Span};
 use deno_ast::swc::ecma_visit::{VisitMut, VisitMutWith};
 
 use crate::compile::{Name, RequestKind, Tables, quoted};
@@ -34,13 +33,13 @@ const MOCKS: &str = "globalThis[Symbol.for(\"concave.mocks\")]";
 /// A statement of its own line, which the imports take the place of.
 const MARK: &str = "$concave.imports";
 
-/// What a test file mocks.
+/// What belongs to a test file that mocks, or whose setup files do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mocks {
-    /// The files, by the specifiers that the test file has for them.
-    pub files: BTreeMap<String, PathBuf>,
-    /// Files that import one of them, directly or not.
+    /// Files that import a mocked one, directly or not.
     pub reaching: Vec<PathBuf>,
+    /// Its own modules of the setup files, in their order.
+    pub setup: Vec<String>,
 }
 
 /// Whether a test file has calls that must come before its imports.
@@ -83,7 +82,32 @@ impl VisitMut for Calls {
             call.args.push(argument(Expr::Ident(Ident::new_no_ctxt("undefined".into(), DUMMY_SP))));
         }
         call.args.truncate(place);
-        call.args.push(argument(import_later(&format!("{specifier}{suffix}"), span)));
+        call.args.push(argument(import(&format!("{specifier}{suffix}"), span)));
+    }
+}
+
+/// Leaves of the imports that were given to calls what makes them: `$import_0` of `$import_0()`.
+pub(crate) fn give_ways(program: &mut Program) {
+    program.visit_mut_with(&mut Ways);
+}
+
+struct Ways;
+
+impl VisitMut for Ways {
+    fn visit_mut_call_expr(&mut self, call: &mut CallExpr) {
+        call.visit_mut_children_with(self);
+        let takes_one = matches!(
+            method(call),
+            Some("mock" | "doMock" | "unmock" | "doUnmock" | "importMock" | "importActual")
+        );
+        let Some(last) = call.args.last_mut().filter(|_| takes_one) else { return };
+        let Expr::Call(CallExpr { callee: Callee::Expr(way), args, .. }) = &*last.expr else {
+            return;
+        };
+        let is_way = matches!(&**way, Expr::Ident(name) if name.sym.starts_with("$import_"));
+        if is_way && args.is_empty() {
+            last.expr = way.clone();
+        }
     }
 }
 
@@ -114,18 +138,12 @@ fn argument(expression: Expr) -> ExprOrSpread {
     ExprOrSpread { spread: None, expr: Box::new(expression) }
 }
 
-/// `() => import("…")`.
-fn import_later(specifier: &str, span: Span) -> Expr {
-    let import = CallExpr {
+/// `import("…")`.
+fn import(specifier: &str, span: Span) -> Expr {
+    Expr::Call(CallExpr {
         callee: Callee::Import(Import { span: DUMMY_SP, phase: ImportPhase::Evaluation }),
         args: vec![argument(text(specifier, span))],
         ..CallExpr::default()
-    };
-    Expr::Arrow(ArrowExpr {
-        span: DUMMY_SP,
-        ctxt: SyntaxContext::empty(),
-        body: Box::new(BlockStmtOrExpr::Expr(Box::new(Expr::Call(import)))),
-        ..ArrowExpr::default()
     })
 }
 
@@ -162,8 +180,8 @@ fn comes_first(item: &ModuleItem) -> bool {
 pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
     let mut line = String::new();
     for (index, request) in tables.requests.iter().enumerate() {
-        if let Some(specifier) = request.specifier.strip_suffix(MOCK) {
-            line.push_str(&format!("{MOCKS}.know({}, $import_{index}); ", quoted(specifier)));
+        if request.specifier.ends_with(MOCK) {
+            line.push_str(&format!("{MOCKS}.know($import_{index}); "));
         }
     }
     line.push_str(&format!("await {MOCKS}.settle();"));
@@ -201,6 +219,11 @@ pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
 pub(crate) fn stand_in(file: &std::path::Path) -> String {
     let file = quoted(&file.to_string_lossy());
     format!("module.exports = {MOCKS}.get({file});\n")
+}
+
+/// What tells the runner which file a way to a mocked one leads to.
+pub(crate) fn way_to(index: usize, file: &std::path::Path) -> String {
+    format!("$import_{index}.file = {};", quoted(&file.to_string_lossy()))
 }
 
 /// The expression for the promise of what a mocked file exports now.

@@ -28,8 +28,19 @@ use crate::{Bundler, Environment, Output};
 pub struct TestFiles {
     /// The files, with the paths of their modules.
     pub entries: BTreeMap<String, PathBuf>,
+    /// Files that are imported before each of them, in this order.
+    pub setup: Vec<PathBuf>,
     /// Specifiers that lead out of the bundle, and where.
     pub aliases: BTreeMap<String, String>,
+}
+
+impl TestFiles {
+    /// The setup files, with the paths of their modules in a folder; without one, those of the
+    /// test files that mock nothing.
+    pub fn setup_modules(&self, folder: &str) -> impl Iterator<Item = (String, PathBuf)> {
+        let files = self.setup.iter().enumerate();
+        files.map(move |(at, file)| (format!("{folder}_setup/{at}.js"), file.clone()))
+    }
 }
 
 /// Whether a file holds tests, by its name; of a functions folder it is no module then.
@@ -93,19 +104,28 @@ impl Run<'_> {
     /// Files that mock nothing share their modules; one that mocks has its own.
     fn tests(&mut self, tests: &TestFiles) {
         let mut shared = BTreeMap::new();
+        self.setup.clone_from(&tests.setup);
+        let by_setup: BTreeSet<_> =
+            tests.setup.iter().flat_map(|file| self.loader(Purpose::Tests).mocked(file)).collect();
         for (at, (path, file)) in tests.entries.iter().enumerate() {
-            let files = self.loader(Purpose::Tests).mocked(file);
+            let mut files = self.loader(Purpose::Tests).mocked(file);
+            files.extend(by_setup.iter().cloned());
             if files.is_empty() {
                 shared.insert(path.clone(), file.clone());
                 continue;
             }
-            self.mocks = files.values().cloned().collect();
-            let entries = [(path.clone(), file.clone())].into();
-            let reaching = self.test_files(&entries, &format!("_mocked/{at}/"));
-            self.output.mocks.insert(path.clone(), Mocks { files, reaching });
+            self.mocks = files;
+            let folder = format!("_mocked/{at}/");
+            let setup: Vec<_> = tests.setup_modules(&folder).collect();
+            let mut entries: BTreeMap<_, _> = setup.iter().cloned().collect();
+            entries.insert(path.clone(), file.clone());
+            let reaching = self.test_files(&entries, &folder);
+            let setup = setup.into_iter().map(|(module, _)| module).collect();
+            self.output.mocks.insert(path.clone(), Mocks { reaching, setup });
             self.mocks.clear();
         }
         if !shared.is_empty() {
+            shared.extend(tests.setup_modules(""));
             self.test_files(&shared, "_deps/");
         }
         self.output.modules.sort_by(|a, b| a.path.cmp(&b.path));

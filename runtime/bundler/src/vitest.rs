@@ -19,7 +19,7 @@ use crate::compile::{Language, parse};
 use crate::error::line_and_column;
 use crate::glob::matches;
 
-/// Names of the file, the first that there is counts.
+/// Names of the file.
 const STEMS: [&str; 2] = ["vitest.config", "vite.config"];
 const EXTENSIONS: [&str; 6] = ["ts", "mts", "cts", "js", "mjs", "cjs"];
 
@@ -35,8 +35,6 @@ const OURS: &str = "convex-test";
 /// What a configuration asks for; everything is empty where there is none.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct VitestConfig {
-    /// The file.
-    pub file: Option<PathBuf>,
     /// Files that are imported before each file of tests, in their order.
     pub setup: Vec<PathBuf>,
     /// Settings of vitest's runner, by their names there.
@@ -49,15 +47,19 @@ pub struct VitestConfig {
 }
 
 impl VitestConfig {
+    /// Where the configuration of the project at `root` may be, the first that there is counts.
+    pub fn places(root: &Path) -> impl Iterator<Item = PathBuf> {
+        let names = STEMS.iter().flat_map(|stem| EXTENSIONS.map(|e| format!("{stem}.{e}")));
+        names.map(|name| root.join(name))
+    }
+
     /// Reads the configuration of the project at `root`.
     pub fn read(root: &Path) -> Self {
-        let names = STEMS.iter().flat_map(|stem| EXTENSIONS.map(|e| format!("{stem}.{e}")));
-        let found = names.map(|name| root.join(name)).find(|file| file.is_file());
+        let found = Self::places(root).find(|file| file.is_file());
         let mut config = Self { root: root.to_owned(), ..Self::default() };
         let Some(file) = found else { return config };
         let text = fs::read_to_string(&file).unwrap_or_default();
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        config.file = Some(file);
         match parse(Language::TypeScript, &text) {
             Ok(parsed) => {
                 Reading { config: &mut config, parsed: &parsed, text: &text, name }.read()
