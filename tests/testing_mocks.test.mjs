@@ -269,7 +269,8 @@ import { calls } from "../setup/lib/calls";
 const modules = import.meta.glob("./**/*.ts");
 test("set up", async () => {
   expect([host, where(), mocked()]).toEqual(["real", "real", "nowhere"]);
-  expect(await convexTest(schema, modules).action(api.mail.notify, { to: "a" })).toBe("set up for a");
+  const t = convexTest(schema, modules);
+  expect(await t.action(api.mail.notify, { to: "a" })).toBe("set up for a");
   // The setup file's modules are those of the tests.
   expect(calls).toEqual(["setup", "before"]);
 });

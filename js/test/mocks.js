@@ -37,8 +37,8 @@ const refused = (call, why) => {
 
 const fileOf = (call, load) => {
   if (load?.file === undefined) {
-    refused(call, 'only a test file itself (*.test.ts) and a setup file can mock, and only a module '
-      + 'that is named by a literal: the bundler looks for it before tests run.');
+    refused(call, 'only a test file itself (*.test.ts) and a setup file can mock, and only a '
+      + 'module that is named by a literal: the bundler looks for it before tests run.');
   }
   return load.file;
 };
