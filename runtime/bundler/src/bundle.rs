@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
             watched: BTreeSet::new(),
             files: BTreeSet::new(),
             errors: vec![],
-            globs: Globs::default(),
+            globs: Globs::new(&project.root),
             mocks: BTreeSet::new(),
             setup: vec![],
         }

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::compile::quoted;
 use crate::project::has_use_node;
 
-/// What the call is called.
-const CALL: &str = "import.meta.glob";
+/// What the call is called, also where its types are not installed.
+const CALLS: [&str; 2] = ["import.meta.glob", "(import.meta as any).glob"];
 
 /// What calls stand for: most files of a folder ask the same, and its files are read once.
-#[derive(Default)]
 pub(crate) struct Globs {
+    /// Where patterns begin that begin with a slash.
+    root: PathBuf,
     /// By the folder and what stands between the parentheses.
     members: Mutex<HashMap<(PathBuf, String), Members>>,
 }
@@ -25,41 +26,51 @@ pub(crate) struct Globs {
 type Members = Arc<[(PathBuf, String)]>;
 
 impl Globs {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), members: Mutex::default() }
+    }
+
     /// `text` of `file` with its calls expanded; `None` where there are none.
     pub(crate) fn expand(&self, text: &str, file: &Path) -> Option<String> {
         let mut expanded = String::new();
         let mut rest = text;
-        while let Some(at) = rest.find(CALL) {
+        let next = |text: &str| {
+            let places = CALLS.iter().filter_map(|call| Some((text.find(call)?, call.len())));
+            places.min()
+        };
+        while let Some((at, name)) = next(rest) {
             let (before, call) = rest.split_at(at);
-            let Some((arguments, length)) = arguments(&call[CALL.len()..]) else {
-                expanded.push_str(&rest[..at + CALL.len()]);
-                rest = &rest[at + CALL.len()..];
+            let Some((arguments, length)) = arguments(&call[name..]) else {
+                expanded.push_str(&rest[..at + name]);
+                rest = &rest[at + name..];
                 continue;
             };
-            let length = CALL.len() + length;
+            let length = name + length;
             expanded.push_str(before);
             expanded.push_str(&self.object(arguments, file));
             expanded.push_str(&"\n".repeat(call[..length].matches('\n').count()));
             rest = &call[length..];
         }
         expanded.push_str(rest);
-        text.contains(CALL).then_some(expanded)
+        next(text).map(|_| expanded)
     }
 
     /// The object that a call stands for: the file that asks is not in it.
     fn object(&self, arguments: &str, file: &Path) -> String {
-        let list = arguments.trim_start();
-        let end =
-            if list.starts_with('[') { list.find(']').map(|at| at + 1) } else { list.find(',') };
-        let (patterns, options) = list.split_at(end.unwrap_or(list.len()));
-        if options.contains("eager") {
-            let why = "import.meta.glob with `eager` is not supported by `concave test`: leave it \
-                       out, and call the functions that it then gives.";
-            return format!("(() => {{ throw new Error({}); }})()", quoted(why));
+        let (patterns, options) = arguments.split_at(first(arguments));
+        for option in ["eager", "query", "as"] {
+            if has_member(options, option) {
+                let why = format!(
+                    "import.meta.glob with `{option}` is not supported by `concave test`: leave it \
+                     out, and call the functions that it then gives."
+                );
+                return format!("(() => {{ throw new Error({}); }})()", quoted(&why));
+            }
         }
+        let name = has_member(options, "import").then(|| strings(options).pop()).flatten();
         let members = self.members(patterns, file.parent().unwrap_or(file));
         let others = members.iter().filter(|(path, _)| path != file);
-        let others: Vec<_> = others.map(|(_, member)| member.as_str()).collect();
+        let others: Vec<_> = others.map(|(_, member)| picked(member, name.as_deref())).collect();
         format!("({{ {} }})", others.join(", "))
     }
 
@@ -68,19 +79,57 @@ impl Globs {
         // Held while they are looked for: whoever waits asks for the same, mostly.
         let mut known = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let members = known.entry(key).or_insert_with(|| {
-            let found = matching(&strings(patterns), dir).into_iter();
-            found.map(|(key, path)| (path.clone(), member(&key, &path))).collect()
+            let found = matching(&strings(patterns), dir, &self.root).into_iter();
+            found.map(|(key, path)| (path.clone(), member(&key, dir, &path))).collect()
         });
         Arc::clone(members)
     }
 }
 
+/// What imports a module, of which [`picked`] takes one export.
+const WHOLE: &str = ")/**/, {";
+
 /// A function that imports a file, and says which it is.
-fn member(key: &str, path: &Path) -> String {
+fn member(key: &str, dir: &Path, path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     let node = if has_use_node(&text) { ", node: true" } else { "" };
-    let (key, path) = (quoted(key), quoted(&path.to_string_lossy()));
-    format!("{key}: Object.assign(() => import({key}), {{ file: {path}{node} }})")
+    let (key, from) = (quoted(key), quoted(&specifier(dir, path)));
+    let path = quoted(&path.to_string_lossy());
+    format!("{key}: Object.assign(() => import({from}{WHOLE} file: {path}{node} }})")
+}
+
+/// A member that gives one export only, where that is asked for.
+fn picked(member: &str, export: Option<&str>) -> String {
+    let Some(export) = export else { return member.to_owned() };
+    let take = format!(").then((module) => module[{}]), {{", quoted(export));
+    member.replacen(WHOLE, &take, 1)
+}
+
+/// Where the first of some arguments ends.
+fn first(arguments: &str) -> usize {
+    let mut depth = 0_usize;
+    let mut quote = None;
+    for (at, character) in arguments.char_indices() {
+        match (quote, character) {
+            (Some(open), _) if open == character => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'' | '`') => quote = Some(character),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ',') if depth == 0 => return at,
+            _ => {}
+        }
+    }
+    arguments.len()
+}
+
+/// Whether an object that is written out has a member.
+fn has_member(object: &str, name: &str) -> bool {
+    object.match_indices(name).any(|(at, _)| {
+        let before = object[..at].trim_end_matches(['"', '\'']).trim_end();
+        let after = object[at + name.len()..].trim_start_matches(['"', '\'']).trim_start();
+        before.ends_with(['{', ',']) && after.starts_with(':')
+    })
 }
 
 /// The text between the parentheses of a call, and how long the call is; type arguments are
@@ -122,25 +171,48 @@ fn strings(code: &str) -> Vec<String> {
     found
 }
 
-/// The files that patterns reach from a folder, as specifiers and as paths.
-fn matching(patterns: &[String], dir: &Path) -> Vec<(String, PathBuf)> {
+/// The files that patterns reach from a folder, by the keys that Vite has for them, and as paths.
+fn matching(patterns: &[String], dir: &Path, root: &Path) -> Vec<(String, PathBuf)> {
     let (refused, wanted): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.starts_with('!'));
+    let refused = refused.iter().map(|pattern| match &pattern[1..] {
+        // Wherever it is.
+        anywhere if anywhere.starts_with("**") => (PathBuf::new(), anywhere),
+        pattern => divided(pattern, dir, root),
+    });
+    let refused: Vec<_> = refused.collect();
+    let fits = |(folder, rest): &(PathBuf, &str), path: &Path| {
+        path.strip_prefix(folder).is_ok_and(|below| matches(rest, &below.to_string_lossy()))
+    };
     let mut found = Vec::new();
     for pattern in wanted {
-        // Folders are walked from where the first wildcard stands.
-        let fixed = pattern.find(['*', '?', '{', '[', '(']).unwrap_or(pattern.len());
-        let folder = pattern[..fixed].rsplit_once('/').map_or(".", |(folder, _)| folder);
+        let wanted = divided(pattern, dir, root);
         let mut files = Vec::new();
-        walk(&tidy(&dir.join(folder)), &mut files);
-        found.extend(files.into_iter().filter_map(|path| {
-            let key = specifier(dir, &path);
-            let is_refused = refused.iter().any(|pattern| matches(&pattern[1..], &key));
-            (matches(pattern, &key) && !is_refused).then_some((key, path))
+        walk(&wanted.0, &mut files);
+        files.retain(|path| fits(&wanted, path) && !refused.iter().any(|not| fits(not, path)));
+        found.extend(files.into_iter().map(|path| {
+            let in_root = path.strip_prefix(root).ok().filter(|_| pattern.starts_with('/'));
+            let key = in_root.map(|below| format!("/{}", below.display()));
+            (key.unwrap_or_else(|| specifier(dir, &path)), path)
         }));
     }
     found.sort();
     found.dedup();
     found
+}
+
+/// The folder that a pattern is looked for in, which is the one with its first wildcard, and what
+/// of the pattern is left.
+fn divided<'a>(pattern: &'a str, dir: &Path, root: &Path) -> (PathBuf, &'a str) {
+    // `!(a)` and `@(a)` too are wildcards.
+    let end = pattern.find(['*', '?', '{', '[', '(', '!', '@', '+']).unwrap_or(pattern.len());
+    let (folder, rest) = match pattern[..end].rfind('/') {
+        Some(at) => (&pattern[..at], &pattern[at + 1..]),
+        None => ("", pattern),
+    };
+    if pattern.starts_with('/') || pattern.starts_with("**") {
+        return (tidy(&root.join(folder.trim_start_matches('/'))), rest);
+    }
+    (tidy(&dir.join(folder)), rest)
 }
 
 fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -200,6 +272,9 @@ pub(crate) fn matches(pattern: &str, path: &str) -> bool {
         }
         '{' if let Some((choices, rest)) = group(pattern, '{', '}') => {
             alternatives(choices, ',').iter().any(|one| matches(&format!("{one}{rest}"), path))
+        }
+        '(' if let Some((choices, rest)) = group(pattern, '(', ')') => {
+            alternatives(choices, '|').iter().any(|one| matches(&format!("{one}{rest}"), path))
         }
         '[' if let Some((set, rest)) = group(pattern, '[', ']') => {
             let mut characters = path.chars();
@@ -320,6 +395,8 @@ mod tests {
             ("./+(ab).ts", "./abab.ts", true),
             ("./[a-c]?.ts", "./bx.ts", true),
             ("./[!a].ts", "./a.ts", false),
+            ("./(http|crons).ts", "./crons.ts", true),
+            ("./(http|crons).ts", "./cron.ts", false),
         ] {
             assert_eq!(matches(pattern, path), fits, "{pattern} {path}");
         }
@@ -334,7 +411,7 @@ mod tests {
             fs::write(path, "").unwrap();
         }
         let text = "const m = import.meta.glob<X>([\n  './**/*.ts',\n  '!./deep/**',\n]);\nend";
-        let globs = Globs::default();
+        let globs = Globs::new(dir.path());
         let expanded = globs.expand(text, &dir.path().join("b.test.ts")).unwrap();
         assert_eq!(expanded.lines().count(), text.lines().count());
         assert!(expanded.contains("\"./a.ts\": Object.assign(() => import(\"./a.ts\")"));
@@ -343,5 +420,52 @@ mod tests {
         assert!(of_another.contains("\"./b.test.ts\":"), "{of_another}");
         assert!(!of_another.contains("a.ts\":"), "{of_another}");
         assert_eq!(globs.expand("import.meta.env", Path::new("/x.ts")), None);
+    }
+
+    #[test]
+    fn patterns_and_options_are_those_of_vite() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["convex/a.ts", "convex/b.js", "convex/c.tsx", "tests/x.test.ts"] {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        }
+        let globs = Globs::new(dir.path());
+        let keys = |from: &str, call: &str| {
+            let expanded = globs.expand(call, &dir.path().join(from)).unwrap();
+            let keys = expanded.split(": Object.assign(").map(|before| {
+                before
+                    .rsplit_once('"')
+                    .map_or("", |(quoted, _)| quoted.rsplit_once('"').map_or("", |(_, key)| key))
+            });
+            keys.take(expanded.matches(": Object.assign(").count()).collect::<Vec<_>>().join(" ")
+        };
+        for (from, call, expected) in [
+            (
+                "tests/x.test.ts",
+                "import.meta.glob('../convex/**/*.{ts,js}')",
+                "../convex/a.ts ../convex/b.js",
+            ),
+            (
+                "tests/x.test.ts",
+                "import.meta.glob(['../convex/[a-b].{ts,js}', '!**/b.js'])",
+                "../convex/a.ts",
+            ),
+            (
+                "tests/x.test.ts",
+                "import.meta.glob(['../convex/*', '!../**/b.js'])",
+                "../convex/a.ts ../convex/c.tsx",
+            ),
+            ("tests/x.test.ts", "import.meta.glob('/convex/*.ts')", "/convex/a.ts"),
+            ("convex/a.ts", "(import.meta as any).glob('../convex/*.js')", "./b.js"),
+        ] {
+            assert_eq!(keys(from, call), expected, "{call}");
+        }
+        let one = "import.meta.glob('/convex/a.ts', { import: 'default' })";
+        let expanded = globs.expand(one, &dir.path().join("tests/x.test.ts")).unwrap();
+        let load = r#"import("../convex/a.ts").then((module) => module["default"])"#;
+        assert!(expanded.contains(load), "{expanded}");
+        let eager = globs.expand("import.meta.glob('./a', { eager: true })", dir.path()).unwrap();
+        assert!(eager.contains("`eager` is not supported"), "{eager}");
     }
 }

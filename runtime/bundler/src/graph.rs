@@ -341,7 +341,8 @@ impl Loader<'_> {
     /// evaluated.
     fn for_tests(&self, text: String, path: &Path) -> String {
         let text = self.globs.expand(&text, path).unwrap_or(text);
-        let text = text.replace("import.meta.env", "globalThis.__vitest_worker__?.metaEnv");
+        let env = "globalThis.__vitest_worker__?.metaEnv";
+        let text = text.replace("import.meta.env", env).replace("(import.meta as any).env", env);
         if !is_test_file(path) {
             return text;
         }
