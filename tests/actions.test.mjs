@@ -92,6 +92,12 @@ test("values at module level are those of the push, later ones are live", async 
   assert.equal(one.date.slice(11, 15), String(new Date().getFullYear()));
 });
 
+test("WebAssembly is read from a response", async () => {
+  assert.deepEqual(await client.action(acts.streamsWasm, {}), [true, true, true,
+    "TypeError: WebAssembly: the response must have the content type application/wasm, and has "
+    + "text/plain."]);
+});
+
 test("over the WebSocket too, many at once", async () => {
   const socket = new ConvexClient(host.url, { logger: false });
   const calls = Array.from({ length: 50 }, (_, n) => socket.action(acts.oneEach, { key: `s${n}` }));

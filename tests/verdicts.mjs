@@ -6,8 +6,8 @@ import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { CONCAVE } from "./host.mjs";
 
-/** What programs print is compared: no colours. */
-export const ENVIRONMENT = { ...process.env, NO_COLOR: "1" };
+/** What programs print is compared: no colours. In CI they would write no snapshots. */
+export const ENVIRONMENT = { ...process.env, NO_COLOR: "1", CI: "" };
 
 /** Runs `concave test`; its exit code and what it printed. */
 export function run(folder, ...args) {

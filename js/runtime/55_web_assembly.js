@@ -9,7 +9,7 @@ globalThis.__concave.later((prelude) => {
   const { lazy, section } = primordials;
 
   lazy(['webAssembly'], section(() => {
-    const { Proxy, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
+    const { Proxy, TypeError, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
 
     /** `constructor`, telling `look` of everything it makes. */
     const watched = (constructor, look) => {
@@ -23,6 +23,22 @@ globalThis.__concave.later((prelude) => {
       });
       defineProperty(constructor.prototype, 'constructor', { __proto__: null, value: outer });
       return outer;
+    };
+
+    /** What a `Response` of a wasm file holds (WebAssembly Web API, "streaming"). */
+    const bytesOf = async (source) => {
+      const response = await source;
+      const { headers, ok } = response ?? {};
+      if (headers === undefined || typeof response.arrayBuffer !== 'function') {
+        throw new TypeError('WebAssembly: the argument must be a Response, or a promise for one.');
+      }
+      const type = headers.get('content-type');
+      if (type === null || type.split(';')[0].trim().toLowerCase() !== 'application/wasm') {
+        throw new TypeError('WebAssembly: the response must have the content type '
+          + `application/wasm, and has ${type ?? 'none'}.`);
+      }
+      if (!ok) throw new TypeError(`WebAssembly: the response has the status ${response.status}.`);
+      return response.arrayBuffer();
     };
 
     const webAssembly = (object) => {
@@ -66,6 +82,16 @@ globalThis.__concave.later((prelude) => {
           return module === undefined ? instance : { module, instance };
         },
       });
+      // Where V8 has them its embedder would have to feed it: here the body is read first.
+      if (object.compileStreaming !== undefined) {
+        const { compile: whole, instantiate: made } = object;
+        install(object, {
+          async compileStreaming(source) { return whole(await bytesOf(source)); },
+          async instantiateStreaming(source, imports = undefined) {
+            return made(await bytesOf(source), imports);
+          },
+        });
+      }
       return object;
     };
     return { __proto__: null, webAssembly };

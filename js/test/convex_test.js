@@ -10,11 +10,17 @@ import {
 import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
 import { onTestFinished, vi } from 'vitest';
 
+// A test may replace the functions of the global one.
+const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
+
 const realm = globalThis[Symbol.for('concave.realm')];
 const DEFAULT_MODULES = realm.modules?.() ?? import.meta.glob('./**/*.*s');
 
 /** The module of a deployment through which inline functions run; `deploy.rs` makes it. */
 const INLINE = { query: 'concave_inline:query', mutation: 'concave_inline:mutation' };
+
+/** Modules that the engine reads whole: it has no mocks and counts nothing, but must know them. */
+const OF_ENGINE = ['crons', 'http', 'invariants'];
 
 const KINDS = { isQuery: 'Query', isMutation: 'Mutation', isAction: 'Action' };
 const kindOf = (value) => Object.keys(KINDS).find((flag) => value?.[flag] === true);
@@ -103,10 +109,9 @@ class Part {
     for (const [name, load] of this.modules) {
       const isOwn = !name.startsWith('_generated/') && name !== 'schema';
       const isDeployed = isOwn && load.file !== undefined && !name.split('/').at(-1).includes('.');
-      // Cron jobs and invariants are what the engine reads.
-      const isCounted = realm.isCounting && !['crons', 'invariants'].includes(name);
-      const isHere = !isDeployed || load.node || isCounted || realm.mocking.has(load.file)
-        || (spied.size > 0 && await isSpied(load));
+      const isHere = !isDeployed || (!OF_ENGINE.includes(name)
+        && (load.node || realm.isCounting || realm.mocking.has(load.file)
+          || (spied.size > 0 && await isSpied(load))));
       if (!isHere) files[`${name}.js`] = load.file;
       // Other test files are not for this one to run.
       else if (isOwn && (isDeployed || load.file === undefined || realm.evaluated.has(load.file))) {
@@ -150,15 +155,17 @@ const functionsOf = (module) => Object.entries(module).flatMap(([name, value]) =
   }];
 });
 
+const BUILT_IN = { EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
+
 /** An error of the engine as a test sees it. */
 const rebuilt = ({ message: told, data }) => {
-  // What convex-test says where the engine says this: tests look for it.
-  const message = told.startsWith('ArgumentValidationError') ? `${told}\n(Validator error)` : told;
+  const message = realm.asOfConvexTest(told);
   const at = message.search(/\n {4}at /);
   const text = (at < 0 ? message : message.slice(0, at)).trimEnd();
   const frames = at < 0 ? '' : message.slice(at).trimEnd();
   const [, name, rest] = /^Uncaught (?:(\w*Error): )?([^]*)$/.exec(text) ?? [text, undefined, text];
-  const error = data === null || data === undefined ? new Error(rest)
+  const Native = BUILT_IN[name] ?? Error;
+  const error = data === null || data === undefined ? new Native(rest)
     : new ConvexError(jsonToConvex(JSON.parse(data)));
   if (name !== undefined && error.name === 'Error') error.name = name;
   // The frames of the function stand for those of the call, which say nothing.
@@ -174,14 +181,14 @@ const UNITS = {
 
 /** `"30 days"`, `"1.5h"`, or a number of milliseconds. */
 const milliseconds = (duration) => {
-  if (typeof duration === 'number') return duration;
-  const [, number, unit = ''] = /^\s*([\d.]+)\s*([a-z]+)\s*$/.exec(duration) ?? [];
-  const factor = UNITS[unit] ?? UNITS[unit.replace(/s$/, '')];
-  if (factor === undefined) {
-    throw new TypeError(`t.advance(${JSON.stringify(duration)}): write "30 days", "1.5 hours", `
-      + '"10 s", or a number of milliseconds.');
+  const [, number, unit = ''] = typeof duration === 'number' ? [duration, duration, 'ms']
+    : /^\s*([\d.]+)\s*([a-z]+)\s*$/.exec(duration) ?? [];
+  const time = Number(number) * (UNITS[unit] ?? UNITS[unit.replace(/s$/, '')]);
+  if (!(time >= 0 && time < Infinity)) {
+    throw new TypeError(`t.advance(${JSON.stringify(duration) ?? duration}): write "30 days", `
+      + '"1.5 hours", "10 s", or a number of milliseconds; time does not go back.');
   }
-  return Number(number) * factor;
+  return time;
 };
 
 /** A query that is kept fresh. */
@@ -203,6 +210,7 @@ class Watch {
 }
 
 let requests = 0;
+let inlines = 0;
 
 /** One `convexTest()`: a database, and what runs here for it. */
 class World {
@@ -381,7 +389,7 @@ class World {
   fire(id, isCron = false) {
     clearTimeout(this.jobs.get(id));
     const run = (async () => {
-      await this.exploring?.gate('runs');
+      await this.gated('runs', () => {});
       const request = this.request();
       await this.turn(request);
       // A mutation is under way until it ends, an action until it is here.
@@ -453,7 +461,8 @@ class World {
 
   /** What answers a request of an action of this world. */
   scripted(request) {
-    const fits = ({ pattern }) => (pattern instanceof RegExp ? pattern.test(request.url)
+    // One with `g` would go on from where it was.
+    const fits = ({ pattern }) => (pattern instanceof RegExp ? request.url.search(pattern) >= 0
       : request.url === pattern || request.url.startsWith(pattern));
     const found = this.fetches.find(fits);
     if (found !== undefined) return found.handler(request);
@@ -479,10 +488,18 @@ class World {
 
   async call(kind, address, args, { component = '', identity = null }) {
     await this.open();
-    if (kind !== 'action') {
-      const name = address.name ?? address.reference ?? address.functionHandle;
-      await this.exploring?.gate(`${kind} ${name}`);
-    }
+    if (kind === 'action') return this.ask(kind, address, args, { component, identity });
+    const name = address.name ?? address.reference ?? address.functionHandle;
+    return this.gated(`${kind} ${name}`,
+      () => this.ask(kind, address, args, { component, identity }));
+  }
+
+  /** Does `work` when it has its turn, where orders are explored. */
+  async gated(label, work) {
+    return this.exploring === undefined ? work() : this.exploring.gate(label, work);
+  }
+
+  async ask(kind, address, args, { component, identity }) {
     // Jobs that have begun come first; one that waits for the test's own transactions does not.
     await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));
     const ask = () =>
@@ -509,7 +526,8 @@ class World {
 
   /** Runs a closure as a query or mutation: a call of the module that hands it back to us. */
   async runInline(kind, handler, args, who) {
-    const token = `${Math.random()}`;
+    inlines += 1;
+    const token = `${inlines}`;
     const make = kind === 'query' ? queryGeneric : mutationGeneric;
     const made = make({ handler: (ctx) => handler(ctx, args) });
     const invoke = kind === 'query' ? 'invokeQuery' : 'invokeMutation';

@@ -3,7 +3,8 @@
 // In: a world, functions that run side by side, an invariant. Out: how many orders there were, or
 // an error that tells the shortest one that breaks the invariant. Invariant: each order begins with
 // a fork of the same data, and between two choices every function waits at its next transaction or
-// has ended.
+// has ended. Transactions that one function has under way at once (`Promise.all`) take turns in the
+// order in which it asked for them.
 import { ask, current, pause, worlds } from './realm.js';
 
 // A test may have replaced it.
@@ -24,7 +25,8 @@ const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
 /** One run of all functions, in one order. */
 class Run {
   constructor(choose, step) {
-    Object.assign(this, { choose, step, waiting: new Map(), live: new Set() });
+    // Of each thread those that wait, the first of them next, and those that have a turn.
+    Object.assign(this, { choose, step, waiting: new Map(), busy: new Set(), live: new Set() });
     Object.assign(this, { trace: [], names: [] });
     this.requests = new Map();
   }
@@ -53,6 +55,8 @@ class Run {
       try {
         await work();
       } catch (error) {
+        // An expectation that fails is no outcome of a function.
+        if (error?.name === 'AssertionError') this.violated ??= error;
         this.trace.push({ thread, label: `throws ${error?.message ?? error}`, isNews: true });
       } finally {
         this.live.delete(thread);
@@ -61,21 +65,44 @@ class Run {
     });
   }
 
-  /** Waits for its turn; outside of the threads there is none to wait for. */
-  async gate(label) {
+  /** Waits for its turn, then does `work`; outside of the threads there is none to wait for. */
+  async gate(label, work) {
     const thread = threads.getStore();
-    if (thread === undefined || !this.live.has(thread)) return;
+    if (thread === undefined || !this.live.has(thread)) return work();
     if (this.isGivenUp) throw new Error(GIVEN_UP);
     await new Promise((go, end) => {
-      this.waiting.set(thread, { thread, label, go, end });
+      const others = this.waiting.get(thread) ?? [];
+      this.waiting.set(thread, [...others, { thread, label, go, end }]);
       this.wake?.();
     });
+    try {
+      return await work();
+    } finally {
+      this.busy.delete(thread);
+      this.wake?.();
+    }
+  }
+
+  /** Whether every function waits for its next turn, or has ended. */
+  isSettled() {
+    return [...this.live].every((thread) => this.waiting.has(thread) && !this.busy.has(thread));
+  }
+
+  /** Lets one have its turn. */
+  admit(step) {
+    const [, ...others] = this.waiting.get(step.thread);
+    if (others.length > 0) this.waiting.set(step.thread, others);
+    else this.waiting.delete(step.thread);
+    this.trace.push(step);
+    // It is under way until its transaction is over, and its thread waits again or ends.
+    this.busy.add(step.thread);
+    step.go();
   }
 
   /** Ends every thread at its next transaction: another order has shown what this one would. */
   giveUp() {
     this.isGivenUp = true;
-    for (const { end } of this.waiting.values()) end(new Error(GIVEN_UP));
+    for (const { end } of [...this.waiting.values()].flat()) end(new Error(GIVEN_UP));
     this.waiting.clear();
   }
 
@@ -83,7 +110,7 @@ class Run {
   async toEnd(always) {
     let footprint;
     for (let count = 0; ; count++) {
-      while (this.waiting.size < this.live.size && await this.progress()) { /* more waits */ }
+      while (!this.isSettled() && await this.progress()) { /* more waits */ }
       if (count > 0 && !this.isGivenUp) {
         footprint = await this.step();
         footprint.isWatched ||= always !== undefined;
@@ -98,16 +125,14 @@ class Run {
         throw new Error('explore: a function waits for something that is neither a transaction nor '
           + 'settled. Timers do not pass while orders are explored; script fetch with t.onFetch.');
       }
-      const enabled = [...this.waiting.values()].sort((a, b) => a.thread - b.thread);
+      const enabled = [...this.waiting.values()].map(([first]) => first)
+        .sort((a, b) => a.thread - b.thread);
       const step = this.choose(enabled, footprint);
       if (step === undefined) {
         this.giveUp();
         continue;
       }
-      this.waiting.delete(step.thread);
-      this.trace.push(step);
-      // It is under way until it waits again or ends.
-      step.go();
+      this.admit(step);
     }
   }
 }
@@ -187,7 +212,11 @@ class Walk {
 
 /** Follows the order that an earlier failure told. */
 const replayer = (text) => {
-  const order = text.split(/\s+/).filter(Boolean).map(Number);
+  const order = String(text).split(/\s+/).filter(Boolean).map(Number);
+  if (!order.every(Number.isInteger)) {
+    throw new TypeError(`t.explore: replay must be the line that a failure has told, like "0 1 0", `
+      + `not ${JSON.stringify(text)}.`);
+  }
   return (enabled) => {
     const wanted = order.shift();
     return enabled.find(({ thread }) => thread === wanted) ?? enabled[0];
@@ -239,6 +268,10 @@ const once = async (world, base, { functions, invariant, always, choose }) => {
  */
 export const explore = (world, functions, { invariant, always, replay, most = 5_000 } = {}) =>
   current.exit(async () => {
+    if (!Array.isArray(functions) || !functions.every((one) => typeof one === 'function')) {
+      throw new TypeError('t.explore takes an array of functions, which it calls once for each '
+        + 'order: [() => t.mutation(…), () => t.action(…)].');
+    }
     const { id: base, jobs } = world;
     const walk = new Walk();
     let [orders, worst] = [0, undefined];

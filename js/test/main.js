@@ -9,7 +9,10 @@ import {
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
-import { ask, close, heard, listen, realm, tell, worker } from './realm.js';
+import { ask, beat, close, heard, listen, realm, tell, worker } from './realm.js';
+
+// A test may replace the functions of the global one.
+const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
 
 realm.explore = explore;
 
@@ -66,7 +69,7 @@ const workerState = (config, file, { tell }) => ({
 /** Snapshot files, which the host reads and writes; `map` is that of a file with inline ones. */
 const snapshots = ({ file: testFile, module, map }, { ask }) => ({
   getVersion: () => '1',
-  getHeader: () => '// Snapshot v1, https://vitest.dev/guide/snapshot.html',
+  getHeader: () => '// Vitest Snapshot v1, https://vitest.dev/guide/snapshot.html',
   async resolvePath(file) {
     const at = file.lastIndexOf('/');
     return `${file.slice(0, at)}/__snapshots__/${file.slice(at + 1)}.snap`;
@@ -106,7 +109,7 @@ const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...fi
   name: undefined,
   setupFiles: setup,
   passWithNoTests: false,
-  testNamePattern: pattern === null ? undefined : new RegExp(pattern),
+  testNamePattern: pattern === null ? undefined : new RegExp(pattern, 'u'),
   allowOnly: true,
   sequence: { shuffle: false, concurrent: false, seed, hooks: 'stack', setupFiles: 'parallel' },
   chaiConfig: undefined,
@@ -123,10 +126,22 @@ const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...fi
   },
 });
 
-/** An error without what JSON cannot carry. */
-const plain = (error) => {
-  const { name, message, stack, diff } = processError(error);
-  return { name, message, stack, diff };
+/** What was thrown and is no error, in words. */
+const inWords = (thrown) => {
+  try {
+    return vitest.chai.util.inspect(thrown);
+  } catch {
+    return 'a value that throws when it is looked at';
+  }
+};
+
+/** An error without what JSON cannot carry; of causes that lead back to it, some. */
+const plain = (error, depth = 0) => {
+  const { name, message, stack, diff, cause } = processError(error);
+  const isNone = message === undefined || (message === '' && stack === undefined);
+  const below = cause === undefined || cause === null || depth > 8 ? undefined
+    : plain(typeof cause === 'object' ? cause : { message: String(cause) }, depth + 1);
+  return { name, message: isNone ? inWords(error) : message, stack, diff, cause: below };
 };
 
 const resultOf = (task) => ({
@@ -134,7 +149,7 @@ const resultOf = (task) => ({
   name: task.name,
   state: task.result?.state ?? (task.mode === 'run' ? 'skip' : task.mode),
   ms: task.result?.duration ?? 0,
-  errors: (task.result?.errors ?? []).map(plain),
+  errors: (task.result?.errors ?? []).map((error) => plain(error)),
 });
 
 const namesOf = (task) => {
@@ -213,6 +228,10 @@ class Runner extends TestRunner {
     }
   }
 
+  onCollected() { this.report('collected', null); }
+
+  onTestAnnotate(_test, annotation) { return annotation; }
+
   onAfterRunTask(test) {
     super.onAfterRunTask(test);
     this.intervals.test = undefined;
@@ -224,12 +243,19 @@ class Runner extends TestRunner {
 const tree = (task) => (task.type === 'suite'
   ? { ...resultOf(task), tasks: task.tasks.map(tree) } : resultOf(task));
 
-/** `process` as tests may use it: variables can be set, and functions of the engine see them. */
-const openProcess = (given) => {
-  const { process: before } = globalThis;
+/**
+ * `process` as tests may use it: variables can be set, and functions of the engine see them. Beside
+ * it, what the environments that vitest has for Convex make global.
+ */
+const openProcess = (given, root) => {
+  const { process: before, setTimeout } = globalThis;
   const texts = Object.entries(given).map(([name, value]) => [name, String(value)]);
-  const env = { NODE_ENV: 'test', ...Object.fromEntries(texts) };
-  globalThis.process = { ...before, env, argv: [], platform: 'linux' };
+  const env = { NODE_ENV: 'test', VITEST: 'true', TEST: 'true', ...Object.fromEntries(texts) };
+  const nextTick = (work, ...args) => { queueMicrotask(() => work(...args)); };
+  const cwd = () => root;
+  globalThis.process = { ...before, env, argv: [], platform: 'linux', cwd, nextTick };
+  globalThis.global = globalThis;
+  globalThis.setImmediate = (work, ...args) => setTimeout(work, 0, ...args);
 };
 
 /** Runs the tests that `load` registers. */
@@ -291,22 +317,24 @@ export const main = {
     worker.jsSyscall('concave/unhandled', (error) => { unhandled.push(plain(error)); });
     realm.isCounting = options.coverage;
     options.mocking.forEach((file) => realm.mocking.add(file));
-    openProcess({ ...options.env, ...options.settings.env });
+    openProcess({ ...options.env, ...options.settings.env }, options.root);
     if (options.settings.globals) {
       GLOBALS.forEach((name) => { globalThis[name] = vitest[name]; });
     }
     setSafeTimers();
     const listening = listen();
+    const still = beat(() => host.report('alive', null));
     const intervals = new Intervals();
     const load = (module, why) => import(`../${why === 'setup' ? module : options.module}`);
     const file = await run(options, load, intervals, host);
-    unhandled.push(...intervals.end().map(plain));
+    unhandled.push(...intervals.end().map((error) => plain(error)));
     await heard();
     if (options.coverage) {
       await ask('coverage', JSON.parse(worker.jsSyscall('concave/coverage')));
     }
     await close();
     await listening;
+    still();
     return JSON.stringify({ ...tree(file), unhandled });
   },
 };

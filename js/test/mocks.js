@@ -43,6 +43,17 @@ const fileOf = (call, load) => {
   return load.file;
 };
 
+const { spyOn } = vi;
+vi.spyOn = (target, key, ...rest) => {
+  const isModule = Object.prototype.toString.call(target) === '[object Module]';
+  if (isModule && Object.isSealed(target)) {
+    refused(`vi.spyOn(…, ${JSON.stringify(key)})`, 'exports of a module cannot be replaced. Write '
+      + 'vi.mock("./the/module", { spy: true }) at the top of this test file: then all of its '
+      + 'exports are spies that call what is there, for the functions that are tested too.');
+  }
+  return spyOn(target, key, ...rest);
+};
+
 const mocked = (name) => (specifier, factory, load) => {
   const call = `vi.${name}(${JSON.stringify(specifier)})`;
   const file = fileOf(call, load);

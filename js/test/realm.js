@@ -5,9 +5,12 @@
 // Invariant: a function that runs here has a store in `current`; the store, not the global, knows
 // which transaction or action it belongs to.
 
+// A test may replace the functions of the global one.
+const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
+
 /** The worker's own way to its host. */
 export const worker = globalThis.Convex;
-const { setTimeout } = globalThis;
+const { clearTimeout, setTimeout } = globalThis;
 
 /** What the function that runs now belongs to. */
 export const current = new AsyncLocalStorage();
@@ -78,8 +81,13 @@ const tableNumber = (id) => {
   return bytes.slice(0, -18).reduceRight((number, byte) => number * 128 + (byte & 0x7f), 0);
 };
 
-/** What convex-test says where the engine says ArgumentValidationError: tests look for it. */
-export const VALIDATOR_ERROR = '\n(Validator error)';
+/** What convex-test calls all of these: tests look for it. */
+const OF_VALIDATORS =
+  /^(?:Uncaught )?(?:Error: )?(?:Argument|Returns)ValidationError|^[^]*Failed to insert or update a/;
+
+/** A message of the engine, with what convex-test says in its place. */
+export const asOfConvexTest = (message) => (OF_VALIDATORS.test(message)
+  ? `${message}\n(Validator error)` : message);
 
 /** What a query or mutation that runs here asks for: answered by the thread of its call. */
 class Transaction {
@@ -102,9 +110,7 @@ class Transaction {
       if (!text.includes('.js:')) return text;
       return JSON.stringify(value, (_key, inside) => this.shown(inside));
     } catch (error) {
-      if (error.message.startsWith('ArgumentValidationError')) {
-        error.message += VALIDATOR_ERROR;
-      }
+      error.message = asOfConvexTest(error.message);
       throw error;
     }
   }
@@ -175,12 +181,14 @@ class Action {
   syscall(op) { throw new Error(`${op} cannot be used in actions.`); }
 
   async asyncSyscall(op, json) {
+    const asked = () => ask('ask', { action: this.action, op, json, now: Date.now() });
     if (op === '1.0/actions/query' || op === '1.0/actions/mutation') {
       const { name, reference, functionHandle } = JSON.parse(json);
       const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
-      await this.world.exploring?.gate(label);
+      const answer = await this.world.gated(label, () => this.world.transaction(asked));
+      this.world.heard(answer);
+      return JSON.stringify(answer.value);
     }
-    const asked = () => ask('ask', { action: this.action, op, json, now: Date.now() });
     const answer = await (op === '1.0/actions/action' ? asked() : this.world.transaction(asked));
     this.world.heard(answer);
     return JSON.stringify(answer.value);
@@ -253,6 +261,14 @@ export const listen = async () => {
   }
 };
 
+/** Calls `tick` each second as long as whatever runs gives it a turn; gives what ends that. */
+export const beat = (tick) => {
+  let timer;
+  const next = () => { timer = setTimeout(() => { tick(); next(); }, 1_000); };
+  next();
+  return () => clearTimeout(timer);
+};
+
 /** Lets what the real clock holds come first. */
 export const pause = (ms = 0, take = () => {}) =>
   new Promise((resolve) => { take(setTimeout(resolve, ms)); });
@@ -261,6 +277,7 @@ export const pause = (ms = 0, take = () => {}) =>
 export const realm = globalThis[Symbol.for('concave.realm')] = {
   pause,
   ask,
+  asOfConvexTest,
   evaluated,
   /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
   mocking: new Set(),

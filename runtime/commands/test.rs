@@ -106,7 +106,12 @@ fn outside(files: usize, failed: usize) -> String {
 /// See [`TestError`].
 pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     let Arguments { dir, watch, filter, seed, reporter, timeout, update, coverage } = arguments;
-    let update = if update { "all" } else { "new" };
+    let update = match update {
+        true => "all",
+        // As vitest: what nobody has looked at is not written where nobody looks.
+        false if is_ci() => "none",
+        false => "new",
+    };
     let (dir, filter) = where_and_which(dir, filter);
     let options = Options { dir, filter, seed, timeout_ms: timeout, coverage, update };
     let engine = Arc::new(Engine::start(seed, coverage)?);
@@ -117,6 +122,11 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     let folder = if folder.is_dir() { folder } else { options.dir.clone() };
     let watched = Watch::new(&folder)?;
     again_and_again(options, reporter, engine, watched).await
+}
+
+/// Whether this is a CI system, which says so in `CI`.
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !matches!(&*value, "" | "0" | "false"))
 }
 
 /// A file that is named where a folder is wanted: its app, and of that this file.

@@ -52,6 +52,8 @@ pub enum News {
     Started(Started),
     /// It ended; the report of it.
     Ended(Value),
+    /// The file has been imported; its tests begin.
+    Collected,
     /// What of the modules ran.
     Counted(Counted),
 }
@@ -535,6 +537,7 @@ impl Realm {
         match op {
             "test/started" => self.tell(News::Started(parse(json)?)),
             "test/ended" => self.tell(News::Ended(parse(json)?)),
+            "test/collected" => self.tell(News::Collected),
             _ => Value::Null,
         };
         Ok(())

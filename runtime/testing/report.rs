@@ -140,6 +140,14 @@ fn failure(text: &mut String, name: &str, error: &Value, frames: &Frames) {
     if let Some(code) = found.first().and_then(|frame| frames.code(frame)) {
         let _ = write!(text, "\n{code}");
     }
+    let mut cause = &error["cause"];
+    while !cause.is_null() {
+        let _ = writeln!(text, "\nCaused by: {}", message(cause));
+        for frame in frames.of(cause["stack"].as_str().unwrap_or_default()) {
+            let _ = writeln!(text, "  at {frame}");
+        }
+        cause = &cause["cause"];
+    }
     text.push('\n');
 }
 
@@ -200,14 +208,15 @@ pub fn junit(files: &[FileReport], frames: &Frames, time: Duration) -> String {
             let _ = writeln!(xml, "    <testcase name=\"{name}\"><error>{text}</error></testcase>");
         }
         for test in &tests {
-            let of = escaped(&test.names.join(" > "));
+            let plain = test.names.join(" > ");
+            let of = escaped(&plain);
             let seconds = test.ms / 1000.0;
             let open = format!("    <testcase classname=\"{name}\" name=\"{of}\"");
             let _ = match test.state {
                 "pass" => writeln!(xml, "{open} time=\"{seconds:.3}\"/>"),
                 "fail" => {
                     let mut text = String::new();
-                    test.errors.iter().for_each(|e| failure(&mut text, &of, e, frames));
+                    test.errors.iter().for_each(|e| failure(&mut text, &plain, e, frames));
                     let first = test.errors.first().map(message).unwrap_or_default();
                     let (first, text) = (escaped(&first), escaped(&text));
                     writeln!(

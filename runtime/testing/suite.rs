@@ -50,6 +50,8 @@ const PERIOD: Duration = Duration::from_millis(100);
 const TIMEOUT_MS: u64 = 5_000;
 /// The longest that one file may take.
 const FILE_TIMEOUT: Duration = Duration::from_secs(3600);
+/// The longest that its import may take: before its first test, for what its top level awaits.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -182,6 +184,8 @@ impl Suite {
             let name = file.strip_prefix(&root).ok()?.to_string_lossy().into_owned();
             config.holds(&name).then_some(name)
         };
+        let is_one = |file: &Path| config.names_tests() || is_test_file(file);
+        let held = |file: &Path| is_one(file).then(|| held(file)).flatten();
         let files = test_files(&inside, held, options.filter.as_deref());
         if files.is_empty() {
             return Err(SuiteError::NoFiles { dir, filter: options.filter });
@@ -263,28 +267,30 @@ impl Suite {
             let readable = |line: &Line| self.bench.frames.readable(&line.messages.join(" "));
             lines.extend(ended.lines.iter().map(readable));
             let report = match (&ended.end, stuck) {
-                (End::Returned, _) => {
-                    let report = serde_json::from_str(&ended.result).unwrap_or_default();
-                    with_told(report, &told)
-                }
+                (End::Returned, _) => match serde_json::from_str::<Value>(&ended.result) {
+                    Ok(report) if report["tasks"].is_array() => with_told(report, &told),
+                    _ => failed("The report of this file cannot be read.", None, &heard.ended),
+                },
+                (End::Threw(_), Some(Stuck::Outside(why))) => failed(&why, None, &heard.ended),
                 // The tests after it still run: in another run, without it.
-                (End::Threw(thrown), Some(test)) => {
+                (End::Threw(thrown), Some(Stuck::In(test))) => {
                     let name = test.names.last().map_or("", String::as_str);
                     let place = self.bench.frames.test_in(file, name);
                     told.extend(heard.ended);
                     told.push(never_ended(&test, &thrown.message, place));
                     continue;
                 }
-                (End::Threw(thrown), None) => failed(&thrown.message, thrown.stack.as_deref()),
-                (End::NoRoute, _) => failed("The worker took it for a router.", None),
+                (End::Threw(thrown), None) => {
+                    failed(&thrown.message, thrown.stack.as_deref(), &heard.ended)
+                }
+                (End::NoRoute, _) => failed("The worker took it for a router.", None, &[]),
             };
             return FileReport { file: file.to_owned(), report, lines, counted };
         }
     }
 
-    /// Runs a file without some of its tests. Gives also the test that it hung in, and what the
-    /// file told.
-    async fn attempt(&self, file: &str, skip: &[Value]) -> (Ended, Option<Started>, Watch) {
+    /// Runs a file without some of its tests. Gives also where it hung, and what the file told.
+    async fn attempt(&self, file: &str, skip: &[Value]) -> (Ended, Option<Stuck>, Watch) {
         let (news, mut heard) = unbounded_channel();
         let realm = Realm::new(Arc::clone(&self.bench), news);
         let started = Instant::now();
@@ -299,7 +305,7 @@ impl Suite {
                 match waited {
                     Ok(ended) => break ended,
                     Err(_) => {
-                        stuck = watch.hangs(&realm);
+                        stuck = watch.hangs(&realm, started, self.patience());
                         if stuck.is_some() || started.elapsed() > FILE_TIMEOUT {
                             drop(running);
                             break gone("");
@@ -312,9 +318,16 @@ impl Suite {
         watch.hear(&mut heard);
         if !matches!(ended.end, End::Returned) && stuck.is_none() {
             // It ran out of memory, or its process died: that is the test that ran then.
-            stuck = watch.open.values().next().map(|(test, _)| test.clone());
+            stuck = watch.open.values().next().map(|(test, _)| Stuck::In(test.clone()));
         }
         (ended, stuck, watch)
+    }
+
+    /// How long a file may be silent outside of its tests: as long as a hook of it may take.
+    fn patience(&self) -> Duration {
+        let hook = self.config.settings.get("hookTimeout").and_then(Value::as_f64);
+        let hook = hook.or_else(|| Some(self.timeout_ms().as_f64()? * 2.0)).unwrap_or_default();
+        Duration::from_secs_f64((hook / 1000.0).clamp(0.0, 3600.0)) + GRACE
     }
 
     /// Milliseconds that a test may take.
@@ -358,9 +371,19 @@ impl Suite {
     }
 }
 
+/// Where a file hangs.
+enum Stuck {
+    /// In a test.
+    In(Started),
+    /// Elsewhere, and why that is known.
+    Outside(String),
+}
+
 /// What is known of the tests of a run.
 #[derive(Default)]
 struct Watch {
+    /// Whether the file has been imported.
+    is_collected: bool,
     open: BTreeMap<String, (Started, Instant)>,
     ended: Vec<Value>,
     counted: Vec<Counted>,
@@ -377,18 +400,47 @@ impl Watch {
                     self.open.remove(test["id"].as_str().unwrap_or_default());
                     self.ended.push(test);
                 }
+                News::Collected => self.is_collected = true,
                 News::Counted(counted) => self.counted.push(counted),
             }
         }
     }
 
-    /// The test that neither ends nor lets the worker say anything.
-    fn hangs(&self, realm: &Realm) -> Option<Started> {
+    /// The test that neither ends nor lets the worker say anything, or what does so outside.
+    fn hangs(&self, realm: &Realm, begun: Instant, patience: Duration) -> Option<Stuck> {
+        let silence = realm.heard().elapsed();
+        if self.open.is_empty() && silence > patience {
+            return Some(Stuck::Outside(self.loops(silence)));
+        }
+        if !self.is_collected && begun.elapsed() > IMPORT_TIMEOUT {
+            return Some(Stuck::Outside(format!(
+                "This file was not imported after {} s: its top level, or that of a module that it \
+                 imports, waits for something that does not come. Look for an await outside of \
+                 tests and hooks.",
+                IMPORT_TIMEOUT.as_secs()
+            )));
+        }
         let is_over = |(test, begun): &&(Started, Instant)| {
             let timeout = Duration::from_secs_f64((test.timeout / 1000.0).clamp(0.0, 3600.0));
             begun.elapsed() > timeout + GRACE && realm.heard().elapsed() > GRACE
         };
-        self.open.values().find(is_over).map(|(test, _)| test.clone())
+        self.open.values().find(is_over).map(|(test, _)| Stuck::In(test.clone()))
+    }
+
+    fn loops(&self, silence: Duration) -> String {
+        let last = self.ended.last().and_then(|test| test["name"].as_str());
+        let whence = match (self.is_collected, last) {
+            (false, _) => {
+                "at its top level, in describe() or in a module that it imports".to_owned()
+            }
+            (true, None) => "in beforeAll()".to_owned(),
+            (true, Some(test)) => format!("in afterAll() or beforeAll(), after the test {test:?}"),
+        };
+        format!(
+            "This file never ended: for {} s it gave nothing else a turn, {whence}. Look for a \
+             loop that does not end.",
+            silence.as_secs()
+        )
     }
 }
 
@@ -409,9 +461,7 @@ fn test_files(
                 if !SKIPPED.contains(&name) && !name.starts_with('.') {
                     folders.push(path);
                 }
-            } else if is_test_file(&path)
-                && let Some(name) = held(&path)
-            {
+            } else if let Some(name) = held(&path) {
                 found.insert(name, path);
             }
         }
@@ -450,8 +500,7 @@ fn needs_vitest(file: &str, environment: &str) -> String {
 
 /// The path of a test file's module.
 fn module_of(file: &str) -> String {
-    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
-    format!("_tests/{stem}.js")
+    format!("_tests/{file}.js")
 }
 
 fn project(root: &Path) -> Project {
@@ -463,12 +512,14 @@ fn project(root: &Path) -> Project {
 }
 
 /// A text as a regular expression that finds it.
+/// Between suite and test may stand what we print between them.
 fn escaped(text: &str) -> String {
     let escape = |c: char| match c {
         c if c.is_alphanumeric() || c == ' ' || c == '_' => c.to_string(),
         c => format!("\\u{{{:x}}}", c as u32),
     };
-    text.chars().map(escape).collect()
+    let parts = text.split(" > ").map(|part| part.chars().map(escape).collect::<String>());
+    parts.collect::<Vec<_>>().join("(?: > | )")
 }
 
 fn cores() -> usize {
@@ -546,9 +597,17 @@ fn gone(message: &str) -> Ended {
     Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
 }
 
-fn failed(message: &str, stack: Option<&str>) -> Value {
+/// The report of a file that gave none: what is wrong, and the tests that had ended.
+fn failed(message: &str, stack: Option<&str>, ended: &[Value]) -> Value {
     let error = json!({ "message": message.trim_start_matches("Uncaught "), "stack": stack });
-    json!({ "state": "fail", "errors": [error], "tasks": [] })
+    let task = |test: &Value| {
+        let names = test["names"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let mut task = test.clone();
+        task["name"] = names.collect::<Vec<_>>().join(" > ").into();
+        task
+    };
+    let tasks: Vec<_> = ended.iter().map(task).collect();
+    json!({ "state": "fail", "errors": [error], "tasks": tasks })
 }
 
 fn never_ended(test: &Started, why: &str, place: Option<String>) -> Value {

@@ -203,8 +203,8 @@ pub(crate) struct Run<'a> {
     pub(crate) globs: Globs,
     /// Files that the test file at hand or its setup files mock.
     pub(crate) mocks: BTreeSet<PathBuf>,
-    /// Files that are imported before each test file.
-    pub(crate) setup: Vec<PathBuf>,
+    /// The test files, and the files that are imported before them.
+    pub(crate) heads: BTreeSet<PathBuf>,
 }
 
 /// What a graph is loaded for.
@@ -239,7 +239,7 @@ impl<'a> Run<'a> {
             errors: vec![],
             globs: Globs::new(&project.root),
             mocks: BTreeSet::new(),
-            setup: vec![],
+            heads: BTreeSet::new(),
         }
     }
 
@@ -269,7 +269,7 @@ impl<'a> Run<'a> {
             environment,
             globs: &self.globs,
             mocks: &self.mocks,
-            setup: &self.setup,
+            heads: &self.heads,
             inline: !matches!(purpose, Purpose::Functions(_) | Purpose::Tests),
             tests: purpose == Purpose::Tests,
             definitions: purpose == Purpose::Definitions,

@@ -158,8 +158,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) globs: &'a Globs,
     /// Files that the test file or its setup files mock.
     pub(crate) mocks: &'a BTreeSet<PathBuf>,
-    /// Files that are imported before each test file.
-    pub(crate) setup: &'a [PathBuf],
+    /// The test files, whatever they are called, and the files that are imported before them.
+    pub(crate) heads: &'a BTreeSet<PathBuf>,
 }
 
 impl Loader<'_> {
@@ -331,9 +331,12 @@ impl Loader<'_> {
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
         let mut settings = self.settings(Some(path), prefer_esm);
-        let may_mock = || is_test_file(path) || self.setup.iter().any(|file| file == path);
-        settings.mocks = self.tests && concern(&text) && may_mock();
+        settings.mocks = self.tests && concern(&text) && self.is_head(path);
         Ok(Source { text: text.into(), language, settings })
+    }
+
+    fn is_head(&self, path: &Path) -> bool {
+        is_test_file(path) || self.heads.contains(path)
     }
 
     /// A file as the runner of tests wants it: with the calls of `import.meta.glob` expanded,
@@ -343,7 +346,7 @@ impl Loader<'_> {
         let text = self.globs.expand(&text, path).unwrap_or(text);
         let env = "globalThis.__vitest_worker__?.metaEnv";
         let text = text.replace("import.meta.env", env).replace("(import.meta as any).env", env);
-        if !is_test_file(path) {
+        if !self.is_head(path) {
             return text;
         }
         let name = quoted(&path.to_string_lossy());

@@ -1,8 +1,10 @@
 //! Whether a module keeps anything of a call in its variables: if not, a context may serve many.
 //!
 //! In: a module as it is deployed, and which of its functions ran while it was imported. Out:
-//! nothing, or the first [`Impurity`]. Invariant: where the text does not prove it, it is refused;
-//! properties of objects are not looked at, those are frozen by whoever keeps the context.
+//! nothing, or the first [`Impurity`]. Invariant: where the text does not prove it, it is refused.
+//! Objects are frozen by whoever keeps the context, so that an assignment to a property throws, and
+//! the call is made again in a fresh one; where a function is seen to assign one of the module's or
+//! of the global object, it is refused as well: what it throws may be caught.
 
 mod globals;
 mod walk;
@@ -56,6 +58,12 @@ pub enum Reason {
          its variables outlive the call"
     )]
     CapturedVariable(String),
+    /// A function assigns a property of an object that outlives the call.
+    #[error(
+        "a function assigns a property of `{0}`, which outlives the call: where it is frozen, the \
+         function comes to something else"
+    )]
+    Property(String),
     /// A private field is assigned outside its constructor.
     #[error("`#{0}` is assigned in an object that import may have made, and cannot be frozen")]
     PrivateField(String),
@@ -233,7 +241,9 @@ mod tests {
             "let n; class C { static { n = 1; } static x = (n = 2); [n = 'a']() {} }",
             "let n; function f(n) { n = 1; { let n; n++; } var m; ({ m } = {}); return n; }",
             "let n; export const f = ({ n }) => { for (n of []) n.x = 1; };",
-            "import a from 'a'; const o = {}; export function f() { o.x = a; delete o.y; }",
+            "const o = {}; o.x = 1; delete o.x; export function f(o) { o.x = 1; delete o.y; }",
+            "export function f() { const o = {}; o.x = 1; o.list.push(2); g().x = 3; }",
+            "const list = [1]; export const f = () => list.map((n) => n + 1).push(2);",
         ] {
             assert_eq!(said(pure), "pure", "{pure}");
         }
@@ -255,6 +265,24 @@ mod tests {
         ] {
             assert_eq!(said(impure), expected, "{impure}");
         }
+    }
+
+    #[test]
+    fn a_property_of_what_import_made_is_assigned_at_import_only() {
+        for (impure, expected) in [
+            ("const o = {};\nconst f = () => {\n  o.x = 1; };", "3:3 Property(\"o\")"),
+            ("const f = () => { globalThis.x ??= 1; };", "1:19 Property(\"globalThis\")"),
+            ("const o = {}; function f() { delete o.a['b'].c; }", "1:37 Property(\"o\")"),
+            ("import o from 'o'; const f = () => o[1]++;", "1:36 Property(\"o\")"),
+            ("const o = {}; const f = () => { [o.x] = [1]; };", "1:34 Property(\"o\")"),
+            ("const o = {}; const f = () => { for (o.x of []); };", "1:38 Property(\"o\")"),
+            ("const list = []; const f = () => list.push(1);", "1:34 Property(\"list\")"),
+        ] {
+            assert_eq!(said(impure), expected, "{impure}");
+        }
+        let captured = "const f = (o) => { return () => { o.x = 1; }; }§;";
+        assert_eq!(said(captured), "1:35 Property(\"o\")");
+        assert_eq!(said(&captured.replace('§', "")), "pure", "it is made in a call");
     }
 
     #[test]

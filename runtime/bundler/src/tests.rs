@@ -104,7 +104,7 @@ impl Run<'_> {
     /// Files that mock nothing share their modules; one that mocks has its own.
     fn tests(&mut self, tests: &TestFiles) {
         let mut shared = BTreeMap::new();
-        self.setup.clone_from(&tests.setup);
+        self.heads = tests.entries.values().chain(&tests.setup).cloned().collect();
         let by_setup: BTreeSet<_> =
             tests.setup.iter().flat_map(|file| self.loader(Purpose::Tests).mocked(file)).collect();
         for (at, (path, file)) in tests.entries.iter().enumerate() {

@@ -69,6 +69,11 @@ impl VitestConfig {
         config
     }
 
+    /// Whether it says which files hold tests, whatever they are called.
+    pub fn names_tests(&self) -> bool {
+        !self.include.is_empty()
+    }
+
     /// Whether a file, by its path from the root, is one of those that hold tests.
     pub fn holds(&self, path: &str) -> bool {
         let fits = |pattern: &String| matches(pattern.trim_start_matches("./"), path);
@@ -89,11 +94,17 @@ impl Reading<'_> {
         let mut search = Search::default();
         self.parsed.program_ref().visit_with(&mut search);
         for member in search.found.iter().flat_map(|test| &test.props) {
-            let PropOrSpread::Prop(member) = member else { continue };
-            if let Prop::KeyValue(KeyValueProp { key, value }) = &**member
-                && let Some(key) = name_of(key)
-            {
-                self.take(&key, value);
+            match member {
+                PropOrSpread::Spread(spread) => {
+                    self.note(&spread.expr, "concave test does not follow what is spread here");
+                }
+                PropOrSpread::Prop(member) => {
+                    if let Prop::KeyValue(KeyValueProp { key, value }) = &**member
+                        && let Some(key) = name_of(key)
+                    {
+                        self.take(&key, value);
+                    }
+                }
             }
         }
     }
@@ -117,10 +128,11 @@ impl Reading<'_> {
             ("setupFiles" | "include" | "exclude", value) => {
                 let Some(list) = value.as_ref().and_then(texts) else { return false };
                 let root = &self.config.root;
+                // Of configurations that are merged all count.
                 match key {
-                    "include" => self.config.include = list,
-                    "exclude" => self.config.exclude = list,
-                    _ => self.config.setup = list.iter().map(|file| root.join(file)).collect(),
+                    "include" => self.config.include.extend(list),
+                    "exclude" => self.config.exclude.extend(list),
+                    _ => self.config.setup.extend(list.iter().map(|file| root.join(file))),
                 }
                 return true;
             }
@@ -149,18 +161,16 @@ fn noted(name: &str, text: &str, offset: usize, what: &str) -> String {
     format!("{name}:{line}:{column}: {what}")
 }
 
-/// Looks for the object that is called `test`, wherever the configuration is put together.
+/// Looks for objects that are called `test`, wherever the configuration is put together.
 #[derive(Default)]
 struct Search {
-    found: Option<ObjectLit>,
+    found: Vec<ObjectLit>,
 }
 
 impl Visit for Search {
     fn visit_key_value_prop(&mut self, member: &KeyValueProp) {
         match (name_of(&member.key), plain(&member.value)) {
-            (Some(name), Expr::Object(test)) if name == "test" && self.found.is_none() => {
-                self.found = Some(test.clone());
-            }
+            (Some(name), Expr::Object(test)) if name == "test" => self.found.push(test.clone()),
             _ => member.visit_children_with(self),
         }
     }
@@ -283,6 +293,13 @@ mod tests {
         let held = ["convex/a/b.test.ts", "convex/slow.test.ts", "src/a.test.ts"];
         assert_eq!(held.map(|path| config.holds(path)), [true, false, false]);
         assert!(VitestConfig::default().holds("src/a.test.ts"));
+        let merged = read(
+            "vitest.config.ts",
+            "export default mergeConfig({ test: { include: ['a/**'] } }, defineConfig({ test: {\n\
+             include: ['b/**'], retry: 2 } }));",
+        );
+        assert!(merged.holds("a/x.check.ts") && merged.holds("b/y.ts") && !merged.holds("c.ts"));
+        assert_eq!(Value::Object(merged.settings.clone()), json!({ "retry": 2.0 }));
     }
 
     #[test]
@@ -303,6 +320,12 @@ mod tests {
                 format!("vitest.config.ts:5:15: {}", literal("setupFiles")),
                 format!("vitest.config.ts:6:16: {}", literal("testTimeout")),
             ]
+        );
+        let spread = "export default { test: {\n  ...common, globals: true } };";
+        let spread = read("vitest.config.ts", spread).notes;
+        assert_eq!(
+            spread,
+            ["vitest.config.ts:2:6: concave test does not follow what is spread here."]
         );
         let ours =
             read("vitest.config.ts", "export default { test: { alias: { 'convex-test': 'x' } } }");

@@ -182,3 +182,15 @@ export const forges = action(async () => {
   }
   return errors.filter((name) => !["object", "DataCloneError", "TypeError"].includes(name));
 });
+
+/** A module of nothing, by the ways that read it from a response. */
+export const streamsWasm = action({ args: {}, handler: async () => {
+  const bytes = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0]);
+  const served = (type: string) => new Response(bytes, { headers: { "content-type": type } });
+  const { instance, module } = await WebAssembly.instantiateStreaming(
+    Promise.resolve(served("application/wasm; charset=x")));
+  const compiled = await WebAssembly.compileStreaming(served("application/wasm"));
+  const refused = await WebAssembly.compileStreaming(served("text/plain")).catch(String);
+  return [instance instanceof WebAssembly.Instance, module instanceof WebAssembly.Module,
+    compiled instanceof WebAssembly.Module, refused];
+} });

@@ -17,6 +17,10 @@ use crate::prune::has_silent_members;
 /// The module itself among its functions.
 const MODULE: usize = 0;
 
+/// Methods that change the array that they are called on.
+const OF_ARRAYS: [&str; 9] =
+    ["push", "pop", "shift", "unshift", "splice", "sort", "reverse", "fill", "copyWithin"];
+
 /// The state of the walk.
 pub(super) struct Walk<'a> {
     ran: &'a Ends,
@@ -29,6 +33,8 @@ pub(super) struct Walk<'a> {
     declared: HashMap<Id, usize>,
     makers: HashSet<Id>,
     writes: Vec<Write>,
+    /// Assignments of properties of what variables hold.
+    properties: Vec<Write>,
     /// Ends of functions that were seen, as byte offsets.
     seen: HashSet<u32>,
     faults: Vec<(BytePos, Reason)>,
@@ -99,6 +105,7 @@ impl<'a> Walk<'a> {
             declared: HashMap::new(),
             makers: HashSet::new(),
             writes: Vec::new(),
+            properties: Vec::new(),
             seen: HashSet::new(),
             faults: Vec::new(),
             groups: Vec::new(),
@@ -111,6 +118,11 @@ impl<'a> Walk<'a> {
         for write in std::mem::take(&mut self.writes) {
             if let Some(reason) = self.judge(&write) {
                 self.faults.push((write.at, reason));
+            }
+        }
+        for write in std::mem::take(&mut self.properties) {
+            if self.outlives(&write) {
+                self.faults.push((write.at, Reason::Property(write.id.0.to_string())));
             }
         }
         if self.has_named_groups {
@@ -144,6 +156,12 @@ impl<'a> Walk<'a> {
             MODULE => Some(Reason::ModuleVariable(name)),
             owner => self.functions[owner].ran.then_some(Reason::CapturedVariable(name)),
         }
+    }
+
+    /// Whether a function that does not run at import alone assigns what a variable of import holds.
+    fn outlives(&self, write: &Write) -> bool {
+        let owner = self.declared.get(&write.id).copied().unwrap_or(MODULE);
+        owner != write.by && (owner == MODULE || self.functions[owner].ran)
     }
 
     /// Whether a maker assigns its class, and that class is the same in every call.
@@ -248,9 +266,24 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Notes that a property of what an expression names is assigned, or one below it.
+    pub(super) fn assign_property(&mut self, object: &Expr) {
+        match object {
+            Expr::Ident(name) => {
+                let (id, at) = (name.to_id(), name.span.lo);
+                self.properties.push(Write { id, by: self.current, at, is_nullish: false });
+            }
+            Expr::Member(member) => self.assign_property(&member.obj),
+            Expr::Paren(inner) => self.assign_property(&inner.expr),
+            _ => {}
+        }
+    }
+
     /// A private field keeps what it is given even in a frozen object.
     fn assign_member(&mut self, member: &MemberExpr) {
-        let MemberProp::PrivateName(field) = &member.prop else { return };
+        let MemberProp::PrivateName(field) = &member.prop else {
+            return self.assign_property(&member.obj);
+        };
         let found = self.classes.iter().rev().find_map(|class| {
             let kind = *class.kinds.get(&field.name)?;
             let is_new = member.obj.is_this() && class.beginning.contains(&self.current);
@@ -490,6 +523,12 @@ impl Visit for Walk<'_> {
     }
 
     fn visit_call_expr(&mut self, call: &CallExpr) {
+        if let Callee::Expr(callee) = &call.callee
+            && let Expr::Member(MemberExpr { obj, prop: MemberProp::Ident(name), .. }) = &**callee
+            && OF_ARRAYS.contains(&&*name.sym)
+        {
+            self.assign_property(obj);
+        }
         self.call(call);
     }
 
