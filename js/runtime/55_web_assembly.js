@@ -9,7 +9,8 @@ globalThis.__concave.later((prelude) => {
   const { lazy, section } = primordials;
 
   lazy(['webAssembly'], section(() => {
-    const { Proxy, TypeError, apply, construct, defineProperty, getter, install, ownKeys } = primordials;
+    const { Proxy, TypeError, apply, construct, defineProperty, getter, install, ownKeys } =
+      primordials;
 
     /** `constructor`, telling `look` of everything it makes. */
     const watched = (constructor, look) => {
