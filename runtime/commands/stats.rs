@@ -98,9 +98,11 @@ mod tests {
     fn figures_are_lines_with_units() {
         let found = r#"{"memory": {"resident": 1572864, "pressure": "calm"}, "disk":
             {"bytes": 2097152, "logBytes": 20971520, "logRoom": 16777216},
-            "work": {"conflicts": 3}, "calls": {"query": {"ok": 5, "cached": 2, "error": 0}, "action": {"ok": 0}}}"#;
+            "work": {"conflicts": 3}, "calls": {
+            "query": {"ok": 5, "cached": 2, "error": 0}, "action": {"ok": 0}}}"#;
         let expected = "memory\n  resident          1.5 MiB\n  pressure          calm\n\
-            disk\n  bytes             2.0 MiB\n  logBytes          20 MiB\n  logRoom           16 MiB\n\
+            disk\n  bytes             2.0 MiB\n  logBytes          20 MiB\n\
+            \x20 logRoom           16 MiB\n\
             work\n  conflicts         3\n\
             calls\n  query             5 ok, 2 cached\n  action            none";
         assert_eq!(text(&serde_json::from_str(found).unwrap()), expected);
