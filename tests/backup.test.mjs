@@ -325,6 +325,28 @@ test("what is wrong says where, and changes nothing", async () => {
   await host.stop();
 });
 
+test("a snapshot that was unpacked and packed again, folder and all, is the same", async () => {
+  const [from, to] = [await filled(), await hostOf(APP)];
+  await works(concave(from, "export", "flat.zip"));
+  const entries = [...unzip(readFileSync(join(HOME, "flat.zip")))];
+  const around = entries.map(([name, bytes]) => [`snap/${name}`, bytes]);
+  const packed = Object.fromEntries([["snap/", ""], ...around, ["snap/.DS_Store", "x"],
+    ["__MACOSX/snap/zoo/._documents.jsonl", "x"]]);
+  writeFileSync(join(HOME, "packed.zip"), zip(packed));
+  const said = await works(concave(to, "import", "packed.zip"));
+  assert.doesNotMatch(said, /snap|MACOSX|DS_Store/);
+  await works(concave(to, "export", "unpacked.zip"));
+  assertSame("flat.zip", "unpacked.zip");
+  // Two of them are none.
+  const both = { ...packed, "other/zoo/documents.jsonl": "" };
+  writeFileSync(join(HOME, "both.zip"), zip(both));
+  await fails(concave(to, "import", "both.zip", "--replace", "--yes"), /The zip has no tables/);
+  writeFileSync(join(HOME, "bad.zip"), zip({ "snap/zoo/documents.jsonl": "{\n" }));
+  await fails(concave(to, "import", "bad.zip", "--replace", "--yes"),
+    /snap\/zoo\/documents\.jsonl:1/);
+  await Promise.all([from.stop(), to.stop()]);
+});
+
 /** Asks an endpoint as the operator. */
 async function operator(host, path, body, authorization = `Convex ${KEY}`) {
   const headers = { authorization, "content-type": "application/json" };

@@ -3,15 +3,17 @@
 // In: the built program and copies of examples/*. Out: checks of output, exit codes and files.
 // Invariant: every failure that is provoked here names its cure.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import {
-  existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync,
+  closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { app } from "./app.mjs";
-import { KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
+import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
 
 const SHOP = "examples/swaghaus/convex/shop.ts";
 const FREE_PORTS = ["--port", "0", "--site-port", "0"];
@@ -67,6 +69,31 @@ test("dev pushes, tells each call, pushes at a save, and survives a broken save"
   const again = await start(["dev", folder, ...FREE_PORTS]);
   assert.ok(readFileSync(join(folder, ".env.local"), "utf8").includes(key));
   await again.stop();
+});
+
+test("data that cannot be written is a failure, unless nobody reads it", async () => {
+  const host = await serve("--push", app("full", {
+    "m.ts": `import { mutation } from "./_generated/server";
+export const add = mutation(async ({ db }) => await db.insert("items", { name: "a" }));
+`,
+  }));
+  const env = pointedAt(host);
+  assert.equal(concave(["run", "m:add"], { env }).status, 0);
+  for (const args of [
+    ["limits"], ["limits", "--json"], ["stats", "--json"], ["data", "items", "--jsonl"],
+    ["run", "m:add"],
+  ]) {
+    const full = openSync("/dev/full", "w");
+    const { status, stderr } = concave(args, { env, stdio: ["ignore", full, "pipe"] });
+    closeSync(full);
+    assert.equal(status, 1, args.join(" "));
+    assert.match(stderr, /error: Could not write to standard output: No space left.*not whole/);
+    // `true` reads nothing, and goes.
+    const line = `"$0" "$@" | true; exit "\${PIPESTATUS[0]}"`;
+    const gone = spawnSync("bash", ["-c", line, CONCAVE, ...args], { env, encoding: "utf8" });
+    assert.deepEqual([gone.status, gone.stderr.includes("error")], [0, false], gone.stderr);
+  }
+  await host.stop();
 });
 
 test("dev pushes when what failed is repaired outside of the functions folder", async () => {

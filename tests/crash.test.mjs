@@ -4,10 +4,13 @@
 // Invariant: no test asserts a time.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { anyApi as api } from "convex/server";
 import { APP, crash, disk, folder, serve } from "./crash.mjs";
-import { KEY, eventually } from "./host.mjs";
+import { KEY, ROOT, concave, eventually, pointedAt } from "./host.mjs";
+import { unzip } from "./zip.mjs";
 
 const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 6);
 const SEED = Number(process.env.CRASH_SEED ?? Date.now() % 1_000_000);
@@ -121,6 +124,30 @@ class Import {
     return eventually(`the import is ${states}`, look, ({ state }) => states.includes(state));
   }
 }
+
+test("a disk that is full does not keep the data in: export and backup go on", async () => {
+  const data = folder();
+  const { env, set } = disk(data);
+  const host = await serve(data, ["--push", APP], { env });
+  await host.client.mutation(api.bank.open, { accounts: 2, balance: 1_000 });
+  set("f");
+  const target = ["--url", host.url, "--admin-key", host.key];
+  const out = folder();
+  for (const args of [["export", `${out}.zip`], ["backup", `${out}.copy`]]) {
+    const { status, stderr } = concave([...args, ...target]);
+    assert.equal(status, 0, stderr);
+  }
+  const rows = unzip(readFileSync(`${out}.zip`)).get("accounts/documents.jsonl").toString();
+  assert.equal(rows.trim().split("\n").length, 2);
+  // npm's command line looks at the row.
+  const cli = join(ROOT, "tests/node_modules/convex/bin/main.js");
+  const options = { env: { ...pointedAt(host), CI: "1" }, cwd: APP, encoding: "utf8" };
+  const npm = spawnSync(process.execPath, [cli, "export", "--path", `${out}.npm.zip`], options);
+  assert.equal(npm.status, 0, npm.stderr);
+  assert.ok(unzip(readFileSync(`${out}.npm.zip`)).has("accounts/documents.jsonl"));
+  set("0");
+  await host.crash();
+});
 
 test("a disk that is full during an import: all or nothing, and that is said", async () => {
   const data = folder();

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import {
   chmodSync, chownSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync,
-  readdirSync, rmSync, writeFileSync,
+  readdirSync, rmSync, unlinkSync, writeFileSync,
 } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -163,12 +163,28 @@ test("a stored file that the disk has changed is never given as a whole one", as
     // A part has no hash to compare; the rest of the host goes on.
     const part = await fetch(url, { headers: { range: "bytes=0-1" } });
     assert.equal((await part.arrayBuffer()).byteLength, 2);
+    // Whoever downloads sees a cut; the operator sees why, once.
+    await host.says(new RegExp(`the stored file ${id} was cut off: .*${id} is damaged`));
+    await assert.rejects(within("again", fetch(url).then((answer) => answer.arrayBuffer())));
+    assert.equal(host.output.split(`stored file ${id} was cut off`).length, 2, host.output);
   }
   const target = ["--url", host.url, "--admin-key", host.key];
   const out = join(mkdtempSync(join(tmpdir(), "concave-out-")), "out.zip");
   const exported = concave(["export", out, ...target]);
   assert.equal(exported.status, 1, exported.stderr);
+  assert.match(exported.stderr, /stored file \w+ is damaged: .* Restore a backup\. .*--without/);
+  await host.says(/An export was cut off, and is not whole: The stored file \w+ is damaged: /);
   assert.ok(!existsSync(out), "no file that looks whole");
+  const without = concave(["export", out, "--without-files", ...target]);
+  assert.equal(without.status, 0, without.stderr);
+  // One whose bytes are gone.
+  for (const name of readdirSync(join(data, "files"))) unlinkSync(join(data, "files", name));
+  const gone = concave(["export", `${out}.gone.zip`, ...target]);
+  assert.match(gone.stderr, /bytes of the stored file \w+ are not there.*--without-files/);
+  await host.says(/An export was cut off, .*bytes of the stored file \w+ are not there/);
+  const copied = concave(["backup", `${out}.copy`, ...target]);
+  assert.match(copied.stderr, /If the host has cut it, its log says why/);
+  await host.says(/A copy was cut off, .*stored file \w+ could not be read: its bytes are not/);
 });
 
 const HOUR = 3_600;

@@ -74,6 +74,7 @@ fn one_mutation_through_its_stops() {
             redact: false,
             world: Arc::new(SeededWorld::new(2)),
             events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+            warn: Arc::new(|_| {}),
             inner: Arc::default(),
             drain: Duration::from_secs(5),
             body_bytes: database::limits::HTTP_BODIES_BYTES,

@@ -41,7 +41,7 @@ pub enum BackupError {
     #[error(transparent)]
     Host(#[from] ClientError),
     /// The copy cannot be made.
-    #[error("Could not copy to {}: {cause}.", folder.display())]
+    #[error("Could not copy to {}: {}.", folder.display(), cause.to_string().trim_end_matches('.'))]
     Copy {
         /// The folder.
         folder: PathBuf,
@@ -82,4 +82,19 @@ pub(super) async fn copy(client: &Client, folder: &Path) -> Result<(u64, u64), B
     bar.finish_and_clear();
     let ts = tokio::task::block_in_place(|| copy.finish()).map_err(failed)?;
     Ok((ts, bar.position()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_has_one_end() {
+        let cause = CopyError::Broken("it ends early");
+        let error = BackupError::Copy { folder: "a".into(), cause };
+        assert!(error.to_string().ends_with("it ends early."), "{error}");
+        let cause = storage::FolderError::InUse { folder: "b".into() };
+        let error = BackupError::Copy { folder: "a".into(), cause: cause.into() };
+        assert!(error.to_string().ends_with("its own folder."), "{error}");
+    }
 }

@@ -69,8 +69,8 @@ pub enum ClientError {
     },
     /// An answer that ended early.
     #[error(
-        "What {url} sent ended early ({cause}): it is not whole, and nothing of it was kept. The \
-         host may say why; try again."
+        "What {url} sent ended early ({cause}): it is not whole, and nothing of it was kept. If \
+         the host has cut it, its log says why; else try again."
     )]
     Cut {
         /// The host.
@@ -222,8 +222,13 @@ impl Client {
         let request = request.body(Full::new(Bytes::new()));
         let request = request.map_err(|_| ClientError::Address { url: url() })?;
         let unreachable = |cause: String| ClientError::Unreachable { url: url(), cause };
-        let response = self.connections.request(request).await;
-        let response = response.map_err(|error| unreachable(root_cause(&error)))?;
+        let response = self.connections.request(request).await.map_err(|error| {
+            let (cause, url) = (root_cause(&error), url());
+            match ends_early(&error) {
+                true => ClientError::Cut { url, cause },
+                false => ClientError::Unreachable { url, cause },
+            }
+        })?;
         let status = response.status();
         let mut body = response.into_body();
         if !status.is_success() {
@@ -328,6 +333,12 @@ fn compress(bytes: &[u8]) -> Vec<u8> {
     brotli::BrotliCompress(&mut &bytes[..], &mut packed, &parameters)
         .expect("reading from and writing to memory cannot fail");
     packed
+}
+
+/// Whether the host has begun an exchange and cut it before it said anything.
+fn ends_early(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_incomplete_message))
 }
 
 /// The innermost reason: `Connection refused`, not `client error (Connect)`.

@@ -50,6 +50,9 @@ pub enum ExportError {
     /// The host could not be asked, or refused.
     #[error(transparent)]
     Host(#[from] ClientError),
+    /// The host cannot read a stored file.
+    #[error("{0} To export without stored files: --without-files.")]
+    Files(ClientError),
     /// The file is there already.
     #[error("{} is there already. Delete it, or name another file.", file.display())]
     Exists {
@@ -109,17 +112,33 @@ async fn download(client: &Client, endpoint: &str, file: &Path) -> Result<u64, E
     let style = ProgressStyle::with_template("{spinner} {bytes} exported, {bytes_per_sec}");
     bar.set_style(style.expect("the template is right"));
     let mut to = io::BufWriter::new(&draft.file);
-    client
-        .download(endpoint, |bytes| {
-            bar.inc(bytes.len() as u64);
-            to.write_all(bytes).map_err(failed)
-        })
-        .await?;
+    let taken = client.download(endpoint, |bytes| {
+        bar.inc(bytes.len() as u64);
+        to.write_all(bytes).map_err(failed)
+    });
+    match taken.await {
+        Err(ExportError::Host(cut @ ClientError::Cut { .. })) => {
+            return Err(reason(client, endpoint, cut).await);
+        }
+        taken => taken?,
+    }
     to.flush().map_err(failed)?;
     drop(to);
     bar.finish_and_clear();
     draft.keep(file).map_err(failed)?;
     Ok(bar.position())
+}
+
+/// Why a stream was cut: a host that did it says so when it is asked again.
+async fn reason(client: &Client, endpoint: &str, cut: ClientError) -> ExportError {
+    match client.download(endpoint, |_| Err(None)).await {
+        Err(Some(ClientError::Refused { status, code, message })) => {
+            let is_file = ["FileDamaged", "FileNotFound"].contains(&&*code);
+            let refused = ClientError::Refused { status, code, message };
+            if is_file { ExportError::Files(refused) } else { refused.into() }
+        }
+        _ => cut.into(),
+    }
 }
 
 /// A file that is not whole yet. Dropping it removes it.

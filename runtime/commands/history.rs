@@ -107,6 +107,31 @@ fn text(version: &Version) -> String {
     let Version { at, writer, document } = version;
     let Writer { function, args, request_id, identity } = writer;
     let args = if args.is_null() { String::new() } else { args.to_string() };
+    // What the host wrote itself answers no request.
+    let request = match request_id.is_empty() {
+        true => String::new(),
+        false => format!(", request {request_id}"),
+    };
     let now = if document.is_null() { "deleted".to_owned() } else { document.to_string() };
-    format!("{at}  {function}({args}) by {identity}, request {request_id}\n    {now}")
+    format!("{at}  {function}({args}) by {identity}{request}\n    {now}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_where_there_was_one() {
+        let version = |function: &str, request: &str| {
+            let writer = Writer {
+                function: function.to_owned(),
+                args: Value::Null,
+                request_id: request.to_owned(),
+                identity: "the host".to_owned(),
+            };
+            text(&Version { at: "7".to_owned(), writer, document: Value::Null })
+        };
+        assert_eq!(version("storage.store", ""), "7  storage.store() by the host\n    deleted");
+        assert_eq!(version("m:f", "ab"), "7  m:f() by the host, request ab\n    deleted");
+    }
 }

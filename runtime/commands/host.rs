@@ -280,6 +280,7 @@ impl Running {
                 redact: false,
                 world: world.clone(),
                 events: options.events.clone(),
+                warn: options.warn.clone(),
                 inner,
                 drain: DRAIN,
                 body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),

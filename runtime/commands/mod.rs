@@ -158,6 +158,12 @@ pub enum Failure {
     /// `concave test-server`
     #[error(transparent)]
     TestServer(#[from] test_server::TestServerError),
+    /// Data that nobody can read.
+    #[error(
+        "Could not write to standard output: {0}. What is there is not whole. Make room where it \
+         goes, or send it elsewhere."
+    )]
+    Output(std::io::Error),
     /// The builder's pipes.
     #[error("The snapshot builder is started by concave itself and talks through pipes: {0}")]
     Builder(std::io::Error),
@@ -197,7 +203,12 @@ impl Failure {
 /// # Errors
 /// See [`Failure`].
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    match arguments.command {
+    run_command(arguments.command)?;
+    terminal::written().map_err(Failure::Output)
+}
+
+fn run_command(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Limits(arguments) => {
             limits::run(&arguments);
             Ok(())

@@ -71,9 +71,13 @@ fn text(groups: &Map<String, Value>) -> String {
     lines.join("\n")
 }
 
+fn is_size(group: &str, name: &str) -> bool {
+    group == "memory" || name == "logRoom" || name.to_lowercase().ends_with("bytes")
+}
+
 fn shown(group: &str, name: &str, value: &Value) -> String {
     match value {
-        Value::Number(number) if group == "memory" || name.to_lowercase().ends_with("bytes") => {
+        Value::Number(number) if is_size(group, name) => {
             number.as_u64().map_or_else(|| number.to_string(), |bytes| Size(bytes).to_string())
         }
         Value::String(text) => text.clone(),
@@ -93,10 +97,12 @@ mod tests {
     #[test]
     fn figures_are_lines_with_units() {
         let found = r#"{"memory": {"resident": 1572864, "pressure": "calm"}, "disk":
-            {"bytes": 2097152, "logBytes": 20971520}, "work": {"conflicts": 3}, "calls":
-            {"query": {"ok": 5, "cached": 2, "error": 0}, "action": {"ok": 0}}}"#;
+            {"bytes": 2097152, "logBytes": 20971520, "logRoom": 16777216},
+            "work": {"conflicts": 3}, "calls": {
+            "query": {"ok": 5, "cached": 2, "error": 0}, "action": {"ok": 0}}}"#;
         let expected = "memory\n  resident          1.5 MiB\n  pressure          calm\n\
             disk\n  bytes             2.0 MiB\n  logBytes          20 MiB\n\
+            \x20 logRoom           16 MiB\n\
             work\n  conflicts         3\n\
             calls\n  query             5 ok, 2 cached\n  action            none";
         assert_eq!(text(&serde_json::from_str(found).unwrap()), expected);

@@ -1,16 +1,39 @@
 //! Where lines go: data to standard output, news and problems to standard error.
 //!
 //! In: text. Out: text, coloured on a terminal only.
-//! Invariant: a reader that went away (a closed pipe) is not a failure of the command.
+//! Invariant: a reader that went away (a closed pipe) is not a failure of the command; data that
+//! could not be written is one, whatever else the command has done.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use console::Style;
 
-/// One line of data.
+/// Why data could not be written; what comes after it would leave a gap.
+static FAILED: Mutex<Option<io::Error>> = Mutex::new(None);
+
+/// One line of data. Whether it was written says [`written`].
 pub(crate) fn data(line: impl Display) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    write(|to| writeln!(to, "{line}"));
+}
+
+/// Whether all data was written. Asked once, at a command's end.
+///
+/// # Errors
+/// The system's; none, if it is only that nobody reads any more.
+pub(crate) fn written() -> io::Result<()> {
+    write(|to| to.flush());
+    let failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner).take();
+    failed.filter(|why| why.kind() != io::ErrorKind::BrokenPipe).map_or(Ok(()), Err)
+}
+
+/// Writes to standard output, unless that has failed before.
+fn write(some: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) {
+    let mut failed = FAILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_none() {
+        *failed = some(&mut io::stdout().lock()).err();
+    }
 }
 
 /// One line of news.

@@ -3,6 +3,7 @@
 //! In: the operator. Out: a stream of `storage::copy`. Invariant: everything is as of one durable
 //! moment; a stream that cannot be whole is cut.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -31,7 +32,10 @@ pub(crate) async fn copy(State(host): State<Arc<Host>>, head: Parts) -> Result<R
     host.admin_key.require(&head, None)?;
     let pinned = host.files.pin(host.database.snapshot());
     let blobs = Arc::clone(host.files.blobs());
-    let mut response = Response::new(piped(move |pipe| write(&pinned, &*blobs, pipe)));
+    let failed = move |why: &io::Error| {
+        (host.config.warn)(&format!("A copy was cut off, and nothing of it was kept: {why}"));
+    };
+    let mut response = Response::new(piped(move |pipe| write(&pinned, &*blobs, pipe), failed));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
@@ -48,12 +52,16 @@ fn write(pinned: &Pinned, blobs: &dyn BlobStore, pipe: &mut Pipe) -> io::Result<
     for component in snapshot.components() {
         for (file, _) in snapshot.files(component) {
             let id: BlobId = file.blob.parse().map_err(io::Error::other)?;
-            let blob = blobs.open(id).map_err(io::Error::other)?;
-            let blob = blob.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            let unreadable = |why: &dyn Display| {
+                let id = file.id.encode();
+                io::Error::other(format!("The stored file {id} could not be read: {why}."))
+            };
+            let blob = blobs.open(id).map_err(|why| unreadable(&why))?;
+            let blob = blob.ok_or_else(|| unreadable(&"its bytes are not there"))?;
             copy.write(Frame::Blob(id))?;
             let mut at = 0;
             while at < blob.size() {
-                let bytes = blob.read(at, STEP).map_err(io::Error::other)?;
+                let bytes = blob.read(at, STEP).map_err(|why| unreadable(&why))?;
                 copy.write(Frame::Bytes(&bytes))?;
                 at += bytes.len() as u64;
             }
@@ -62,13 +70,20 @@ fn write(pinned: &Pinned, blobs: &dyn BlobStore, pipe: &mut Pipe) -> io::Result<
     copy.finish()
 }
 
-/// A body that is written by a thread that may wait; an error cuts it.
-pub(crate) fn piped(write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static) -> Body {
+/// A body that is written by a thread that may wait. An error cuts it; `failed` hears of it first,
+/// unless it is only that nobody reads any more.
+pub(crate) fn piped(
+    write: impl FnOnce(&mut Pipe) -> io::Result<()> + Send + 'static,
+    failed: impl FnOnce(&io::Error) + Send + 'static,
+) -> Body {
     let (sender, receiver) = mpsc::channel(STEPS_AHEAD);
     tokio::task::spawn_blocking(move || {
         let mut pipe = Pipe { to: sender, gathered: Vec::with_capacity(STEP) };
         let written = write(&mut pipe).and_then(|()| pipe.flush());
         if let Err(why) = written {
+            if !pipe.to.is_closed() {
+                failed(&why);
+            }
             // Whoever reads has gone, or must not take the beginning for the whole.
             let _ = pipe.to.blocking_send(Err(why));
         }

@@ -18,6 +18,9 @@ use crate::subscriber::Live;
 /// The hook. Runs on the thread that answers the request, so it must not block.
 pub type Events = Arc<dyn Fn(Event) + Send + Sync>;
 
+/// Where warnings go. They are few.
+pub type Warn = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Something finished.
 #[derive(Clone, Debug)]
 pub enum Event {

@@ -3,11 +3,13 @@
 //! In: the [`Server`] as the root package assembled it. Out: shared state and request ids.
 //! Invariant: request ids are unique within a process and unpredictable from outside it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use database::commit::Database;
 use database::environment::{CLOUD_URL, Change, SITE_URL};
+use database::files::StoredFile;
 use database::record::{Functions, World};
 
 use crate::admission::Bodies;
@@ -17,6 +19,7 @@ use crate::convex::export::Exports;
 use crate::convex::import::Imports;
 use crate::convex::push::Pushes;
 use crate::event::Event;
+use crate::files::FileError;
 use crate::logs::Logs;
 use crate::socket::Sockets;
 use crate::stats::Counts;
@@ -59,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) imports: Imports,
     /// Forks in this process.
     pub(crate) forks: fork::Running,
+    /// Stored files that could not be read, by their blobs' names: each is told once.
+    unreadable: Mutex<BTreeSet<String>>,
     request_ids: RequestIds,
 }
 
@@ -81,6 +86,7 @@ impl Host {
             exports: Exports::default(),
             imports: Imports::default(),
             forks: fork::Running::default(),
+            unreadable: Mutex::default(),
             database,
             functions,
             http_actions,
@@ -111,6 +117,15 @@ impl Host {
             events(event.clone());
         }
         self.logs.add(event, self.config.world.now());
+    }
+
+    /// Tells the operator that a download of a stored file was cut, the first time.
+    pub(crate) fn unreadable(&self, file: &StoredFile, why: &FileError) {
+        let mut told = self.unreadable.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.insert(file.blob.clone()) {
+            let id = file.id.encode();
+            (self.config.warn)(&format!("A download of the stored file {id} was cut off: {why}"));
+        }
     }
 }
 

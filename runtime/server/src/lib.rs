@@ -79,7 +79,7 @@ use database::record::{Functions, World};
 pub use crons::Schedule;
 pub use event::{
     CallEvent, Event, Events, HttpActionEvent, InnerCall, InnerCalls, InvariantEvent,
-    ProgressEvent, PushEvent,
+    ProgressEvent, PushEvent, Warn,
 };
 pub use files::{FileError, Files, Outgoing, Promised, parse_sha256};
 pub use fork::{Forked, Forks, Later, Origin};
@@ -121,6 +121,8 @@ pub struct ServerConfig {
     pub world: Arc<dyn World>,
     /// Told about every finished call and push.
     pub events: Option<Events>,
+    /// Told what the operator must know at once, in one sentence or two.
+    pub warn: Warn,
     /// Where those who run actions tell of the functions that these call.
     pub inner: Arc<InnerCalls>,
     /// How long requests in flight may take to finish after the signal to stop.

@@ -24,6 +24,10 @@ const STEP: usize = 8 << 20;
 /// Bytes before a frame's own: its kind, and two lengths.
 const HEAD: usize = 9;
 
+/// What says that a folder is data, and its name until it is: nobody serves a part of a copy.
+const FORMAT: &str = "FORMAT";
+const FORMAT_OF_PART: &str = "FORMAT-draft";
+
 const BEGIN: u8 = 1;
 const PAIR: u8 = 2;
 const BLOB: u8 = 3;
@@ -165,6 +169,8 @@ impl CopyFolder {
         }
         let part = Part(draft.clone());
         let folder = DataFolder::take(&draft, format)?;
+        fs::rename(draft.join(FORMAT), draft.join(FORMAT_OF_PART))?;
+        fs::File::open(&draft)?.sync_all()?;
         let store = SqliteLog::create(&folder.commits(), 0)?;
         let files = FolderStore::open(&folder.files())?;
         Ok(Self {
@@ -273,6 +279,7 @@ impl CopyFolder {
         };
         drop(store);
         drop(folder);
+        fs::rename(part.0.join(FORMAT_OF_PART), part.0.join(FORMAT))?;
         fs::File::open(&part.0)?.sync_all()?;
         fs::rename(&part.0, &path)?;
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -312,6 +319,9 @@ mod tests {
         let mut folder = CopyFolder::create(&path, 1).unwrap();
         stream().chunks(7).for_each(|piece| folder.take(piece).unwrap());
         assert!(!path.exists());
+        // Whoever is killed here leaves a folder that nobody takes for data.
+        let part = home.path().join("copy.part");
+        assert!(matches!(DataFolder::take(&part, 1), Err(FolderError::Foreign { .. })));
         assert_eq!(folder.finish().unwrap(), 7_000);
         let taken = DataFolder::take(&path, 1).unwrap();
         let (ts, kept) = pairs(&SqliteLog::open(&taken.commits()).unwrap());

@@ -108,13 +108,14 @@ impl Zip {
         into: &Arc<str>,
         names: &dyn Names,
     ) -> Result<Zipped, ArchiveError> {
-        let (components, ignored) = self.contents()?;
+        let (top, components, ignored) = self.contents()?;
         let mut import =
             Import { mode, component: Arc::clone(into), tables: Vec::new(), files: Vec::new() };
         let mut entries = Vec::new();
         let mut budget = Budget::default();
         for (inner, component) in components {
-            let prefix: String = inner.iter().map(|name| format!("{COMPONENTS}{name}/")).collect();
+            let prefix = inner.iter().map(|name| format!("{COMPONENTS}{name}/"));
+            let prefix = top.clone() + &prefix.collect::<String>();
             let path: Vec<&str> = [&**into].into_iter().filter(|path| !path.is_empty()).collect();
             let path: Vec<&str> =
                 path.into_iter().chain(inner.iter().map(String::as_str)).collect();
@@ -177,14 +178,16 @@ impl Zip {
         Ok((sha256, size))
     }
 
-    /// What there is, by the names of the components on the way.
-    fn contents(&self) -> Result<(Components, Vec<String>), ArchiveError> {
+    /// The folder around everything, and what is in it, by the names of the components on the way.
+    fn contents(&self) -> Result<(String, Components, Vec<String>), ArchiveError> {
         let mut components = Components::new();
         let mut ignored = Vec::new();
+        let name_of = |index| self.archive.name_for_index(index).and_then(Result::ok);
+        let names: Vec<_> = (0..self.archive.len()).filter_map(name_of).collect();
+        let top = top(&names).to_owned();
         for index in 0..self.archive.len() {
-            let name = self.archive.name_for_index(index).and_then(Result::ok);
-            let Some(name) = name else { continue };
-            let (inner, rest) = split_components(&name);
+            let Some(name) = name_of(index) else { continue };
+            let (inner, rest) = split_components(name.strip_prefix(&*top).unwrap_or(&name));
             if matches!(place(rest), Place::Nothing) {
                 continue;
             }
@@ -205,7 +208,7 @@ impl Zip {
                 return Err(ArchiveError::wrong("InvalidZip", text));
             }
         }
-        Ok((components, ignored))
+        Ok((top, components, ignored))
     }
 
     /// The numbers of a component's tables.
@@ -324,6 +327,35 @@ fn not_a_zip(error: &dyn std::fmt::Display) -> ArchiveError {
     ArchiveError::wrong("InvalidZip", text)
 }
 
+/// The folder that is around all entries, `a/` or `a/b/`: whoever unpacks a snapshot and packs it
+/// again may get one. Empty as soon as there is anything of a snapshot beside it.
+fn top(names: &[impl AsRef<str>]) -> &str {
+    let names = names.iter().map(AsRef::as_ref).filter(|name| !is_junk(name));
+    let names: Vec<&str> = names.filter(|name| !name.ends_with('/')).collect();
+    let mut top = "";
+    while !names.iter().any(|name| is_known(&name[top.len()..])) {
+        let Some((folder, _)) = names.first().and_then(|name| name[top.len()..].split_once('/'))
+        else {
+            return "";
+        };
+        top = &names[0][..top.len() + folder.len() + 1];
+        if !names.iter().all(|name| name.starts_with(top)) {
+            return "";
+        }
+    }
+    top
+}
+
+/// Whether an entry is a snapshot's.
+fn is_known(name: &str) -> bool {
+    !matches!(place(split_components(name).1), Place::Nothing | Place::Unknown)
+}
+
+/// What macOS adds.
+fn is_junk(name: &str) -> bool {
+    name.starts_with("__MACOSX/") || name.ends_with(".DS_Store")
+}
+
 /// The components on the way to an entry, and the rest of its name.
 fn split_components(name: &str) -> (Vec<String>, &str) {
     let (mut inner, mut rest) = (Vec::new(), name);
@@ -337,9 +369,8 @@ fn split_components(name: &str) -> (Vec<String>, &str) {
 }
 
 fn place(name: &str) -> Place<'_> {
-    let junk = name.starts_with("__MACOSX/") || name.ends_with(".DS_Store");
     match name.split_once('/') {
-        _ if name.is_empty() || name.ends_with('/') || junk || name == "README.md" => {
+        _ if name.is_empty() || name.ends_with('/') || is_junk(name) || name == "README.md" => {
             Place::Nothing
         }
         Some((TABLES, DOCUMENTS)) => Place::Numbers,
@@ -351,5 +382,30 @@ fn place(name: &str) -> Place<'_> {
         Some((table, DOCUMENTS)) if !table.starts_with('_') => Place::Documents(table),
         Some((table, SCHEMA)) if !table.starts_with('_') => Place::Schema(table),
         _ => Place::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::top;
+
+    #[test]
+    fn a_folder_around_everything_is_seen_and_nothing_else() {
+        for (names, expected) in [
+            (&["a/t/documents.jsonl", "a/_tables/documents.jsonl"][..], "a/"),
+            (&["a/", "a/b/", "a/b/t/documents.jsonl"], "a/b/"),
+            (&["a/t/documents.jsonl", "__MACOSX/a/._t", ".DS_Store", "a/README.md"], "a/"),
+            (&["a/_components/c/t/documents.jsonl", "a/_storage/documents.jsonl"], "a/"),
+            (&["a/_storage/kg2.txt"], "a/"),
+            (&["t/documents.jsonl"], ""),
+            (&["_components/c/t/documents.jsonl"], ""),
+            (&["a/t/documents.jsonl", "b/t/documents.jsonl"], ""),
+            (&["a/t/documents.jsonl", "t/documents.jsonl"], ""),
+            (&["a/t/documents.jsonl", "notes.txt"], ""),
+            (&["a/b.txt", "a/c.txt"], ""),
+            (&[], ""),
+        ] {
+            assert_eq!(top(names), expected, "{names:?}");
+        }
     }
 }

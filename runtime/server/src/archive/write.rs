@@ -144,9 +144,14 @@ impl<W: Write> Writer<W> {
                 ),
             ));
         };
+        let unreadable = |why| {
+            let id = file.id.encode();
+            let text = format!("The stored file {id} could not be read: {why}. Restore a backup.");
+            ArchiveError::wrong("FileDamaged", text)
+        };
         let (mut at, mut hash) = (0, Sha256::new());
         while at < file.size {
-            let bytes = blob.read(at, STEP)?;
+            let bytes = blob.read(at, STEP).map_err(unreadable)?;
             hash.update(&bytes);
             self.zip.write_all(&bytes)?;
             at += bytes.len() as u64;

@@ -2,12 +2,14 @@
 //! as a zip while it is downloaded.
 //!
 //! In: what to export. Out: a row that says it is there; then a stream. Invariant: the zip is the
-//! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent;
-//! its moment is held until it expires, is canceled, or a newer one takes its place.
+//! deployment at one timestamp, whatever is written meanwhile; it takes no room before it is sent,
+//! and needs none on the host's disk; its moment is held until it expires, is canceled, or a newer
+//! one takes its place; a download that is cut says why to the operator, and to whoever asks again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
@@ -15,9 +17,9 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use database::backup_rows::Backups;
-use database::commit::Database;
 use database::error::UserError;
 use database::id::DocumentId;
+use database::json::encode;
 use database::limits;
 use database::record::Timestamp;
 use database::transaction::Transaction;
@@ -27,8 +29,8 @@ use serde_json::json;
 
 use super::json as answer;
 use super::system::Answered;
-use crate::archive::{Exported, write};
-use crate::copy::piped;
+use crate::archive::{ArchiveError, Exported, write};
+use crate::copy::{Pipe, piped};
 use crate::files::Pinned;
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -57,11 +59,27 @@ struct Held {
     pinned: Arc<Pinned>,
     component: Option<String>,
     with_files: bool,
+    /// The row, if it could not be kept.
+    unkept: Option<Arc<str>>,
+    /// Why a download was cut: code and text. The next one would be cut too.
+    failed: Arc<OnceLock<(&'static str, String)>>,
 }
 
 impl Held {
     fn ts(&self) -> Timestamp {
         self.pinned.0.ts
+    }
+
+    /// A download was cut, which cannot say why: the operator is told, and whoever asks again.
+    fn fail(&self, host: &Host, why: &io::Error) {
+        let archive = why.get_ref().and_then(|why| why.downcast_ref());
+        let code = match archive {
+            Some(ArchiveError::Wrong(error)) => error.code,
+            _ => "ExportFailed",
+        };
+        (host.config.warn)(&format!("An export was cut off, and is not whole: {why}"));
+        // Two that fail at once fail alike.
+        let _ = self.failed.set((code, why.to_string()));
     }
 }
 
@@ -188,12 +206,21 @@ async fn hold(host: &Host, asked: Asked) -> Result<Held, Failure> {
         ("component", component.as_deref().map_or(Value::Null, text)),
         ("requestor", text("snapshotExport")),
     ];
-    let fields = fields.map(|(name, value)| (name.to_owned(), value));
+    let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value)).into();
     let pinned = host.files.pin(snapshot);
-    let add = |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, fields.into()));
-    let (row, ts) = host.files.commit("export", add)?;
-    host.files.durable(ts).await?;
-    Ok(Held { row, pinned, component, with_files })
+    let add = |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, fields.clone()));
+    let (row, at) = host.files.commit("export", add)?;
+    // Where nothing can be written any more, the data must still get out.
+    let is_kept = host.files.durable(at).await.is_ok();
+    let unkept = (!is_kept).then(|| row_in_memory(row, at, fields));
+    Ok(Held { row, pinned, component, with_files, unkept, failed: Arc::default() })
+}
+
+/// A row as if it were kept, encoded.
+fn row_in_memory(row: DocumentId, at: Timestamp, mut fields: BTreeMap<String, Value>) -> Arc<str> {
+    fields.insert("_id".to_owned(), Value::String(row.encode()));
+    fields.insert("_creationTime".to_owned(), Value::Float64(at.0 as f64 / 1e6));
+    encode(&Value::Object(fields)).into()
 }
 
 impl Exports {
@@ -225,16 +252,21 @@ pub(crate) async fn download(
         );
         return Err(not_found(&text));
     };
+    if let Some((code, why)) = held.failed.get() {
+        return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, *code, why));
+    }
     let (files, name) = (Arc::clone(&host.files), &host.config.instance_name);
     let disposition = format!("attachment; filename=snapshot_{name}_{ts}.zip");
-    let body = piped(move |pipe| {
+    let (this, host) = (Arc::clone(&held), Arc::clone(&host));
+    let send = move |pipe: &mut Pipe| {
         let what = Exported {
             snapshot: &held.pinned.0,
             component: held.component.as_deref(),
             files: held.with_files.then(|| &**files.blobs()),
         };
         write(&what, pipe).map(drop).map_err(io::Error::other)
-    });
+    };
+    let body = piped(send, move |why| this.fail(&host, why));
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/zip"));
@@ -249,9 +281,11 @@ fn not_found(what: &str) -> Failure {
 }
 
 /// `_system/cli/exports:getLatest`
-pub(super) fn latest(database: &Database) -> Answered {
-    let snapshot = database.snapshot();
-    let newest = snapshot.backups(Backups::Exports).next_back();
-    let value = newest.map_or_else(|| "null".to_owned(), |row| row.json().to_owned());
+pub(super) fn latest(host: &Host) -> Answered {
+    let snapshot = host.database.snapshot();
+    let unkept = host.exports.newest().as_ref().and_then(|held| held.unkept.clone());
+    let kept = snapshot.backups(Backups::Exports).next_back();
+    let newest = unkept.as_deref().or_else(|| kept.map(|row| row.json()));
+    let value = newest.unwrap_or("null").to_owned();
     Answered { value, reads: snapshot.backup_reads(Backups::Exports) }
 }

@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use database::durability::NOT_DURABLE;
+use database::files::StoredFile;
 use database::limits;
 use futures_util::stream;
 use http_body_util::BodyExt as _;
@@ -154,7 +155,7 @@ pub(crate) async fn download(
     let (start, end) = part.unwrap_or((0, file.size));
     let body = match head.method {
         Method::HEAD => Body::empty(),
-        _ => stream(Reading::new(&file, blob, (start, end))),
+        _ => stream(Arc::clone(&host), &file, Reading::new(&file, blob, (start, end))),
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -216,11 +217,16 @@ fn unsatisfiable(size: u64, message: &str) -> Response {
     response
 }
 
-/// Bytes of a file, read as the client takes them. An error cuts the response.
-fn stream(file: Reading) -> Body {
-    Body::from_stream(stream::unfold(file, |mut file| async {
-        let bytes = file.next().await?;
-        Some((bytes, file))
+/// Bytes of a file, read as the client takes them. An error cuts the response, which cannot say
+/// why any more: the operator is told.
+fn stream(host: Arc<Host>, file: &StoredFile, bytes: Reading) -> Body {
+    let sending = (host, file.clone(), bytes);
+    Body::from_stream(stream::unfold(sending, |(host, file, mut bytes)| async {
+        let step = bytes.next().await?;
+        if let Err(why) = &step {
+            host.unreadable(&file, why);
+        }
+        Some((step, (host, file, bytes)))
     }))
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn run(
         "_system/frontend/components:list" => Ok(components::list(&host.database).into()),
         "_system/cli/queryImport:list" => Ok(import::list(host)),
         "_system/cli/queryImport" => import::one(host, text(args, "importId")?),
-        "_system/cli/exports:getLatest" => Ok(export::latest(&host.database)),
+        "_system/cli/exports:getLatest" => Ok(export::latest(host)),
         _ => Err(UserError::new(
             "NotSupported",
             format!("The system function '{name}' is not supported by concave yet."),

@@ -249,6 +249,7 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         redact,
         world,
         events: Some(Arc::new(move |event| told.lock().unwrap().push(event))),
+        warn: Arc::new(|text| panic!("nothing warns here: {text}")),
         inner: Arc::default(),
         drain: Duration::from_millis(200),
         body_bytes: database::limits::HTTP_BODIES_BYTES,

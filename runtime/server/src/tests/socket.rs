@@ -186,6 +186,7 @@ async fn live_with(threads: bool) -> Live {
         redact: false,
         world,
         events: Some(hook),
+        warn: Arc::new(|text| panic!("nothing warns here: {text}")),
         inner: Arc::default(),
         drain: Duration::from_secs(5),
         body_bytes: limits::HTTP_BODIES_BYTES,
