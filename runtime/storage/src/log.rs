@@ -6,8 +6,9 @@
 //! ```
 //! In: records of bytes by timestamp, changes of pairs. Out: the same, in another process.
 //! Invariant: what `append` returned from is there after any crash, whole and in order; a call that
-//! failed changed nothing that `read` or `load` shows, in this process or the next one. Bytes that are not those that were written
-//! are an error, never a result. Calls block as long as the disk does.
+//! failed changed nothing that `read` or `load` shows, in this process or the next one. Bytes that
+//! are not those that were written are an error, never a result. Calls block as long as the disk
+//! does.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::connection::{create, failed};
-use super::writer::insert;
+use super::writer::insert_all;
 use super::{LOG, sync};
 use crate::log::{Record, StoreError};
 
@@ -50,12 +50,7 @@ impl NewLog {
     }
 
     pub(super) fn append(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let appended = || {
-            let transaction = self.connection.transaction()?;
-            insert(&transaction, records)?;
-            transaction.commit()
-        };
-        let appended: Result<(), rusqlite::Error> = { appended }();
+        let appended = insert_all(&mut self.connection, records);
         appended.map_err(|error| failed(LOG, &error))
     }
 

@@ -7,7 +7,7 @@
 //! it, and would find it again at the next start. So, before anybody is told that it was undone:
 //!
 //! ```text
-//!   append fails ─▶ mark: "undone after N" ─▶ told             kill -9 here: the next start repairs
+//!   append fails ─▶ mark: "undone after N" ─▶ told      after kill -9 the next start repairs
 //!   repair: records after N go ─▶ write-ahead log emptied, synced ─▶ mark: "kept up to N", synced
 //!   then, and only then, the next append
 //! ```
@@ -72,13 +72,7 @@ impl Writer {
     }
 
     fn try_append(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let connection = self.connection()?;
-        let appended = || {
-            let transaction = connection.transaction()?;
-            insert(&transaction, records)?;
-            transaction.commit()
-        };
-        let appended: Result<(), rusqlite::Error> = { appended }();
+        let appended = insert_all(self.connection()?, records);
         appended.map_err(|error| failed(LOG, &error))
     }
 
@@ -121,15 +115,21 @@ impl Writer {
     }
 }
 
-/// Writes records in a transaction.
-pub(super) fn insert(connection: &Connection, records: &[Record]) -> Result<(), rusqlite::Error> {
-    let mut insert = connection.prepare_cached("INSERT INTO log VALUES(?1, ?2, ?3, ?4)")?;
-    for record in records {
-        let Record { ts, previous, body } = record;
-        let checksum = checksum_of(record);
-        insert.execute(params![signed(*ts), signed(*previous), body, checksum])?;
+/// Writes records in a transaction of their own.
+pub(super) fn insert_all(
+    connection: &mut Connection,
+    records: &[Record],
+) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    {
+        let mut insert = transaction.prepare_cached("INSERT INTO log VALUES(?1, ?2, ?3, ?4)")?;
+        for record in records {
+            let Record { ts, previous, body } = record;
+            let checksum = checksum_of(record);
+            insert.execute(params![signed(*ts), signed(*previous), body, checksum])?;
+        }
     }
-    Ok(())
+    transaction.commit()
 }
 
 /// Opens a log after a failure, without what was undone after `newest`: no power cut brings it
