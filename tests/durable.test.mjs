@@ -172,6 +172,50 @@ test("a log that lost its end is refused, and can be given up", async () => {
   await host.crash();
 });
 
+/** Fills bytes of a file with zeros. */
+function zero(path, from, length) {
+  const bytes = readFileSync(path);
+  writeFileSync(path, bytes.fill(0, from, from + length));
+}
+
+test("a log with a lost page can be given up from there, and only when asked", async () => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  const text = "x".repeat(2_000);
+  for (let n = 0; n < 60; n++) await host.client.mutation(api.notes.add, { text, n });
+  assert.equal(await host.stop(), 0);
+  const tried = (...args) => {
+    const { status, stderr } = concave(["serve", "--data", data, ...args, ...FREE_PORTS]);
+    assert.equal(status, 1, stderr);
+    return stderr;
+  };
+  assert.match(tried("--give-up-after", "5"), /--give-up-after 5 is not possible.*Possible are/s);
+  const log = join(data, "db/log.sqlite");
+  zero(log, readFileSync(log).length - 10 * 4096, 4096);
+  const numbers = async () => (await host.client.query(api.notes.list)).map(({ n }) => n);
+  for (let times = 0; times < 2; times++) {
+    assert.match(tried(), /is damaged, so it is not served/);
+  }
+  const [, good] = tried().match(/--give-up-after (\d+)/);
+  host = await serve(data, ["--give-up-after", good]);
+  const left = await numbers();
+  assert.ok(left.length > 30 && left.length < 60, `${left}`);
+  assert.deepEqual(left, [...left.keys()]);
+  await host.client.mutation(api.notes.add, { text: "on it goes", n: 1_000 });
+  await host.crash();
+  assert.ok(existsSync(join(data, "db/log.given-up.sqlite")));
+  host = await serve(data);
+  assert.deepEqual(await numbers(), [...left, 1_000]);
+  assert.equal(await host.stop(), 0);
+  // Nothing of the log can be read: the checkpoint is what is left.
+  zero(log, 0, 4096);
+  const [, checkpoint] = tried().match(/--give-up-after (\d+)/);
+  host = await serve(data, ["--give-up-after", checkpoint]);
+  assert.equal(await host.stop(), 0);
+  writeFileSync(join(data, "FORMAT"), "concave dava, format 1\n");
+  assert.match(tried(), /FORMAT is not what was written.*`concave data, format 1`/s);
+});
+
 test("another build of concave evaluates the app again, and serves", async () => {
   const data = folder();
   let host = await serve(data, ["--push", APP]);

@@ -14,7 +14,7 @@ import { test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
-import { clock, folder, serve } from "./crash.mjs";
+import { clock, disk, folder, serve } from "./crash.mjs";
 import { CONCAVE, concave, eventually, pointedAt, within } from "./host.mjs";
 import { watch } from "./watch.mjs";
 
@@ -81,6 +81,85 @@ test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0",
   const texts = (await again.client.query(api.notes.list)).map(({ text }) => text);
   assert.deepEqual(texts, ["began", "the last word"]);
   assert.equal(await again.stop(), 0);
+});
+
+const texts = async (host) =>
+  (await host.client.query(api.notes.list)).map(({ text }) => text);
+
+/** Adds a note that cannot be kept, and gives what its caller is told. */
+const refused = (host, text) =>
+  host.client.mutation(api.notes.add, { text }).then(() => assert.fail("acknowledged"), String);
+
+for (const [name, end] of [
+  ["kill -9", (host) => host.crash()],
+  ["SIGTERM while syncs fail", (host) => host.endsBy("SIGTERM")],
+  ["SIGTERM when they work again", (host, set) => (set("0"), host.endsBy("SIGTERM"))],
+]) {
+  test(`what was told as undone does not come back: ${name}`, async () => {
+    const data = folder();
+    const { env, set } = disk(data);
+    let host = await serve(data, ["--push", APP], { env });
+    await host.client.mutation(api.notes.add, { text: "kept" });
+    set("s");
+    for (const text of ["undone", "undone too"]) {
+      assert.match(await refused(host, text), /undone and nothing was committed/);
+    }
+    assert.deepEqual(await texts(host), ["kept"]);
+    await end(host, set);
+    set("0");
+    host = await serve(data, [], { env });
+    assert.deepEqual(await texts(host), ["kept"]);
+    await host.client.mutation(api.notes.add, { text: "next" });
+    await host.crash();
+    host = await serve(data, [], { env });
+    assert.deepEqual(await texts(host), ["kept", "next"]);
+    assert.equal(await host.stop(), 0);
+  });
+}
+
+test("what is acknowledged after a failure is there after a power cut, and only that", async () => {
+  const data = folder();
+  const { env, set } = disk(data);
+  let host = await serve(data, ["--push", APP], { env });
+  const kept = [];
+  for (let round = 0; round < 6; round++) {
+    set("s");
+    assert.match(await refused(host, `undone ${round}`), /undone and nothing was committed/);
+    set("0");
+    await host.client.mutation(api.notes.add, { text: `kept ${round}` });
+    kept.push(`kept ${round}`);
+    set("c");
+    // The beat of the cron job is what it dies of, if not this.
+    host.client.mutation(api.notes.add, { text: `cut off ${round}` }).catch(() => {});
+    await within("the power cut", host.ended);
+    set("0");
+    host = await serve(data, [], { env });
+    const there = (await texts(host)).filter((text) => !text.startsWith("cut off"));
+    assert.deepEqual(there, kept);
+  }
+  assert.equal(await host.stop(), 0);
+});
+
+test("a limit on the size of files is told like a full disk, and survived", async () => {
+  const data = folder();
+  let host = await serve(data, ["--push", APP]);
+  assert.equal(await host.stop(), 0);
+  // In KiB: the write-ahead log reaches it.
+  const limited = join(data, "../limited");
+  writeFileSync(limited, `#!/bin/bash\nulimit -f 4096\nexec "${CONCAVE}" "$@"\n`, { mode: 0o755 });
+  host = await serve(data, [], { program: limited });
+  let count = 0;
+  const full = async () => {
+    for (;; count++) await host.client.mutation(api.notes.add, { text: "x".repeat(500_000) });
+  };
+  const told = /undone and nothing was committed: the disk failed/;
+  await assert.rejects(within("the limit", full()), told);
+  assert.equal((await texts(host)).length, count);
+  await host.crash();
+  host = await serve(data);
+  assert.equal((await texts(host)).length, count);
+  await host.client.mutation(api.notes.add, { text: "there is room again" });
+  assert.equal(await host.stop(), 0);
 });
 
 /** A folder that everybody can look into, and how to start a host there as a user without rights:
@@ -249,5 +328,26 @@ test("a clock that goes back an hour, while it runs and between two starts", asy
   // The clock was another one indeed.
   const [first, last] = [notes[0].now, notes.at(-1).now];
   assert.ok(last < first - HOUR * 1_000, `${first} ${last}`);
+  assert.equal(await host.stop(), 0);
+});
+
+test("a clock beyond the year 2262: nothing is written, and the right one goes on", async () => {
+  const data = folder();
+  const { env, set } = clock();
+  const FAR = 9_300_000_000;
+  set(FAR);
+  const tried = concave(["serve", "--data", folder(), ...PORTS], { env, timeout: 20_000 });
+  assert.equal(tried.status, 1, tried.stderr);
+  assert.match(tried.stderr, /the system's clock is wrong.*beyond the year 2262/);
+  set(0);
+  let host = await serve(data, ["--push", APP], { env });
+  await host.client.mutation(api.notes.add, { text: "before" });
+  set(FAR);
+  assert.match(await refused(host, "far"), /the system's clock is wrong/);
+  await host.crash();
+  set(0);
+  host = await serve(data, [], { env });
+  await host.client.mutation(api.notes.add, { text: "after" });
+  assert.deepEqual(await texts(host), ["before", "after"]);
   assert.equal(await host.stop(), 0);
 });

@@ -24,6 +24,8 @@
 
 use clap::{Parser, Subcommand};
 use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub mod backup;
 pub mod calls;
@@ -268,13 +270,26 @@ pub fn report(failure: &Failure) {
     terminal::problem(failure);
 }
 
-fn threads() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::Threads)
+fn threads() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    built.and_then(with_limited_files).map_err(Failure::Threads)
 }
 
 /// For what only passes messages on: it would wait for other threads more often than they help.
-fn thread() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::Threads)
+fn thread() -> Result<Runtime, Failure> {
+    let built = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    built.and_then(with_limited_files).map_err(Failure::Threads)
+}
+
+/// Lets a write beyond the size that files may have (`ulimit -f`) fail, as one to a full disk does:
+/// the system would end the process. What is installed here stays, and no process that is started
+/// inherits it.
+fn with_limited_files(runtime: Runtime) -> std::io::Result<Runtime> {
+    let too_large = SignalKind::from_raw(libc::SIGXFSZ);
+    let entered = runtime.enter();
+    signal(too_large).map(drop)?;
+    drop(entered);
+    Ok(runtime)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use thiserror::Error;
 
 use checkpointer::Checkpointer;
 use committer::Committer;
+pub use recovery::Moments;
 
 /// Told what the operator should know.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
@@ -83,6 +84,19 @@ pub enum OpenError {
         /// The newest timestamp up to which everything is as it was written; `None`: no such.
         good: Option<u64>,
     },
+    /// The operator gives up commits after a timestamp that is none.
+    #[error(
+        "--give-up-after {} is not possible with the data in {}: {}. Possible are {}, where its \
+         checkpoint is, and the timestamp of each commit after it that is whole, up to {}. \
+         Nothing was given up.",
+        moments.given, folder.display(), near(*moments), moments.oldest, moments.newest
+    )]
+    GiveUp {
+        /// The folder.
+        folder: PathBuf,
+        /// What is possible.
+        moments: Moments,
+    },
     /// The disk.
     #[error("Could not open the data in {}: {cause}.", folder.display())]
     Store {
@@ -111,8 +125,17 @@ fn advice(good: Option<u64>) -> String {
     };
     format!(
         "Everything up to the timestamp {good} is whole. Restore a backup of the folder; or copy \
-         the folder, and give up what came later with --give-up-after {good}."
+         the folder, and give up what came later with --give-up-after {good}: the log as it is \
+         now stays beside the new one, as db/log.given-up.sqlite."
     )
+}
+
+/// What is near a timestamp that is none.
+fn near(Moments { given, oldest, before, .. }: Moments) -> String {
+    if given < oldest {
+        return "that is before everything that can be told apart".to_owned();
+    }
+    format!("no commit that is whole is at that timestamp; the last one before it is {before}")
 }
 
 /// Opens a folder, made if need be.
@@ -122,16 +145,16 @@ fn advice(good: Option<u64>) -> String {
 pub fn open(options: Options) -> Result<Data, OpenError> {
     let Options { folder, database: sizes, give_up_after, history_disk, tell } = options;
     let taken = DataFolder::take(&folder, stored::FORMAT)?;
-    let store = Arc::new(recovery::store(&taken, sizes.now).map_err(named(&folder))?);
+    let store = recovery::store(&taken, sizes.now).map_err(named(&folder))?;
     let build = recovery::build();
-    let recovered = recovery::recover(&store, &build, sizes, give_up_after);
-    let recovery::Recovered { database, is_stale, tail } =
+    let recovered = recovery::recover(store, &build, sizes, give_up_after);
+    let recovery::Recovered { database, is_stale, tail, store } =
         recovered.map_err(|failure| failure.of(&folder))?;
     let database = Arc::new(database);
     let files_failed = |cause| OpenError::Files { folder: folder.clone(), cause };
     let files = Arc::new(FolderStore::open(&taken.files()).map_err(files_failed)?);
     recovery::remove_orphans(&database, &files).map_err(files_failed)?;
-    let store: Arc<dyn LogStore> = store;
+    let store: Arc<dyn LogStore> = Arc::new(store);
     let checkpointer = Arc::new(Checkpointer::new(tail, history_disk));
     let committer = Arc::new(Committer::default());
     database.keep_in(committer.clone());

@@ -2,7 +2,7 @@
 //!
 //! In: a folder. Out: a [`Database`] as of the newest commit that was kept. Invariant: commits
 //! follow on each other without a gap and reach what the folder promised; else there is no
-//! database, and the error says up to where everything is whole.
+//! database, and the error says up to where everything is whole, if only up to the checkpoint.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt as _;
@@ -27,24 +27,40 @@ pub(super) struct Recovered {
     pub(super) database: Database,
     pub(super) is_stale: bool,
     pub(super) tail: Tail,
+    pub(super) store: SqliteLog,
 }
 
 /// Why nothing came back.
-pub(super) struct Failure {
-    cause: StoreError,
-    /// Up to where everything is whole.
-    good: Option<u64>,
+pub(super) enum Failure {
+    /// The store, and up to where everything is whole.
+    Store(StoreError, Option<u64>),
+    /// Nothing can be given up after `given`.
+    GiveUp(Moments),
+}
+
+/// What can be given up.
+#[derive(Clone, Copy, Debug)]
+pub struct Moments {
+    /// What was asked for.
+    pub given: u64,
+    /// The timestamp of the checkpoint: the oldest one.
+    pub oldest: u64,
+    /// The newest commit that is whole.
+    pub newest: u64,
+    /// The newest one that is not after what was asked for.
+    pub before: u64,
 }
 
 impl Failure {
     /// With the folder's name.
     pub(super) fn of(self, folder: &Path) -> OpenError {
         let folder = folder.to_owned();
-        match self.cause {
-            StoreError::Damaged { .. } => {
-                OpenError::Damaged { folder, what: self.cause.to_string(), good: self.good }
+        match self {
+            Self::Store(cause @ StoreError::Damaged { .. }, good) => {
+                OpenError::Damaged { folder, what: cause.to_string(), good }
             }
-            cause => OpenError::Store { folder, cause },
+            Self::Store(cause, _) => OpenError::Store { folder, cause },
+            Self::GiveUp(moments) => OpenError::GiveUp { folder, moments },
         }
     }
 }
@@ -60,7 +76,7 @@ pub(super) fn store(folder: &DataFolder, now: u64) -> Result<SqliteLog, StoreErr
 
 /// Brings a database back.
 pub(super) fn recover(
-    store: &SqliteLog,
+    store: SqliteLog,
     build: &str,
     options: Options,
     give_up_after: Option<u64>,
@@ -69,30 +85,32 @@ pub(super) fn recover(
     let mut take = |key: &[u8], value: &[u8]| {
         restoring.put(key, value).map_err(|damaged: Damaged| damaged.to_string())
     };
-    let at = store.load(&mut take).map_err(|cause| Failure { cause, good: None })?;
+    let at = store.load(&mut take).map_err(|cause| Failure::Store(cause, None))?;
     let mut restored = restoring.finish(Timestamp(at), options);
     let mut tail = Tail::new(at);
-    let replayed = replay(store, &mut restored, &mut tail, give_up_after);
+    let replayed = replay(&store, &mut restored, &mut tail, give_up_after);
     let good = restored.ts().0;
-    let failed = |cause| Failure { cause, good: Some(good) };
-    match give_up_after {
-        Some(end) if end < at => {
-            return Err(failed(damaged(format!("the checkpoint at {at} is newer than {end}"))));
+    let failed = |cause| Failure::Store(cause, Some(good));
+    let store = match give_up_after {
+        Some(end) if good == end => store.cut(end).map_err(failed)?,
+        Some(given) => {
+            // As far as it goes: an end that is damage is an end too.
+            let _ = replay(&store, &mut restored, &mut tail, None);
+            let newest = restored.ts().0;
+            return Err(Failure::GiveUp(Moments { given, oldest: at, newest, before: good }));
         }
-        Some(end) if good == end => drop(store.cut(end).map_err(failed)?),
-        Some(end) => return Err(failed(damaged(format!("no commit is at {end}")))),
         None => {
-            replayed.map_err(failed)?;
-            if good < store.promised() {
-                let promised = store.promised();
+            let promised = replayed.and_then(|()| store.promised()).map_err(failed)?;
+            if good < promised {
                 return Err(failed(damaged(format!(
                     "commits up to {promised} were kept, and the log ends at {good}"
                 ))));
             }
+            store
         }
-    }
+    };
     let is_stale = restored.is_stale();
-    Ok(Recovered { database: restored.database(), is_stale, tail })
+    Ok(Recovered { database: restored.database(), is_stale, tail, store })
 }
 
 /// Applies the commits after the checkpoint, up to `end`.

@@ -152,11 +152,36 @@ fn damage_is_named_with_the_last_good_timestamp() {
     assert!(error.contains("is damaged") && error.contains(&format!("{}", times[5])), "{error}");
     assert!(error.contains(&format!("--give-up-after {good}")), "{error}");
     let wrong = Some(good.0 + 1);
-    assert!(open(Options { give_up_after: wrong, ..options(&folder) }).is_err());
+    let text =
+        open(Options { give_up_after: wrong, ..options(&folder) }).err().unwrap().to_string();
+    assert!(text.contains(&format!("the last one before it is {good}")), "{text}");
     let data = open(Options { give_up_after: Some(good.0), ..options(&folder) }).unwrap();
     assert_eq!((count(&data.database), data.database.snapshot().ts), (5, good));
     drop(data);
     assert_eq!(count(&open(options(&folder)).unwrap().database), 5);
+}
+
+#[test]
+fn a_wrong_timestamp_to_give_up_after_is_told_with_those_that_are_possible() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("data");
+    let data = open(options(&folder)).unwrap();
+    let times: Vec<u64> = (1..=9).map(|call| insert(&data.database, 10 * call, 30).ts.0).collect();
+    data.database.wait_durable(Timestamp(times[8])).unwrap();
+    drop(data);
+    let tried = |given| {
+        let error = open(Options { give_up_after: Some(given), ..options(&folder) }).err().unwrap();
+        assert!(matches!(error, OpenError::GiveUp { .. }), "{error}");
+        let text = error.to_string();
+        let range = format!("Possible are {EPOCH}, where its checkpoint is, and the timestamp of");
+        assert!(text.contains(&range) && text.contains(&format!("up to {}.", times[8])), "{text}");
+        assert!(!text.contains("is damaged"), "{text}");
+        text
+    };
+    assert!(tried(5).contains("before everything"));
+    assert!(tried(times[3] - 1).contains(&format!("before it is {}.", times[2])));
+    assert!(tried(u64::MAX).contains(&format!("before it is {}.", times[8])));
+    assert_eq!(count(&open(options(&folder)).unwrap().database), 9, "nothing was given up");
 }
 
 /// Fails while it is told to.

@@ -5,6 +5,7 @@
 //!   DIR/LOCK            locked while a host runs
 //!   DIR/db/log.sqlite   commits              DIR/db/state.sqlite  a checkpoint of them
 //!   DIR/db/mark         what was kept        DIR/files/           stored files
+//!   DIR/db/log.given-up.sqlite  the log before the operator gave up some of it
 //! ```
 //! In: a path. Out: the right to it, until it is dropped. Invariant: two hosts never have one
 //! folder; a folder of a newer program, or one that holds something else, is not touched.
@@ -16,9 +17,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::sqlite_log::LOG;
+
 const FORMAT: &str = "FORMAT";
 const DRAFT: &str = "FORMAT-draft";
 const LOCK: &str = "LOCK";
+const COMMITS: &str = "db";
 /// Tries to get the lock, and the pause between two: a second together.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -56,6 +60,20 @@ pub enum FolderError {
         /// The newest that is known.
         known: u32,
     },
+    /// Commits are in it, and the file that says how they are written is damaged.
+    #[error(
+        "The data in {} is damaged, so it is not served: {what}. Write it anew: it must hold the \
+         one line `{FIRST_WORDS}{known}`, unless an older concave wrote the folder, with another \
+         number; or restore a backup of the folder.", folder.display()
+    )]
+    Format {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with the file.
+        what: &'static str,
+        /// The newest format that is known.
+        known: u32,
+    },
     /// Something else is in it.
     #[error(
         "{} is not empty, and it holds no data of concave: {why}. Choose another folder.",
@@ -86,7 +104,7 @@ impl DataFolder {
         let folder = path.to_owned();
         let system = |cause| FolderError::System { folder: folder.clone(), cause };
         fs::create_dir_all(path).map_err(system)?;
-        let version = version(path)?;
+        let version = version(path, format)?;
         match version {
             Some(found) if found > format => {
                 return Err(FolderError::Newer { folder, found, known: format });
@@ -108,7 +126,7 @@ impl DataFolder {
 
     /// Where commits are.
     pub fn commits(&self) -> PathBuf {
-        self.path.join("db")
+        self.path.join(COMMITS)
     }
 
     /// Where files are.
@@ -140,16 +158,24 @@ fn write_format(path: &Path, format: u32) -> io::Result<()> {
 }
 
 /// The format of a folder; `None`: it has none.
-fn version(path: &Path) -> Result<Option<u32>, FolderError> {
+fn version(path: &Path, known: u32) -> Result<Option<u32>, FolderError> {
     let folder = path.to_owned();
+    let holds_commits = path.join(COMMITS).join(LOG).exists();
+    let wrong = |what, why: &str| match holds_commits {
+        true => FolderError::Format { folder: folder.clone(), what, known },
+        false => FolderError::Foreign { folder: folder.clone(), why: why.to_owned() },
+    };
     match fs::read_to_string(path.join(FORMAT)) {
         Ok(text) => match text.trim_end().strip_prefix(FIRST_WORDS).map(str::parse) {
             Some(Ok(found)) => Ok(Some(found)),
-            _ => Err(FolderError::Foreign { folder, why: "its file FORMAT says so".to_owned() }),
+            _ => Err(wrong("its file FORMAT is not what was written", "its file FORMAT says so")),
         },
+        Err(error) if error.kind() == io::ErrorKind::NotFound && holds_commits => {
+            Err(wrong("its file FORMAT is missing", ""))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-            Err(FolderError::Foreign { folder, why: "its file FORMAT is no text".to_owned() })
+            Err(wrong("its file FORMAT is not what was written", "its file FORMAT is no text"))
         }
         Err(cause) => Err(FolderError::System { folder, cause }),
     }
@@ -195,6 +221,32 @@ mod tests {
         let given_up = lock(&wanted, || pauses += 1);
         assert!(matches!(given_up, Err(TryLockError::WouldBlock)) && pauses == TRIES - 1);
         lock(&wanted, || held.unlock().unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_format_that_is_damaged_is_told_with_what_it_must_hold() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let held = DataFolder::take(&path, 1).unwrap();
+        fs::create_dir(held.commits()).unwrap();
+        fs::write(held.commits().join(LOG), "commits").unwrap();
+        drop(held);
+        let flipped = |at: usize, bit: u8| {
+            let mut bytes = b"concave data, format 1\n".to_vec();
+            bytes[at] ^= bit;
+            bytes
+        };
+        for bytes in [None, Some(vec![]), Some(flipped(3, 1)), Some(flipped(3, 128))] {
+            match &bytes {
+                Some(bytes) => fs::write(path.join(FORMAT), bytes).unwrap(),
+                None => fs::remove_file(path.join(FORMAT)).unwrap(),
+            }
+            let text = DataFolder::take(&path, 1).unwrap_err().to_string();
+            assert!(text.contains("its file FORMAT is"), "{bytes:?}: {text}");
+            assert!(text.contains("the one line `concave data, format 1`"), "{bytes:?}: {text}");
+        }
+        fs::write(path.join(FORMAT), "concave data, format 1").unwrap();
+        drop(DataFolder::take(&path, 1).unwrap());
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! ```
 //! In: records of bytes by timestamp, changes of pairs. Out: the same, in another process.
 //! Invariant: what `append` returned from is there after any crash, whole and in order; a call that
-//! failed changed nothing that `read` or `load` shows. Bytes that are not those that were written
-//! are an error, never a result. Calls block as long as the disk does.
+//! failed changed nothing that `read` or `load` shows, in this process or the next one. Bytes that
+//! are not those that were written are an error, never a result. Calls block as long as the disk
+//! does.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -47,6 +48,23 @@ pub enum StoreError {
     /// This user may not.
     #[error("this user must be able to read and to write it, and is not ({0})")]
     Denied(String),
+    /// An append failed, and so did the note that says so.
+    #[error(
+        "{cause}; it could not even be noted that this is undone ({note}), so a restart may bring \
+         it back"
+    )]
+    Unclear {
+        /// Why it failed.
+        cause: Box<Self>,
+        /// Why the note failed.
+        note: Box<Self>,
+    },
+    /// A timestamp cannot be written.
+    #[error(
+        "the system's clock is wrong: its time, {0} ns after 1970, is beyond the year 2262, and \
+         nothing can be written then"
+    )]
+    Late(u64),
     /// Bytes are not those that were written.
     #[error("{file} is damaged: {what}")]
     Damaged {
@@ -58,6 +76,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A file that is always there is not.
+    pub(crate) fn missing(file: &str) -> Self {
+        Self::Damaged { file: file.to_owned(), what: "it is missing".to_owned() }
+    }
+
+    /// A file that always holds something does not.
+    pub(crate) fn empty(file: &str) -> Self {
+        Self::Damaged { file: file.to_owned(), what: "it is empty".to_owned() }
+    }
+
     /// What the system said about a file.
     pub(crate) fn of(file: &str, error: &io::Error) -> Self {
         let text = format!("{file}: {error}");
@@ -77,7 +105,7 @@ pub trait LogStore: Send + Sync + 'static {
     /// Appends records, oldest first. They are durable when it returns.
     ///
     /// # Errors
-    /// None of them was kept.
+    /// None of them was kept, and none comes back, but for [`StoreError::Unclear`].
     fn append(&self, records: &[Record]) -> Result<(), StoreError>;
 
     /// The records after `after`, oldest first: at least one if there is one, then as many as

@@ -7,25 +7,33 @@
 //! Two databases, because SQLite has one writer each: a checkpoint never stands in the way of a
 //! commit. For the same reason the write-ahead log is moved into its database beside the commits,
 //! by a connection of its own; once all of it is moved it is written again from its beginning, in
-//! place, which syncs several times as fast as a file that grows. After a failed write the
-//! connection is opened anew, and its write-ahead log emptied before the next commit: what a failed
-//! sync left in it must not lie before what comes.
+//! place, which syncs several times as fast as a file that grows.
+//!
+//! ```text
+//! connection.rs  SQLite, its errors        state.rs   the checkpoint
+//! writer.rs      appends and undoes        mark.rs    what was kept, outside of SQLite
+//! cut.rs         a new log in place of one that is damaged
+//! ```
 
 mod connection;
+mod cut;
 mod mark;
 mod state;
+mod writer;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA256};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use crate::log::{Changes, LogStore, Record, StoreError, Take};
-use connection::{failed, open, open_log, open_to_read};
-use mark::Mark;
+use connection::{failed, open, open_to_read};
+use cut::NewLog;
+use mark::{Mark, Said};
 use state::State;
+use writer::Writer;
 
 pub(crate) const LOG: &str = "log.sqlite";
 
@@ -33,29 +41,32 @@ pub(crate) const LOG: &str = "log.sqlite";
 const LAST_PAGES: i64 = 64;
 /// Times that the rest is moved beside the commits: each time there is less of it.
 const MOVES: usize = 8;
+/// Bytes of records that are read at once where a log is written anew.
+const STEP_BYTES: usize = 8 << 20;
 
 /// The first bytes of a SHA-256.
 type Checksum = [u8; 16];
 
-/// A folder's commits.
+/// A folder's commits. Where the checkpoint is whole and the rest is not, it can be read as far as
+/// it is whole, and cut there; nothing can be appended.
 pub struct SqliteLog {
+    folder: PathBuf,
     /// Before the writer, which is then closed as the last one, and tidies up.
-    reader: Mutex<Connection>,
+    reader: Result<Mutex<Connection>, StoreError>,
+    /// What appends; else what is damaged.
+    kept: Result<Kept, StoreError>,
+    /// Records after it were undone, and could not be removed.
+    undone: Option<u64>,
+    state: Mutex<State>,
+}
+
+/// What appends, and what is known of those who did before.
+struct Kept {
     writer: Mutex<Writer>,
     /// Moves the write-ahead log into its database.
     mover: Mutex<Connection>,
-    state: Mutex<State>,
     /// The newest timestamp that an earlier process is known to have kept.
     promised: u64,
-}
-
-struct Writer {
-    path: PathBuf,
-    /// `None` after a failure, until the log works again.
-    connection: Option<Connection>,
-    /// The newest record that is durable.
-    newest: u64,
-    mark: Mark,
 }
 
 impl SqliteLog {
@@ -64,107 +75,106 @@ impl SqliteLog {
     /// # Errors
     /// The system's.
     pub fn create(folder: &Path, at: u64) -> Result<Self, StoreError> {
+        check_time(at)?;
         let draft = folder.with_extension("draft");
         let named = |error: std::io::Error| StoreError::of("db", &error);
         if draft.exists() {
             fs::remove_dir_all(&draft).map_err(named)?;
         }
         fs::create_dir_all(&draft).map_err(named)?;
-        Self::fill(&draft, at)?;
-        let sync = |path: &Path| File::open(path)?.sync_all();
+        NewLog::create(&draft.join(LOG)).and_then(NewLog::finish)?;
+        State::create(&draft, at)?;
+        Mark::create(&draft, 0)?;
         let parent = folder.parent().unwrap_or(folder);
         let moved = sync(&draft).and_then(|()| fs::rename(&draft, folder));
         moved.and_then(|()| sync(parent)).map_err(named)?;
         Self::open(folder)
     }
 
-    fn fill(folder: &Path, at: u64) -> Result<(), StoreError> {
-        let path = folder.join(LOG);
-        let connection = open(&path)?;
-        connection
-            .execute_batch(
-                "CREATE TABLE log(ts INTEGER PRIMARY KEY, previous INTEGER NOT NULL,
-                     body BLOB NOT NULL, checksum BLOB NOT NULL) STRICT;",
-            )
-            .map_err(|error| failed(LOG, &error))?;
-        State::create(folder, at)?;
-        Mark::create(folder)
-    }
-
     /// Opens them.
     ///
     /// # Errors
-    /// The system's, or a file that is no SQLite database.
+    /// The system's, or a checkpoint that is damaged. Damage of the rest shows where it is read or
+    /// asked what it promised.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        cut::finish(folder)?;
         let path = folder.join(LOG);
-        let connection = open_log(&path)?;
         let state = State::open(folder)?;
-        let newest: Option<i64> = connection
-            .query_row("SELECT max(ts) FROM log", [], |row| row.get(0))
-            .map_err(|error| failed(LOG, &error))?;
-        let newest = newest.map_or(state.at(), unsigned);
-        let (mark, promised) = Mark::open(folder)?;
-        let writer = Writer { path: path.clone(), connection: Some(connection), newest, mark };
-        Ok(Self {
-            reader: Mutex::new(open_to_read(&path)?),
-            writer: Mutex::new(writer),
-            mover: Mutex::new(open(&path)?),
-            state: Mutex::new(state),
-            promised,
-        })
+        let marked = if_damaged(Mark::open(folder))?;
+        let undone = match &marked {
+            Ok((_, Said::Undone(ts))) => Some(*ts),
+            _ => None,
+        };
+        let kept = match marked {
+            Ok(marked) => if_damaged(Kept::open(&path, marked, state.at()))?,
+            Err(damaged) => Err(damaged),
+        };
+        let undone = undone.filter(|_| kept.is_err());
+        let reader = if_damaged(open_to_read(&path, kept.is_err()))?.map(Mutex::new);
+        Ok(Self { folder: folder.to_owned(), reader, kept, undone, state: Mutex::new(state) })
     }
 
     /// The newest timestamp that is known to have been kept: what is read must reach it.
-    pub fn promised(&self) -> u64 {
-        self.promised
-    }
-
-    /// Drops every record after `ts`: the operator gave them up.
     ///
     /// # Errors
-    /// The system's.
-    pub fn cut(&self, ts: u64) -> Result<usize, StoreError> {
-        let mut writer = lock(&self.writer);
-        let connection = writer.connection()?;
-        let gone = connection
-            .execute("DELETE FROM log WHERE ts > ?1", [signed(ts)])
-            .map_err(|error| failed(LOG, &error))?;
-        writer.newest = ts;
-        writer.mark.lower(ts)?;
-        Ok(gone)
+    /// What is damaged.
+    pub fn promised(&self) -> Result<u64, StoreError> {
+        self.kept().map(|kept| kept.promised)
+    }
+
+    /// Drops every record after `ts`: the operator gave them up. What is whole, from the checkpoint
+    /// to `ts`, goes to a new log: a damaged one is not written to. The old one stays beside it.
+    ///
+    /// # Errors
+    /// The system's, or a record up to `ts` that is damaged. Nothing has changed then.
+    pub fn cut(self, ts: u64) -> Result<Self, StoreError> {
+        let mut at = lock(&self.state).at();
+        let mut new = NewLog::create(&self.folder.join(cut::DRAFT))?;
+        while at < ts {
+            let mut records = self.read(at, STEP_BYTES).or_else(|_| self.read(at, 0))?;
+            records.retain(|record| record.ts <= ts);
+            let follows = records.first().is_some_and(|first| first.previous == at);
+            let Some(last) = records.last().filter(|_| follows) else {
+                return Err(damaged(&format!("commits between {at} and {ts} are missing")));
+            };
+            at = last.ts;
+            new.append(&records)?;
+        }
+        if at != ts {
+            return Err(damaged(&format!("no commit is at {ts}")));
+        }
+        new.finish()?;
+        let folder = self.folder.clone();
+        // Nobody has the old one open while it is moved.
+        drop(self);
+        cut::put_in_place(&folder)?;
+        // Last: until then the mark promises more than there is, and a start tells it.
+        Mark::create(&folder, ts)?;
+        Self::open(&folder)
+    }
+
+    fn kept(&self) -> Result<&Kept, StoreError> {
+        self.kept.as_ref().map_err(Clone::clone)
+    }
+
+    fn reader(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
+        self.reader.as_ref().map(lock).map_err(Clone::clone)
     }
 }
 
-impl Writer {
-    /// The connection, opened anew after a failure.
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = open_log(&self.path)?;
-                let repaired = connection
-                    .execute("DELETE FROM log WHERE ts > ?1", [signed(self.newest)])
-                    .and_then(|_| emptied(&connection));
-                repaired.map_err(|error| failed(LOG, &error))?;
-                connection
-            }
-        };
-        Ok(self.connection.insert(connection))
+/// Damage is told later, everything else at once.
+fn if_damaged<T>(opened: Result<T, StoreError>) -> Result<Result<T, StoreError>, StoreError> {
+    match opened {
+        Err(error) if !matches!(error, StoreError::Damaged { .. }) => Err(error),
+        opened => Ok(opened),
     }
+}
 
-    fn append(&mut self, records: &[Record]) -> Result<(), rusqlite::Error> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        let transaction = connection.transaction()?;
-        {
-            let mut insert =
-                transaction.prepare_cached("INSERT INTO log VALUES(?1, ?2, ?3, ?4)")?;
-            for record in records {
-                let Record { ts, previous, body } = record;
-                let checksum = checksum_of(record);
-                insert.execute(params![signed(*ts), signed(*previous), body, checksum])?;
-            }
-        }
-        transaction.commit()
+impl Kept {
+    fn open(path: &Path, (mark, said): (Mark, Said), at: u64) -> Result<Self, StoreError> {
+        let (Said::Kept(promised) | Said::Undone(promised)) = said;
+        let writer = Mutex::new(Writer::open(path, (mark, said), at)?);
+        Ok(Self { writer, mover: Mutex::new(open(path)?), promised })
     }
 }
 
@@ -175,41 +185,23 @@ fn moved(connection: &Connection) -> Result<i64, rusqlite::Error> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], pages)
 }
 
-/// Moves the whole write-ahead log into the database and syncs both.
-fn emptied(connection: &Connection) -> Result<(), rusqlite::Error> {
-    let busy: i64 =
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
-    if busy == 0 {
-        return Ok(());
-    }
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-    Err(rusqlite::Error::SqliteFailure(code, Some("its write-ahead log is being read".to_owned())))
-}
-
 impl LogStore for SqliteLog {
     fn append(&self, records: &[Record]) -> Result<(), StoreError> {
-        let mut writer = lock(&self.writer);
-        writer.connection()?;
-        if let Err(error) = writer.append(records) {
-            writer.connection = None;
-            return Err(failed(LOG, &error));
-        }
-        if let Some(last) = records.last() {
-            writer.newest = last.ts;
-            writer.mark.raise(last.ts);
-        }
-        Ok(())
+        records.iter().try_for_each(|record| check_time(record.ts))?;
+        lock(&self.kept()?.writer).append(records)
     }
 
     fn read(&self, after: u64, bytes: usize) -> Result<Vec<Record>, StoreError> {
-        let reader = lock(&self.reader);
+        let reader = self.reader()?;
         let failed = |error| failed(LOG, &error);
         let mut select = reader
             .prepare_cached(
-                "SELECT ts, previous, body, checksum FROM log WHERE ts > ?1 ORDER BY ts",
+                "SELECT ts, previous, body, checksum FROM log WHERE ts > ?1 AND ts <= ?2
+                 ORDER BY ts",
             )
             .map_err(failed)?;
-        let mut rows = select.query([signed(after)]).map_err(failed)?;
+        let end = self.undone.unwrap_or(u64::MAX);
+        let mut rows = select.query([signed(after), signed(end)]).map_err(failed)?;
         let (mut records, mut left) = (Vec::<Record>::new(), bytes);
         while let Some(row) = rows.next().map_err(failed)? {
             let (record, checksum) = record(row).map_err(failed)?;
@@ -242,42 +234,23 @@ impl LogStore for SqliteLog {
     }
 
     fn trim(&self, ts: u64, count: usize) -> Result<usize, StoreError> {
-        let mut writer = lock(&self.writer);
-        let trim = "DELETE FROM log WHERE ts IN
-            (SELECT ts FROM log WHERE ts <= ?1 ORDER BY ts LIMIT ?2)";
-        let connection = writer.connection()?;
-        // The next commit syncs it; without one, what came back is trimmed again.
-        let trimmed = connection
-            .pragma_update(None, "synchronous", "normal")
-            .and_then(|()| connection.prepare_cached(trim))
-            .and_then(|mut trim| trim.execute(params![signed(ts), count as i64]))
-            .and_then(|count| {
-                connection.pragma_update(None, "synchronous", "full").map(|()| count)
-            });
-        trimmed.map_err(|error| {
-            writer.connection = None;
-            failed(LOG, &error)
-        })
+        lock(&self.kept()?.writer).trim(ts, count)
     }
 
     fn settle(&self) -> Result<(), StoreError> {
-        let mover = lock(&self.mover);
+        let kept = self.kept()?;
+        let mover = lock(&kept.mover);
         for _ in 0..MOVES {
             if moved(&mover).map_err(|error| failed(LOG, &error))? <= LAST_PAGES {
                 break;
             }
         }
         // Nothing comes meanwhile: the next commit finds the log empty and begins it anew.
-        let mut writer = lock(&self.writer);
-        let last = moved(writer.connection()?);
-        last.map(drop).map_err(|error| {
-            writer.connection = None;
-            failed(LOG, &error)
-        })
+        lock(&kept.writer).settle()
     }
 
     fn size(&self) -> Result<u64, StoreError> {
-        let reader = lock(&self.reader);
+        let reader = self.reader()?;
         Ok(connection::size(LOG, &reader)? + lock(&self.state).size()?)
     }
 }
@@ -307,13 +280,23 @@ fn damaged(what: &str) -> StoreError {
     StoreError::Damaged { file: LOG.to_owned(), what: what.to_owned() }
 }
 
-/// Timestamps fit into SQLite's integers until the year 2262; beyond it the order would break.
+/// Beyond SQLite's integers the order would break.
+fn check_time(ts: u64) -> Result<(), StoreError> {
+    i64::try_from(ts).map(drop).map_err(|_| StoreError::Late(ts))
+}
+
+/// Timestamps fit into SQLite's integers until the year 2262; what is written is checked.
 fn signed(ts: u64) -> i64 {
     i64::try_from(ts).unwrap_or(i64::MAX)
 }
 
 fn unsigned(ts: i64) -> u64 {
     u64::try_from(ts).unwrap_or(0)
+}
+
+/// Makes a file, or a change of names in a folder, durable.
+fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

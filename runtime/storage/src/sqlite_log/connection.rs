@@ -8,7 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::log::StoreError;
 
@@ -20,13 +20,19 @@ const PAGES: u32 = 4_096;
 /// The same where somebody moves it beside the commits, and is late: 64 MiB.
 const PAGES_OF_LOG: u32 = 16_384;
 
-/// Opens a database, made if need be.
+/// Makes a database.
+pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
+    connected(path, OpenFlags::SQLITE_OPEN_CREATE)
+}
+
+/// Opens a database.
 pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let name = name(path);
-    check_rights(path, &name)?;
+    check(path)?;
+    connected(path, OpenFlags::empty())
+}
+
+fn connected(path: &Path, more: OpenFlags) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | more;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
@@ -35,14 +41,19 @@ pub(super) fn open(path: &Path) -> Result<Connection, StoreError> {
         connection.pragma_update(None, "cell_size_check", true)?;
         Ok(connection)
     });
-    opened.map_err(|error| failed(&name, &error))
+    opened.map_err(|error| failed(&name(path), &error))
 }
 
-/// SQLite opens what may not be written to read it, and does not say why it opens something not.
-fn check_rights(path: &Path, name: &str) -> Result<(), StoreError> {
-    match OpenOptions::new().read(true).write(true).open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        tried => tried.map(drop).map_err(|error| StoreError::of(name, &error)),
+/// SQLite opens what may not be written to read it, and does not say why it opens something not;
+/// an empty file is an empty database to it, and none of ours.
+fn check(path: &Path) -> Result<(), StoreError> {
+    let name = name(path);
+    let opened = OpenOptions::new().read(true).write(true).open(path);
+    match opened.and_then(|file| file.metadata()) {
+        Ok(found) if found.len() == 0 => Err(StoreError::empty(&name)),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(StoreError::missing(&name)),
+        Err(error) => Err(StoreError::of(&name, &error)),
     }
 }
 
@@ -53,11 +64,14 @@ pub(super) fn open_log(path: &Path) -> Result<Connection, StoreError> {
     set.map(|()| connection).map_err(|error| failed(&name(path), &error))
 }
 
-/// Opens a database beside the connection that writes.
-pub(super) fn open_to_read(path: &Path) -> Result<Connection, StoreError> {
+/// Opens a database beside the connection that writes; or one that is damaged, to read what can
+/// still be read: SQLite reads no page of a file that is too short, unless it is told so.
+pub(super) fn open_to_read(path: &Path, is_damaged: bool) -> Result<Connection, StoreError> {
+    check(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = Connection::open_with_flags(path, flags).and_then(|connection| {
         connection.busy_timeout(PATIENCE)?;
+        connection.pragma_update(None, "writable_schema", is_damaged)?;
         Ok(connection)
     });
     opened.map_err(|error| failed(&name(path), &error))
@@ -81,19 +95,20 @@ fn name(path: &Path) -> String {
 /// What SQLite said, in the words of a store.
 pub(super) fn failed(file: &str, error: &rusqlite::Error) -> StoreError {
     let text = format!("{file}: {error}");
-    let extended = error.sqlite_error().map(|error| error.extended_code);
-    if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ) {
-        let what = "it is shorter than it was".to_owned();
-        return StoreError::Damaged { file: file.to_owned(), what };
-    }
-    match error.sqlite_error_code() {
-        Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+    let damaged = |what: &str| StoreError::Damaged { file: file.to_owned(), what: what.to_owned() };
+    let Some(code) = error.sqlite_error() else {
+        // A value that is not of its column's type.
+        return damaged(&error.to_string());
+    };
+    match (code.code, code.extended_code) {
+        (_, ffi::SQLITE_IOERR_SHORT_READ) => damaged("it is shorter than it was"),
+        // Our words to SQLite never change: its tables are others.
+        (_, ffi::SQLITE_ERROR) => damaged(&error.to_string()),
+        (ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied, _) => {
             StoreError::Denied(text)
         }
-        Some(ErrorCode::DiskFull) => StoreError::Full(text),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            StoreError::Damaged { file: file.to_owned(), what: error.to_string() }
-        }
+        (ErrorCode::DiskFull, _) => StoreError::Full(text),
+        (ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase, _) => damaged(&error.to_string()),
         _ => StoreError::Failed(text),
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::connection::{failed, open, size};
+use super::connection::{create, failed, open, size};
 use super::{Checksum, checksum, signed, unsigned};
 use crate::log::{Changes, StoreError, Take};
 
@@ -77,7 +77,7 @@ impl Whole {
 impl State {
     /// Makes it, empty.
     pub(super) fn create(folder: &Path, at: u64) -> Result<(), StoreError> {
-        let connection = open(&folder.join(STATE))?;
+        let connection = create(&folder.join(STATE))?;
         let whole = Whole { ts: at, pairs: 0, sum: 0 };
         let made = connection
             .execute_batch(
