@@ -94,8 +94,9 @@ fn members(link: &Link<'_>) -> BTreeSet<ModuleId> {
             }
         }
         for (request, name) in wanted(link, module) {
-            if matches!(name, Name::Namespace(None))
-                && let Some(target) = link.target(module, request)
+            let is_read_by_name = matches!(name, Name::Namespace(Some(_)));
+            if let (Place::Namespace(target), false) =
+                (link.locate(module, request, &name), is_read_by_name)
             {
                 members.remove(&target);
             }
@@ -130,15 +131,23 @@ fn is_plain(link: &Link<'_>, module: ModuleId) -> bool {
         && !module.text.contains("import.meta")
 }
 
-/// Whether every module it runs with is a member.
+/// Whether every module it runs with is a member, and so is every module whose names it uses.
 fn is_closed(link: &Link<'_>, members: &BTreeSet<ModuleId>, module: ModuleId) -> bool {
     let targets = 0..link.graph.modules[module].targets.len();
     let mut targets = targets.map(|request| link.target(module, request));
     let inside = |target: Option<ModuleId>| {
         target.is_some_and(|target| !link.includes(target) || members.contains(&target))
     };
-    let found = wanted(link, module)
-        .all(|(request, name)| link.locate(module, request, &name) != Place::Missing);
+    // A name may lead through modules that nobody needs to one that stays outside.
+    let joined = |target: ModuleId, name: &str| {
+        home(link, target, name).is_some_and(|(declarer, _)| members.contains(&declarer))
+    };
+    let mut wanted = wanted(link, module);
+    let found = wanted.all(|(request, name)| match (link.target(module, request), name) {
+        (Some(target), Name::Export(name)) => joined(target, &name),
+        (Some(target), Name::Namespace(names)) => names.iter().flatten().all(|n| joined(target, n)),
+        (None, _) => false,
+    });
     targets.all(inside) && found
 }
 
