@@ -158,10 +158,9 @@ const functionsOf = (module) => Object.entries(module).flatMap(([name, value]) =
 const BUILT_IN = { EvalError, RangeError, ReferenceError, SyntaxError, TypeError, URIError };
 
 /** An error of the engine as a test sees it. */
-const rebuilt = ({ message: told, data }) => {
-  const message = realm.asOfConvexTest(told);
+const rebuilt = ({ message, data }) => {
   const at = message.search(/\n {4}at /);
-  const text = (at < 0 ? message : message.slice(0, at)).trimEnd();
+  const text = realm.asOfConvexTest((at < 0 ? message : message.slice(0, at)).trimEnd());
   const frames = at < 0 ? '' : message.slice(at).trimEnd();
   const [, name, rest] = /^Uncaught (?:(\w*Error): )?([^]*)$/.exec(text) ?? [text, undefined, text];
   const Native = BUILT_IN[name] ?? Error;

@@ -81,9 +81,9 @@ const tableNumber = (id) => {
   return bytes.slice(0, -18).reduceRight((number, byte) => number * 128 + (byte & 0x7f), 0);
 };
 
-/** What convex-test calls all of these: tests look for it. */
-const OF_VALIDATORS =
-  /^(?:Uncaught )?(?:Error: )?(?:Argument|Returns)ValidationError|^[^]*Failed to insert or update a/;
+/** What convex-test has one name for: tests look for it. */
+const OF_VALIDATORS = new RegExp('^(?:Uncaught )?(?:Error: )?(?:ArgumentValidationError'
+  + '|ReturnsValidationError|Failed to insert or update a document)');
 
 /** A message of the engine, with what convex-test says in its place. */
 export const asOfConvexTest = (message) => (OF_VALIDATORS.test(message)
