@@ -33,9 +33,12 @@ impl Checker<'_> {
         if let Some(message) = &module.unreadable {
             return vec![self.error(message.clone(), None)];
         }
-        let issues = module.compiled.issues.iter();
-        let mut errors: Vec<_> =
-            issues.map(|issue| self.error(issue.message.clone(), Some(issue.offset))).collect();
+        let issues = module.compiled.issues.iter().map(|issue| {
+            let mut error = self.error(issue.message.clone(), Some(issue.offset));
+            error.help = issue.help.map(str::to_owned);
+            error
+        });
+        let mut errors: Vec<_> = issues.collect();
         let requests = &module.compiled.tables.requests;
         for (request, target) in requests.iter().zip(&module.targets) {
             let Target::Missing(missing) = target else { continue };

@@ -21,6 +21,7 @@ use deno_ast::{
 };
 
 use crate::define::Production;
+use crate::early;
 use crate::mocks;
 use crate::tables::take_tables;
 
@@ -94,11 +95,13 @@ pub(crate) struct Compiled {
 }
 
 /// A syntax error.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Issue {
     pub(crate) message: String,
     /// Byte offset in the text.
     pub(crate) offset: usize,
+    /// What to do about it.
+    pub(crate) help: Option<&'static str>,
 }
 
 /// What a module takes from others and gives to others.
@@ -190,10 +193,8 @@ fn json(text: &str) -> Compiled {
         Err(e) => {
             let start: usize = text.lines().take(e.line().max(1) - 1).map(|l| l.len() + 1).sum();
             let offset = start + e.column().max(1) - 1;
-            Compiled {
-                issues: vec![Issue { message: format!("This JSON does not parse: {e}"), offset }],
-                ..Compiled::default()
-            }
+            let message = format!("This JSON does not parse: {e}");
+            Compiled { issues: vec![Issue { message, offset, help: None }], ..Compiled::default() }
         }
     }
 }
@@ -273,7 +274,20 @@ fn issue(diagnostic: &ParseDiagnostic, text: &str) -> Issue {
     let start = SourceRanged::start(&diagnostic.range());
     let offset =
         start.as_byte_index(deno_ast::SourceTextInfo::from_string(text.into()).range().start);
-    Issue { message: diagnostic.kind().msg().into_owned(), offset }
+    let help = early::cure(diagnostic.kind()).flatten();
+    Issue { message: diagnostic.kind().msg().into_owned(), offset, help }
+}
+
+/// What V8 would refuse of a module, in the parser's words and ours.
+fn early_errors(program: &Program, parsed: &ParsedSource, text: &str) -> Vec<Issue> {
+    if !matches!(program, Program::Module(_)) {
+        return vec![];
+    }
+    let mut found = early::errors(program);
+    let refused = parsed.diagnostics().iter().filter(|d| early::cure(d.kind()).is_some());
+    found.extend(refused.map(|d| issue(d, text)));
+    found.sort_by_key(|issue| issue.offset);
+    found
 }
 
 fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compiled, Vec<Issue>> {
@@ -299,6 +313,10 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         let mut program =
             deno_ast::fold_program(program, &options, &source_map, &comments, marks, diagnostics)
                 .map_err(|e| issues_of(&e, text))?;
+        let refused = early_errors(&program, parsed, text);
+        if !refused.is_empty() {
+            return Err(refused);
+        }
         // The fold ends with names instead of scopes; find the scopes again.
         program.mutate(resolver(marks.unresolved, marks.top_level, false));
         let unresolved = SyntaxContext::empty().apply_mark(marks.unresolved);
@@ -318,7 +336,7 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
             remove_comments: true,
         };
         deno_ast::emit((&program).into(), &comments, &source_map, &options)
-            .map_err(|e| vec![Issue { message: e.to_string(), offset: 0 }])
+            .map_err(|e| vec![Issue { message: e.to_string(), ..Issue::default() }])
     })?;
     compiled.code = match source.settings.mocks {
         true => mocks::import_late(&emitted.text, &mut compiled.tables),
@@ -370,7 +388,7 @@ fn options(source: &Source, text: &str) -> TranspileOptions {
 fn issues_of(error: &FoldProgramError, text: &str) -> Vec<Issue> {
     match error {
         FoldProgramError::ParseDiagnostics(all) => all.0.iter().map(|d| issue(d, text)).collect(),
-        FoldProgramError::Swc(e) => vec![Issue { message: e.to_string(), offset: 0 }],
+        FoldProgramError::Swc(e) => vec![Issue { message: e.to_string(), ..Issue::default() }],
     }
 }
 

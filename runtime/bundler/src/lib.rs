@@ -9,6 +9,7 @@
 //! memo     which of them need not be bundled again
 //! graph    every file that is reached    ---  compile  one file: strip types, take imports out
 //! link     what runs, what is used             (cached by content)
+//! early    what V8 would refuse to compile and the parser lets pass
 //! check    what is wrong, with place and cure
 //! names    paths of output modules
 //! hoist    one module of all that packages without side effects declare and somebody uses (prune),
@@ -27,6 +28,7 @@ mod check;
 mod compile;
 mod component;
 mod define;
+mod early;
 mod emit;
 mod error;
 mod family;

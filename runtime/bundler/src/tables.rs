@@ -98,7 +98,7 @@ impl Tables {
 }
 
 /// Byte offset of a span in the text; positions of the parser start at 1, 0 is "made up".
-fn offset(span: Span) -> Option<usize> {
+pub(crate) fn offset(span: Span) -> Option<usize> {
     (span.lo.0 as usize).checked_sub(1)
 }
 

@@ -457,3 +457,84 @@ fn source_maps_of_commonjs_and_self_contained_code_name_the_line() {
         assert_eq!((token.get_source(), token.get_src_line()), (Some(file), expected));
     }
 }
+
+/// What is said of a file `lib/x.ts` of this text, which a function file imports.
+fn said_of(text: &str) -> String {
+    let mut files = project(&[
+        ("convex/a.ts", "import * as x from '../lib/x';\nexport const a = x;\n"),
+        ("lib/x.ts", text),
+    ]);
+    files.bundle().err().map(|errors| errors.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn what_v8_would_refuse_has_its_place() {
+    let refused = said_of("export function load(id: string) {\n  return await fetch(id);\n}\n");
+    assert_eq!(
+        refused,
+        "lib/x.ts:2:10: await isn't allowed in non-async function\n\n  \
+           1 | export function load(id: string) {\n\
+         > 2 |   return await fetch(id);\n    \
+             |          ^\n  \
+           3 | }\n\n  \
+           lib/x.ts\n    is imported by convex/a.ts\n\n  \
+           Make the function around it async: `async function` or `async () =>`.\n\n1 error"
+    );
+    let cases = [
+        ("export function f() { for await (const x of []) {} }", ":1:23: await isn't allowed"),
+        ("export const x = 1; const x: number = 2;", ":1:27: The symbol \"x\" has already been"),
+        ("let x = 1; { var x = 2; }", ":1:18: The symbol \"x\""),
+        ("export function f(a: number) { let a = 1; return a; }", ":1:36: The symbol \"a\""),
+        ("export const f = (a: number, a: number) => a;", ":1:30: The symbol \"a\""),
+        ("switch (1) { case 1: let a; case 2: let a; }", ":1:41: The symbol \"a\""),
+        ("function f() {} function f() {}", ":1:26: The symbol \"f\""),
+        ("try {} catch (e) { let e; }", ":1:24: The symbol \"e\""),
+        ("export const a = 1; export { a };", ":1:30: Multiple exports with the same name \"a\""),
+        ("export default 1; export default 2;", ":1:19: Multiple exports"),
+        ("export { nope };", ":1:10: \"nope\" is not declared in this file"),
+        ("export const a = 1; return a;", ":1:21: A return statement stands only"),
+        ("export function f() { break; }", ":1:23: A 'break' statement"),
+        ("export function f() { continue; }", ":1:23: A 'continue' statement"),
+        ("export const a = new.target;", ":1:18: 'new.target' is only allowed"),
+        ("export class A { m() { return this.#p; } }", ":1:36: Private name \"#p\""),
+        ("export const r = /a/gg;", ":1:18: Duplicated regular expression flag"),
+        ("export const a = 1; delete a;", ":1:28: 'delete' cannot be called"),
+        ("export function f() { a: a: for (;;) {} }", ": Label a is already declared"),
+        ("export function f(o) { with (o) { x; } }", ": With statement"),
+        ("export class A { constructor() {} constructor() {} }", ": A class can only have one"),
+    ];
+    for (text, expected) in cases {
+        let said = said_of(&format!("{text}\nexport {{}};\n"));
+        assert!(said.starts_with("lib/x.ts:"), "{text}: {said}");
+        assert!(said.lines().next().is_some_and(|l| l.contains(expected)), "{text}: {said}");
+    }
+}
+
+#[test]
+fn what_v8_runs_is_not_refused() {
+    let right = [
+        "export function f(a?: string): void; export function f(a?: number) { var a; var a; }",
+        "interface X { x: 1 } export const X = 1; export type { X as Y }",
+        "export enum E { A } export enum E { B = 1 }",
+        "export namespace N { export const a = 1 } export namespace N { export const b = 2 }",
+        "export class C {} export namespace C { export const a = 1 }",
+        "import type { Z } from './z'; export const Z = 1;",
+        "export default interface Foo {} export default function f() {}",
+        "export function f() { function g() {} function g() {} return g; }",
+        "export function f(x) { { let x = 1; } for (const x of []) {} try {} catch (x) { var x } }",
+        "try {} catch (e) { var e; }",
+        "export class A { #p = 1; static is(a) { class B { m() { return a.#p } } return #p in a } }",
+        "export class A { accessor #p = 1; get x() { return this.#p } }",
+        "export const a = async () => { for await (const x of []) { await x; } }; await a();",
+        "for await (const x of []) {}",
+        "export class A { static { var a; { let a; } } m(m) { return () => (m) => m } }",
+        "export const f = function f(f) { return f; }; export const g = class g { g = f };",
+        "export const o = { get a() { return 1 }, set a(a) { var a; } };",
+        "export var v = 1; var v = 2; export { v as w };",
+        "export class A { constructor(private a: string, public b = a) {} }",
+        "export abstract class A { abstract m(): void; n(): void; n() {} }",
+    ];
+    for text in right {
+        assert_eq!(said_of(&format!("{text}\nexport {{}};\n")), "", "{text}");
+    }
+}
