@@ -16,14 +16,14 @@ use deno_ast::swc::ecma_visit::VisitMutWith;
 use deno_ast::swc::transforms::resolver;
 use deno_ast::{
     DecoratorsTranspileOption, EmitOptions, FoldProgramError, Globals, JsxAutomaticOptions,
-    JsxRuntime, MediaType, ModuleSpecifier, ParseDiagnostic, ParseParams, ParsedSource,
-    SourceMapOption, SourceRanged, TranspileOptions,
+    JsxClassicOptions, JsxRuntime, MediaType, ModuleSpecifier, ParseDiagnostic, ParseParams,
+    ParsedSource, SourceMapOption, SourceRanged, TranspileOptions,
 };
 
 use crate::define::Production;
-use crate::early;
 use crate::mocks;
 use crate::tables::take_tables;
+use crate::{early, equals};
 
 /// One file to compile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -71,6 +71,8 @@ pub(crate) struct Settings {
     pub(crate) prefer_esm: bool,
     /// `jsxImportSource` of tsconfig.json.
     pub(crate) jsx_import_source: Option<String>,
+    /// `jsxFactory` and `jsxFragmentFactory`, where `jsx` of tsconfig.json is `react`.
+    pub(crate) jsx_classic: Option<(String, String)>,
     /// `experimentalDecorators` of tsconfig.json.
     pub(crate) legacy_decorators: bool,
     /// Whether the calls of `vi.mock` come before the imports.
@@ -313,6 +315,8 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         let mut program =
             deno_ast::fold_program(program, &options, &source_map, &comments, marks, diagnostics)
                 .map_err(|e| issues_of(&e, text))?;
+        program = equals::translate(program).map_err(|issue| vec![issue])?;
+        compiled.is_commonjs |= !is_commonjs && matches!(program, Program::Script(_));
         let refused = early_errors(&program, parsed, text);
         if !refused.is_empty() {
             return Err(refused);
@@ -360,11 +364,17 @@ fn as_module(program: Program) -> Program {
 }
 
 fn options(source: &Source, text: &str) -> TranspileOptions {
+    let settings = &source.settings;
     let jsx = matches!(source.language, Language::Jsx | Language::Tsx).then(|| {
-        JsxRuntime::Automatic(JsxAutomaticOptions {
-            development: false,
-            import_source: source.settings.jsx_import_source.clone(),
-        })
+        match classic_jsx(settings, text) {
+            Some((factory, fragment_factory)) => {
+                JsxRuntime::Classic(JsxClassicOptions { factory, fragment_factory })
+            }
+            None => JsxRuntime::Automatic(JsxAutomaticOptions {
+                development: false,
+                import_source: settings.jsx_import_source.clone(),
+            }),
+        }
     });
     // V8 knows neither decorators nor `accessor` fields.
     let (decorated, accessors) = (text.contains('@'), text.contains("accessor "));
@@ -383,6 +393,21 @@ fn options(source: &Source, text: &str) -> TranspileOptions {
         jsx,
         ..TranspileOptions::default()
     }
+}
+
+/// The functions that JSX calls, if a comment of the file or tsconfig.json wants it to call any.
+/// The names in such comments are for the transform to find.
+fn classic_jsx(settings: &Settings, text: &str) -> Option<(String, String)> {
+    let comments = || text.lines().map(str::trim_start).filter(|line| line.starts_with(['/', '*']));
+    let says = |word: &str| comments().any(|line| line.contains(word));
+    if says("@jsxRuntime automatic") || says("@jsxImportSource ") {
+        return None;
+    }
+    if says("@jsx ") || says("@jsxRuntime classic") {
+        let usual = || ("React.createElement".to_owned(), "React.Fragment".to_owned());
+        return Some(settings.jsx_classic.clone().unwrap_or_else(usual));
+    }
+    settings.jsx_classic.clone()
 }
 
 fn issues_of(error: &FoldProgramError, text: &str) -> Vec<Issue> {

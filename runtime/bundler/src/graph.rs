@@ -361,9 +361,17 @@ impl Loader<'_> {
     fn settings(&self, file: Option<&Path>, prefer_esm: bool) -> Settings {
         let tsconfig = file.and_then(|file| self.resolvers.tsconfig(file));
         let options = tsconfig.as_deref().map(|config| &config.compiler_options);
+        let classic = options.filter(|o| o.jsx.as_deref() == Some("react")).map(|o| {
+            let or = |name: &Option<String>, default: &str| name.clone().unwrap_or(default.into());
+            (
+                or(&o.jsx_factory, "React.createElement"),
+                or(&o.jsx_fragment_factory, "React.Fragment"),
+            )
+        });
         Settings {
             inline: self.inline,
             prefer_esm,
+            jsx_classic: classic,
             jsx_import_source: options.and_then(|o| o.jsx_import_source.clone()),
             legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
             mocks: false,

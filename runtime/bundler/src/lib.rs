@@ -9,6 +9,7 @@
 //! memo     which of them need not be bundled again
 //! graph    every file that is reached    ---  compile  one file: strip types, take imports out
 //! link     what runs, what is used             (cached by content)
+//! equals   `import x = require()`, `export =`
 //! early    what V8 would refuse to compile and the parser lets pass
 //! check    what is wrong, with place and cure
 //! names    paths of output modules
@@ -30,6 +31,7 @@ mod component;
 mod define;
 mod early;
 mod emit;
+mod equals;
 mod error;
 mod family;
 mod glob;

@@ -538,3 +538,67 @@ fn what_v8_runs_is_not_refused() {
         assert_eq!(said_of(&format!("{text}\nexport {{}};\n")), "", "{text}");
     }
 }
+
+#[test]
+fn typescripts_words_for_commonjs_are_translated() {
+    let mut files = project(&[
+        (
+            "convex/a.ts",
+            "import old = require('old');\nimport unused = require('nowhere');\n\
+             import type kind = require('nowhere');\nimport whole from '../lib/whole';\n\
+             export const a: unused.T = old.b + whole.c;\n",
+        ),
+        (
+            "lib/whole.ts",
+            "import old = require('old');\nexport = whole;\nconst whole = { c: old.b };\n",
+        ),
+        ("lib/mixed.ts", "import old from 'old';\nexport const a = 1;\nexport = old;\n"),
+        ("node_modules/old/index.js", "exports.b = 1;\n"),
+    ]);
+    let sources = files.sources();
+    assert!(sources["a.js"].contains("const old = $require_"), "{}", sources["a.js"]);
+    let whole = &sources["_deps/app/lib/whole.cjs.js"];
+    assert!(whole.contains("module.exports = whole;"), "{whole}");
+    files.write("convex/b.ts", "export * from '../lib/mixed';\n");
+    let refused = files.refusal();
+    assert!(refused.starts_with("lib/mixed.ts:3:1: `export =` cannot stand beside"), "{refused}");
+}
+
+#[test]
+fn jsx_is_what_the_settings_and_the_file_say() {
+    let page = "import { h, Fragment } from './h';\nexport const a = <><p>x</p></>;\n";
+    let h = "export const h = () => 1;\nexport const Fragment = 2;\nexport const React = 3;\n";
+    let element = |pragma: &str, options: &str| {
+        let text = format!("{pragma}{page}");
+        let tsconfig = format!("{{\"compilerOptions\":{{{options}}}}}");
+        let mut files = project(&[
+            ("convex/a.tsx", &text),
+            ("convex/h.ts", h),
+            ("tsconfig.json", &tsconfig),
+            ("node_modules/react/jsx-runtime.js", "exports.jsx = () => 1; exports.Fragment = 2;"),
+            ("node_modules/preact/jsx-runtime.js", "exports.jsx = () => 1; exports.Fragment = 2;"),
+        ]);
+        let sources = files.sources();
+        sources["a.js"].clone()
+    };
+    let automatic = element("", "");
+    assert!(automatic.contains("_deps/react_0/jsx_runtime.js"), "{automatic}");
+    let classic = r#""jsx":"react","jsxFactory":"h","jsxFragmentFactory":"Fragment""#;
+    let expected = "h(Fragment, null, /*#__PURE__*/ h(\"p\", null, \"x\"))";
+    let plain = |text: String| text.replace("/*#__PURE__*/ ", "");
+    let expected = plain(expected.to_owned());
+    for (pragma, options) in [
+        ("", classic),
+        ("/** @jsxRuntime classic */\n/** @jsx h */\n/** @jsxFrag Fragment */\n", ""),
+        ("/** @jsx h */\n/** @jsxFrag Fragment */\n", r#""jsx":"react""#),
+        ("/** @jsx h @jsxFrag Fragment */\n", ""),
+    ] {
+        let source = plain(element(pragma, options));
+        assert!(source.contains(&expected), "{pragma}{options}: {source}");
+        assert!(source.contains("import { Fragment, h } from \"./h.js\""), "{source}");
+    }
+    let react = plain(element("", r#""jsx":"react""#));
+    assert!(react.contains("React.createElement(React.Fragment, null"), "{react}");
+    let source = element("/** @jsxImportSource preact */\n", "");
+    assert!(source.contains("_deps/preact_0/jsx_runtime.js"), "{source}");
+}
