@@ -23,7 +23,8 @@ import { actionGeneric as action, makeFunctionReference, mutationGeneric as muta
 import { v } from "convex/values";
 import { shout } from "./lib";
 const list = makeFunctionReference<"query">("notes:list");
-export const listed = query({ handler: async (ctx) => (await ctx.db.query("notes").collect()).length });
+export const listed = query({ handler: async (ctx) =>
+  (await ctx.db.query("notes").collect()).length });
 export { listed as list };
 export const add = mutation({ handler: async (ctx, { text }) => {
   await ctx.db.insert("notes", { text: typeof text === "string" ? shout(text) : text });
@@ -92,7 +93,7 @@ test("side by side", async () => {
   assert.deepEqual([code, Object.keys(errors)], [1, ["json > fails"]]);
 });
 
-test("http.ts and crons.ts are the engine's, also where their modules are mocked or counted", () => {
+test("http.ts and crons.ts are the engine's, also where modules are mocked or counted", () => {
   const source = {
     ...APP,
     "mocked.test.ts": `${HEAD}
@@ -231,7 +232,7 @@ test("in CI snapshots that are missing fail, and nothing is written", () => {
   assert.equal(spawnSync(CONCAVE, ["test", folder], options).status, 1);
   const kept = join(folder, "convex/__snapshots__/s.test.ts.snap");
   assert.equal(existsSync(kept), false);
-  const at_home = spawnSync(CONCAVE, ["test", folder], { ...options, env: { ...options.env, CI: "" } });
-  assert.equal(at_home.status, 0);
+  const elsewhere = { ...options, env: { ...options.env, CI: "" } };
+  assert.equal(spawnSync(CONCAVE, ["test", folder], elsewhere).status, 0);
   assert.match(readFileSync(kept, "utf8"), /^\/\/ Vitest Snapshot v1,/);
 });

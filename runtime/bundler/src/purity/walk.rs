@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Whether a function that does not run at import alone assigns what a variable of import holds.
+    /// Whether a function assigns a property of what a variable of import holds.
     fn outlives(&self, write: &Write) -> bool {
         let owner = self.declared.get(&write.id).copied().unwrap_or(MODULE);
         owner != write.by && (owner == MODULE || self.functions[owner].ran)
