@@ -31,6 +31,13 @@ export const add = mutation({ handler: async (ctx, { text }) => {
 } });
 export const wrong = query({ returns: v.string(), handler: async () => 1 as any });
 export const typed = query({ handler: async () => (null as any).field });
+export class NotFound extends Error {
+  constructor(readonly what: string) { super("no " + what); this.name = "NotFound"; }
+}
+export const missing = action({ handler: async () => {
+  throw new NotFound("note");
+} });
+export const text = action({ handler: async () => { throw "just text"; } });
 export const both = action({ handler: async (ctx) => {
   const counts = await Promise.all([ctx.runQuery(list), ctx.runQuery(list)]);
   await Promise.all(["a", "b"].map((text) =>
@@ -167,9 +174,13 @@ test("errors keep their class, their words, and what caused them", () => {
   const folder = app("errors", {
     ...APP,
     "e.test.ts": `${HEAD}
+import { NotFound } from "./notes";
 test("classes and texts", async ({ annotate }) => {
   const t = open();
   await expect(t.query(api.notes.typed)).rejects.toThrow(TypeError);
+  await expect(t.action(api.notes.missing)).rejects.toThrow(NotFound);
+  await expect(t.action(api.notes.missing)).rejects.toMatchObject({ what: "note" });
+  await expect(t.action(api.notes.text)).rejects.toBe("just text");
   await expect(t.query(api.notes.wrong)).rejects.toThrow(/Validator error/);
   await expect(t.mutation(api.notes.add, { text: 1 })).rejects.toThrow(/Validator error/);
   await expect(t.run(({ db }) => db.insert("notes", { text: 1 }))).rejects.toThrow(
@@ -186,6 +197,14 @@ test("no error", () => { throw { code: 42 }; });`,
   assert.match(out, /Error: outer[^]*Caused by: RangeError: inner\n {2}at .*e\.test\.ts:/);
   assert.match(out, /> no error\n\{ code: 42 \}/);
   assert.match(out, /2 failed, 1 passed/);
+});
+
+test("an error at the end of a file is shown where the file ends", () => {
+  const { errors } = report(app("ends", {
+    "e.test.ts": 'import { test } from "vitest";\ntest("x", () => {',
+  }));
+  assert.match(errors.e, /e\.test\.ts:2:1\d: /);
+  assert.doesNotMatch(errors.e, /concave\.evaluated/);
 });
 
 test("explore: one function's transactions side by side, expectations, what is no function", () => {

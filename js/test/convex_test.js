@@ -226,6 +226,7 @@ class World {
     this.isHeld = false;
     this.line = Promise.resolve();
     this.thrown = new Map();
+    this.failures = new Map();
     this.watches = [];
     this.fetches = [];
     this.isVirtual = false;
@@ -335,14 +336,18 @@ class World {
   }
 
   /** Notes what a function threw here, for whoever called it. */
-  threw({ asked }, error) {
+  threw({ asked, requestId }, error) {
     const { data } = error ?? {};
     if (error instanceof ConvexError && typeof data === 'string') {
       // The convex package made text of it, for the engine.
       error.data = jsonToConvex(JSON.parse(data));
     }
     if (this.inline.has(asked.token)) this.thrown.set(asked.token, error);
-    else if (error instanceof Error) this.lastThrown = error;
+    else {
+      // What a request ends with its outermost function has thrown, which is the last one.
+      this.failures.set(requestId, { error });
+      if (error instanceof Error) this.lastThrown = error;
+    }
   }
 
   /**
@@ -501,12 +506,17 @@ class World {
   async ask(kind, address, args, { component, identity }) {
     // Jobs that have begun come first; one that waits for the test's own transactions does not.
     await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));
-    const ask = () =>
-      realm.ask('call', this.asking(kind, address, args, component, identity));
+    const asking = this.asking(kind, address, args, component, identity);
+    const ask = () => realm.ask('call', asking);
     const isTransaction = kind === 'query' || kind === 'mutation';
     const answer = await (isTransaction ? this.transaction(ask) : ask());
     const { value, error } = answer;
+    const failure = this.failures.get(asking.request);
+    this.failures.delete(asking.request);
     this.heard(answer);
+    // What was thrown here stays what it was: its class, its cause.
+    if (error !== undefined && failure !== undefined
+      && error.message.includes(failure.error?.message ?? failure.error)) throw failure.error;
     if (error !== undefined) throw this.original(error) ?? rebuilt(error);
     return jsonToConvex(value);
   }
