@@ -112,8 +112,13 @@ fn modules_that_fail_are_refused_with_their_place() {
     let thrown = error("function boom() { throw new Error('no'); } boom();");
     assert!(thrown.starts_with("Failed to analyze m.js: Uncaught Error: no"), "{thrown}");
     assert!(thrown.contains("boom (convex:/m.js:1:"), "{thrown}");
-    assert!(error("import './gone.js';").contains("Couldn't find JavaScript module 'gone.js'"));
-    assert!(error("let x = ;").contains("SyntaxError"));
+    let gone = error("import './gone.js';");
+    assert!(gone.contains("Couldn't find JavaScript module 'gone.js'"), "{gone}");
+    let place = error("let x = ;");
+    let expected = "SyntaxError: Unexpected token ';'\n    at <anonymous> (convex:/m.js:1:9)";
+    assert!(place.contains(expected), "{place}");
+    let place = error("import { nope } from './abi.js';");
+    assert!(place.contains("(convex:/m.js:1:10)"), "{place}");
     assert!(error("await 1;").contains("Top-level awaits in source files are unsupported"));
     let endless = error("const never = () => {\n  for (;;) ;\n};\nnever();");
     let seconds = database::limits::ANALYSIS_TIME_MS / 1000;

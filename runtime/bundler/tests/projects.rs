@@ -523,7 +523,7 @@ fn what_v8_runs_is_not_refused() {
         "export function f() { function g() {} function g() {} return g; }",
         "export function f(x) { { let x = 1; } for (const x of []) {} try {} catch (x) { var x } }",
         "try {} catch (e) { var e; }",
-        "export class A { #p = 1; static is(a) { class B { m() { a.#p } } return #p in a } }",
+        "export class A { #p = 1; static is(a) { class B { m = () => a.#p } return #p in a } }",
         "export class A { accessor #p = 1; get x() { return this.#p } }",
         "export const a = async () => { for await (const x of []) { await x; } }; await a();",
         "for await (const x of []) {}",

@@ -147,10 +147,13 @@ pub(crate) fn load<'s>(
     path: &str,
 ) -> Option<v8::Local<'s, v8::Object>> {
     let module = compile(scope, path)?;
-    if module.get_status() == v8::ModuleStatus::Uninstantiated
-        && module.instantiate_module(scope, resolve) != Some(true)
-    {
-        return None;
+    if module.get_status() == v8::ModuleStatus::Uninstantiated {
+        v8::tc_scope!(let scope, scope);
+        if module.instantiate_module(scope, resolve) != Some(true) {
+            place(scope);
+            scope.rethrow();
+            return None;
+        }
     }
     if module.is_graph_async() {
         let text = string(scope, "Top-level awaits in source files are unsupported");
@@ -215,9 +218,33 @@ fn compile<'s>(scope: &mut v8::PinScope<'s, '_>, path: &str) -> Option<v8::Local
         let default = string(scope, "default");
         v8::Module::create_synthetic_module(scope, name, &[default], evaluate_wasm)
     } else {
-        compile_source(scope, path, &source)?
+        v8::tc_scope!(let scope, scope);
+        let Some(module) = compile_source(scope, path, &source) else {
+            place(scope);
+            scope.rethrow();
+            return None;
+        };
+        module
     };
     Some(remember(scope, path, module))
+}
+
+/// Gives the caught error of a module that does not compile or link a frame: V8 knows the place,
+/// and tells it in the message, not in the stack.
+fn place(scope: &mut v8::PinnedRef<'_, v8::TryCatch<'_, '_, v8::HandleScope<'_>>>) -> Option<()> {
+    let error = v8::Local::<v8::Object>::try_from(scope.exception()?).ok()?;
+    let key = string(scope, "stack");
+    let stack = error.get(scope, key.into())?.to_rust_string_lossy(scope);
+    // V8 has no script for the message of what the host throws.
+    if stack.starts_with("SyntaxError") && !stack.contains("\n    at ") {
+        let message = scope.message()?;
+        let script = message.get_script_resource_name(scope)?.to_rust_string_lossy(scope);
+        let (line, column) =
+            (message.get_line_number(scope)?, message.get_start_column().checked_add(1)?);
+        let stack = string(scope, &format!("{stack}\n    at {script}:{line}:{column}"));
+        error.set(scope, key.into(), stack.into())?;
+    }
+    Some(())
 }
 
 /// Notes a module of the graph.
