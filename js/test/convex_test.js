@@ -646,7 +646,12 @@ const accessor = (world, identity) => {
       const tokenIdentifier = given.tokenIdentifier ?? `${issuer}|${subject}`;
       return accessor(world, { ...given, subject, issuer, tokenIdentifier });
     },
-    withRequestMetadata: () => accessor(world, identity),
+    withRequestMetadata(given) {
+      const named = Object.keys(given ?? {}).filter((name) => given[name] !== undefined);
+      if (named.length === 0) return accessor(world, identity);
+      throw new Error(`t.withRequestMetadata: the engine gives functions no ${named.join(' and ')} `
+        + 'of a request yet, in tests as over HTTP: they are null.');
+    },
     registerComponent: (...component) => world.registerComponent(...component),
   };
 };
