@@ -514,10 +514,14 @@ class World {
     const failure = this.failures.get(asking.request);
     this.failures.delete(asking.request);
     this.heard(answer);
-    // What was thrown here stays what it was: its class, its cause.
-    if (error !== undefined && failure !== undefined
-      && error.message.includes(failure.error?.message ?? failure.error)) throw failure.error;
-    if (error !== undefined) throw this.original(error) ?? rebuilt(error);
+    if (error !== undefined) {
+      // What was thrown here stays what it was: its class, its cause. What came from a function
+      // that it called has that one's frames in its message.
+      const text = `${failure?.error?.message ?? failure?.error}`;
+      const isOfHere = failure !== undefined && error.message.includes(text);
+      if (isOfHere && !text.includes('\n    at ')) throw failure.error;
+      throw this.original(error) ?? rebuilt(error);
+    }
     return jsonToConvex(value);
   }
 
