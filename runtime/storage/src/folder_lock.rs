@@ -170,6 +170,16 @@ fn version(path: &Path, known: u32) -> Result<Option<u32>, FolderError> {
             Some(Ok(found)) => Ok(Some(found)),
             _ => Err(wrong("its file FORMAT is not what was written", "its file FORMAT says so")),
         },
+        // A copy has its FORMAT last (`copy.rs`).
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.join(DRAFT).exists() => {
+            match holds_commits {
+                true => {
+                    let why = "it is a copy that was not finished".to_owned();
+                    Err(FolderError::Foreign { folder, why })
+                }
+                false => Ok(None),
+            }
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && holds_commits => {
             Err(wrong("its file FORMAT is missing", ""))
         }
