@@ -323,8 +323,10 @@ export const main = {
     }
     setSafeTimers();
     const listening = listen();
-    const still = beat(() => host.report('alive', null));
+    const alive = () => host.report('alive', null);
+    const still = beat(alive);
     const intervals = new Intervals();
+    alive();
     const load = (module, why) => import(`../${why === 'setup' ? module : options.module}`);
     const file = await run(options, load, intervals, host);
     unhandled.push(...intervals.end().map((error) => plain(error)));

@@ -80,7 +80,7 @@ pub struct Realm {
     events: Mutex<Option<UnboundedSender<Value>>>,
     listener: AsyncMutex<UnboundedReceiver<Value>>,
     news: UnboundedSender<News>,
-    heard: Mutex<Instant>,
+    heard: Mutex<Option<(Instant, Instant)>>,
 }
 
 /// An action that the worker runs.
@@ -210,13 +210,18 @@ impl Realm {
             events: Mutex::new(Some(events)),
             listener: AsyncMutex::new(listener),
             news,
-            heard: Mutex::new(Instant::now()),
+            heard: Mutex::default(),
         })
     }
 
-    /// When the worker last said something.
-    pub fn heard(&self) -> Instant {
+    /// When the worker said something first and last; `None`: it is still starting.
+    pub fn heard(&self) -> Option<(Instant, Instant)> {
         *lock(&self.heard)
+    }
+
+    fn note(&self) {
+        let (mut heard, now) = (lock(&self.heard), Instant::now());
+        *heard = Some((heard.map_or(now, |(first, _)| first), now));
     }
 
     /// Ends what waits for the worker.
@@ -472,7 +477,7 @@ impl Realm {
     }
 
     async fn answer(self: Arc<Self>, syscall: Syscall) -> Result<Reply, UserError> {
-        *lock(&self.heard) = Instant::now();
+        self.note();
         let Syscall { op, json, .. } = &syscall;
         let Some(op) = op.strip_prefix("test/") else { return self.store(syscall).await };
         Ok(answer(&match op {
@@ -533,7 +538,7 @@ impl Realm {
     }
 
     fn hear(&self, op: &str, json: &str) -> Result<(), UserError> {
-        *lock(&self.heard) = Instant::now();
+        self.note();
         match op {
             "test/started" => self.tell(News::Started(parse(json)?)),
             "test/ended" => self.tell(News::Ended(parse(json)?)),

@@ -305,7 +305,7 @@ impl Suite {
                 match waited {
                     Ok(ended) => break ended,
                     Err(_) => {
-                        stuck = watch.hangs(&realm, started, self.patience());
+                        stuck = watch.hangs(&realm, self.patience());
                         if stuck.is_some() || started.elapsed() > FILE_TIMEOUT {
                             drop(running);
                             break gone("");
@@ -407,12 +407,13 @@ impl Watch {
     }
 
     /// The test that neither ends nor lets the worker say anything, or what does so outside.
-    fn hangs(&self, realm: &Realm, begun: Instant, patience: Duration) -> Option<Stuck> {
-        let silence = realm.heard().elapsed();
+    fn hangs(&self, realm: &Realm, patience: Duration) -> Option<Stuck> {
+        let (first, last) = realm.heard()?;
+        let silence = last.elapsed();
         if self.open.is_empty() && silence > patience {
             return Some(Stuck::Outside(self.loops(silence)));
         }
-        if !self.is_collected && begun.elapsed() > IMPORT_TIMEOUT {
+        if !self.is_collected && first.elapsed() > IMPORT_TIMEOUT {
             return Some(Stuck::Outside(format!(
                 "This file was not imported after {} s: its top level, or that of a module that it \
                  imports, waits for something that does not come. Look for an await outside of \
@@ -422,7 +423,7 @@ impl Watch {
         }
         let is_over = |(test, begun): &&(Started, Instant)| {
             let timeout = Duration::from_secs_f64((test.timeout / 1000.0).clamp(0.0, 3600.0));
-            begun.elapsed() > timeout + GRACE && realm.heard().elapsed() > GRACE
+            begun.elapsed() > timeout + GRACE && silence > GRACE
         };
         self.open.values().find(is_over).map(|(test, _)| Stuck::In(test.clone()))
     }
