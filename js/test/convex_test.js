@@ -10,10 +10,8 @@ import {
 import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
 import { onTestFinished, vi } from 'vitest';
 
-// A test may replace the functions of the global one.
-const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
-
 const realm = globalThis[Symbol.for('concave.realm')];
+const { JSON } = realm;
 const DEFAULT_MODULES = realm.modules?.() ?? import.meta.glob('./**/*.*s');
 
 /** The module of a deployment through which inline functions run; `deploy.rs` makes it. */

@@ -9,10 +9,7 @@ import {
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
-import { ask, beat, close, heard, listen, realm, tell, worker } from './realm.js';
-
-// A test may replace the functions of the global one.
-const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
+import { JSON, ask, beat, close, heard, listen, realm, tell, worker } from './realm.js';
 
 realm.explore = explore;
 

@@ -5,8 +5,8 @@
 // Invariant: a function that runs here has a store in `current`; the store, not the global, knows
 // which transaction or action it belongs to.
 
-// A test may replace the functions of the global one.
-const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
+/** The global one as it was: a test may replace its functions. */
+export const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
 
 /** The worker's own way to its host. */
 export const worker = globalThis.Convex;
@@ -275,6 +275,7 @@ export const pause = (ms = 0, take = () => {}) =>
 
 /** What `convex_test.js` uses. */
 export const realm = globalThis[Symbol.for('concave.realm')] = {
+  JSON,
   pause,
   ask,
   asOfConvexTest,

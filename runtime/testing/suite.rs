@@ -160,8 +160,8 @@ pub struct Suite {
     bench: Arc<Bench>,
     pool: Arc<Pool>,
     mocks: BTreeMap<String, Mocks>,
-    /// Modules of the setup files, for the test files that mock nothing.
-    setup: Vec<String>,
+    /// What belongs to the test files that mock nothing.
+    shared: Mocks,
     config: VitestConfig,
     /// Files and folders whose change calls for another run.
     pub watched: Vec<PathBuf>,
@@ -182,10 +182,9 @@ impl Suite {
         let config = VitestConfig::read(&root);
         let held = |file: &Path| {
             let name = file.strip_prefix(&root).ok()?.to_string_lossy().into_owned();
-            config.holds(&name).then_some(name)
+            let is_one = config.names_tests() || is_test_file(file);
+            (is_one && config.holds(&name)).then_some(name)
         };
-        let is_one = |file: &Path| config.names_tests() || is_test_file(file);
-        let held = |file: &Path| is_one(file).then(|| held(file)).flatten();
         let files = test_files(&inside, held, options.filter.as_deref());
         if files.is_empty() {
             return Err(SuiteError::NoFiles { dir, filter: options.filter });
@@ -216,6 +215,7 @@ impl Suite {
         pool.deployed(Arc::clone(&code));
         let mocks = output.mocks;
         let setup = tests.setup_modules("").map(|(module, _)| module).collect();
+        let shared = Mocks { setup, reaching: vec![] };
         Ok(Self {
             options,
             root,
@@ -225,7 +225,7 @@ impl Suite {
             bench,
             pool,
             mocks,
-            setup,
+            shared,
             config,
             watched,
         })
@@ -340,8 +340,7 @@ impl Suite {
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
         let module = module_of(file);
-        let shared = Mocks { setup: self.setup.clone(), reaching: vec![] };
-        let mocks = self.mocks.get(&module).unwrap_or(&shared);
+        let mocks = self.mocks.get(&module).unwrap_or(&self.shared);
         let text = std::fs::read_to_string(&self.files[file]).unwrap_or_default();
         // Vitest writes those into the test file itself.
         let is_inline = text.contains("InlineSnapshot(");

@@ -107,20 +107,31 @@ fn picked(member: &str, export: Option<&str>) -> String {
 
 /// Where the first of some arguments ends.
 fn first(arguments: &str) -> usize {
-    let mut depth = 0_usize;
-    let mut quote = None;
-    for (at, character) in arguments.char_indices() {
+    let mut commas = outside_strings(arguments);
+    let comma = commas.find(|(_, character, depth)| *character == ',' && *depth == 0);
+    comma.map_or(arguments.len(), |(at, ..)| at)
+}
+
+/// What of a piece of code stands outside of its strings: each character with its place, and how
+/// many brackets are open after it.
+fn outside_strings(code: &str) -> impl Iterator<Item = (usize, char, usize)> {
+    let (mut depth, mut quote) = (0_usize, None);
+    code.char_indices().filter_map(move |(at, character)| {
         match (quote, character) {
-            (Some(open), _) if open == character => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'' | '`') => quote = Some(character),
+            (Some(open), _) => {
+                quote = quote.filter(|_| open != character);
+                return None;
+            }
+            (None, '"' | '\'' | '`') => {
+                quote = Some(character);
+                return None;
+            }
             (None, '(' | '[' | '{') => depth += 1,
             (None, ')' | ']' | '}') => depth = depth.saturating_sub(1),
-            (None, ',') if depth == 0 => return at,
             _ => {}
         }
-    }
-    arguments.len()
+        Some((at, character, depth))
+    })
 }
 
 /// Whether an object that is written out has a member.
@@ -140,21 +151,8 @@ fn arguments(text: &str) -> Option<(&str, usize)> {
         '<' => text.find(">(")? + 1,
         _ => return None,
     };
-    let (mut depth, mut quote) = (0_usize, None);
-    for (at, character) in text[open..].char_indices() {
-        match (quote, character) {
-            (Some(open), _) if open == character => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'' | '`') => quote = Some(character),
-            (None, '(' | '[' | '{') => depth += 1,
-            (None, ')' | ']' | '}') => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some((&text[open + 1..open + at], open + at + 1));
-        }
-    }
-    None
+    let (at, ..) = outside_strings(&text[open..]).find(|(.., depth)| *depth == 0)?;
+    Some((&text[open + 1..open + at], open + at + 1))
 }
 
 /// The string literals of a piece of code.
