@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Runs every check, prints each runner's summary, and ends with one line that sums them up.
 #
-# In: nothing, or `rust` or `node` for one half. Out: exit code 0 only if nothing failed.
-# Invariant: a runner that dies, or that runs no test at all, is a failure.
+# In: nothing, or `rust` or `node` for one half. Out: exit code 0 only if nothing failed; what
+# failed is said again above the last line. Invariant: a runner that dies, or that runs no test at
+# all, is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +11,8 @@ half=${1:-all}
 passed=0
 failed=0
 output=$(mktemp)
-trap 'rm -f "$output"' EXIT
+problems=$(mktemp)
+trap 'rm -f "$output" "$problems"' EXIT
 
 # check NAME COMMAND… : one thing that either holds or not.
 check() {
@@ -21,14 +23,15 @@ check() {
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
-    echo "FAILED: $name"
+    echo "FAILED: $name" | tee -a "$problems"
   fi
 }
 
-# count NAME PASSED-PATTERN FAILED-PATTERN COMMAND… : a runner that prints how many tests passed.
+# count NAME PASSED-PATTERN FAILED-PATTERN FAILURES-PATTERN COMMAND… : a runner that prints how many
+# tests passed, and what failed from the first line that matches the last pattern on.
 count() {
-  local name=$1 good=$2 bad=$3
-  shift 3
+  local name=$1 good=$2 bad=$3 failures=$4
+  shift 4
   echo "== $name"
   local code=0
   "$@" 2>&1 | tee "$output" || code=$?
@@ -37,9 +40,11 @@ count() {
   not_ok=$(sum "$bad")
   passed=$((passed + ok))
   failed=$((failed + not_ok))
+  [ "$not_ok" -eq 0 ] || sed -n "/$failures/,\$p" "$output" | grep -v 'node:internal' |
+    head -n 60 >> "$problems"
   if [ "$not_ok" -eq 0 ] && { [ "$code" -ne 0 ] || [ "$ok" -eq 0 ]; }; then
     failed=$((failed + 1))
-    echo "FAILED: $name (exit code $code, $ok tests passed)"
+    echo "FAILED: $name (exit code $code, $ok tests passed)" | tee -a "$problems"
   fi
 }
 
@@ -54,11 +59,12 @@ rust() {
   if cargo nextest --version > /dev/null 2>&1; then
     local summary='.*Summary.* tests? run: '
     count "Rust tests" "${summary}([0-9]+) passed.*" "${summary}.* ([0-9]+) failed.*" \
+      'FAIL \[' \
       cargo nextest run --workspace --no-fail-fast --status-level fail --final-status-level fail
   else
     local summary='^test result: .* '
     count "Rust tests" "${summary}([0-9]+) passed;.*" "${summary}([0-9]+) failed;.*" \
-      cargo test --workspace --no-fail-fast --quiet
+      '^failures:' cargo test --workspace --no-fail-fast --quiet
   fi
 }
 
@@ -68,7 +74,7 @@ node_tests() {
   local client=tests/rust-client/Cargo.toml
   check "format of the Rust client" cargo fmt --check --manifest-path "$client"
   check "build of the Rust client" cargo build --quiet --locked --manifest-path "$client"
-  count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' \
+  count "Node tests" '^ℹ pass ([0-9]+)$' '^ℹ fail ([0-9]+)$' '^✖ failing tests' \
     node --test --test-timeout=600000 --test-reporter=spec tests/*.test.mjs
   check "bundler example" cargo build --quiet --workspace --example bundle
   check "bundles run as esbuild's do" env \
@@ -87,6 +93,7 @@ node_tests() {
 [ "$half" = node ] || rust
 [ "$half" = rust ] || node_tests
 
+[ -s "$problems" ] && printf '\n== what failed\n' && cat "$problems"
 echo
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

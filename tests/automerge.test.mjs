@@ -111,7 +111,8 @@ for (const [name, next, local] of [
     const folder = app(name, next);
     const host = await serve("--push", folder);
     const { run } = await import(join(folder, "script.mjs"));
-    for (const size of [1, 40]) {
+    // Far from a query's second also where that is a third of what it is elsewhere.
+    for (const size of [1, 10]) {
       const expected = run(local, size);
       for (const way of Object.keys(WAYS)) {
         const args = { size };
