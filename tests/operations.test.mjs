@@ -7,7 +7,7 @@ import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { ConvexHttpClient } from "convex/browser";
+import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { folder } from "./crash.mjs";
@@ -36,6 +36,8 @@ const NOTES = {
       for (const { _id } of some) await db.delete(_id);
       return some.length;
     } });
+    export const large = query({ handler: async ({ db }, { bytes }) =>
+      `${(await db.query("notes").collect()).length}${"x".repeat(bytes)}` });
     export const one = query({ handler: async ({ db }) => (await db.query("notes").first())?.n });
     export const says = query({ handler: async () => {
       console.log("hello", { n: 1 });
@@ -107,6 +109,26 @@ test("a budget is held: work is refused with the reason, and taken again", async
   await host.says(/New work is taken again/);
   assert.equal((await call(host, "notes:add", { n: 1, bytes: 10 })).status, 200);
   assert.ok(stats(host).memory.documents < MIB);
+});
+
+test("a large result is held once, however many clients follow it", async (t) => {
+  // A debug build's own pages are 70 MB of it. Copies for each client would be 80 MB.
+  const budget = 160;
+  const host = await serve("--push", APP, "--memory", `${budget}M`);
+  t.after(() => host.stop());
+  const clients = Array.from({ length: 40 }, () => new ConvexClient(host.url, { logger: false }));
+  t.after(() => Promise.all(clients.map((client) => client.close())));
+  const seen = clients.map(() => "");
+  clients.forEach((client, at) => client.onUpdate(api.notes.large, { bytes: 2_000_000 },
+    (value) => (seen[at] = value[0]), (error) => (seen[at] = error.message)));
+  for (let n = 0; n < 5; n++) {
+    await eventually(`all see ${n}`, () => seen, (all) => all.every((one) => one === `${n}`));
+    const { status, body } = await call(host, "notes:add", { n, bytes: 1 });
+    assert.equal(status, 200, JSON.stringify(body));
+  }
+  const highest = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${host.child.pid}/status`, "utf8"))[1];
+  assert.ok(highest / 1024 <= budget, `${highest} KiB`);
+  assert.doesNotMatch(host.output, /New work is refused/);
 });
 
 test("work that goes on stays within its budget", async () => {

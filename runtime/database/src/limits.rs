@@ -497,6 +497,10 @@ limits! {
     SOCKET_STALL_MS = 60_000, Milliseconds,
         "as long as the client itself waits for a message",
         "(the connection is dropped: it takes no frame with a reason either)";
+    /// The same while memory is short.
+    SOCKET_STALL_SHORT_MS = 5_000, Milliseconds,
+        "it holds what those who read have use for; it comes back, and gets the newest",
+        "(the connection is dropped)";
     /// How long a WebSocket client may be silent; it answers a ping every five seconds.
     SOCKET_SILENCE_MS = 120_000, Milliseconds,
         "as Convex; frees what a vanished client holds",

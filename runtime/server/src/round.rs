@@ -99,10 +99,10 @@ impl Running {
             (Arc::new(answer(&outcome, request_id)), None)
         } else {
             let hub = &host.sockets.hub;
-            let live = hub.result(&outcome.reads, self.at, || answer(&outcome, request_id));
+            let (live, answer) = hub.result(&outcome, self.at, request_id);
             let given = outcome.given.clone();
             live.read_by(|| record.map(|record| CallRecord { given, ..(*record).clone() }));
-            (Arc::clone(live.answer()), Some(live.watch(mailbox, query, round)))
+            (answer, Some(live.watch(mailbox, query, round)))
         };
         self.answers.push((query, Answered { answer, looked_at_identity, watch }));
         Ok(())

@@ -5,32 +5,33 @@
 //! Invariant: one task a client, and nobody waits for it. What it holds for a client that does not
 //! read is bounded: first no new answers are made, then nothing more is read, then it is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use database::commit::Database;
 use database::error::Refusal;
 use database::limits;
-use futures_util::{Sink, Stream};
+use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::convex::client::takes_chunks;
-use crate::convex::sync::{self, PING, Writer};
+use crate::convex::sync::{self, Writer};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::round::{self, Running};
 use crate::session::{Close, Effect, QueryId, Say, Session, Token, TokenRefused};
 use crate::subscriber::{Hub, Live, Mail, Mailbox, Watch, answer};
+use crate::unsent::Unsent;
+use crate::upgrade::{self, WebSocket};
 
 /// How often the timers are looked at, and a WebSocket ping is sent.
 const BEAT: Duration = Duration::from_secs(5);
@@ -38,8 +39,6 @@ const BEAT: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(15);
 /// How long a client has to take the last frames and to answer the close frame.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// Bytes of a client's read buffer, and of small frames that leave together.
-const BUFFER_BYTES: usize = 4096;
 /// Longest reason of a close frame.
 const REASON_BYTES: usize = 123;
 /// Close code of a host that stops.
@@ -90,29 +89,19 @@ impl Sockets {
 pub(crate) async fn upgrade(
     State(host): State<Arc<Host>>,
     version: Option<Path<String>>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    request: Request,
 ) -> Response {
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => {
-            let message = format!("This is the place of the WebSocket sync protocol: {rejection}.");
-            return Failure::bad("NoWebSocket", message).into_response();
-        }
-    };
     let version = version.as_ref().map(|Path(version)| version.as_str());
-    let takes_chunks = takes_chunks(version, &headers);
+    let takes_chunks = takes_chunks(version, request.headers());
     let writer = Writer { redact: host.config.redact, takes_chunks };
-    let message_bytes = usize::try_from(limits::SOCKET_MESSAGE_BYTES).expect("fits into memory");
-    upgrade
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
-        .max_message_size(message_bytes)
-        .max_frame_size(message_bytes)
-        .on_upgrade(move |socket| async move {
-            host.sockets.deliver();
-            Connection::new(host, writer).serve(socket).await;
-        })
+    let upgraded = upgrade::accept(request, move |socket| async move {
+        host.sockets.deliver();
+        Connection::new(host, writer).serve(socket).await;
+    });
+    upgraded.unwrap_or_else(|why| {
+        let message = format!("This is the place of the WebSocket sync protocol: {why}.");
+        Failure::bad("NoWebSocket", message).into_response()
+    })
 }
 
 /// One client.
@@ -126,7 +115,7 @@ struct Connection {
     causes: HashMap<QueryId, Arc<Live>>,
     /// The place in the queue for a round.
     waiting: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
-    outgoing: Outgoing,
+    unsent: Unsent,
     heard: Instant,
     stopping: bool,
     /// When a connection that was closed is dropped at the latest.
@@ -135,8 +124,8 @@ struct Connection {
 
 /// What the select of [`Connection::serve`] came back with.
 enum Woken {
-    Wrote(Result<(), axum::Error>),
-    Read(Option<Result<Message, axum::Error>>),
+    Wrote(tungstenite::Result<()>),
+    Read(Option<tungstenite::Result<Message>>),
     Permit(OwnedSemaphorePermit),
     Mail,
     Beat,
@@ -154,7 +143,7 @@ impl Connection {
             round: None,
             causes: HashMap::new(),
             waiting: None,
-            outgoing: Outgoing::new(),
+            unsent: Unsent::new(),
             heard: Instant::now(),
             stopping: false,
             goodbye: None,
@@ -169,11 +158,10 @@ impl Connection {
         loop {
             self.settle();
             let reads = self.reads();
-            let (outgoing, waiting, mailbox) =
-                (&mut self.outgoing, &mut self.waiting, &self.mailbox);
+            let (unsent, waiting, mailbox) = (&mut self.unsent, &mut self.waiting, &self.mailbox);
             let goodbye = self.goodbye;
             let woken = tokio::select! {
-                woken = exchange(&mut socket, outgoing, reads) => woken,
+                woken = exchange(&mut socket, unsent, reads) => woken,
                 () = mailbox.notify.notified() => Woken::Mail,
                 permit = turn(waiting) => Woken::Permit(permit),
                 _ = beat.tick() => Woken::Beat,
@@ -203,7 +191,7 @@ impl Connection {
 
     /// Whether the client is listened to. After the close frame it is, for its answer to that.
     fn reads(&self) -> bool {
-        let room = self.outgoing.bytes < limits::SOCKET_UNSENT_BYTES;
+        let room = self.unsent.bytes() < limits::SOCKET_UNSENT_BYTES;
         self.session.is_closed() || (self.session.listens() && room && !self.stopping)
     }
 
@@ -217,7 +205,7 @@ impl Connection {
             }
             moved |= self.advance_round();
             if !self.stopping {
-                self.session.set_ready(self.outgoing.has_room());
+                self.session.set_ready(self.unsent.has_room());
             } else if self.session.is_idle() {
                 let reason = "The host stops; come back in a moment".to_owned();
                 self.session.close(Close { code: Some(GOING_AWAY), reason });
@@ -319,11 +307,7 @@ impl Connection {
             Effect::Send(say) => {
                 let now = self.host.config.world.now();
                 let is_transition = matches!(say, Say::Transition { .. });
-                let mut frames = self.writer.frames(&say, now).into_iter().peekable();
-                while let Some(frame) = frames.next() {
-                    let last = is_transition && frames.peek().is_none();
-                    self.outgoing.push(Message::Text(frame.into()), last);
-                }
+                self.unsent.say(self.writer.frames(&say, now), is_transition);
             }
             Effect::Verify(token) => self.verify(token),
             Effect::Run(job) => round::start(&self.host, &self.mailbox, job),
@@ -331,8 +315,9 @@ impl Connection {
                 while reason.len() > REASON_BYTES {
                     reason.pop();
                 }
-                let frame = code.map(|code| CloseFrame { code, reason: reason.into() });
-                self.outgoing.push(Message::Close(frame), false);
+                let reason = reason.into();
+                let frame = code.map(|code| CloseFrame { code: code.into(), reason });
+                self.unsent.close(frame);
                 self.goodbye = Some(Instant::now() + GOODBYE);
             }
         }
@@ -356,7 +341,7 @@ impl Connection {
     }
 
     /// A frame came, or what came was none.
-    fn heard(&mut self, message: Result<Message, axum::Error>) {
+    fn heard(&mut self, message: tungstenite::Result<Message>) {
         self.heard = Instant::now();
         if self.session.is_closed() {
             return;
@@ -370,7 +355,7 @@ impl Connection {
                 Err(error) => self.session.fail(error),
             },
             Ok(Message::Binary(_)) => self.session.fail("Messages are text frames, not binary."),
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => {}
+            Ok(_) => {}
             Err(error) => self.session.fail(format!(
                 "The message is too large or no WebSocket message: {error}. At most {} bytes.",
                 limits::SOCKET_MESSAGE_BYTES
@@ -381,7 +366,7 @@ impl Connection {
     /// Every five seconds. Says whether the client is still there.
     fn beat(&mut self) -> bool {
         let now = Instant::now();
-        if self.outgoing.is_stalled(now) {
+        if self.unsent.is_stalled(now, self.host.database.out_of_memory().is_some()) {
             return false;
         }
         if !self.reads() {
@@ -393,11 +378,11 @@ impl Connection {
             self.session.close(Close { code: Some(Close::BUSY), reason });
         }
         self.session.tick(self.host.config.world.now());
-        if !self.session.is_closed() && self.outgoing.is_empty() {
-            if now - self.outgoing.said >= QUIET {
-                self.outgoing.push(Message::Text(PING.into()), false);
+        if !self.session.is_closed() && self.unsent.is_empty() {
+            if now - self.unsent.said() >= QUIET {
+                self.unsent.say_nothing();
             }
-            self.outgoing.push_ping();
+            self.unsent.ping();
         }
         true
     }
@@ -411,111 +396,10 @@ fn refused_token(failure: Failure) -> TokenRefused {
     TokenRefused::Host(Close { code: Some(Close::BUSY), reason })
 }
 
-/// Frames on their way to the client.
-struct Outgoing {
-    /// Each with whether it ends a Transition.
-    queue: VecDeque<(Message, bool)>,
-    /// In the queue, and handed over but not written.
-    bytes: u64,
-    transitions: u64,
-    /// Handed over to the WebSocket, which may not have written all of it.
-    is_flushed: bool,
-    unwritten: (u64, u64),
-    /// When something last was said, and when something last went out.
-    said: Instant,
-    moved: Instant,
-}
-
-impl Outgoing {
-    fn new() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            bytes: 0,
-            transitions: 0,
-            is_flushed: true,
-            unwritten: (0, 0),
-            said: Instant::now(),
-            moved: Instant::now(),
-        }
-    }
-
-    fn push(&mut self, message: Message, ends_transition: bool) {
-        let now = Instant::now();
-        self.said = now;
-        self.enqueue(message, ends_transition, now);
-    }
-
-    /// A ping of the WebSocket: no message of the protocol.
-    fn push_ping(&mut self) {
-        self.enqueue(Message::Ping(Default::default()), false, Instant::now());
-    }
-
-    fn enqueue(&mut self, message: Message, ends_transition: bool, now: Instant) {
-        if self.is_empty() {
-            self.moved = now;
-        }
-        self.bytes += bytes(&message);
-        self.transitions += u64::from(ends_transition);
-        self.queue.push_back((message, ends_transition));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.is_flushed
-    }
-
-    /// Whether the client takes what it gets.
-    fn has_room(&self) -> bool {
-        self.transitions < limits::SOCKET_UNSENT_TRANSITIONS
-            && self.bytes < limits::SOCKET_UNSENT_BYTES
-    }
-
-    fn is_stalled(&self, now: Instant) -> bool {
-        !self.is_empty() && now - self.moved >= Duration::from_millis(limits::SOCKET_STALL_MS)
-    }
-
-    /// Writes what the socket takes; ready when something went out.
-    fn poll_write(
-        &mut self,
-        mut socket: Pin<&mut WebSocket>,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<(), axum::Error>> {
-        if self.is_empty() {
-            return Poll::Pending;
-        }
-        while !self.queue.is_empty() {
-            match socket.as_mut().poll_ready(context)? {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => {}
-            }
-            let Some((message, ends_transition)) = self.queue.pop_front() else { break };
-            self.unwritten.0 += bytes(&message);
-            self.unwritten.1 += u64::from(ends_transition);
-            self.is_flushed = false;
-            self.moved = Instant::now();
-            socket.as_mut().start_send(message)?;
-        }
-        ready!(socket.as_mut().poll_flush(context))?;
-        let (bytes, transitions) = std::mem::take(&mut self.unwritten);
-        self.bytes -= bytes;
-        self.transitions -= transitions;
-        self.is_flushed = true;
-        self.moved = Instant::now();
-        Poll::Ready(Ok(()))
-    }
-}
-
-fn bytes(message: &Message) -> u64 {
-    match message {
-        Message::Text(text) => text.len() as u64,
-        Message::Binary(bytes) | Message::Ping(bytes) | Message::Pong(bytes) => bytes.len() as u64,
-        Message::Close(_) => 0,
-    }
-}
-
 /// Writes and reads, whichever comes first.
-async fn exchange(socket: &mut WebSocket, outgoing: &mut Outgoing, reads: bool) -> Woken {
+async fn exchange(socket: &mut WebSocket, unsent: &mut Unsent, reads: bool) -> Woken {
     poll_fn(|context| {
-        if let Poll::Ready(wrote) = outgoing.poll_write(Pin::new(socket), context) {
+        if let Poll::Ready(wrote) = unsent.poll_write(Pin::new(socket), context) {
             return Poll::Ready(Woken::Wrote(wrote));
         }
         if !reads {

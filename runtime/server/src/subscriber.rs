@@ -50,7 +50,9 @@ pub(crate) struct Hub {
 pub(crate) struct Live {
     hub: Arc<Hub>,
     reads: Arc<ReadSet>,
-    answer: OnceLock<Arc<Answer>>,
+    /// Held by those who send it, and no longer: results may be large.
+    answer: Mutex<Weak<Answer>>,
+    digest: OnceLock<[u8; 16]>,
     /// The call whose answer it is.
     reader: OnceLock<Option<Writer>>,
     /// `None` if it ended before it could be watched.
@@ -140,6 +142,13 @@ impl Hub {
         lock(&self.live).len()
     }
 
+    /// How many answers somebody still sends.
+    #[cfg(test)]
+    pub(crate) fn answers(&self) -> usize {
+        let live: Vec<_> = lock(&self.live).values().filter_map(Weak::upgrade).collect();
+        live.iter().filter(|live| lock(&live.answer).strong_count() > 0).count()
+    }
+
     /// How often any session waits for any result's end.
     #[cfg(test)]
     pub(crate) fn watches(&self) -> usize {
@@ -147,13 +156,15 @@ impl Hub {
         live.iter().map(|live| lock(&live.watchers).by_place.len()).sum()
     }
 
-    /// The result with these reads, which holds at `at`: one for all sessions that get it.
+    /// The result with an outcome's reads, which holds at `at`, and what clients are told of it: one
+    /// for all sessions that get it.
     pub(crate) fn result(
         self: &Arc<Self>,
-        reads: &Arc<ReadSet>,
+        outcome: &Outcome,
         at: Timestamp,
-        answer: impl FnOnce() -> Answer,
-    ) -> Arc<Live> {
+        request_id: Arc<str>,
+    ) -> (Arc<Live>, Arc<Answer>) {
+        let reads = &outcome.reads;
         let place = Arc::as_ptr(reads) as usize;
         let live = {
             let mut all = lock(&self.live);
@@ -164,9 +175,9 @@ impl Hub {
             })
         };
         // Whoever comes second waits until the first has done both.
-        live.answer.get_or_init(|| Arc::new(answer()));
+        let answer = live.answer(outcome, request_id);
         live.subscription.get_or_init(|| live.subscribe(at));
-        live
+        (live, answer)
     }
 
     /// Tells every session what ended, up to the newest timestamp that anybody may be told.
@@ -201,7 +212,8 @@ impl Live {
         Self {
             hub: Arc::clone(hub),
             reads: Arc::clone(reads),
-            answer: OnceLock::new(),
+            answer: Mutex::default(),
+            digest: OnceLock::new(),
             reader: OnceLock::new(),
             subscription: OnceLock::new(),
             why: OnceLock::new(),
@@ -235,9 +247,15 @@ impl Live {
         assert!(first, "a read set ends once");
     }
 
-    /// What clients are told; the same for all.
-    pub(crate) fn answer(&self) -> &Arc<Answer> {
-        self.answer.get().expect("the hub hands out results that have one")
+    /// What clients are told; the same for all who get it at a time.
+    fn answer(&self, outcome: &Outcome, request_id: Arc<str>) -> Arc<Answer> {
+        let mut kept = lock(&self.answer);
+        kept.upgrade().unwrap_or_else(|| {
+            let digest = *self.digest.get_or_init(|| digest(outcome));
+            let made = Arc::new(Answer::new(outcome, request_id, digest));
+            *kept = Arc::downgrade(&made);
+            made
+        })
     }
 
     /// Keeps the call whose answer it is, unless it is known already.
@@ -328,6 +346,11 @@ impl Mailbox {
 
 /// What a client is told of an outcome.
 pub(crate) fn answer(outcome: &Outcome, request_id: Arc<str>) -> Answer {
+    Answer::new(outcome, request_id, digest(outcome))
+}
+
+/// Equal for equal results and log lines, or error texts.
+fn digest(outcome: &Outcome) -> [u8; 16] {
     let mut hash = Sha256::new();
     let mut add = |kind: u8, text: &str| {
         hash.update([kind]);
@@ -344,13 +367,19 @@ pub(crate) fn answer(outcome: &Outcome, request_id: Arc<str>) -> Answer {
     outcome.log_lines.iter().for_each(|line| add(3, &line.client_text()));
     let mut digest = [0; 16];
     digest.copy_from_slice(&hash.finalize()[..16]);
-    Answer {
-        result: outcome.result.clone(),
-        log_lines: Arc::clone(&outcome.log_lines),
-        journal: outcome.journal.clone(),
-        request_id,
-        digest,
-        wire: OnceLock::new(),
+    digest
+}
+
+impl Answer {
+    fn new(outcome: &Outcome, request_id: Arc<str>, digest: [u8; 16]) -> Self {
+        Self {
+            result: outcome.result.clone(),
+            log_lines: Arc::clone(&outcome.log_lines),
+            journal: outcome.journal.clone(),
+            request_id,
+            digest,
+            wire: OnceLock::new(),
+        }
     }
 }
 

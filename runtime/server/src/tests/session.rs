@@ -72,7 +72,7 @@ impl Script {
             match effect {
                 Effect::Send(say) => {
                     let frames = Writer::default().frames(&say, 0);
-                    let frames = frames.into_iter().map(|frame| {
+                    let frames = frames.messages().into_iter().map(|frame| {
                         let frame = frame.replace(r#","clientClockSkew":null,"serverTs":0"#, "");
                         let frame = frame.replace(r#""logLines":[]"#, "L");
                         (0..20).fold(frame, |frame, ts| {

@@ -12,6 +12,7 @@ use database::cache::{Asker, CacheKey};
 use database::commit::Writer;
 use database::json;
 use database::limits;
+use database::memory::Pressure;
 use database::read_set::ReadSet;
 use database::record::{Caller, Expect};
 use database::requests::RequestAnswer;
@@ -520,8 +521,37 @@ async fn a_reader_that_sleeps_gets_the_newest_when_it_wakes() {
     assert!(late <= 1 + limits::SOCKET_UNSENT_TRANSITIONS, "{late}: what it missed came in one");
 }
 
+#[tokio::test]
+async fn an_answer_that_is_on_its_way_is_held_no_longer() {
+    let live = live().await;
+    let hub = &live.host.sockets.hub;
+    let mut clients = Vec::new();
+    for session in 0..3 {
+        let mut client = live.client(session).await;
+        client.follow(0, "a:big", "a").await;
+        assert_eq!(client.has[&0].as_str().unwrap().len(), 1_000_001);
+        assert_eq!((hub.results(), hub.answers()), (1, 0), "they rely on it, and hold it not");
+        clients.push(client);
+    }
+    assert_eq!(live.runs(), 1);
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_never_reads_is_dropped() {
+async fn a_reader_that_never_reads_is_dropped_sooner_while_memory_is_short() {
+    let enough = never_reads(|_| {}).await;
+    let patience = limits::SOCKET_STALL_MS..limits::SOCKET_SILENCE_MS;
+    assert!(patience.contains(&enough), "{enough}");
+    let short = never_reads(|live| {
+        live.host.database.press(Pressure::Full("full".into()));
+    });
+    let short = short.await;
+    let patience = limits::SOCKET_STALL_SHORT_MS..limits::SOCKET_STALL_MS;
+    assert!(patience.contains(&short), "{short}");
+}
+
+/// After how many milliseconds a client that does not read is dropped; `then` comes when nothing
+/// more can be sent to it.
+async fn never_reads(then: impl Fn(&Live)) -> u64 {
     let live = live().await;
     let mut slow = live.client(1).await;
     slow.follow(0, "a:big", "a").await;
@@ -533,10 +563,11 @@ async fn a_reader_that_never_reads_is_dropped() {
         // Virtual time passes at once; sockets and threads need some of the real one.
         std::thread::sleep(Duration::from_millis(5));
         tokio::time::sleep(Duration::from_millis(500)).await;
+        if x == 30 {
+            then(&live);
+        }
     }
-    let waited = began.elapsed().as_millis() as u64;
-    let patience = limits::SOCKET_STALL_MS..limits::SOCKET_SILENCE_MS;
-    assert!(patience.contains(&waited), "{waited}");
+    began.elapsed().as_millis() as u64
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@
 //! frame is none; frames.
 //! Invariant: results are JSON text already and are copied, never parsed.
 
+mod frames;
 mod read;
 mod write;
 
+pub(crate) use frames::Frames;
 pub(crate) use read::read;
-pub(crate) use write::{PING, Writer};
+pub(crate) use write::{Writer, ping};
 
 #[cfg(test)]
 pub(crate) use write::timestamp;

@@ -1,8 +1,8 @@
 //! What a session has to say → frames (`convex-compat.md` section 5.3).
 //!
-//! In: [`Say`]. Out: text frames; several, where a Transition is so large that it needs chunks.
+//! In: [`Say`]. Out: text, in chunks where a Transition is so large that it needs them.
 //! Invariant: `errorData` is there only for a ConvexError; an answer's text is written once for all
-//! the clients that get it, and copied into each one's frame.
+//! the clients that get it.
 
 use std::sync::Arc;
 
@@ -11,16 +11,19 @@ use base64::engine::general_purpose::STANDARD;
 use database::json;
 use database::record::Timestamp;
 
+use super::frames::{Frames, Text, is_shared};
 use crate::convex::answer::{error_text, log_lines, string};
 use crate::session::{Answer, Changed, Kind, Say, Version};
 
-/// Resets the client's patience, and nothing else.
-pub(crate) const PING: &str = r#"{"type":"Ping"}"#;
+/// A message that resets the client's patience, and nothing else.
+pub(crate) fn ping() -> Frames {
+    let mut text = Text::default();
+    put(text.end(), r#"{"type":"Ping"}"#);
+    text.whole()
+}
 
 /// Beyond this many bytes a Transition travels in chunks, as upstream.
 const CHUNKED_BYTES: usize = 5_000_000;
-/// Bytes of one chunk: small enough that a slow line shows progress.
-const CHUNK_BYTES: usize = 1_000_000;
 
 /// How one client is written to.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,77 +36,86 @@ pub(crate) struct Writer {
 
 impl Writer {
     /// The frames of a message, sent at the time `now`, nanoseconds since the Unix epoch.
-    pub(crate) fn frames(&self, say: &Say, now: u64) -> Vec<String> {
-        let body = self.body(say, now);
-        let text = String::from_utf8(body).expect("made of texts, and of JSON that serde wrote");
+    pub(crate) fn frames(&self, say: &Say, now: u64) -> Frames {
+        let text = self.text(say, now);
         let large = text.len() > CHUNKED_BYTES && matches!(say, Say::Transition { .. });
-        if large && self.takes_chunks { chunks(&text, now) } else { vec![text] }
+        if large && self.takes_chunks { text.in_chunks(now) } else { text.whole() }
     }
 
-    fn body(&self, say: &Say, now: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+    fn text(&self, say: &Say, now: u64) -> Text {
+        let mut text = Text::default();
         match say {
             Say::Transition { start, end, changes, clock_skew_ms } => {
-                out.extend_from_slice(br#"{"type":"Transition","startVersion":"#);
-                version(*start, &mut out);
-                out.extend_from_slice(br#","endVersion":"#);
-                version(*end, &mut out);
-                out.extend_from_slice(br#","modifications":["#);
+                put(text.end(), r#"{"type":"Transition","startVersion":"#);
+                version(*start, text.end());
+                put(text.end(), r#","endVersion":"#);
+                version(*end, text.end());
+                put(text.end(), r#","modifications":["#);
                 for (at, change) in changes.iter().enumerate() {
                     if at > 0 {
-                        out.push(b',');
+                        text.end().push(b',');
                     }
-                    self.change(change, &mut out);
+                    self.change(change, &mut text);
                 }
                 let skew = clock_skew_ms.filter(|skew| skew.is_finite());
                 let skew = skew.map_or("null".to_owned(), |skew| skew.to_string());
-                put(&mut out, &format!(r#"],"clientClockSkew":{skew},"serverTs":{now}}}"#));
+                let rest = format!(r#"],"clientClockSkew":{skew},"serverTs":{now}}}"#);
+                put(text.end(), &rest);
             }
             Say::Response(kind, request, answer, ts) => {
-                self.response((*kind, *request), answer, *ts, &mut out);
+                self.response((*kind, *request), answer, *ts, &mut text);
             }
             Say::AuthError { error, base, attempted } => {
-                out.extend_from_slice(br#"{"type":"AuthError","error":"#);
-                string(error, &mut out);
+                put(text.end(), r#"{"type":"AuthError","error":"#);
+                string(error, text.end());
                 let rest = format!(r#","baseVersion":{base},"authUpdateAttempted":{attempted}}}"#);
-                put(&mut out, &rest);
+                put(text.end(), &rest);
             }
             Say::Fatal(error) => {
-                out.extend_from_slice(br#"{"type":"FatalError","error":"#);
-                string(error, &mut out);
-                out.push(b'}');
+                put(text.end(), r#"{"type":"FatalError","error":"#);
+                string(error, text.end());
+                text.end().push(b'}');
             }
         }
-        out
+        text
     }
 
-    fn change(&self, change: &Changed, out: &mut Vec<u8>) {
+    fn change(&self, change: &Changed, text: &mut Text) {
         match change {
             Changed::Removed(query) => {
-                put(out, &format!(r#"{{"type":"QueryRemoved","queryId":{query}}}"#));
+                put(text.end(), &format!(r#"{{"type":"QueryRemoved","queryId":{query}}}"#));
             }
             Changed::Answered(query, answer) => {
                 let kind = if answer.result.is_ok() { "QueryUpdated" } else { "QueryFailed" };
-                put(out, &format!(r#"{{"type":"{kind}","queryId":{query}"#));
-                put(out, answer.wire.get_or_init(|| self.answered(answer)));
+                put(text.end(), &format!(r#"{{"type":"{kind}","queryId":{query}"#));
+                if answer.result.as_ref().is_ok_and(|result| is_shared(result)) {
+                    self.answered(answer, text);
+                } else {
+                    put(text.end(), answer.wire.get_or_init(|| self.wire(answer)));
+                }
             }
         }
     }
 
+    /// [`Self::answered`], written once for all the clients that get it.
+    fn wire(&self, answer: &Answer) -> Arc<str> {
+        let mut text = Text::default();
+        self.answered(answer, &mut text);
+        let written = std::mem::take(text.end());
+        String::from_utf8(written).expect("made of texts, and of JSON that serde wrote").into()
+    }
+
     /// What of a query's answer is the same for everybody.
-    fn answered(&self, answer: &Answer) -> Arc<str> {
-        let mut out = Vec::new();
+    fn answered(&self, answer: &Answer, text: &mut Text) {
         let name = if answer.result.is_ok() { ",\"value\":" } else { ",\"errorMessage\":" };
-        put(&mut out, name);
-        self.result(answer, &mut out);
-        out.extend_from_slice(br#","journal":"#);
+        put(text.end(), name);
+        self.result(answer, text);
+        put(text.end(), r#","journal":"#);
         match &answer.journal {
-            Some(journal) => string(journal, &mut out),
-            None => out.extend_from_slice(b"null"),
+            Some(journal) => string(journal, text.end()),
+            None => put(text.end(), "null"),
         }
-        out.push(b'}');
-        let text = String::from_utf8(out).expect("made of texts, and of JSON that serde wrote");
-        text.into()
+        text.end().push(b'}');
     }
 
     fn response(
@@ -111,35 +123,38 @@ impl Writer {
         (kind, request): (Kind, u32),
         answer: &Answer,
         ts: Timestamp,
-        out: &mut Vec<u8>,
+        text: &mut Text,
     ) {
         let name = match kind {
             Kind::Mutation => "MutationResponse",
             Kind::Action => "ActionResponse",
         };
         let success = answer.result.is_ok();
-        let head = r#""requestId":"#;
-        put(out, &format!(r#"{{"type":"{name}",{head}{request},"success":{success},"result":"#));
-        self.result(answer, out);
+        let head = format!(r#"{{"type":"{name}","requestId":{request},"success":{success}"#);
+        put(text.end(), &head);
+        put(text.end(), r#","result":"#);
+        self.result(answer, text);
         match kind {
-            Kind::Mutation if success => put(out, &format!(r#","ts":"{}"}}"#, timestamp(ts))),
-            Kind::Mutation => put(out, r#","ts":null}"#),
-            Kind::Action => out.push(b'}'),
+            Kind::Mutation if success => {
+                put(text.end(), &format!(r#","ts":"{}"}}"#, timestamp(ts)));
+            }
+            Kind::Mutation => put(text.end(), r#","ts":null}"#),
+            Kind::Action => text.end().push(b'}'),
         }
     }
 
     /// The result or the error's text, the log lines, and a ConvexError's data.
-    fn result(&self, answer: &Answer, out: &mut Vec<u8>) {
+    fn result(&self, answer: &Answer, text: &mut Text) {
         match &answer.result {
-            Ok(value) => put(out, value),
-            Err(error) => string(&error_text(&answer.request_id, error, self.redact), out),
+            Ok(value) => text.share(value),
+            Err(error) => string(&error_text(&answer.request_id, error, self.redact), text.end()),
         }
-        log_lines(if self.redact { &[] } else { &answer.log_lines }, out);
+        log_lines(if self.redact { &[] } else { &answer.log_lines }, text.end());
         let data = answer.result.as_ref().err().and_then(|error| error.data.as_ref());
         // Data of ours is valid; should it ever not be, the text alone still is the answer.
         if let Some(data) = data.filter(|data| json::decode(data).is_ok()) {
-            put(out, r#","errorData":"#);
-            put(out, data);
+            put(text.end(), r#","errorData":"#);
+            put(text.end(), data);
         }
     }
 }
@@ -157,31 +172,6 @@ fn version(version: Version, out: &mut Vec<u8>) {
 
 fn put(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
-}
-
-/// Cuts a Transition's text into pieces that each travel as a JSON string.
-fn chunks(text: &str, now: u64) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let mut end = rest.len().min(CHUNK_BYTES);
-        while !rest.is_char_boundary(end) {
-            end -= 1;
-        }
-        let (piece, after) = rest.split_at(end);
-        pieces.push(piece);
-        rest = after;
-    }
-    let total = pieces.len();
-    let frame = |(part, piece): (usize, &str)| {
-        let mut out = Vec::with_capacity(piece.len() + piece.len() / 4);
-        put(&mut out, r#"{"type":"TransitionChunk","chunk":"#);
-        string(piece, &mut out);
-        let id = format!(r#","transitionId":"{now}"}}"#);
-        put(&mut out, &format!(r#","partNumber":{part},"totalParts":{total}{id}"#));
-        String::from_utf8(out).expect("made of texts, and of JSON that serde wrote")
-    };
-    pieces.into_iter().enumerate().map(frame).collect()
 }
 
 #[cfg(test)]
@@ -213,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_transition() {
-        let frames = Writer::default().frames(&transition("[1]".into()), 42);
+        let frames = Writer::default().frames(&transition("[1]".into()), 42).messages();
         let expected = concat!(
             r#"{"type":"Transition","#,
             r#""startVersion":{"querySet":0,"identity":0,"ts":"AAAAAAAAAAA="},"#,
@@ -226,26 +216,26 @@ mod tests {
     }
 
     #[test]
-    fn a_large_transition_travels_in_chunks() {
+    fn a_large_transition_travels_in_chunks_to_who_takes_them() {
         let large = format!("\"{}\"", "ü\\n".repeat(1_400_000));
-        let whole = Writer::default().frames(&transition(large.clone()), 9);
-        assert_eq!(whole.len(), 1, "an old client gets one frame");
+        let whole = Writer::default().frames(&transition(large.clone()), 9).messages();
+        assert_eq!(whole.len(), 1, "an old client gets one message");
         let chunked = Writer { takes_chunks: true, ..Writer::default() };
-        let frames = chunked.frames(&transition(large), 9);
-        assert!(frames.len() > 5);
-        let mut text = String::new();
-        for (part, frame) in frames.iter().enumerate() {
-            let chunk: Value = serde_json::from_str(frame).unwrap();
-            assert_eq!(chunk["type"], "TransitionChunk");
-            assert_eq!(
-                (&chunk["partNumber"], &chunk["totalParts"]),
-                (&part.into(), &frames.len().into())
-            );
-            assert_eq!(chunk["transitionId"], "9");
-            text.push_str(chunk["chunk"].as_str().unwrap());
-        }
+        let chunks = chunked.frames(&transition(large), 9).messages();
+        assert_eq!(chunks.len(), 6);
+        let text: String = chunks
+            .iter()
+            .map(|chunk| {
+                let chunk: Value = serde_json::from_str(chunk).unwrap();
+                assert_eq!(
+                    (&chunk["type"], &chunk["transitionId"]),
+                    (&"TransitionChunk".into(), &"9".into())
+                );
+                chunk["chunk"].as_str().unwrap().to_owned()
+            })
+            .collect();
         assert_eq!(text, whole[0]);
-        assert_eq!(chunked.frames(&transition("1".into()), 9).len(), 1);
+        assert_eq!(chunked.frames(&transition("1".into()), 9).messages().len(), 1);
     }
 
     #[test]
@@ -256,7 +246,7 @@ mod tests {
             r#"{"type":"MutationResponse","requestId":4,"success":true,"#,
             r#""result":null,"logLines":[],"ts":"AAAAAAAAAAA="}"#,
         );
-        assert_eq!(writer.frames(&say, 0), [expected]);
+        assert_eq!(writer.frames(&say, 0).messages(), [expected]);
         let error = |data: Option<&str>| {
             answer(Err(FunctionError { message: "no".into(), data: data.map(Into::into) }))
         };
@@ -265,19 +255,19 @@ mod tests {
             r#"{"type":"MutationResponse","requestId":4,"success":false,"#,
             r#""result":"[Request ID: ff] Server Error\nno","logLines":[],"ts":null}"#,
         );
-        assert_eq!(writer.frames(&say, 0), [expected]);
+        assert_eq!(writer.frames(&say, 0).messages(), [expected]);
         let say = Say::Response(Kind::Action, 4, error(Some("{\"a\":1}")), Timestamp(5));
         let redacting = Writer { redact: true, ..writer };
         let expected = concat!(
             r#"{"type":"ActionResponse","requestId":4,"success":false,"#,
             r#""result":"[Request ID: ff] Server Error","logLines":[],"errorData":{"a":1}}"#,
         );
-        assert_eq!(redacting.frames(&say, 0), [expected]);
+        assert_eq!(redacting.frames(&say, 0).messages(), [expected]);
         let say = Say::AuthError { error: "old".into(), base: 1, attempted: false };
         let expected =
             r#"{"type":"AuthError","error":"old","baseVersion":1,"authUpdateAttempted":false}"#;
-        assert_eq!(writer.frames(&say, 0), [expected]);
+        assert_eq!(writer.frames(&say, 0).messages(), [expected]);
         let expected = r#"{"type":"FatalError","error":"\""}"#;
-        assert_eq!(writer.frames(&Say::Fatal("\"".into()), 0), [expected]);
+        assert_eq!(writer.frames(&Say::Fatal("\"".into()), 0).messages(), [expected]);
     }
 }
