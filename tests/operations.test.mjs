@@ -37,7 +37,7 @@ const NOTES = {
       return some.length;
     } });
     export const large = query({ handler: async ({ db }, { bytes }) =>
-      `${(await db.query("notes").collect()).length}${"x".repeat(bytes)}` });
+      (await db.query("notes").collect()).length + "x".repeat(bytes) });
     export const one = query({ handler: async ({ db }) => (await db.query("notes").first())?.n });
     export const says = query({ handler: async () => {
       console.log("hello", { n: 1 });
