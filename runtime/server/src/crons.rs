@@ -254,14 +254,67 @@ struct Typo {
     what: String,
 }
 
-/// The fields of an expression: what a value of each is called, its range, and what else it takes.
-const FIELDS: [(&str, &str); 5] = [
-    ("minute", "0 to 59"),
-    ("hour", "0 to 23"),
-    ("day of the month", "1 to 31"),
-    ("month", "1 to 12 or jan to dec"),
-    ("day of the week", "0 to 6 or sun to sat"),
+/// A field of an expression.
+struct Field {
+    /// What a value of it is called.
+    name: &'static str,
+    /// What it takes, for an error's text.
+    takes: &'static str,
+    first: usize,
+    last: usize,
+    /// Of the values from `first` on, where they have some.
+    names: &'static [&'static str],
+}
+
+const fn field(name: &'static str, takes: &'static str, (first, last): (usize, usize)) -> Field {
+    Field { name, takes, first, last, names: &[] }
+}
+
+const FIELDS: [Field; 5] = [
+    field("minute", "0 to 59", (0, 59)),
+    field("hour", "0 to 23", (0, 23)),
+    field("day of the month", "1 to 31, L for the last, 15W for the weekday next to it", (1, 31)),
+    Field {
+        names: &[
+            "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+        ],
+        ..field("month", "1 to 12 or jan to dec", (1, 12))
+    },
+    Field {
+        names: &["sun", "mon", "tue", "wed", "thu", "fri", "sat"],
+        ..field(
+            "day of the week",
+            "0 to 6 or sun to sat, 5L for the last, 5#2 for the second",
+            (0, 6),
+        )
+    },
 ];
+
+impl Field {
+    /// The field with ranges that go around, as Convex takes them, as lists: `22-2` is `22,23,0,1,2`.
+    fn unrolled(&self, text: &str) -> String {
+        let each = text.split(',').map(|part| self.around(part).unwrap_or_else(|| part.to_owned()));
+        each.collect::<Vec<_>>().join(",")
+    }
+
+    /// The values of a range whose end lies before its begin.
+    fn around(&self, part: &str) -> Option<String> {
+        let (range, step) = part.split_once('/').unwrap_or((part, "1"));
+        let (from, to) = range.split_once('-')?;
+        let (from, to) = (self.value(from)?, self.value(to)?);
+        let step = step.parse().ok().filter(|step| *step > 0)?;
+        let count = self.last - self.first + 1;
+        let values = (from..=to + count).step_by(step);
+        let value = |at: usize| (self.first + (at - self.first) % count).to_string();
+        (to < from).then(|| values.map(value).collect::<Vec<_>>().join(","))
+    }
+
+    fn value(&self, text: &str) -> Option<usize> {
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let value = named.map(|at| at + self.first).or_else(|| text.parse().ok())?;
+        (self.first..=self.last).contains(&value).then_some(value)
+    }
+}
 
 fn clock(expression: &str) -> Result<Cron, Typo> {
     let fields: Vec<&str> = expression.split_whitespace().collect();
@@ -275,22 +328,26 @@ fn clock(expression: &str) -> Result<Cron, Typo> {
         let what = format!("there are {} fields, not five", fields.len());
         return Err(Typo { at, what });
     }
-    for (number, (field, (name, range))) in fields.iter().zip(FIELDS).enumerate() {
+    let mut unrolled = Vec::new();
+    for (number, (field, of)) in fields.iter().zip(&FIELDS).enumerate() {
+        let text = of.unrolled(field);
         let mut alone = ["*"; 5];
-        alone[number] = field;
+        alone[number] = &text;
         if parse(&alone.join(" ")).is_err() {
+            let Field { name, takes, .. } = of;
             let what = format!(
-                "{field:?} is no {name}: {range}, *, and lists, ranges and steps of those (1,15 \
+                "{field:?} is no {name}: {takes}, *, and lists, ranges and steps of those (1,15 \
                  1-5 */10)"
             );
             return Err(Typo { at: place(field), what });
         }
+        unrolled.push(text);
     }
     let never = |_| {
         let what = "it names a day that no month of those has, so it would never run".to_owned();
         Typo { at: place(fields[2]), what }
     };
-    let cron = parse(&fields.join(" ")).map_err(never)?;
+    let cron = parse(&unrolled.join(" ")).map_err(never)?;
     occurrence(&cron, DateTime::<Utc>::UNIX_EPOCH).ok_or(()).map_err(never)?;
     Ok(cron)
 }
@@ -368,6 +425,36 @@ mod tests {
     }
 
     #[test]
+    fn ranges_go_around_midnight_the_weekend_and_the_year() {
+        let times = |cron: &str, count: usize| {
+            let json = serde_json::json!({ "type": "cron", "cron": cron }).to_string();
+            let schedule = Schedule::parse("job", &json).unwrap();
+            let mut at = NOW;
+            let each = std::iter::repeat_with(|| {
+                at = schedule.after(at, at).0;
+                text(at)
+            });
+            each.take(count).collect::<Vec<_>>().join(", ")
+        };
+        let hours = |text: String| text.replace(" 2023-11-14", "").replace(" 2023-11-15", "");
+        assert_eq!(
+            hours(times("5 22-1 * * *", 4)),
+            "Tue 23:05:00, Wed 00:05:00, Wed 01:05:00, Wed 22:05:00"
+        );
+        assert_eq!(hours(times("*/30 23-0/2 * * *", 2)), "Tue 23:00:00, Tue 23:30:00");
+        assert_eq!(hours(times("58-2/2 22 * * *", 3)), "Tue 22:58:00, Wed 22:00:00, Wed 22:02:00");
+        assert_eq!(
+            times("0 9 * * Fri-MON", 4).replace(" 2023-11-", " "),
+            "Fri 17 09:00:00, Sat 18 09:00:00, Sun 19 09:00:00, Mon 20 09:00:00"
+        );
+        assert_eq!(
+            times("0 0 1 dec-2 *", 4),
+            "Fri 2023-12-01 00:00:00, Mon 2024-01-01 00:00:00, Thu 2024-02-01 00:00:00, Sun \
+             2024-12-01 00:00:00"
+        );
+    }
+
+    #[test]
     fn a_minute_left_to_us_is_stable_and_spread() {
         let daily = r#"{"type":"daily","hourUTC":3}"#;
         let minute = |name: &str| Schedule::parse(name, daily).unwrap().first(None, NOW);
@@ -416,6 +503,13 @@ mod tests {
         assert!(place("0 0 * * mun").starts_with("9 \"mun\" is no day of the week"));
         assert!(place("ü 0 * * *").starts_with("1 \"ü\" is no minute"));
         assert!(place("0  x * * *").starts_with("4 \"x\" is no hour"));
+        for (cron, named) in [
+            ("0 24-2 * * *", "3 \"24-2\" is no hour"),
+            ("0 22-2/0 * * *", "3 \"22-2/0\" is no hour"),
+            ("0 0 * * fri-9", "9 \"fri-9\" is no day of the week"),
+        ] {
+            assert!(place(cron).starts_with(named), "{}", error(cron));
+        }
         assert!(place("* * * *").starts_with("8 there are 4 fields"));
         assert!(place("0 0 0 * * *").starts_with("11 there are 6 fields"));
         assert!(place("@daily").starts_with("7 there are 1 fields"));
