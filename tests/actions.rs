@@ -261,7 +261,7 @@ async fn modules_of_the_snapshot_are_evaluated_once_and_each_context_has_its_own
         import: ImportPhase { now_ms: 7, seed: [1; 8] },
     };
     let folder = tempfile::tempdir().unwrap();
-    let keep = Some(folder.path().join("kept"));
+    let keep = Some(keep::Shelf { path: folder.path().join("kept"), most: 2 });
     // The second pool finds the snapshot of the first.
     for _ in 0..2 {
         let config = Config { residents: residents(&modules), keep: keep.clone(), ..config() };

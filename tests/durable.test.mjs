@@ -105,7 +105,7 @@ test("a folder has one host, and a newer format is refused", async () => {
   writeFileSync(join(data, "FORMAT"), "concave data, format 99\n");
   const newer = concave(["serve", "--data", data, ...FREE_PORTS]);
   assert.equal(newer.status, 1);
-  assert.match(newer.stderr, /newer concave \(format 99; this one knows 1\)/);
+  assert.match(newer.stderr, /newer concave \(format 99; this one knows 2\)/);
 });
 
 test("the made up admin key stays with the data", async () => {
@@ -212,8 +212,8 @@ test("a log with a lost page can be given up from there, and only when asked", a
   const [, checkpoint] = tried().match(/--give-up-after (\d+)/);
   host = await serve(data, ["--give-up-after", checkpoint]);
   assert.equal(await host.stop(), 0);
-  writeFileSync(join(data, "FORMAT"), "concave dava, format 1\n");
-  assert.match(tried(), /FORMAT is not what was written.*`concave data, format 1`/s);
+  writeFileSync(join(data, "FORMAT"), "concave dava, format 2\n");
+  assert.match(tried(), /FORMAT is not what was written.*`concave data, format 2`/s);
 });
 
 test("another build of concave evaluates the app again, and serves", async () => {

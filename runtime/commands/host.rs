@@ -43,6 +43,10 @@ pub const BUILDER_COMMAND: &str = "snapshot-builder";
 pub const WORKER_COMMAND: &str = "action-worker";
 /// The admin key of a data folder, inside of it.
 pub const KEY_FILE: &str = "admin-key";
+/// The folder in a data folder for startup snapshots of code, which can be made again.
+const SNAPSHOTS: &str = "snapshots";
+/// How many stay there: each save of a file makes two.
+const SNAPSHOTS_KEPT: usize = 8;
 /// How long requests in flight may take to finish when the host stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -179,8 +183,8 @@ pub enum StartError {
     },
     /// Code that another build of this program evaluated, and this one cannot.
     #[error(
-        "The app in the data folder was deployed by another version of concave, and this one \
-         cannot evaluate it: {0} Start that version, push what this one takes, and come back."
+        "The app in the data folder cannot be evaluated: {0} If another version of concave deployed \
+         it, start that one, push what this one takes, and come back."
     )]
     Stale(PushError),
     /// The data alone takes the budget.
@@ -482,10 +486,7 @@ fn resume(
             let analysis = functions.analyze(bundle.clone()).map_err(StartError::Stale)?;
             functions.activate(bundle, analysis).map(drop).map_err(StartError::Stale)
         }
-        None => {
-            functions.resume();
-            Ok(())
-        }
+        None => functions.resume().map_err(StartError::Stale),
     }
 }
 
@@ -521,7 +522,11 @@ fn warn_unless_confined(warn: &Tell) {
 fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config {
     let purity = (!options.fresh_contexts).then(|| Arc::new(Reader) as Arc<dyn Purity>);
     let answers_at_once = options.answers_at_once;
-    let (threads, helper) = (isolates(options.memory), helper());
+    let keep = options.data.as_ref().map(|kept| {
+        // Beside the data: the next start finds what it would make again.
+        keep::Shelf { path: kept.folder.join(SNAPSHOTS), most: SNAPSHOTS_KEPT }
+    });
+    let (threads, helper) = (isolates(options.memory), Helper { keep, ..helper() });
     Config { threads, spare_threads: 0, helper, actions, storage, purity, answers_at_once }
 }
 

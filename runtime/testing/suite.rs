@@ -16,6 +16,7 @@ use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
 use functions::Helper;
+use keep::Shelf;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -42,6 +43,8 @@ const RUNNER: [(&str, &str); 5] = [
 ];
 /// Threads that run functions: an inline function holds one while it waits for its test.
 const THREADS: usize = 4;
+/// Snapshots that are kept from run to run, of each kind.
+const KEPT: usize = 32;
 /// How long a test may go on silently after its own time.
 const GRACE: Duration = Duration::from_secs(3);
 /// How often that is looked at.
@@ -526,14 +529,14 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get)
 }
 
-/// Where what one run of the program makes is kept for the next.
-fn kept(what: &str) -> Option<PathBuf> {
-    keep::cache().map(|cache| cache.join(what))
-}
-
 /// Clock and randomness of modules in workers.
 fn phase((now_ms, _): (u64, [u8; 32])) -> ImportPhase {
     ImportPhase { now_ms, seed: [0; 8] }
+}
+
+/// Where what one run of the program makes is kept for the next.
+fn kept(what: &str) -> Option<Shelf> {
+    keep::cache().map(|cache| Shelf { path: cache.join(what), most: KEPT })
 }
 
 /// What runs the functions of every world; its own database stays empty.

@@ -134,7 +134,7 @@ impl World {
         let options = Options::at(now);
         if let Some(copy) = ready.copy(now) {
             let world = Self::of(host, Database::fork(copy, &options), opening);
-            world.functions.resume();
+            world.functions.resume()?;
             return Ok(world);
         }
         let world = Self::of(host, Database::new(options), opening);

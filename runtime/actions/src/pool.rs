@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use keep::Keep;
+use keep::{Keep, Shelf};
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 use tokio::runtime::Handle;
@@ -55,7 +55,7 @@ pub struct Config {
     /// What every context has from its start.
     pub residents: Residents,
     /// Where the startup snapshot is kept for the next start of the program.
-    pub keep: Option<PathBuf>,
+    pub keep: Option<Shelf>,
 }
 
 /// What calls back to the host one run may have unanswered.

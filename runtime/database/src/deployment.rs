@@ -146,8 +146,8 @@ pub struct AnalyzedModule {
 /// A V8 startup snapshot of modules.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blob {
-    /// What V8 wrote.
-    #[serde(with = "crate::stored::base64")]
+    /// What V8 wrote; empty where it is [`Tier::is_missing`].
+    #[serde(skip)]
     pub bytes: Arc<[u8]>,
     /// It has a context with all modules of the app, and one for each unit of its components;
     /// these entries of the part at hand have one of their own beside it, by number, in which
@@ -176,7 +176,7 @@ pub enum Tier {
         /// until the snapshot is made, which the push did not wait for.
         reason: Option<String>,
         /// The base snapshot: the prelude alone.
-        #[serde(with = "crate::stored::base64")]
+        #[serde(skip)]
         blob: Arc<[u8]>,
     },
 }
@@ -185,6 +185,16 @@ impl Tier {
     /// Whether a snapshot is still to come.
     pub fn is_provisional(&self) -> bool {
         matches!(self, Self::Evaluate { reason: None, .. })
+    }
+
+    /// Whether what V8 wrote is not there, as in a deployment that a store gave back. It is as large
+    /// as everything that the modules import, good for one build of this program only, and can be
+    /// made again of the bundle: so nothing keeps it with the commits.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Snapshot(blob) | Self::Partial { blob, .. } => blob.bytes.is_empty(),
+            Self::Evaluate { blob, .. } => blob.is_empty(),
+        }
     }
 }
 

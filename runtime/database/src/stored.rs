@@ -9,12 +9,12 @@
 //! pairs at a timestamp are the whole database at it; replaying a commit on the snapshot before it
 //! gives the snapshot after it. Bytes that mean nothing are [`Damaged`], never guessed.
 
-pub(crate) mod base64;
 mod bytes;
 mod restore;
 
 use std::sync::Arc;
 
+use brotli::enc::BrotliEncoderParams;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -30,8 +30,9 @@ use bytes::Reader;
 
 pub use restore::{Restored, Restoring};
 
-/// The layout of everything below. A store of a higher one is not opened.
-pub const FORMAT: u32 = 1;
+/// The layout of everything below. A store of a higher one is not opened, one of a lower one is read
+/// and goes on in this one: until 2 the code that serves was kept as it is, with its snapshots.
+pub const FORMAT: u32 = 2;
 
 /// A component, and how its pair begins: in this order pairs are read back.
 const COMPONENT: u8 = 1;
@@ -45,6 +46,11 @@ const VARIABLE: u8 = 4;
 const DEPLOYMENT: u8 = 5;
 /// The answer of a request that may come again.
 const REQUEST: u8 = 6;
+
+/// The first byte of a value that brotli made shorter; JSON has another one.
+const SHORTENED: u8 = 0;
+/// The window of brotli: 4 MiB, in which the parts of an app repeat each other.
+const WINDOW_BITS: i32 = 22;
 
 /// Bytes that no version of this program wrote.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -250,11 +256,19 @@ fn variable_changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
 }
 
 fn deployment_change(after: &Snapshot, build: &str) -> Change {
-    let value = after
-        .deployment
-        .as_deref()
-        .map(|deployment| to_json(&StoredDeployment { build: build.to_owned(), deployment }));
+    let value = after.deployment.as_deref().map(|deployment| {
+        shortened(&to_json(&StoredDeployment { build: build.to_owned(), deployment }))
+    });
     Change { key: vec![DEPLOYMENT], value }
+}
+
+/// Every push is a commit, so that the room for history is the room for pushes too.
+fn shortened(json: &[u8]) -> Vec<u8> {
+    let quick = BrotliEncoderParams { quality: 2, lgwin: WINDOW_BITS, ..Default::default() };
+    let mut value = vec![SHORTENED];
+    let mut rest = json;
+    brotli::BrotliCompress(&mut rest, &mut value, &quick).expect("a Vec always takes it");
+    value
 }
 
 fn request_change(ts: Timestamp, key: RequestKey, answer: &RequestAnswer) -> Change {

@@ -19,7 +19,7 @@ use database::deployment::{
 };
 use database::limits;
 use database::record::LogLine;
-use keep::Keep;
+use keep::{Keep, Shelf};
 use serde::{Deserialize, Serialize};
 
 use crate::analyze::{self, AnalysisFailure, Found};
@@ -39,7 +39,7 @@ pub struct Helper {
     /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Where what it has built is kept for the next start of the program.
-    pub keep: Option<PathBuf>,
+    pub keep: Option<Shelf>,
 }
 
 /// In which tier to build.

@@ -274,14 +274,18 @@ impl Host {
 
     /// Makes the deployment that a database was restored with the running one: its contexts are
     /// made ahead, and whoever runs actions is told.
-    pub fn resume(&self) {
+    ///
+    /// # Errors
+    /// Its modules cannot be evaluated any more.
+    pub fn resume(&self) -> Result<(), PushError> {
         let snapshot = self.shared.database.snapshot();
-        let Some(code) = self.shared.code_of(&snapshot) else { return };
+        let Some(code) = self.shared.made_code_of(&snapshot)? else { return Ok(()) };
         self.shared.codes_mut().newest = Some(code);
         if let Some(deployment) = &snapshot.deployment {
             self.actions.deployed(deployment);
         }
         self.complete();
+        Ok(())
     }
 
     fn analyze_with(
@@ -499,17 +503,37 @@ impl Shared {
 
     /// The code a snapshot's calls run.
     pub(crate) fn code_of(&self, snapshot: &Snapshot) -> Option<Arc<Code>> {
-        let deployment = snapshot.deployment.as_ref()?;
+        // That of the newest deployment was made before the first call. An old one's that cannot be
+        // made any more is as good as gone.
+        self.made_code_of(snapshot).ok().flatten()
+    }
+
+    /// The same, with why it cannot be made.
+    fn made_code_of(&self, snapshot: &Snapshot) -> Result<Option<Arc<Code>>, PushError> {
+        let Some(deployment) = &snapshot.deployment else { return Ok(None) };
         let version = deployment.analysis.version;
-        {
-            let codes = self.codes.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(code) = codes.by_version.get(&version) {
-                return Some(Arc::clone(code));
-            }
+        if let Some(code) = self.loaded(version) {
+            return Ok(Some(code));
         }
-        let code = self.load(&deployment.bundle, &deployment.analysis);
+        if !deployment.analysis.tier.is_missing() {
+            let code = self.load(&deployment.bundle, &deployment.analysis);
+            self.keep(&code);
+            return Ok(Some(code));
+        }
+        // One at a time: the second caller finds what the first has made.
+        let _turn = self.completing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(code) = self.loaded(version) {
+            return Ok(Some(code));
+        }
+        let analysis = push::remade(&self.helper, snapshot.environment(), deployment)?;
+        let code = self.load(&deployment.bundle, &analysis);
         self.keep(&code);
-        Some(code)
+        Ok(Some(code))
+    }
+
+    fn loaded(&self, version: CodeVersion) -> Option<Arc<Code>> {
+        let codes = self.codes.read().unwrap_or_else(PoisonError::into_inner);
+        codes.by_version.get(&version).cloned()
     }
 
     /// The code of a deployment: of a neighbour the one that others have, if there is any.

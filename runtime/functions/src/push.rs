@@ -210,11 +210,6 @@ fn built(
     sources: &[Source<'_>],
 ) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
     let helper = given.helper;
-    let evaluated = |Built { parts, blob }: Built, reason: Option<String>| {
-        let tier =
-            |part| (Tier::Evaluate { reason: reason.clone(), blob: Arc::clone(&blob) }, part);
-        parts.into_iter().map(tier).collect()
-    };
     if given.pace == Pace::AtOnce {
         match builder::build(helper, sources, Mode::Alone) {
             Ok(built) => return Ok(evaluated(built, None)),
@@ -223,6 +218,14 @@ fn built(
             Err(failure) => return Err(refused(failure)),
         }
     }
+    built_whole(helper, sources)
+}
+
+/// Builds every part in the snapshot if they can be; else says why in the tier.
+fn built_whole(
+    helper: &Helper,
+    sources: &[Source<'_>],
+) -> Result<Vec<(Tier, BuiltPart)>, PushError> {
     match in_snapshot(helper, sources) {
         Ok(Built { parts, blob }) => {
             let tier = |part: BuiltPart| (builder::tier(&blob, &part.filled), part);
@@ -231,9 +234,56 @@ fn built(
         Err(failure @ BuildFailure::TimedOut(_)) => Err(refused(failure)),
         Err(first) => {
             let built = builder::build(helper, sources, Mode::Evaluate).map_err(refused)?;
-            Ok(evaluated(built, Some(reason(&first))))
+            Ok(evaluated(built, Some(&reason(&first))))
         }
     }
+}
+
+/// Parts whose modules are evaluated anew for each call.
+fn evaluated(Built { parts, blob }: Built, reason: Option<&str>) -> Vec<(Tier, BuiltPart)> {
+    let reason = reason.map(str::to_owned);
+    let tier = |part| (Tier::Evaluate { reason: reason.clone(), blob: Arc::clone(&blob) }, part);
+    parts.into_iter().map(tier).collect()
+}
+
+/// The analysis of a deployment that came without its startup snapshot, with one that is made again.
+///
+/// # Errors
+/// Its modules cannot be evaluated any more.
+pub(crate) fn remade(
+    helper: &Helper,
+    environment: &Variables,
+    deployment: &Deployment,
+) -> Result<Arc<Analysis>, PushError> {
+    let built = with_sources(environment, deployment, |sources| built_whole(helper, sources))?;
+    let mut tiers = built.into_iter().map(|(tier, _)| tier);
+    let mut with = |analysis: &Analysis| {
+        let tier = tiers.next().expect("the builder answers for each part");
+        Analysis { tier, ..analysis.clone() }
+    };
+    let mut remade = with(&deployment.analysis);
+    for unit in &mut remade.components.units {
+        unit.analysis = Arc::new(with(&unit.analysis));
+    }
+    Ok(Arc::new(remade))
+}
+
+/// What a deployment is built of: the app, then the units of its components.
+fn with_sources<R>(
+    environment: &Variables,
+    Deployment { bundle, analysis }: &Deployment,
+    build: impl FnOnce(&[Source<'_>]) -> R,
+) -> R {
+    // With components the definition was evaluated by itself.
+    let definition = bundle.definition.clone().filter(|_| bundle.components.is_empty());
+    let app = Bundle { definition, ..Bundle::clone(bundle) };
+    let units = analysis.components.units.iter().map(|unit| Source {
+        definition: &unit.definition,
+        bundle: &unit.bundle,
+        environment: bound(&unit.environment, environment),
+    });
+    let app = Source { environment: whole(environment), definition: "", bundle: &app };
+    build(&std::iter::once(app).chain(units).collect::<Vec<_>>())
 }
 
 /// The analysis of a deployment that was activated before its snapshot was made, with the snapshot;
@@ -245,19 +295,8 @@ pub(crate) fn complete(
 ) -> Arc<Analysis> {
     let Deployment { bundle, analysis } = deployment;
     let units = &analysis.components.units;
-    // With components the definition was evaluated by itself.
-    let definition = bundle.definition.clone().filter(|_| bundle.components.is_empty());
-    let app = Bundle { definition, ..Bundle::clone(bundle) };
-    let mut sources =
-        vec![Source { environment: whole(environment), definition: "", bundle: &app }];
-    sources.extend(units.iter().map(
-        |Unit { definition, environment: bindings, bundle, .. }| Source {
-            definition,
-            bundle,
-            environment: bound(bindings, environment),
-        },
-    ));
-    let made = in_snapshot(helper, &sources).map_err(|failure| reason(&failure));
+    let made = with_sources(environment, deployment, |sources| in_snapshot(helper, sources));
+    let made = made.map_err(|failure| reason(&failure));
     let made = made.and_then(|built| {
         let known = std::iter::once((bundle, &**analysis))
             .chain(units.iter().map(|unit| (&unit.bundle, &*unit.analysis)));

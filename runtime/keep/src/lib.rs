@@ -15,25 +15,31 @@ use sha2::{Digest as _, Sha256};
 
 type Hash = [u8; 32];
 
-/// Things that stay in a folder, of some megabytes each: programs that are built anew and functions
-/// that change leave some behind.
-const KEPT: usize = 32;
-/// The ending of their names.
+/// The ending of the names of things.
 const ENDING: &str = "kept";
+
+/// Where things are kept, of some megabytes each.
+#[derive(Clone, Debug)]
+pub struct Shelf {
+    /// A folder, made if need be.
+    pub path: PathBuf,
+    /// So many stay: programs that are built anew and functions that change leave some behind.
+    pub most: usize,
+}
 
 /// Where one thing is kept.
 pub struct Keep {
-    folder: PathBuf,
+    shelf: Shelf,
     key: Hash,
 }
 
 impl Keep {
     /// The place of what `program` makes of `ingredients`; `None` where nothing can be kept.
-    pub fn of(folder: &Path, program: &Path, ingredients: &[u8]) -> Option<Self> {
+    pub fn of(shelf: &Shelf, program: &Path, ingredients: &[u8]) -> Option<Self> {
         let program = identity(&fs::metadata(program).ok()?);
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).ok()?;
-        is_ours(&fs::metadata(folder).ok()?).then(|| Self {
-            folder: folder.to_owned(),
+        DirBuilder::new().recursive(true).mode(0o700).create(&shelf.path).ok()?;
+        is_ours(&fs::metadata(&shelf.path).ok()?).then(|| Self {
+            shelf: shelf.clone(),
             key: Sha256::new_with_prefix(program).chain_update(ingredients).finalize().into(),
         })
     }
@@ -54,7 +60,7 @@ impl Keep {
     /// # Errors
     /// The system's.
     pub fn write(&self, thing: &[u8]) -> io::Result<()> {
-        let new = self.folder.join(format!("{}.new", std::process::id()));
+        let new = self.shelf.path.join(format!("{}.new", std::process::id()));
         // What a process of the same number has left.
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
@@ -71,20 +77,20 @@ impl Keep {
 
     fn file(&self) -> PathBuf {
         let name: String = self.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        self.folder.join(name).with_extension(ENDING)
+        self.shelf.path.join(name).with_extension(ENDING)
     }
 
     /// Removes the oldest.
     fn tidy(&self) -> io::Result<()> {
         let mut all: Vec<(SystemTime, PathBuf)> = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
+        for entry in fs::read_dir(&self.shelf.path)? {
             let path = entry?.path();
             if path.extension().is_some_and(|ending| ending == ENDING) {
                 all.push((fs::metadata(&path)?.modified()?, path));
             }
         }
         all.sort();
-        let old = all.len().saturating_sub(KEPT);
+        let old = all.len().saturating_sub(self.shelf.most);
         all.into_iter().take(old).try_for_each(|(_, path)| fs::remove_file(path))
     }
 }
@@ -118,20 +124,21 @@ mod tests {
 
     use super::*;
 
-    fn keep(folder: &Path, program: &Path, ingredients: &str) -> Keep {
-        Keep::of(folder, program, ingredients.as_bytes()).unwrap()
+    fn keep(shelf: &Shelf, program: &Path, ingredients: &str) -> Keep {
+        Keep::of(shelf, program, ingredients.as_bytes()).unwrap()
     }
 
     #[test]
     fn a_snapshot_is_found_by_who_wrote_it_and_only_whole() {
         let home = tempfile::tempdir().unwrap();
-        let (folder, program) = (home.path().join("a/b"), home.path().join("program"));
+        let shelf = Shelf { path: home.path().join("a/b"), most: 9 };
+        let program = home.path().join("program");
         fs::write(&program, "1").unwrap();
-        let kept = keep(&folder, &program, "vitest");
+        let kept = keep(&shelf, &program, "vitest");
         assert_eq!(kept.read(), None);
         kept.write(b"a snapshot").unwrap();
         assert_eq!(kept.read().unwrap(), b"a snapshot");
-        assert_eq!(keep(&folder, &program, "other").read(), None);
+        assert_eq!(keep(&shelf, &program, "other").read(), None);
         let whole = fs::read(kept.file()).unwrap();
         for at in [0, 31, 32, whole.len() - 1] {
             let mut broken = whole.clone();
@@ -143,12 +150,12 @@ mod tests {
             fs::write(kept.file(), &whole[..length]).unwrap();
             assert_eq!(kept.read(), None, "{length} bytes");
         }
-        let other = keep(&folder, &program, "other");
+        let other = keep(&shelf, &program, "other");
         fs::write(other.file(), &whole).unwrap();
         assert_eq!(other.read(), None, "the file of other ingredients");
         fs::write(&program, "22").unwrap();
-        fs::write(keep(&folder, &program, "vitest").file(), &whole).unwrap();
-        assert_eq!(keep(&folder, &program, "vitest").read(), None, "the file of another program");
+        fs::write(keep(&shelf, &program, "vitest").file(), &whole).unwrap();
+        assert_eq!(keep(&shelf, &program, "vitest").read(), None, "the file of another program");
     }
 
     #[test]
@@ -156,12 +163,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let program = home.path().join("program");
         fs::write(&program, "1").unwrap();
-        let folder = home.path().join("kept");
-        for n in 0..2 * KEPT {
-            keep(&folder, &program, &n.to_string()).write(b"x").unwrap();
+        let shelf = Shelf { path: home.path().join("kept"), most: 3 };
+        for n in 0..7 {
+            keep(&shelf, &program, &n.to_string()).write(b"x").unwrap();
         }
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), KEPT);
-        fs::set_permissions(&folder, Permissions::from_mode(0o777)).unwrap();
-        assert!(Keep::of(&folder, &program, b"").is_none());
+        assert_eq!(fs::read_dir(&shelf.path).unwrap().count(), 3);
+        fs::set_permissions(&shelf.path, Permissions::from_mode(0o777)).unwrap();
+        assert!(Keep::of(&shelf, &program, b"").is_none());
     }
 }

@@ -1,11 +1,12 @@
 //! A data folder: its version, its files, and the right of one host to use it.
 //!
 //! ```text
-//!   DIR/FORMAT          what wrote it: `concave data, format 1`
+//!   DIR/FORMAT          what wrote it: `concave data, format 2`
 //!   DIR/LOCK            locked while a host runs
 //!   DIR/db/log.sqlite   commits              DIR/db/state.sqlite  a checkpoint of them
 //!   DIR/db/mark         what was kept        DIR/files/           stored files
 //!   DIR/db/log.given-up.sqlite  the log before the operator gave up some of it
+//!   DIR/snapshots/      what was made of the code, and can be made again (`keep`)
 //! ```
 //! In: a path. Out: the right to it, until it is dropped. Invariant: two hosts never have one
 //! folder; a folder of a newer program, or one that holds something else, is not touched.
@@ -96,7 +97,7 @@ pub enum FolderError {
 }
 
 impl DataFolder {
-    /// Takes a folder, made if need be.
+    /// Takes a folder, made if need be; one of an older format has this one from now on.
     ///
     /// # Errors
     /// See [`FolderError`].
@@ -118,7 +119,8 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
             Err(TryLockError::Error(cause)) => return Err(system(cause)),
         }
-        if version.is_none() {
+        // Before anything is written that an older program would take for damage.
+        if version != Some(format) {
             write_format(path, format).map_err(system)?;
         }
         Ok(Self { path: folder, _locked: locked })
@@ -209,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_host_and_keeps_its_format() {
+    fn a_folder_has_one_host_and_an_older_format_goes_on_as_this_one() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("a/b");
         let held = DataFolder::take(&path, 3).unwrap();
@@ -218,7 +220,7 @@ mod tests {
         drop(held);
         drop(DataFolder::take(&path, 4).unwrap());
         let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
-        assert!(newer.contains("format 3; this one knows 2"), "{newer}");
+        assert!(newer.contains("format 4; this one knows 2"), "{newer}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::bytes::Reader;
 use super::{
-    COMPONENT, Change, Commit, DEPLOYMENT, DOCUMENT, Damaged, REQUEST, StoredDeployment,
+    COMPONENT, Change, Commit, DEPLOYMENT, DOCUMENT, Damaged, REQUEST, SHORTENED, StoredDeployment,
     StoredRequest, StoredTable, TABLE, VARIABLE,
 };
 use crate::catalog::{
@@ -315,7 +315,16 @@ impl Replaying<'_> {
     }
 
     fn deployment(&mut self, value: &[u8]) -> Result<(), Damaged> {
-        let stored: StoredDeployment<Deployment> = read("the deployed code", value)?;
+        let what = "the deployed code";
+        let stored: StoredDeployment<Deployment> = match value {
+            [SHORTENED, rest @ ..] => {
+                let mut json = Vec::new();
+                let whole = brotli::BrotliDecompress(&mut &*rest, &mut json);
+                whole.map_err(|error| Damaged::new(what, error))?;
+                read(what, &json)?
+            }
+            json => read(what, json)?,
+        };
         self.stale = Some(stored.build != self.build);
         self.snapshot.deployment = Some(Arc::new(stored.deployment));
         self.catalog.push(deployment_key());

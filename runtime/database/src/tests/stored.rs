@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::components::mounted;
-use super::{EPOCH, SCHEMA, begin, database, dump, given, push, value, writer};
+use super::{
+    Analysis, Deployment, EPOCH, SCHEMA, Tier, begin, database, dump, given, push, value, writer,
+};
 use crate::commit::{Database, Options};
 use crate::environment::Change as Variable;
 use crate::id::TableNumber;
@@ -165,6 +167,39 @@ fn another_build_must_evaluate_the_code_again() {
     let mut other = Restoring::new("another build");
     all.iter().for_each(|(key, value)| other.put(key, value).unwrap());
     assert!(other.finish(database.snapshot().ts, options()).is_stale());
+}
+
+#[test]
+fn code_is_kept_short_and_without_what_can_be_made_of_it() {
+    let database = lived();
+    let snapshot = database.snapshot();
+    let deployment = snapshot.deployment.as_ref().unwrap();
+    let analysis = Analysis {
+        tier: Tier::Evaluate { reason: None, blob: vec![7; 100_000].into() },
+        ..Analysis::clone(&deployment.analysis)
+    };
+    let heavy = Deployment { analysis: analysis.into(), ..Deployment::clone(deployment) };
+    let json = serde_json::to_vec(&serde_json::json!({"build": BUILD, "deployment": heavy}));
+    let json = json.unwrap();
+    assert!(json.len() < 100_000);
+    let with = Snapshot { deployment: Some(heavy.into()), ..Snapshot::clone(&snapshot) };
+    let all = pairs(&with);
+    let key = [5_u8];
+    assert!(all[&key[..]].len() < json.len() / 2);
+    // The other form is that of format 1.
+    for value in [&all[&key[..]], &json] {
+        let mut restoring = Restoring::new(BUILD);
+        restoring.put(&key, value).unwrap();
+        let restored = restoring.finish(snapshot.ts, options());
+        assert!(!restored.is_stale());
+        let again = restored.database().snapshot().deployment.clone().unwrap();
+        assert_eq!(again.bundle, deployment.bundle);
+        assert_eq!(again.analysis.modules, deployment.analysis.modules);
+        assert!(again.analysis.tier.is_missing());
+    }
+    let cut = &all[&key[..]][..50];
+    let damage = Restoring::new(BUILD).put(&key, cut).unwrap_err().to_string();
+    assert!(damage.starts_with("the deployed code cannot be read"), "{damage}");
 }
 
 #[test]
