@@ -283,7 +283,7 @@ test("structured logs: every line is JSON, with facts in fields and without secr
   }
   const find = (message) => lines.find((line) => message.test(line.message));
   assert.equal(find(/^serving/).url, host.url);
-  assert.equal(find(/^a push is running/).functions, 7);
+  assert.equal(find(/^a push is running/).functions, 8);
   const call = lines.find((line) => line.function === "notes:add");
   const { kind, caller, identity, documents_written, duration_ms, level } = call;
   assert.deepEqual({ kind, caller, identity, documents_written, level },

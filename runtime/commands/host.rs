@@ -183,8 +183,8 @@ pub enum StartError {
     },
     /// Code that another build of this program evaluated, and this one cannot.
     #[error(
-        "The app in the data folder cannot be evaluated: {0} If another version of concave deployed \
-         it, start that one, push what this one takes, and come back."
+        "The app in the data folder cannot be evaluated: {0} If another version of concave \
+         deployed it, start that one, push what this one takes, and come back."
     )]
     Stale(PushError),
     /// The data alone takes the budget.

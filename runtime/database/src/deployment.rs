@@ -187,9 +187,9 @@ impl Tier {
         matches!(self, Self::Evaluate { reason: None, .. })
     }
 
-    /// Whether what V8 wrote is not there, as in a deployment that a store gave back. It is as large
-    /// as everything that the modules import, good for one build of this program only, and can be
-    /// made again of the bundle: so nothing keeps it with the commits.
+    /// Whether what V8 wrote is not there, as in a deployment that a store gave back. It is as
+    /// large as everything that the modules import, good for one build of this program only, and
+    /// can be made again of the bundle: so nothing keeps it with the commits.
     pub fn is_missing(&self) -> bool {
         match self {
             Self::Snapshot(blob) | Self::Partial { blob, .. } => blob.bytes.is_empty(),

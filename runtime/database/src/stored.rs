@@ -30,8 +30,8 @@ use bytes::Reader;
 
 pub use restore::{Restored, Restoring};
 
-/// The layout of everything below. A store of a higher one is not opened, one of a lower one is read
-/// and goes on in this one: until 2 the code that serves was kept as it is, with its snapshots.
+/// The layout of everything below. A store of a higher one is not opened, one of a lower one is
+/// read and goes on in this one: until 2 code was kept at its full length, with its snapshots.
 pub const FORMAT: u32 = 2;
 
 /// A component, and how its pair begins: in this order pairs are read back.

@@ -246,7 +246,7 @@ fn evaluated(Built { parts, blob }: Built, reason: Option<&str>) -> Vec<(Tier, B
     parts.into_iter().map(tier).collect()
 }
 
-/// The analysis of a deployment that came without its startup snapshot, with one that is made again.
+/// The analysis of a deployment that came without its startup snapshot, with one that is made anew.
 ///
 /// # Errors
 /// Its modules cannot be evaluated any more.

@@ -291,7 +291,7 @@ const FIELDS: [Field; 5] = [
 ];
 
 impl Field {
-    /// The field with ranges that go around, as Convex takes them, as lists: `22-2` is `22,23,0,1,2`.
+    /// The field with ranges that go around, which Convex takes, as lists: `22-1` is `22,23,0,1`.
     fn unrolled(&self, text: &str) -> String {
         let each = text.split(',').map(|part| self.around(part).unwrap_or_else(|| part.to_owned()));
         each.collect::<Vec<_>>().join(",")

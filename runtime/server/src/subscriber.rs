@@ -156,8 +156,8 @@ impl Hub {
         live.iter().map(|live| lock(&live.watchers).by_place.len()).sum()
     }
 
-    /// The result with an outcome's reads, which holds at `at`, and what clients are told of it: one
-    /// for all sessions that get it.
+    /// The result with an outcome's reads, which holds at `at`, and what clients are told of it:
+    /// one for all sessions that get it.
     pub(crate) fn result(
         self: &Arc<Self>,
         outcome: &Outcome,
