@@ -4,7 +4,7 @@
 // code of then and with edited code, and of what cannot be run again.
 // Invariant: a replay writes nothing: the tables are looked at after it.
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
@@ -157,6 +157,29 @@ test("a schema that was edited too is that of the snapshot then", () => {
   assert.equal(unfit.code, 2);
   assert.match(unfit.told, /does not fit the documents of then: [^]*items[^]*stock/);
   save(SCHEMA);
+  edit(REFUSES);
+});
+
+test("functions that only the edited code has can be scheduled, and have handles", () => {
+  const file = join(folder, "convex/later.ts");
+  writeFileSync(file, `import { createFunctionHandle, internalMutationGeneric as mutation,
+  internalQueryGeneric as query, makeFunctionReference } from "convex/server";
+export const refill = mutation({ args: {}, handler: async () => null });
+export const two = query({ args: {}, handler: async () => 2 });
+/** By a handle. */
+export const three = mutation({ args: {}, handler: async (ctx) => {
+  const handle = await createFunctionHandle(makeFunctionReference("later:two"));
+  return 1 + await ctx.runQuery(handle, {});
+} });`);
+  edit(`await ctx.scheduler.runAfter(1_000, makeFunctionReference("later:refill"), {});
+    console.log(await ctx.runMutation(makeFunctionReference("later:three")), "by a handle");`);
+  const { code, out, told } = command("replay", taken.id);
+  assert.equal(code, 1, out);
+  assert.match(told, /behaved differently: writes, log lines\./, out);
+  assert.match(out, /\+ \[LOG\] 3 by a handle/);
+  assert.match(out, /\+ _scheduled_functions .*later\.js:refill/);
+  assert.match(out, /the same: result, error, reads\n/);
+  rmSync(file);
   edit(REFUSES);
 });
 

@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
 import { CONCAVE } from "./host.mjs";
-import { ENVIRONMENT, report } from "./verdicts.mjs";
+import { ENVIRONMENT, report, run } from "./verdicts.mjs";
 
 test("a file or a suite without tests fails, as with vitest", () => {
   const { code, errors } = report(app("empty", {
@@ -267,4 +267,70 @@ export default defineConfig({
   assert.match(done.stderr, /vitest\.config\.mts:13:12: concave test does not follow "alias"/);
   write('export default { test: { setupFiles: "./convex/nowhere.ts", globals: true } };');
   assert.match(report(folder, "--filter", "globals").errors.globals, /nowhere\.ts/);
+});
+
+test("of one file a filter chooses tests; other files are not looked at", () => {
+  const tests = 'import { test } from "vitest"; test("red", () => {}); test("blue", () => {});';
+  const folder = app("one", {
+    "a.test.ts": tests, "a.test.tsx": tests, "blue.test.ts": tests,
+    "bad.test.ts": 'import "./nowhere";', "shop.ts": "",
+  });
+  const of = (file, ...args) => {
+    const { code, files } = report(join(folder, "convex", file), ...args);
+    return [code, files.map((found) => [found.file, found.tests.map(({ state }) => state)])];
+  };
+  assert.deepEqual(of("a.test.ts"), [0, [["convex/a.test.ts", ["pass", "pass"]]]]);
+  const blue = ["--filter", "blue"];
+  assert.deepEqual(of("a.test.ts", ...blue), [0, [["convex/a.test.ts", ["skip", "pass"]]]]);
+  assert.deepEqual(of("blue.test.ts", ...blue), [0, [["convex/blue.test.ts", ["skip", "pass"]]]]);
+  const none = run(join(folder, "convex/shop.ts"));
+  assert.deepEqual([none.code, none.out], [1, ""]);
+  assert.match(none.told, /There are no test files in .*convex\/shop\.ts\. Test files are called/);
+});
+
+test("files that fail outside of tests are counted, and named at the end", () => {
+  const folder = app("broken", {
+    "bad.test.ts": 'import "./nowhere";',
+    "import.test.ts": 'throw new Error("at <import>");',
+    "good.test.ts": 'import { test } from "vitest"; test("a", () => {}); test.skip("b", () => {});'
+      + 'test("c", () => { throw new Error("c"); });',
+  });
+  const { code, out, told } = run(folder, "--reporter", "junit");
+  assert.equal(code, 1);
+  assert.match(told, /1 of 2 tests failed; 2 files failed outside of tests: (.*)\.$/m);
+  assert.match(told, /: convex\/bad\.test\.ts, convex\/import\.test\.ts\.$/m);
+  const counts = (element) => [...element.matchAll(/(tests|failures|errors|skipped)="(\d+)"/g)]
+    .map(([, name, count]) => `${name} ${count}`).join(", ");
+  const root = out.match(/<testsuites .*>/)[0];
+  assert.equal(counts(root), "tests 5, failures 1, errors 2, skipped 1");
+  const suites = out.match(/<testsuite .*>/g).map(counts);
+  assert.deepEqual(suites, [
+    "tests 1, failures 0, errors 1, skipped 0", "tests 3, failures 1, errors 0, skipped 1",
+    "tests 1, failures 0, errors 1, skipped 0",
+  ]);
+  const cases = out.match(/<testcase [^>]*>/g);
+  assert.equal(cases.length, 5);
+  for (const found of cases) {
+    assert.match(found, /^<testcase classname="convex\/\w+\.test\.ts" name=".+" time="\d\.\d{3}"/);
+  }
+  assert.match(out, /time="0\.000"><error message="Error: at &lt;import&gt;">/);
+});
+
+test("NODE_ENV is test in test files, and production in functions", () => {
+  const { code, errors } = report(app("node_env", {
+    "f.ts": `import { queryGeneric as query } from "convex/server";
+export const where = query({ handler: () => process.env.NODE_ENV });`,
+    "e.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test, vi } from "vitest";
+test("where", async () => {
+  expect([process.env.NODE_ENV, process.env["NODE_ENV"]]).toEqual(["test", "test"]);
+  const t = convexTest(undefined, import.meta.glob("./**/*.ts"));
+  expect(await t.query(api.f.where)).toBe("production");
+  vi.stubEnv("NODE_ENV", "staging");
+  expect(process.env.NODE_ENV).toBe("staging");
+  if (process.env.NODE_ENV === "production") throw new Error("folded");
+});`,
+  }));
+  assert.deepEqual({ code, errors }, { code: 0, errors: {} });
 });

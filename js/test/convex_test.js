@@ -11,7 +11,7 @@ import { ConvexError, convexToJson, jsonToConvex } from 'convex/values';
 import { onTestFinished, vi } from 'vitest';
 
 const realm = globalThis[Symbol.for('concave.realm')];
-const { JSON } = realm;
+const { JSON, scriptOf, scripted } = realm;
 const DEFAULT_MODULES = realm.modules?.() ?? import.meta.glob('./**/*.*s');
 
 /** The module of a deployment through which inline functions run; `deploy.rs` makes it. */
@@ -364,7 +364,8 @@ class World {
       }
       const wait = Math.max(0, due - Date.now());
       const isOurs = this.isVirtual && !vi.isFakeTimers();
-      this.jobs.set(id, isOurs ? undefined : setTimeout(() => this.fire(id), wait));
+      const start = () => setTimeout(() => this.fire(id), wait);
+      this.jobs.set(id, isOurs ? undefined : realm.apart(start));
     }
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
   }
@@ -455,22 +456,14 @@ class World {
 
   /** Answers `fetch` of this world's actions. */
   onFetch(pattern, handler) {
-    this.fetches.unshift({ pattern, handler });
+    this.fetches.unshift(scriptOf(pattern, handler));
   }
 
   /** Whether requests of this world's actions are answered by scripts. */
   get isScripted() { return this.fetches.length > 0; }
 
-  /** What answers a request of an action of this world. */
-  scripted(request) {
-    // One with `g` would go on from where it was.
-    const fits = ({ pattern }) => (pattern instanceof RegExp ? request.url.search(pattern) >= 0
-      : request.url === pattern || request.url.startsWith(pattern));
-    const found = this.fetches.find(fits);
-    if (found !== undefined) return found.handler(request);
-    throw new TypeError(`fetch(${JSON.stringify(request.url)}) is not scripted in this test: `
-      + `t.onFetch(${JSON.stringify(request.url)}, () => new Response(…)).`);
-  }
+  /** What answers `fetch` in an action of this world. */
+  scripted(given) { return scripted(this.fetches, given); }
 
   asking(kind, address, args, component, identity) {
     return {
@@ -616,11 +609,14 @@ class World {
 
 const addressOf = (reference) => getFunctionAddress(reference);
 
+/** Whether it is a closure of the test's, and names no function. */
+const isInline = (target) => typeof target === 'function' && kindOf(target) === undefined
+  && target[Symbol.for('functionName')] === undefined;
+
 /** What a caller with an identity may do. */
 const accessor = (world, identity) => {
   const who = { identity };
-  const runner = (kind) => async (target, args) => (typeof target === 'function'
-    && kindOf(target) === undefined && target[Symbol.for('functionName')] === undefined
+  const runner = (kind) => async (target, args) => (isInline(target)
     ? kind === 'action' ? world.runAction(target, args ?? {}, who)
       : world.runInline(kind, target, args ?? {}, who)
     : world.call(kind, addressOf(target), convexToJson(args ?? {}), who));
@@ -634,7 +630,13 @@ const accessor = (world, identity) => {
       return realm.explore(world, functions, options);
     },
     advance: (duration) => world.advance(duration),
-    watch: (target, args) => world.watch(target, args, who),
+    async watch(target, args) {
+      if (isInline(target)) {
+        throw new TypeError('t.watch takes a query of a module and its arguments: '
+          + 't.watch(api.tasks.list, {}). An inline function cannot be watched.');
+      }
+      return world.watch(target, args, who);
+    },
     onFetch: (pattern, handler) => world.onFetch(pattern, handler),
     fun: (target, args) => world.call('any', addressOf(target), convexToJson(args ?? {}), who),
     run: (handler) => world.runWithStorage(handler, who),

@@ -1,7 +1,8 @@
 // Every order of the transactions that concurrent functions can interleave in.
 //
-// In: a world, functions that run side by side, an invariant. Out: how many orders there were, or
-// an error that tells the shortest one that breaks the invariant. Invariant: each order begins with
+// In: a world, functions that run side by side, an invariant. Out: how many orders there were and
+// whether those are all, which functions threw in some, or an error that tells the shortest order
+// that breaks the invariant. Invariant: each order begins with
 // a fork of the same data, and between two choices every function waits at its next transaction or
 // has ended. Transactions that one function has under way at once (`Promise.all`) take turns in the
 // order in which it asked for them.
@@ -16,11 +17,29 @@ const threads = new AsyncLocalStorage();
 /** Milliseconds without progress after which whoever does not wait is taken to wait for time. */
 const PATIENCE_MS = 1_000;
 
+/** Orders after which a search fails that nobody has bounded. */
+const DEFAULT_MOST = 5_000;
+
+/** Transactions of one order after which it is taken to have no end. */
+const MOST_TRANSACTIONS = 1_000;
+
 /** What ends a function whose order is not run to its end. */
 const GIVEN_UP = 'explore: this order is not run to its end; another one shows the same.';
 
 /** The footprint of what was not measured: it meets everything. */
 const UNKNOWN = { isAlone: true, reads: [], writes: [], inserts: [] };
+
+/** An order that goes on and on. */
+class Endless extends Error {
+  constructor({ trace, names }) {
+    const recent = trace.slice(-10).map(({ thread, label }) => `${names[thread]} ${label}`);
+    const last = [...new Set(recent)].slice(-3);
+    super(`t.explore: one order has run ${MOST_TRANSACTIONS} transactions and does not end; the `
+      + `last ones: ${last.join(', ')}. While orders are explored time does not pass: a function `
+      + 'that schedules itself again runs again, however much later that would be. Have it stop in '
+      + 'this test, as by an argument that counts down.');
+  }
+}
 
 /** One run of all functions, in one order. */
 class Run {
@@ -29,6 +48,8 @@ class Run {
     Object.assign(this, { choose, step, waiting: new Map(), busy: new Set(), live: new Set() });
     Object.assign(this, { trace: [], names: [] });
     this.requests = new Map();
+    // What functions threw, by thread.
+    this.thrown = new Map();
   }
 
   /** Notes that a request is made by the thread that runs now. */
@@ -57,6 +78,7 @@ class Run {
       } catch (error) {
         // An expectation that fails is no outcome of a function.
         if (error?.name === 'AssertionError') this.violated ??= error;
+        else if (!`${error?.message}`.includes(GIVEN_UP)) this.thrown.set(thread, error);
         this.trace.push({ thread, label: `throws ${error?.message ?? error}`, isNews: true });
       } finally {
         this.live.delete(thread);
@@ -127,6 +149,7 @@ class Run {
       }
       const enabled = [...this.waiting.values()].map(([first]) => first)
         .sort((a, b) => a.thread - b.thread);
+      if (count >= MOST_TRANSACTIONS) throw new Endless(this);
       const step = this.choose(enabled, footprint);
       if (step === undefined) {
         this.giveUp();
@@ -227,11 +250,11 @@ const steps = (trace) => trace.filter(({ isNews }) => !isNews);
 const switches = (trace) => steps(trace)
   .filter(({ thread }, at, all) => at > 0 && all[at - 1].thread !== thread).length;
 
-const story = ({ trace, names }, error, orders) => {
+const story = ({ trace, names }, error, ran) => {
   const lines = trace.map(({ thread, label }, at) => `  ${at + 1}. ${names[thread]}: ${label}`);
   const order = steps(trace).map(({ thread }) => thread).join(' ');
   return `${error?.message ?? error}\n\nThis order of transactions leads to it (the shortest of `
-    + `${orders} that were run):\n\n${lines.join('\n')}\n\nAgain, only this one: `
+    + `${ran}):\n\n${lines.join('\n')}\n\nAgain, only this one: `
     + `t.explore([…], { invariant, replay: ${JSON.stringify(order)} })`;
 };
 
@@ -261,32 +284,110 @@ const once = async (world, base, { functions, invariant, always, choose }) => {
   return { ...run, error };
 };
 
+/** What becomes of each function, over all orders. */
+class Outcomes {
+  constructor() { this.failures = new Map(); }
+
+  add({ names, thrown }, count) {
+    for (const [thread, error] of thrown) {
+      if (thread >= count) continue;
+      const { orders = 0, first = error } = this.failures.get(thread) ?? {};
+      this.failures.set(thread, { name: names[thread], orders: orders + 1, first });
+    }
+  }
+
+  /** For the result: who threw in some of the orders, in how many, and what. */
+  told() {
+    return [...this.failures.values()].map(({ name, orders, first }) => (
+      { name, orders, message: `${first?.message ?? first}` }));
+  }
+
+  /** Throws where a function never did what it is there for. */
+  check(all) {
+    const never = [...this.failures.values()].find(({ orders }) => orders === all);
+    if (never === undefined) return;
+    const { name, first } = never;
+    const when = all === 1 ? 'the only order' : `each of the ${all} orders`;
+    throw Object.assign(new Error(`${first?.message ?? first}\n\n${name} throws this in ${when} `
+      + 'that t.explore ran, so nothing of it was explored. If it should throw, catch that in the '
+      + 'function: () => t.mutation(…).catch(() => {}).'), { cause: first });
+  }
+}
+
+/** What a search takes. */
+const checked = (functions, given) => {
+  const areFunctions = Array.isArray(functions) && functions.length > 0
+    && functions.every((one) => typeof one === 'function');
+  if (!areFunctions) {
+    throw new TypeError('t.explore takes an array of functions, which it calls once for each '
+      + 'order: [() => t.mutation(…), () => t.action(…)].');
+  }
+  const { invariant, always, replay, most, ...others } = given;
+  const [unknown] = Object.keys(others);
+  const [wrong] = Object.entries({ invariant, always })
+    .find(([, check]) => check !== undefined && typeof check !== 'function') ?? [unknown];
+  if (wrong !== undefined || !(most === undefined || most >= 1)) {
+    throw new TypeError(`t.explore: ${wrong ?? 'most'} is none of its options, or not what it `
+      + 'takes: { invariant: () => …, always: () => …, most: 20_000, replay: "0 1 0" }.');
+  }
+};
+
+/** Runs one order after another; gives what was found, and the worst order. */
+const search = async (world, functions, { invariant, always, replay, most = DEFAULT_MOST }) => {
+  const { id: base, jobs } = world;
+  const [walk, outcomes] = [new Walk(), new Outcomes()];
+  const found = { orders: 0, isComplete: false, outcomes, worst: undefined };
+  try {
+    do {
+      const choose = replay === undefined ? walk.chooser() : replayer(replay);
+      const run = await once(world, base, { functions, invariant, always, choose });
+      if (run.error instanceof Endless) throw run.error;
+      if (walk.isRepetition) continue;
+      // That there is another one is known only now.
+      if (found.orders >= most) return found;
+      found.orders += 1;
+      outcomes.add(run, functions.length);
+      const isShorter = found.worst === undefined
+        || switches(run.trace) < switches(found.worst.trace);
+      if (run.error !== undefined && isShorter) found.worst = run;
+      if (replay !== undefined) return found;
+    } while (walk.next());
+    found.isComplete = true;
+    return found;
+  } finally {
+    Object.assign(world, { id: base, jobs });
+  }
+};
+
+/** Tells that there are more orders than were run: a search that nobody has bounded fails. */
+const unfinished = (orders, most) => {
+  if (most === undefined) {
+    throw new Error(`t.explore ran ${orders} orders, and there are more: none of these breaks what `
+      + 'must hold, but not every order was run. Explore fewer functions, or fewer transactions of '
+      + 'them; or say in its options how many to run: { most: 20_000 }, { most: Infinity } for all '
+      + `of them, or { most: ${orders} } if these will do.`);
+  }
+  globalThis.console.warn(`t.explore ran ${orders} orders, as \`most\` says, and there are more: `
+    + 'its result is { complete: false }.');
+};
+
 /**
  * Runs `functions` in every order that their transactions can have, as far as it can make a
  * difference; throws the shortest story in which `invariant`, at the end, or `always`, after each
  * transaction that writes, throws or gives false.
  */
-export const explore = (world, functions, { invariant, always, replay, most = 5_000 } = {}) =>
-  current.exit(async () => {
-    if (!Array.isArray(functions) || !functions.every((one) => typeof one === 'function')) {
-      throw new TypeError('t.explore takes an array of functions, which it calls once for each '
-        + 'order: [() => t.mutation(…), () => t.action(…)].');
-    }
-    const { id: base, jobs } = world;
-    const walk = new Walk();
-    let [orders, worst] = [0, undefined];
-    try {
-      do {
-        const choose = replay === undefined ? walk.chooser() : replayer(replay);
-        const run = await once(world, base, { functions, invariant, always, choose });
-        if (walk.isRepetition) continue;
-        orders += 1;
-        const isShorter = worst === undefined || switches(run.trace) < switches(worst.trace);
-        if (run.error !== undefined && isShorter) worst = run;
-      } while (replay === undefined && orders < most && walk.next());
-    } finally {
-      Object.assign(world, { id: base, jobs });
-    }
-    if (worst === undefined) return { orders };
-    throw Object.assign(new Error(story(worst, worst.error, orders)), { cause: worst.error });
-  });
+export const explore = (world, functions, options = {}) => current.exit(async () => {
+  checked(functions, options);
+  const { most, replay } = options;
+  const isReplay = replay !== undefined;
+  const found = await search(world, functions, options);
+  const { orders, isComplete, outcomes, worst } = found;
+  if (worst !== undefined) {
+    const more = isComplete || isReplay ? '' : '; there are more';
+    const told = story(worst, worst.error, `${orders} that were run${more}`);
+    throw Object.assign(new Error(told), { cause: worst.error });
+  }
+  if (!isReplay) outcomes.check(orders);
+  if (!isComplete && !isReplay) unfinished(orders, most);
+  return { orders, complete: isComplete, failed: outcomes.told() };
+});

@@ -4,6 +4,8 @@
 // global `Convex`, which sends what a function asks for to its own transaction or action.
 // Invariant: a function that runs here has a store in `current`; the store, not the global, knows
 // which transaction or action it belongs to.
+import { refuse } from './refused.js';
+import { scriptOf, scripted } from './scripts.js';
 
 /** The global one as it was: a test may replace its functions. */
 export const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
@@ -49,7 +51,7 @@ globalThis.Convex = {
 // Actions of a world with scripts find those.
 worker.jsSyscall('concave/fetch', (fetch) => async (...given) => {
   const world = current.getStore()?.world;
-  return world?.isScripted ? world.scripted(new Request(...given)) : fetch(...given);
+  return world?.isScripted ? world.scripted(given) : fetch(...given);
 });
 
 const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
@@ -92,7 +94,7 @@ export const asOfConvexTest = (message) => (OF_VALIDATORS.test(message)
 /** What a query or mutation that runs here asks for: answered by the thread of its call. */
 class Transaction {
   constructor({ visit, tables, world }) {
-    Object.assign(this, { visit, tables, world, streams: new Map() });
+    Object.assign(this, { visit, tables, world, streams: new Map(), globals: new Map() });
   }
 
   /** A row of `_scheduled_functions` as convex-test shows it: `dir/module:function`, no `.js`. */
@@ -197,6 +199,12 @@ class Action {
   jsSyscall(op, args) { return worker.jsSyscall(op, { ...args, action: this.action }); }
 }
 
+/** What the transaction that runs now has put in the place of globals. */
+const ownGlobals = () => {
+  const store = current.getStore();
+  return store instanceof Transaction ? store.globals : undefined;
+};
+
 /** Worlds by number: one for each `convexTest()`. */
 export const worlds = new Map();
 
@@ -229,6 +237,7 @@ const serve = async (event) => {
   const world = worlds.get(event.world);
   const isAction = event.type === 'action';
   if (isAction) world.begun(event.requestId);
+  else refuse(ownGlobals);
   const store = isAction ? new Action({ ...event, world }) : new Transaction({ ...event, world });
   const end = isAction ? { action: event.action } : { visit: event.visit };
   try {
@@ -279,12 +288,16 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   pause,
   ask,
   asOfConvexTest,
+  scriptOf,
+  scripted,
   evaluated,
   /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
   mocking: new Set(),
   /** Whether what runs is counted, so that everything runs here. */
   isCounting: false,
   hasEnded: () => ended,
+  /** Does `work` as part of no function. */
+  apart: (work) => current.exit(work),
   /** Opens a world at the host. */
   async open(world, described) {
     const { id } = await ask('open', { ...described, now: Date.now() });

@@ -27,6 +27,7 @@ Examples:
   concave test examples/transfer          of another one
   concave test convex/shop.test.ts        one file
   concave test --filter transfer          files whose path, or tests whose name contains it
+  concave test convex/shop.test.ts --filter \"is empty\"    tests of one file
   concave test --watch                    again at every save
   concave test --reporter junit > report.xml
 
@@ -40,7 +41,8 @@ pub struct Arguments {
     /// The app's folder, or one test file
     #[arg(default_value = ".")]
     dir: PathBuf,
-    /// Only files whose path contains it; where there are none, tests whose name does
+    /// Only files whose path contains it; where there are none, or one file is given, tests whose
+    /// name does
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
     /// Seed of all randomness in functions
@@ -82,22 +84,23 @@ pub enum TestError {
         cause: std::io::Error,
     },
     /// Some failed; the report says which.
-    #[error("{failed} of {total} tests failed{}.", outside(*files, *failed))]
+    #[error("{failed} of {total} tests failed{}.", outside(broken))]
     Failed {
         /// Tests that failed.
         failed: usize,
         /// Tests that ran.
         total: usize,
-        /// Files that failed.
-        files: usize,
+        /// Files that failed outside of their tests.
+        broken: Vec<String>,
     },
 }
 
-fn outside(files: usize, failed: usize) -> String {
-    if failed > 0 {
+fn outside(broken: &[String]) -> String {
+    if broken.is_empty() {
         return String::new();
     }
-    format!("; {} failed outside of tests", terminal::count(files, "file"))
+    let files = terminal::count(broken.len(), "file");
+    format!("; {files} failed outside of tests: {}", broken.join(", "))
 }
 
 /// Runs the tests, with `--watch` again and again.
@@ -112,8 +115,8 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
         false if is_ci() => "none",
         false => "new",
     };
-    let (dir, filter) = where_and_which(dir, filter);
-    let options = Options { dir, filter, seed, timeout_ms: timeout, coverage, update };
+    let (dir, only) = where_and_which(dir);
+    let options = Options { dir, only, filter, seed, timeout_ms: timeout, coverage, update };
     let engine = Arc::new(Engine::start(seed, coverage)?);
     if !watch {
         return once(options, reporter, &engine, &mut Vec::new()).await;
@@ -130,17 +133,15 @@ fn is_ci() -> bool {
 }
 
 /// A file that is named where a folder is wanted: its app, and of that this file.
-fn where_and_which(dir: PathBuf, filter: Option<String>) -> (PathBuf, Option<String>) {
-    let Some(file) = std::path::absolute(&dir).ok().filter(|file| file.is_file()) else {
-        return (dir, filter);
+fn where_and_which(dir: PathBuf) -> (PathBuf, Option<PathBuf>) {
+    let file = std::path::absolute(&dir).ok().filter(|file| file.is_file());
+    let Some(app) = file.as_deref().and_then(|file| {
+        let mut above = file.ancestors().skip(1);
+        above.find(|folder| folder.join("package.json").is_file()).or(file.parent())
+    }) else {
+        return (dir, None);
     };
-    let above = || file.ancestors().skip(1);
-    let app = above().find(|folder| folder.join("package.json").is_file()).or(file.parent());
-    let Some((app, inside)) = app.and_then(|app| Some((app, file.strip_prefix(app).ok()?))) else {
-        return (dir, filter);
-    };
-    let inside = inside.to_string_lossy().into_owned();
-    (app.to_owned(), filter.or(Some(inside)))
+    (app.to_owned(), Some(dir))
 }
 
 async fn again_and_again(
@@ -224,5 +225,6 @@ async fn once(
         return Ok(());
     }
     let total = counts.passed + counts.failed;
-    Err(TestError::Failed { failed: counts.failed, total, files: counts.failed_files })
+    let broken = report::broken(&files).map(|file| file.file.clone()).collect();
+    Err(TestError::Failed { failed: counts.failed, total, broken })
 }

@@ -71,6 +71,11 @@ pub fn count(files: &[FileReport]) -> Counts {
     counts
 }
 
+/// The files in which something failed outside of their tests: at import, in a hook of a suite.
+pub fn broken(files: &[FileReport]) -> impl Iterator<Item = &FileReport> {
+    files.iter().filter(|file| !errors(file).is_empty())
+}
+
 /// A file as it ends: its tests, one line each, and what it logged.
 pub fn of_file(file: &FileReport) -> String {
     let mut text = format!(" {}\n", Style::new().bold().apply_to(&file.file));
@@ -186,52 +191,73 @@ pub fn json(files: &[FileReport], time: Duration) -> Value {
 pub fn junit(files: &[FileReport], frames: &Frames, time: Duration) -> String {
     let Counts { passed, failed, skipped, .. } = count(files);
     let seconds = time.as_secs_f64();
-    let total = passed + failed + skipped;
+    // What failed outside of the tests is a case of its own: whoever counts cases sees it.
+    let broken: usize = files.iter().map(|file| errors(file).len()).sum();
+    let total = passed + failed + skipped + broken;
     let mut xml = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"concave test\" \
-         tests=\"{total}\" failures=\"{failed}\" skipped=\"{skipped}\" time=\"{seconds:.3}\">\n"
+         tests=\"{total}\" failures=\"{failed}\" errors=\"{broken}\" skipped=\"{skipped}\" \
+         time=\"{seconds:.3}\">\n"
     );
     for file in files {
-        let tests = tests(file);
-        let bad = tests.iter().filter(|test| test.state == "fail").count();
-        let (name, outside) = (escaped(&file.file), errors(file));
-        let _ = writeln!(
-            xml,
-            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{bad}\" errors=\"{}\">",
-            tests.len(),
-            outside.len()
-        );
-        for error in outside {
-            let mut text = String::new();
-            failure(&mut text, &file.file, error, frames);
-            let text = escaped(&text);
-            let _ = writeln!(xml, "    <testcase name=\"{name}\"><error>{text}</error></testcase>");
-        }
-        for test in &tests {
-            let plain = test.names.join(" > ");
-            let of = escaped(&plain);
-            let seconds = test.ms / 1000.0;
-            let open = format!("    <testcase classname=\"{name}\" name=\"{of}\"");
-            let _ = match test.state {
-                "pass" => writeln!(xml, "{open} time=\"{seconds:.3}\"/>"),
-                "fail" => {
-                    let mut text = String::new();
-                    test.errors.iter().for_each(|e| failure(&mut text, &plain, e, frames));
-                    let first = test.errors.first().map(message).unwrap_or_default();
-                    let (first, text) = (escaped(&first), escaped(&text));
-                    writeln!(
-                        xml,
-                        "{open} time=\"{seconds:.3}\"><failure \
-                         message=\"{first}\">{text}</failure></testcase>"
-                    )
-                }
-                _ => writeln!(xml, "{open}><skipped/></testcase>"),
-            };
-        }
-        xml.push_str("  </testsuite>\n");
+        suite_of_junit(&mut xml, file, frames);
     }
     xml.push_str("</testsuites>\n");
     xml
+}
+
+/// One file of it.
+fn suite_of_junit(xml: &mut String, file: &FileReport, frames: &Frames) {
+    let tests = tests(file);
+    let of = |state: &str| tests.iter().filter(|test| test.state == state).count();
+    let (bad, skipped) = (of("fail"), tests.len() - of("fail") - of("pass"));
+    let (name, outside) = (escaped(&file.file), errors(file));
+    let seconds = tests.iter().fold(0.0, |sum, test| sum + test.ms) / 1000.0;
+    let _ = writeln!(
+        xml,
+        "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{bad}\" errors=\"{}\" \
+         skipped=\"{skipped}\" time=\"{seconds:.3}\">",
+        tests.len() + outside.len(),
+        outside.len()
+    );
+    for error in outside {
+        let mut text = String::new();
+        failure(&mut text, &file.file, error, frames);
+        let said = message(error);
+        let (first, text) = (escaped(said.lines().next().unwrap_or_default()), escaped(&text));
+        let _ = writeln!(
+            xml,
+            "    <testcase classname=\"{name}\" name=\"{name}\" time=\"0.000\"><error \
+             message=\"{first}\">{text}</error></testcase>"
+        );
+    }
+    for test in &tests {
+        case_of_junit(xml, &name, test, frames);
+    }
+    xml.push_str("  </testsuite>\n");
+}
+
+/// One test of it.
+fn case_of_junit(xml: &mut String, file: &str, test: &Test<'_>, frames: &Frames) {
+    let plain = test.names.join(" > ");
+    let of = escaped(&plain);
+    let seconds = test.ms / 1000.0;
+    let open = format!("    <testcase classname=\"{file}\" name=\"{of}\"");
+    let _ = match test.state {
+        "pass" => writeln!(xml, "{open} time=\"{seconds:.3}\"/>"),
+        "fail" => {
+            let mut text = String::new();
+            test.errors.iter().for_each(|e| failure(&mut text, &plain, e, frames));
+            let first = test.errors.first().map(message).unwrap_or_default();
+            let (first, text) = (escaped(&first), escaped(&text));
+            writeln!(
+                xml,
+                "{open} time=\"{seconds:.3}\"><failure \
+                 message=\"{first}\">{text}</failure></testcase>"
+            )
+        }
+        _ => writeln!(xml, "{open} time=\"0.000\"><skipped/></testcase>"),
+    };
 }
 
 fn escaped(text: &str) -> String {

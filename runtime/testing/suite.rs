@@ -34,11 +34,13 @@ use crate::world::SeededWorld;
 /// The runner.
 const MAIN: &str = "_test/main.js";
 /// It and its modules, which the startup snapshot holds.
-const RUNNER: [(&str, &str); 5] = [
+const RUNNER: [(&str, &str); 7] = [
     (MAIN, include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
     ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
+    ("_test/refused.js", include_str!("../../js/test/refused.js")),
+    ("_test/scripts.js", include_str!("../../js/test/scripts.js")),
     ("_test/vitest.js", include_str!("../../js/test/vendor/vitest.js")),
 ];
 /// Threads that run functions: an inline function holds one while it waits for its test.
@@ -61,6 +63,8 @@ const IMPORT_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Options {
     /// The folder.
     pub dir: PathBuf,
+    /// The one file of it that is meant.
+    pub only: Option<PathBuf>,
     /// Files whose path contains it, and tests whose name does.
     pub filter: Option<String>,
     /// Seed of all randomness.
@@ -188,9 +192,13 @@ impl Suite {
             let is_one = config.names_tests() || is_test_file(file);
             (is_one && config.holds(&name)).then_some(name)
         };
-        let files = test_files(&inside, held, options.filter.as_deref());
+        let files = asked_for(test_files(&inside, held), &options);
         if files.is_empty() {
-            return Err(SuiteError::NoFiles { dir, filter: options.filter });
+            let (place, filter) = match options.only {
+                Some(file) => (file, None),
+                None => (dir, options.filter),
+            };
+            return Err(SuiteError::NoFiles { dir: place, filter });
         }
         let told = |(name, path): (&String, &PathBuf)| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -341,7 +349,9 @@ impl Suite {
     }
 
     fn job(&self, file: &str, skip: &[Value]) -> Job {
-        let pattern = self.options.filter.as_ref().filter(|filter| !file.contains(*filter));
+        let Options { only, filter, .. } = &self.options;
+        // Of a file that was chosen by its path all tests run.
+        let pattern = filter.as_ref().filter(|filter| only.is_some() || !file.contains(*filter));
         let module = module_of(file);
         let mocks = self.mocks.get(&module).unwrap_or(&self.shared);
         let text = std::fs::read_to_string(&self.files[file]).unwrap_or_default();
@@ -447,12 +457,21 @@ impl Watch {
     }
 }
 
+/// Of test files the one that is meant, or those whose path the filter chooses, if it does.
+fn asked_for(mut files: BTreeMap<String, PathBuf>, asked: &Options) -> BTreeMap<String, PathBuf> {
+    if let Some(only) = &asked.only {
+        let only = std::fs::canonicalize(only).ok();
+        files.retain(|_, path| std::fs::canonicalize(path).ok() == only);
+    } else if let Some(filter) = &asked.filter
+        && files.keys().any(|name| name.contains(filter))
+    {
+        files.retain(|name, _| name.contains(filter));
+    }
+    files
+}
+
 /// Files with tests in a folder, by the names that `held` gives them.
-fn test_files(
-    inside: &Path,
-    held: impl Fn(&Path) -> Option<String>,
-    filter: Option<&str>,
-) -> BTreeMap<String, PathBuf> {
+fn test_files(inside: &Path, held: impl Fn(&Path) -> Option<String>) -> BTreeMap<String, PathBuf> {
     const SKIPPED: [&str; 5] = ["node_modules", "dist", "target", "build", "_generated"];
     let mut found = BTreeMap::new();
     let mut folders = vec![inside.to_owned()];
@@ -474,11 +493,6 @@ fn test_files(
         let text = std::fs::read_to_string(path).unwrap_or_default();
         !text.contains("\"node:test\"") && !text.contains("'node:test'")
     });
-    if let Some(filter) = filter
-        && found.keys().any(|name| name.contains(filter))
-    {
-        found.retain(|name, _| name.contains(filter));
-    }
     found
 }
 

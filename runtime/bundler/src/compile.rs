@@ -77,6 +77,8 @@ pub(crate) struct Settings {
     pub(crate) legacy_decorators: bool,
     /// Whether the calls of `vi.mock` come before the imports.
     pub(crate) mocks: bool,
+    /// Whether `process.env.NODE_ENV` is what it is when the code runs: files of tests.
+    pub(crate) keeps_node_env: bool,
 }
 
 /// A compiled file.
@@ -230,7 +232,7 @@ pub(crate) fn quoted(text: &str) -> String {
 }
 
 fn script(source: &Source, text: &str) -> Compiled {
-    match parse(source.language, text) {
+    match parse(source.language, text, !source.settings.keeps_node_env) {
         Ok(parsed) => transform(source, text, &parsed)
             .unwrap_or_else(|issues| Compiled { issues, ..Compiled::default() }),
         Err(issue) => Compiled { issues: vec![issue], ..Compiled::default() },
@@ -241,9 +243,9 @@ fn specifier() -> ModuleSpecifier {
     ModuleSpecifier::parse("file:///source").expect("the URL is well formed")
 }
 
-/// Parses, and folds `process.env.NODE_ENV` while at it: the analysis of CommonJS exports that
-/// follows must not see the development half of a package.
-pub(crate) fn parse(language: Language, text: &str) -> Result<ParsedSource, Issue> {
+/// Parses, and where asked folds `process.env.NODE_ENV` while at it: the analysis of CommonJS
+/// exports that follows must not see the development half of a package.
+pub(crate) fn parse(language: Language, text: &str, folds: bool) -> Result<ParsedSource, Issue> {
     let media_type = match language {
         Language::Jsx => MediaType::Jsx,
         Language::TypeScript => MediaType::TypeScript,
@@ -259,7 +261,7 @@ pub(crate) fn parse(language: Language, text: &str) -> Result<ParsedSource, Issu
         maybe_syntax: None,
     };
     let fold = |mut program: Program, globals: &Globals| {
-        if text.contains("NODE_ENV") {
+        if folds && text.contains("NODE_ENV") {
             globals.with(|marks| {
                 let typescript = matches!(language, Language::TypeScript | Language::Tsx);
                 program.mutate(resolver(marks.unresolved, marks.top_level, typescript));

@@ -331,7 +331,8 @@ impl Loader<'_> {
             || matches!(extension, "mjs" | "mts")
             || ((package.is_module || is_entry) && !looks_like_commonjs(&text, extension));
         let mut settings = self.settings(Some(path), prefer_esm);
-        settings.mocks = self.tests && concern(&text) && self.is_head(path);
+        settings.keeps_node_env = self.tests && self.is_head(path);
+        settings.mocks = settings.keeps_node_env && concern(&text);
         Ok(Source { text: text.into(), language, settings })
     }
 
@@ -374,6 +375,7 @@ impl Loader<'_> {
             jsx_import_source: options.and_then(|o| o.jsx_import_source.clone()),
             legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
             mocks: false,
+            keeps_node_env: false,
         }
     }
 }

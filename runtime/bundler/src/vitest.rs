@@ -60,7 +60,7 @@ impl VitestConfig {
         let Some(file) = found else { return config };
         let text = fs::read_to_string(&file).unwrap_or_default();
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match parse(Language::TypeScript, &text) {
+        match parse(Language::TypeScript, &text, true) {
             Ok(parsed) => {
                 Reading { config: &mut config, parsed: &parsed, text: &text, name }.read()
             }

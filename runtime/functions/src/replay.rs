@@ -55,7 +55,7 @@ pub(crate) fn run(
     if call.own_job().is_some_and(|job| !scheduling::is_ready(&snapshot, job)) {
         return Err(bad("UnknownSnapshot", "The job did not wait at that snapshot.".to_owned()));
     }
-    let snapshot = in_schema_of(&code, snapshot)?;
+    let snapshot = as_if_deployed(&code, snapshot)?;
     let code = if debugger.is_some() { evaluated(&code, with.0)? } else { code };
     let (outcome, transaction) = call::apart(|watched| {
         let mut engine = Engine::new(Arc::clone(&code));
@@ -99,14 +99,11 @@ fn analyzed(
     Ok(Arc::new(Code::new(bundle, analysis)))
 }
 
-/// The snapshot as it were if this code had been deployed then: with its tables and indexes.
-fn in_schema_of(code: &Code, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Refusal> {
+/// The snapshot as it were if this code had been deployed then: with its tables and indexes, and
+/// with its functions, which can be scheduled and have handles.
+fn as_if_deployed(code: &Code, snapshot: Arc<Snapshot>) -> Result<Arc<Snapshot>, Refusal> {
     let then = snapshot.deployment.as_ref();
-    let is_same = code.analysis.each().all(|(component, analysis)| {
-        let before = then.and_then(|then| then.schema(component)).map(|schema| &schema.json);
-        before == analysis.schema.as_ref().map(|schema| &schema.json)
-    });
-    if is_same {
+    if then.is_some_and(|then| then.analysis.version == code.analysis.version) {
         return Ok(snapshot);
     }
     let now = snapshot.ts.0 + 1;
