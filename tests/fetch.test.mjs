@@ -94,15 +94,16 @@ test("an address that cannot be reached: which, why, what to do", async () => {
   await once(raw, "listening");
   const [plain, , encrypted] = servers;
   const cases = [
-    [closed.url, "TypeError: Could not fetch http://127.0.0.1:", ": Connection refused",
-      ". Nothing listens there: check the port, or start the server."],
+    [closed.url, `TypeError: error sending request for url (${closed.url}/): 127.0.0.1:`,
+      ": Connection refused", ". Nothing listens there: check the port, or start the server."],
     ["http://nowhere.invalid/a?secret",
-      "TypeError: Could not fetch http://nowhere.invalid/a?...: ",
+      "TypeError: error sending request for url (http://nowhere.invalid/a?...): ",
       "nowhere.invalid could not be found: ",
       ". Check the name, and that this machine has a network."],
-    [`http://127.0.0.1:${raw.address().port}/`, "Could not fetch ",
-      ": the server closed the connection ", " Try again later."],
-    [`https://127.0.0.1:${plain.port}/`, "Could not fetch https:", ": TLS failed: ",
+    [`http://127.0.0.1:${raw.address().port}/`, "error sending request for url (http:",
+      "): the server closed the connection ", " Try again later."],
+    [`https://127.0.0.1:${plain.port}/`, "error sending request for url (https:",
+      "): TLS failed: ",
       " Check that the server speaks HTTPS on this port."],
     [`${plain.url}/loop?a`, "Could not fetch ",
       "/loop?...: there were more than 20 redirects, the last one to /loop. ",
@@ -125,6 +126,29 @@ test("an address that cannot be reached: which, why, what to do", async () => {
   raw.close();
 });
 
+test("what the network does is known as that, with its code", async () => {
+  const closed = await listen();
+  closed.stop();
+  const hangup = createRawServer((socket) => socket.destroy());
+  hangup.listen(0, "127.0.0.1");
+  await once(hangup, "listening");
+  for (const [url, why, code] of [
+    [`${closed.url}/`, /^127\.0\.0\.1:\d+: Connection refused .*start the server\.$/, "ECONNREFUSED"],
+    ["http://nowhere.invalid/", /^nowhere\.invalid could not be found: /, "ENOTFOUND"],
+    [`http://127.0.0.1:${hangup.address().port}/`, /^the server closed the connection /,
+      "ECONNRESET"],
+    [`${servers[0].url}/cut`, /^its body broke off: end of file /, "ECONNRESET"],
+  ]) {
+    const [isTypeError, message, isError, reason, found] = await client(open)
+      .action(fetching.cause, { url });
+    // By these words is-network-error knows an error of Deno's, and p-retry tries again.
+    assert.equal(message, `error sending request for url (${url}): ${reason}`);
+    assert.match(reason, why);
+    assert.deepEqual([isTypeError, isError, found], [true, true, code], url);
+  }
+  hangup.close();
+});
+
 test("a body that breaks off names the line that reads it", async () => {
   const source = read("convex/fetching.ts").toString().split("\n");
   const line = source.findIndex((text) => text.includes("await response[how]()")) + 1;
@@ -132,7 +156,7 @@ test("a body that breaks off names the line that reads it", async () => {
     const given = { url: `${servers[0].url}/cut`, how };
     await assert.rejects(client(open).action(fetching.breaksOff, given), ({ message }) => {
       const [, first, frame] = message.split("\n");
-      assert.match(first, /^Uncaught TypeError: .*\/cut: its body broke off: end of file/, how);
+      assert.match(first, /^Uncaught TypeError: .*\/cut\): its body broke off: end of file/, how);
       return new RegExp(`^    at .*\\(../convex/fetching.ts:${line}:\\d+\\)$`).test(frame);
     });
   }

@@ -34,7 +34,14 @@ export const crashes = action(() => {
     socket._handle.connect({}, "1.1.1.1");
 });
 export const asks = action(() => Convex.asyncSyscall("hangs", "{}"));
+export const writes = action((at) => {
+    const file = openSync(`${tmpdir()}/${at}`, "w");
+    // What lies before it takes no room.
+    return writeSync(file, "x", at);
+});
+import { openSync, writeSync } from "node:fs";
 import { Socket } from "node:net";
+import { tmpdir } from "node:os";
 "#;
 
 struct Silent;
@@ -57,7 +64,8 @@ impl Tested {
 
     async fn with(runs: usize) -> Self {
         let heap = limits::NODE_HEAP_BYTES >> 20;
-        let node = Node::find(None, heap, limits::ACTION_PROCESS_BYTES).await.unwrap();
+        let (memory, file) = (limits::ACTION_PROCESS_BYTES, limits::NODE_FILE_BYTES);
+        let node = Node::find(None, heap, memory, file).await.unwrap();
         let entries = ["m.js".to_owned()];
         let folder = Folder::write([("m.js", MODULE)].into_iter(), &entries, None).unwrap();
         let code = Code { folder: Some(Arc::new(folder)), ..Code::default() };
@@ -143,7 +151,26 @@ async fn lines_are_bounded_and_modules_can_be_looked_at() {
     let functions = found["m.js"]["functions"].as_array().unwrap();
     assert_eq!(functions[0]["name"], "one", "in the order of the text");
     assert_eq!(functions[0]["at"], serde_json::json!(["m.js", 6, 27]));
-    assert_eq!(functions.len(), 7);
+    assert_eq!(functions.len(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_have_a_bound_and_go_with_their_run() {
+    let tested = Tested::new().await;
+    let write = async |at: u64| {
+        let input = Input::Action { arguments: format!("[{at}]") };
+        tested.run(tested.job(input, "writes", limits::NODE_ACTION_TIME_MS)).await
+    };
+    let last = write(limits::NODE_FILE_BYTES - 1).await;
+    assert_eq!((last.end, last.result.as_str()), (End::Returned, "1"));
+    let End::Threw(beyond) = write(limits::NODE_FILE_BYTES).await.end else { panic!("no bound") };
+    assert!(beyond.message.contains("EFBIG: file too large"), "{}", beyond.message);
+    let root = tested.code.folder.as_ref().unwrap().root();
+    let entries = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
+    let is_temporary = |path: &Path| path.to_string_lossy().contains("/tmp-");
+    for folder in entries.filter(|path| is_temporary(path)) {
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{folder:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,7 +194,7 @@ fn node_with_npm(folder: &Path, script: &str) -> Node {
     fs::write(&npm, format!("#!/bin/sh\n{script}")).unwrap();
     fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).unwrap();
     let version = Version { major: 20, minor: 20 };
-    Node { program: folder.join("node"), version, heap_mib: 1, process_bytes: 1 }
+    Node { program: folder.join("node"), version, heap_mib: 1, process_bytes: 1, file_bytes: 1 }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
-  symlinkSync, writeFileSync } from "node:fs";
+  statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { createServer as createTcpServer } from "node:net";
 import { constants, tmpdir } from "node:os";
@@ -113,6 +113,23 @@ test("console lines are Convex's, long ones cut", async () => {
     "[ERROR] e"]);
   assert.match(logLines[3], /^\[LOG\] ┌─+┬─+┐\n│ \(index\)/);
   assert.match(logLines[4], /é \(truncated due to length\)$/);
+});
+
+test("groups, timers and counts are the default runtime's, and end with their run", async () => {
+  const lines = ["[INFO] t: _ms x", "[INFO] t: _ms", "[WARN] Timer 't' does not exist", "[LOG] g",
+    "[LOG]   in", "[WARN]     deeper { a: 1 }", "[ERROR]   Assertion failed: as", "[LOG] default: 1",
+    "[LOG] default: 2", "[LOG] open"];
+  for (let times = 0; times < 2; times++) {
+    const { logLines } = await answer("consoles");
+    assert.deepEqual(logLines.map((line) => line.replace(/\b\d+ms/, "_ms")), lines);
+  }
+});
+
+test("what is written to the standard streams is logged, a line each", async () => {
+  for (let times = 0; times < 2; times++) {
+    const { logLines } = await answer("streams");
+    assert.deepEqual(logLines, ["[LOG] one", "[ERROR] wrong", "[LOG] two \u20ac", "[LOG] left"]);
+  }
 });
 
 test("the stacks that are logged are the author's", async () => {
@@ -225,7 +242,8 @@ test("memory without end ends its process, not the host", async () => {
 });
 
 test("the environment is the deployment's, and no more", async () => {
-  const known = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL"];
+  // The last is the process's own.
+  const known = ["CONVEX_CLOUD_URL", "CONVEX_SITE_URL", "TMPDIR"];
   assert.deepEqual(await client.action(work.variables, {}), known);
   const set = await fetch(`${host.url}/api/update_environment_variables`, {
     method: "POST",
@@ -233,19 +251,38 @@ test("the environment is the deployment's, and no more", async () => {
     body: JSON.stringify({ changes: [{ name: "SECRET", value: "s" }] }),
   });
   assert.equal(set.status, 200);
-  assert.deepEqual(await client.action(work.variables, {}), [...known, "SECRET"]);
+  assert.deepEqual(await client.action(work.variables, {}), [...known, "SECRET"].sort());
 });
 
 test("the host's files and programs are out of reach", async () => {
-  for (const what of ["write", "read", "spawn"]) {
+  for (const what of ["write", "write far", "list", "read", "spawn"]) {
     const [first, cure, frame] = (await error("forbidden", { what })).split("\n");
     assert.match(first, /^Uncaught Error: Access .* restricted$/);
-    assert.match(cure, /writes no files .* Use ctx\.storage for files\.$/);
+    assert.match(cure, /writes no other files .* Use ctx\.storage for files that are to last\.$/);
     assert.match(frame, /work\.ts/);
   }
   const missing = await error("forbidden", { what: "package" });
   assert.match(missing, /'not-installed' .*\nnot-installed is not part of the deployment: inst/);
   assert.ok(!missing.includes(tmpdir()), missing);
+});
+
+test("a process has a folder for files, which each run finds empty", async () => {
+  const first = await client.action(work.files, { text: "first" });
+  const { pid, folder: temporary, ...rest } = first;
+  const kept = { before: ["import-"], variable: true, most: "EFBIG" };
+  assert.deepEqual(rest, { ...kept, read: ["first", "first"] });
+  assert.equal(statSync(temporary).mode & 0o777, 0o700);
+  assert.equal(readdirSync(temporary).length, 1, "it is emptied as the run ends");
+  const again = await client.action(work.files, { text: "again" });
+  assert.deepEqual(again, { ...first, read: ["again", "again"] });
+  // Another process has another folder.
+  assert.match(await error("exits"), /process\.exit\(3\)/);
+  await eventually("its folder is gone", () => existsSync(temporary), (found) => !found);
+  const other = await client.action(work.files, { text: "other" });
+  assert.notEqual(other.folder, temporary);
+  assert.deepEqual(other.before, kept.before);
+  process.kill(other.pid, "SIGKILL");
+  await eventually("its folder is gone", () => existsSync(other.folder), (found) => !found);
 });
 
 test("private addresses are out of reach, whatever client asks", async () => {
@@ -316,8 +353,15 @@ test("a request that fails says where, why and what to do", async () => {
   const says = async (url, wanted) => {
     const answered = there.action(work.fetches, { url });
     const caught = await answered.then(() => "nothing", ({ message }) => message);
-    assert.ok(caught.includes(`Could not fetch ${url}: `), caught);
+    const said = `Could not fetch ${url}: `;
+    assert.ok(caught.includes(`\nUncaught TypeError: fetch failed: ${said}`), caught);
     assert.match(caught, wanted);
+    // Code that tries again looks for Node's own text; the rest is in the cause.
+    const [isTypeError, message, isError, reason, code] = await there.action(work.cause, { url });
+    assert.deepEqual([isTypeError, message, isError], [true, "fetch failed", true]);
+    assert.ok(reason.startsWith(said), reason);
+    assert.match(reason, wanted);
+    assert.match(code, /^[A-Z_]+$/);
   };
   const at = (server) => `127.0.0.1:${server.address().port}`;
   const closed = createTcpServer();
@@ -330,8 +374,16 @@ test("a request that fails says where, why and what to do", async () => {
   await says(`http://${at(hangup)}/`, /the server closed the connection \(.*\)\. Try again later/);
   await says(`http://${at(odd)}/`, /what came back is no HTTP \(.*Check that a web server/);
   await says(`https://${at(hangup)}/`, /TLS failed: .*|the server closed the connection/);
+  const cut = createTcpServer((socket) => {
+    socket.once("data", () => socket.end("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nbody"));
+  });
+  await new Promise((resolve) => cut.listen(0, "127.0.0.1", resolve));
+  const broken = { url: `http://${at(cut)}/` };
+  await assert.rejects(there.action(work.fetches, broken),
+    /\nUncaught TypeError: terminated: The body broke off: the server closed the connection \(/);
+  assert.deepEqual((await there.action(work.cause, broken)).slice(0, 3), [true, "terminated", true]);
   await open.stop();
-  for (const server of [hangup, odd]) server.close();
+  for (const server of [hangup, odd, cut]) server.close();
 });
 
 test("other processes are out of reach: the host least of all", async () => {

@@ -1,12 +1,18 @@
-// `console` in a Node process: Convex's lines, formatted as Node formats.
+// `console` and the standard streams in a Node process: Convex's lines, formatted as Node formats.
 //
-// In: arguments of `console.…`. Out: a level and rendered texts. Invariant: no line is longer and
-// no more of them are sent than the limits say; the host tells of the first that is too many.
+// In: arguments of `console.…`, what is written to `process.stdout` and `process.stderr`. Out: a
+// level and rendered texts. Invariant: groups, counts and timers are those of the default runtime
+// (`js/runtime/10_console.js`) and end with their run; no line is longer and no more of them are
+// sent than the limits say; the host tells of the first that is too many.
 import { Console } from 'node:console';
+import { writeSync } from 'node:fs';
 import { Writable } from 'node:stream';
+import { StringDecoder } from 'node:string_decoder';
 import { inspect } from 'node:util';
 
 const LEVELS = { debug: 'DEBUG', error: 'ERROR', info: 'INFO', log: 'LOG', warn: 'WARN' };
+/** The descriptor of a process's last words, which the host reads when it dies. */
+const WORDS = 2;
 
 const render = (value) => (typeof value === 'string' ? value : inspect(value));
 
@@ -27,31 +33,140 @@ function cut(messages, limit) {
   return false;
 }
 
+/** The members that keep something: until `forget`, which ends the run. */
+function keeping(write) {
+  let indent = 0;
+  const counts = new Map();
+  const timers = new Map();
+  const named = (label) => (label === undefined ? 'default' : `${label}`);
+  const group = (...values) => {
+    if (values.length > 0) indented('LOG', values);
+    indent += 1;
+  };
+  const indented = (level, values) => {
+    const [first = '', ...rest] = values.map(render);
+    write(level, indent > 0 || values.length > 0 ? ['  '.repeat(indent) + first, ...rest] : []);
+  };
+  const elapsed = (name, values) => {
+    const start = timers.get(name);
+    if (start === undefined) indented('WARN', [`Timer '${name}' does not exist`]);
+    else indented('INFO', [`${name}: ${Date.now() - start}ms`, ...values]);
+  };
+  const members = {
+    group,
+    groupCollapsed: group,
+    groupEnd() { indent = Math.max(0, indent - 1); },
+    count(label) {
+      const name = named(label);
+      counts.set(name, (counts.get(name) ?? 0) + 1);
+      indented('LOG', [`${name}: ${counts.get(name)}`]);
+    },
+    countReset(label) { counts.delete(named(label)); },
+    time(label) {
+      const name = named(label);
+      if (timers.has(name)) indented('WARN', [`Timer '${name}' already exists`]);
+      else timers.set(name, Date.now());
+    },
+    timeLog(label, ...values) { elapsed(named(label), values); },
+    timeEnd(label) {
+      elapsed(named(label), []);
+      timers.delete(named(label));
+    },
+    assert(condition, ...values) {
+      if (condition) return;
+      const first = values.length === 0 ? 'Assertion failed' : 'Assertion failed:';
+      indented('ERROR', [first, ...values]);
+    },
+    trace(...values) {
+      const [, , ...stack] = new Error().stack.split('\n');
+      indented('LOG', [...values, ['Trace', ...stack].join('\n')]);
+    },
+  };
+  for (const [method, level] of Object.entries(LEVELS)) {
+    members[method] = (...values) => indented(level, values);
+  }
+  const forget = () => {
+    indent = 0;
+    counts.clear();
+    timers.clear();
+  };
+  return { members, indented, forget };
+}
+
+/** A standard stream whose lines are logged. Nobody can end it: modules of later runs have it. */
+class Lines extends Writable {
+  #line;
+  #limit;
+  #decoder = new StringDecoder('utf8');
+  #begun = '';
+
+  constructor(fd, line, limit) {
+    super({ decodeStrings: true });
+    this.fd = fd;
+    this.#line = line;
+    this.#limit = limit;
+  }
+
+  _write(bytes, _encoding, done) {
+    const lines = (this.#begun + this.#decoder.write(bytes)).split('\n');
+    this.#begun = lines.pop();
+    for (const line of lines) this.#line(line.replace(/\r$/, ''));
+    // Nothing shows more of it.
+    if (this.#begun.length > this.#limit()) this.finish();
+    done();
+  }
+
+  end(...given) {
+    const done = given.find((value) => typeof value === 'function');
+    const [chunk, encoding] = given.filter((value) => value !== done);
+    if (chunk !== undefined && chunk !== null) this.write(chunk, encoding);
+    if (done !== undefined) process.nextTick(done);
+    return this;
+  }
+
+  destroy() { return this; }
+
+  /** A line that has no end yet is one. */
+  finish() {
+    const line = this.#begun + this.#decoder.end();
+    this.#begun = '';
+    if (line !== '') this.#line(line);
+  }
+}
+
 /**
- * A console whose lines go to `line(level, messages, truncated)`; `place(text)` names positions as
- * an author knows them.
+ * Puts a console and standard streams in the place of Node's. Their lines go to `line(level,
+ * messages, truncated)`, which says whether a run took them; `place(text)` names positions as an
+ * author knows them. The result ends a run's: what it has begun is told, and forgotten.
  */
-export function makeConsole(line, limits, place) {
+export function logTo(line, limits, place) {
   const write = (level, given) => {
     const messages = given.map(place);
     const truncated = cut(messages, limits().log_line_bytes);
-    line(level, messages, truncated);
+    return line(level, messages, truncated);
   };
+  const { members, indented, forget } = keeping(write);
   const sink = (level) => new Writable({
     decodeStrings: false,
     write(text, _encoding, done) {
-      write(level, [String(text).replace(/\n$/, '')]);
+      indented(level, [String(text).replace(/\n$/, '')]);
       done();
     },
   });
-  // `table`, `time`, `count` and the like make text out of what they are given and log that.
+  // `table`, `dir` and the like make text out of what they are given and log that.
   const console = new Console({ stdout: sink('LOG'), stderr: sink('WARN') });
-  for (const [method, level] of Object.entries(LEVELS)) {
-    console[method] = (...values) => write(level, values.map(render));
+  globalThis.console = Object.assign(console, members);
+  const limit = () => limits().log_line_bytes;
+  const out = new Lines(1, (text) => write('LOG', [text]), limit);
+  const error = new Lines(WORDS, (text) => {
+    if (!write('ERROR', [text])) writeSync(WORDS, `${text}\n`);
+  }, limit);
+  for (const [name, stream] of [['stdout', out], ['stderr', error]]) {
+    Object.defineProperty(process, name, { get: () => stream, enumerable: true });
   }
-  console.trace = (...values) => {
-    const [, , ...stack] = new Error().stack.split('\n');
-    write('LOG', [...values.map(render), ['Trace', ...stack].join('\n')]);
+  return () => {
+    out.finish();
+    error.finish();
+    forget();
   };
-  return console;
 }

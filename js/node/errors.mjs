@@ -4,6 +4,7 @@
 // ConvexError's data. Invariant: never throws; names no folder of the host.
 import { types } from 'node:util';
 import { pathToFileURL } from 'node:url';
+import { explanation } from './fetch.mjs';
 
 /** Where these files are. */
 const OURS = new URL('.', import.meta.url).href;
@@ -58,8 +59,9 @@ function cure(code, message) {
       + 'plain name or list it in node.externalPackages of convex.json, and push again.';
   }
   if (code === 'ERR_ACCESS_DENIED') {
-    return '\nA "use node" function may read its own modules and packages and use the network; '
-      + 'it writes no files and starts no processes or threads. Use ctx.storage for files.';
+    return '\nA "use node" function may read its own modules and packages, read and write files in '
+      + 'os.tmpdir() and use the network; it writes no other files and starts no processes or '
+      + 'threads. Use ctx.storage for files that are to last.';
   }
   if (/^kill EPERM$|: uv_os_setpriority returned EPERM/.test(message)) {
     return '\nA "use node" function may do this to its own process (process.pid) only: other '
@@ -81,7 +83,9 @@ export function describe(error, folder) {
   });
   // Flags of Node are the host's business.
   const plain = (message ?? '').replace(/ Use --allow-\S+ to manage permissions\.$/, '');
-  const said = hide(plain, folder) + cure(read('code'), plain);
+  const reason = quietly(() => explanation(error));
+  const said = hide(plain, folder) + (reason === undefined ? '' : `: ${hide(`${reason}`, folder)}`)
+    + cure(read('code'), plain);
   const joined = [name ?? 'Error', said].filter((part) => part !== '').join(': ');
   return { text: `Uncaught ${joined}`, stack: place(read('stack'), folder), data };
 }

@@ -3,12 +3,12 @@
 // In: frames of `runtime/actions/src/protocol.rs` on descriptor 3, modules as files in a folder.
 // Out: frames. Invariant: one run at a time, and each gets exactly one end, whatever its function
 // does to its process; a process that may still be busy with an old run takes no new one.
-import { readFileSync, writeSync } from 'node:fs';
+import { readFileSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { analyze } from './analyze.mjs';
-import { makeConsole } from './console.mjs';
+import { logTo } from './console.mjs';
 import { describe, place } from './errors.mjs';
 import { explainFetch } from './fetch.mjs';
 import { confine } from './network.mjs';
@@ -21,6 +21,8 @@ const BUSY_MS = 2;
 const TIMER_MS = 2 ** 31 - 1;
 
 const { reallyExit } = process;
+/** The folder for files of a run; `os.tmpdir()` of whatever the run imports. */
+const { TMPDIR } = process.env;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 
 /** Sends a message, in this moment: the process may be about to end. */
@@ -101,6 +103,8 @@ let variables = {};
 let idleResources = [];
 /** Modules that were imported. */
 const loaded = new Set();
+/** What modules have put into the temporary folder as they were imported. */
+let lasting = new Set();
 
 const threw = (message, stack, data) => ({ how: 'threw', message, stack, data });
 
@@ -111,14 +115,37 @@ function finish(end, result = '') {
   run.end = { end, result };
   setImmediate(() => setImmediate(() => {
     if (current !== run) return;
-    const isClean = run.calls.size === 0 && !run.streams.isBusy() && isIdle();
+    const isClean = run.calls.size === 0 && !run.streams.isBusy() && isIdle() && removeFiles();
     warn(run);
     say(run, isClean);
   }));
 }
 
+/** Names in the temporary folder; none where a function has made away with it. */
+function files() {
+  try {
+    return readdirSync(TMPDIR);
+  } catch {
+    return [];
+  }
+}
+
+/** Takes a run's files away from the next one; says whether it could. */
+function removeFiles() {
+  try {
+    for (const name of readdirSync(TMPDIR)) {
+      if (!lasting.has(name)) rmSync(join(TMPDIR, name), { recursive: true, force: true });
+    }
+    return true;
+  } catch {
+    // They go with the process.
+    return false;
+  }
+}
+
 /** The last words about a run. */
 function say(run, isClean) {
+  endLog();
   current = undefined;
   clearTimeout(run.timer);
   run.streams.end();
@@ -231,6 +258,7 @@ async function load(module) {
   if (!loaded.has(module)) {
     loaded.add(module);
     idleResources = process.getActiveResourcesInfo();
+    lasting = new Set(files());
   }
   return namespace;
 }
@@ -288,7 +316,7 @@ async function look(modules) {
 /** Begins a run. */
 function begin(head, work) {
   current = new Run(head);
-  process.env = { ...variables };
+  process.env = { TMPDIR, ...variables };
   socket.unref();
   work();
 }
@@ -303,7 +331,7 @@ function act(head, tail) {
       break;
     case 'environment':
       variables = head.variables;
-      process.env = { ...variables };
+      process.env = { TMPDIR, ...variables };
       if (current === undefined) preload();
       break;
     case 'run':
@@ -392,8 +420,8 @@ process.on('beforeExit', () => {
 
 explainFetch();
 Object.defineProperty(globalThis, 'Convex', { value: Convex });
-globalThis.console = makeConsole((level, messages, truncated) => {
-  if (current !== undefined) {
-    send({ type: 'log', run: current.number, level, messages, truncated });
-  }
+const endLog = logTo((level, messages, truncated) => {
+  if (current === undefined) return false;
+  send({ type: 'log', run: current.number, level, messages, truncated });
+  return true;
 }, () => limits, (text) => place(text, folder));

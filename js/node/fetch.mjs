@@ -1,7 +1,10 @@
 // `fetch` in a Node process: Node's own, with errors that say what to do.
 //
-// In: a request. Out: Node's response. Invariant: only the texts of failed exchanges differ, and
-// they are those of the default runtime (`explanation.rs`); a URL in them is without its query.
+// In: a request. Out: Node's response; `explanation(error)`, what the author of a function reads
+// besides Node's text. Invariant: an error of the network is Node's own, by which code that tries
+// again knows it, and only its cause's text is ours, as the default runtime has it
+// (`explanation.rs`); a URL in it is without its query.
+import { types } from 'node:util';
 import { isRefusal } from './network.mjs';
 
 const NETWORK = 'Check the address, and that this machine has a network.';
@@ -37,12 +40,32 @@ function named(input) {
 }
 
 /** Cause and cure. */
-function explain(error) {
-  // One for each address that was tried.
-  const cause = error?.errors?.[0] ?? error;
-  if (isRefusal(cause)) return cause.message;
-  const known = KNOWN.find(([code]) => code.test(String(cause?.code ?? '')));
-  return known === undefined ? `${cause?.message ?? 'no cause is known'}.` : known[1](cause);
+function explain(cause) {
+  const known = KNOWN.find(([code]) => code.test(String(cause.code ?? '')));
+  return known === undefined ? `${cause.message || 'no cause is known'}.` : known[1](cause);
+}
+
+/** Has an error say more, where it and its stack are read. */
+function retell(error, message) {
+  const { message: old, stack } = error;
+  Object.defineProperty(error, 'message', { value: message, writable: true, configurable: true });
+  // V8 wrote the old message into it.
+  if (typeof stack === 'string') {
+    error.stack = old === '' ? stack.replace(/:? *$/m, () => `: ${message}`)
+      : stack.replace(old, () => message);
+  }
+}
+
+/** Causes that say all there is. */
+const explained = new WeakSet();
+
+/** What an error that nobody caught has to say besides its own text; `undefined` for most. */
+export function explanation(error) {
+  const { message, cause } = error;
+  if (typeof cause !== 'object' || cause === null) return undefined;
+  if (message === 'fetch failed' && explained.has(cause)) return cause.message;
+  // Node's word for a body that breaks off.
+  return message === 'terminated' ? `The body broke off: ${explain(cause)}` : undefined;
 }
 
 /** Puts it in the place of Node's. */
@@ -53,9 +76,16 @@ export function explainFetch() {
       return await fetchOfNode(input, init);
     } catch (error) {
       // Aborts, and mistakes in the arguments, say all there is.
-      if (error?.message !== 'fetch failed' || error.cause === undefined) throw error;
-      const { cause } = error;
-      throw new TypeError(`Could not fetch ${named(input)}: ${explain(cause)}`, { cause });
+      const { message, cause } = error ?? {};
+      if (message !== 'fetch failed' || !types.isNativeError(cause)) throw error;
+      // One for each address that was tried.
+      const first = cause.errors?.[0] ?? cause;
+      const failed = (why) => `Could not fetch ${named(input)}: ${why}`;
+      // Trying again is in vain.
+      if (isRefusal(first)) throw new TypeError(failed(first.message), { cause });
+      retell(cause, failed(explain(first)));
+      explained.add(cause);
+      throw error;
     }
   };
 }

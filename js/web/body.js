@@ -153,7 +153,8 @@
       return await reader.read();
     } catch (error) {
       if (WeakMapPrototypeGet(unplaced, error) !== true) throw error;
-      throw new TypeError(error.message);
+      const { cause, message } = error;
+      throw new TypeError(message, cause === undefined ? undefined : { cause });
     }
   }
 

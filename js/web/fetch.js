@@ -3,9 +3,10 @@
 // In: `__bootstrap` with core.ops of runtime/actions/src/fetch.rs:
 //   op_fetch_start({method, url, headers, streams}, bytes) -> number of an exchange, or throws.
 //     `streams`: the body follows in op_fetch_write; else it is `bytes`, or nothing for null.
-//   op_fetch_response(exchange) -> promise of {status, statusText, headers}.
+//   op_fetch_response(exchange) -> promise of {status, statusText, headers}, or of {failure}: why
+//     the network has no answer, as {reason, code}.
 //   op_fetch_write(exchange, bytes) -> promise of whether more is wanted; op_fetch_end(exchange).
-//   op_fetch_read(exchange) -> promise of bytes, or of null at the end.
+//   op_fetch_read(exchange) -> promise of bytes, of null at the end, or of {failure}.
 //   op_fetch_cancel(exchange): whatever waits for it rejects.
 //   op_fetch_redirects() -> how many are followed.
 // Out: `fetch`. Invariant: whatever fails rejects with an error that names the URL and says what to
@@ -14,7 +15,7 @@
   'use strict';
   const { core, primordials } = __bootstrap;
   const {
-    ArrayBufferIsView, ArrayPrototypeFilter, ArrayPrototypeIncludes, ArrayPrototypePush,
+    ArrayBufferIsView, ArrayPrototypeFilter, ArrayPrototypeIncludes, ArrayPrototypePush, Error,
     ObjectDefineProperty, PromisePrototypeCatch, StringPrototypeIndexOf, StringPrototypeSlice,
     TypeError,
   } = primordials;
@@ -37,6 +38,13 @@
     return at < 0 ? url : `${StringPrototypeSlice(url, 0, at)}?...`;
   };
   const failed = (url, why) => new TypeError(`Could not fetch ${named(url)}: ${why}`);
+
+  /** What the network did. It begins as Deno's: code that tries again knows such errors by that. */
+  const broken = (url, { reason, code }) => {
+    const cause = new Error(reason);
+    if (code !== null) cause.code = code;
+    return new TypeError(`error sending request for url (${named(url)}): ${reason}`, { cause });
+  };
 
   const { fetch } = {
     async fetch(input, init = undefined) {
@@ -104,7 +112,9 @@
     /** The reason of an abort, or why the body could not be sent, is the error that counts. */
     exchange.guard = async (promise) => {
       try {
-        return await promise;
+        const answered = await promise;
+        if (answered?.failure !== undefined) throw broken(url, answered.failure);
+        return answered;
       } catch (error) {
         if (signal?.aborted) throw signal.reason;
         throw exchange.failure === undefined ? markUnplaced(error) : exchange.failure.error;

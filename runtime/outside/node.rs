@@ -228,7 +228,8 @@ impl NodeActions {
         }
         let program = self.options.program.as_deref();
         let heap_mib = limits::NODE_HEAP_BYTES >> 20;
-        let node = Node::find(program, heap_mib, limits::ACTION_PROCESS_BYTES).await?;
+        let (process, file) = (limits::ACTION_PROCESS_BYTES, limits::NODE_FILE_BYTES);
+        let node = Node::find(program, heap_mib, process, file).await?;
         let started = Pool::start(Config {
             program: node.program.clone(),
             arguments: Vec::new(),

@@ -18,16 +18,54 @@ pub(crate) fn named(url: &str) -> String {
 
 /// Cause and cure.
 pub(crate) fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut deepest = error.to_string();
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(text) = explain_one(error) {
-            return text;
+    let deepest = || format!("{}.", causes(error).last().unwrap_or(error));
+    causes(error).find_map(explain_one).unwrap_or_else(deepest)
+}
+
+/// Whether the operator does not allow the exchange: trying again is in vain.
+pub(crate) fn is_refusal(error: &(dyn Error + 'static)) -> bool {
+    let refused = |error: &ConnectError| matches!(error, ConnectError::Refused { .. });
+    causes(error).any(|error| error.downcast_ref().is_some_and(refused))
+}
+
+/// What Node calls it, where that is known.
+pub(crate) fn code(error: &(dyn Error + 'static)) -> Option<&'static str> {
+    causes(error).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            return match error {
+                ConnectError::NotFound(..) => Some("ENOTFOUND"),
+                ConnectError::Refused { .. } => Some("EACCES"),
+                ConnectError::TimedOut(..) => Some("ETIMEDOUT"),
+                ConnectError::Failed(_, error) => code_of_system(error),
+            };
         }
-        deepest = error.to_string();
-        cause = error.source();
-    }
-    format!("{deepest}.")
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_incomplete_message().then_some("ECONNRESET");
+        }
+        error.downcast_ref().and_then(code_of_system)
+    })
+}
+
+fn code_of_system(error: &io::Error) -> Option<&'static str> {
+    Some(match error.kind() {
+        ErrorKind::ConnectionRefused => "ECONNREFUSED",
+        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof => "ECONNRESET",
+        ErrorKind::ConnectionAborted => "ECONNABORTED",
+        ErrorKind::BrokenPipe => "EPIPE",
+        ErrorKind::TimedOut => "ETIMEDOUT",
+        ErrorKind::HostUnreachable => "EHOSTUNREACH",
+        ErrorKind::NetworkUnreachable => "ENETUNREACH",
+        _ => return None,
+    })
+}
+
+/// An error and all that caused it; one that was put into an I/O error is not among its sources.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error = *error;
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        inner.map(|inner| inner as _).or_else(|| error.source())
+    })
 }
 
 fn explain_one(error: &(dyn Error + 'static)) -> Option<String> {
@@ -41,10 +79,8 @@ fn explain_one(error: &(dyn Error + 'static)) -> Option<String> {
         return explain_http(error);
     }
     let error = error.downcast_ref::<io::Error>()?;
-    // An error that was put into an I/O error is not among its sources.
-    let inner: Option<&(dyn Error + 'static)> = error.get_ref().map(|inner| inner as _);
-    if let Some(inner) = inner {
-        return explain_one(inner).or_else(|| inner.source().and_then(explain_one));
+    if error.get_ref().is_some() {
+        return None;
     }
     match error.kind() {
         ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof => {

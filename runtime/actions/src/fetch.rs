@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, Notify};
 
 use crate::decoding::{Decoding, PIECE_BYTES};
-use crate::explanation::{explain, named};
+use crate::explanation::{code, explain, is_refusal, named};
 use crate::network::Connector;
 use crate::outgoing::{Outgoing, Writer};
 use crate::run_state::RunState;
@@ -116,6 +116,21 @@ struct Answer {
     status: u16,
     status_text: String,
     headers: Vec<(String, String)>,
+}
+
+/// What an exchange came to, where it is not an error of the request itself.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome<T> {
+    Came(T),
+    Broke { failure: Failure },
+}
+
+/// What the network did. The script throws it, with whoever waits on the stack.
+#[derive(Serialize)]
+struct Failure {
+    reason: String,
+    code: Option<&'static str>,
 }
 
 fn failed(url: &str, why: impl std::fmt::Display) -> JsErrorBox {
@@ -219,7 +234,7 @@ fn request_of(head: &Head, body: Outgoing) -> Result<Request<Outgoing>, String> 
 async fn op_fetch_response(
     state: Rc<RefCell<OpState>>,
     #[smi] id: u32,
-) -> Result<Answer, JsErrorBox> {
+) -> Result<Outcome<Answer>, JsErrorBox> {
     let run = Rc::clone(state.borrow().borrow::<Rc<RunState>>());
     let _under_way = run.under_way("fetch");
     let exchange = exchange(&state, id)?;
@@ -236,7 +251,11 @@ async fn op_fetch_response(
         Ok(response) => response,
         Err(error) => {
             exchanges(&mut state.borrow_mut()).open.remove(&id);
-            return Err(failed(&exchange.url, explain(&error)));
+            let reason = explain(&error);
+            if is_refusal(&error) {
+                return Err(failed(&exchange.url, reason));
+            }
+            return Ok(Outcome::Broke { failure: Failure { reason, code: code(&error) } });
         }
     };
     let coding = response.headers().get(header::CONTENT_ENCODING);
@@ -244,7 +263,7 @@ async fn op_fetch_response(
     let decoding = coding.map(Decoding::of).unwrap_or_default();
     let answer = answer_of(&response, &decoding);
     exchange.receive(response, decoding).await?;
-    Ok(answer)
+    Ok(Outcome::Came(answer))
 }
 
 fn answer_of(response: &Response<hyper::body::Incoming>, decoding: &Decoding) -> Answer {
@@ -296,11 +315,11 @@ impl Exchange {
     }
 
     /// The next chunk; `None` at the end.
-    async fn next(&self) -> Result<Option<Vec<u8>>, JsErrorBox> {
+    async fn next(&self) -> Result<Outcome<Option<Vec<u8>>>, JsErrorBox> {
         let mut held = self.body.lock().await;
-        let Some(incoming) = held.as_mut() else { return Ok(None) };
+        let Some(incoming) = held.as_mut() else { return Ok(Outcome::Came(None)) };
         let found = incoming.next(&self.url).await?;
-        if let Some(chunk) = &found {
+        if let Outcome::Came(Some(chunk)) = &found {
             let left = incoming.left.checked_sub(chunk.len() as u64);
             incoming.left = left.ok_or_else(|| self.too_large())?;
         } else {
@@ -311,7 +330,7 @@ impl Exchange {
 }
 
 impl Incoming {
-    async fn next(&mut self, url: &str) -> Result<Option<Vec<u8>>, JsErrorBox> {
+    async fn next(&mut self, url: &str) -> Result<Outcome<Option<Vec<u8>>>, JsErrorBox> {
         let undecodable = |error: std::io::Error| {
             failed(url, format!("its body is not what its Content-Encoding says ({error})."))
         };
@@ -320,26 +339,26 @@ impl Incoming {
                 let piece = self.coded.split_to(self.coded.len().min(PIECE_BYTES));
                 let bytes = self.decoding.decode(&piece).map_err(undecodable)?;
                 if !bytes.is_empty() {
-                    return Ok(Some(bytes));
+                    return Ok(Outcome::Came(Some(bytes)));
                 }
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) if self.decoding.is_identity() && !data.is_empty() => {
-                        return Ok(Some(data.into()));
+                        return Ok(Outcome::Came(Some(data.into())));
                     }
                     Ok(data) => self.coded = data,
                     // Trailers: nobody can ask for them.
                     Err(_) => {}
                 },
                 Some(Err(error)) => {
-                    let why = explain(&error);
-                    return Err(failed(url, format!("its body broke off: {why}")));
+                    let reason = format!("its body broke off: {}", explain(&error));
+                    return Ok(Outcome::Broke { failure: Failure { reason, code: code(&error) } });
                 }
                 None => {
                     let last = self.decoding.finish().map_err(undecodable)?;
                     self.decoding = Decoding::default();
-                    return Ok(if last.is_empty() { None } else { Some(last) });
+                    return Ok(Outcome::Came((!last.is_empty()).then_some(last)));
                 }
             }
         }
@@ -373,7 +392,7 @@ fn op_fetch_end(state: &mut OpState, #[smi] id: u32) {
 async fn op_fetch_read(
     state: Rc<RefCell<OpState>>,
     #[smi] id: u32,
-) -> Result<Option<ToJsBuffer>, JsErrorBox> {
+) -> Result<Outcome<Option<ToJsBuffer>>, JsErrorBox> {
     let run = Rc::clone(state.borrow().borrow::<Rc<RunState>>());
     let _under_way = run.under_way("fetch");
     let exchange = exchange(&state, id)?;
@@ -381,10 +400,13 @@ async fn op_fetch_read(
         read = exchange.next() => read,
         () = exchange.cancelled.notified() => Err(failed(&exchange.url, "it was cancelled.")),
     };
-    if !matches!(read, Ok(Some(_))) {
+    if !matches!(read, Ok(Outcome::Came(Some(_)))) {
         exchanges(&mut state.borrow_mut()).open.remove(&id);
     }
-    Ok(read?.map(ToJsBuffer::from))
+    Ok(match read? {
+        Outcome::Came(bytes) => Outcome::Came(bytes.map(ToJsBuffer::from)),
+        Outcome::Broke { failure } => Outcome::Broke { failure },
+    })
 }
 
 #[op2(fast)]

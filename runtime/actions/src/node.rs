@@ -1,8 +1,8 @@
 //! Node for `"use node"`: which one there is, and how its processes are started.
 //!
 //! In: a path that the operator gave, or `PATH`. Out: commands. Invariant: a process finds its own
-//! modules and packages and the network, and nothing else of the host: no environment, no other
-//! files, no processes, neither its own nor others'. Node's permissions are a seat belt, not a wall
+//! modules and packages, a folder for its files and the network, and nothing else of the host: no
+//! environment, no other files, no processes, neither its own nor others'. Node's permissions are a seat belt, not a wall
 //! against code that means harm: native code of packages may read and write what the host's user
 //! may, and only the filter of system calls (`confinement.rs`) holds it.
 
@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::process::Command;
 
 use crate::confinement::Filter;
-use crate::node_folder::Folder;
+use crate::node_folder::{Folder, Temporary};
 
 /// The environment variable that names a Node for `"use node"`.
 pub const NODE_VARIABLE: &str = "CONCAVE_NODE";
@@ -51,6 +51,8 @@ pub struct Node {
     pub heap_mib: u64,
     /// Memory of a process that can be written, in bytes.
     pub process_bytes: u64,
+    /// The largest file that a process writes, in bytes.
+    pub file_bytes: u64,
 }
 
 /// Why there is no Node.
@@ -100,7 +102,7 @@ impl Version {
     }
 
     /// The flag that switches permissions on, and those that give some back.
-    fn permissions(self, folder: &Folder) -> Vec<String> {
+    fn permissions(self, folder: &Folder, temporary: &Path) -> Vec<String> {
         let stable = self.is(23, 5) || (self.major == 22 && self.minor >= 13);
         let mut flags = vec![if stable { "--permission" } else { "--experimental-permission" }];
         if self.is(25, 0) {
@@ -112,13 +114,15 @@ impl Version {
             flags.push("--allow-addons");
         }
         let mut flags: Vec<String> = flags.into_iter().map(str::to_owned).collect();
-        let readable = std::iter::once(folder.root()).chain(folder.packages());
-        let readable: Vec<_> = readable.map(|path| format!("{}/*", path.display())).collect();
+        let inside = |path: &Path| format!("{}/*", path.display());
+        let mut readable: Vec<_> = folder.readable().map(|path| inside(&path)).collect();
+        readable.push(inside(temporary));
         if self.is(20, 7) {
             flags.extend(readable.iter().map(|path| format!("--allow-fs-read={path}")));
         } else {
             flags.push(format!("--allow-fs-read={}", readable.join(",")));
         }
+        flags.push(format!("--allow-fs-write={}", inside(temporary)));
         flags
     }
 }
@@ -132,6 +136,7 @@ impl Node {
         configured: Option<&Path>,
         heap_mib: u64,
         process_bytes: u64,
+        file_bytes: u64,
     ) -> Result<Self, NodeError> {
         let program = match configured {
             Some(path) => path.to_owned(),
@@ -146,14 +151,15 @@ impl Node {
         let found = String::from_utf8_lossy(&said.stdout).trim().to_owned();
         match Version::parse(&found) {
             Some(version) if version.is(MAJOR_MIN, 0) => {
-                Ok(Self { program, version, heap_mib, process_bytes })
+                Ok(Self { program, version, heap_mib, process_bytes, file_bytes })
             }
             Some(_) => Err(NodeError::Old { program, found }),
             None => Err(unusable(format!("asked for its version, it says {found:?}"))),
         }
     }
 
-    /// The command of a process that runs what is in `folder` and listens to `socket`, and a pipe:
+    /// The command of a process that runs what is in `folder`, writes into `temporary` and listens
+    /// to `socket`, and a pipe:
     /// when that is closed, as it is when the host's process ends, the process ends too.
     ///
     /// # Errors
@@ -161,23 +167,24 @@ impl Node {
     pub(crate) fn command(
         &self,
         folder: &Folder,
+        temporary: &Temporary,
         socket: UnixStream,
     ) -> io::Result<(Command, PipeWriter)> {
         let mut command = Command::new(&self.program);
         command
-            .args(self.version.permissions(folder))
+            .args(self.version.permissions(folder, temporary.path()))
             .arg(format!("--max-old-space-size={}", self.heap_mib))
             .arg("--no-warnings")
             .arg(folder.executor())
             .current_dir(folder.modules())
             .stdin(Stdio::null());
         let (lifeline, ours) = io::pipe()?;
-        let memory = self.process_bytes;
+        let (memory, file) = (self.process_bytes, self.file_bytes);
         let mut filter = Filter::new();
         let prepare = move || {
             let _held = (&socket, &lifeline);
             inherit(socket.as_raw_fd(), lifeline.as_raw_fd())?;
-            bound(memory)?;
+            bound(memory, file)?;
             // Last: it could not be told who owns its descriptors any more.
             filter.as_mut().map_or(Ok(()), Filter::enter)
         };
@@ -207,9 +214,9 @@ fn inherit(socket: i32, lifeline: i32) -> io::Result<()> {
 }
 
 /// Bounds what the process may take of the system.
-fn bound(memory: u64) -> io::Result<()> {
+fn bound(memory: u64, file: u64) -> io::Result<()> {
     // Its JavaScript has a limit of its own; this is for buffers, wasm and native code.
-    let limits = [(libc::RLIMIT_DATA, memory), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, 0)];
+    let limits = [(libc::RLIMIT_DATA, memory), (libc::RLIMIT_CORE, 0), (libc::RLIMIT_FSIZE, file)];
     for (resource, limit) in limits {
         let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
         // SAFETY: `limit` is valid for the length of the call.
@@ -236,28 +243,37 @@ mod tests {
     fn each_version_is_given_the_flags_that_it_knows() {
         let flags = |text: &str, packages: Option<&str>| {
             let folder = Folder::named("/f", packages.map(Path::new));
-            Version::parse(text).unwrap().permissions(&folder).join(" ")
+            let version = Version::parse(text).unwrap();
+            version.permissions(&folder, Path::new("/f/tmp-0")).join(" ")
         };
+        let own = "--allow-fs-read=/f/executor/* --allow-fs-read=/f/modules/*";
+        let written = "--allow-fs-read=/f/tmp-0/* --allow-fs-write=/f/tmp-0/*";
         assert_eq!(
             flags("v20.5.1", Some("/p")),
-            "--experimental-permission --allow-fs-read=/f/*,/p/*"
+            "--experimental-permission \
+             --allow-fs-read=/f/executor/*,/f/modules/*,/p/*,/f/tmp-0/* --allow-fs-write=/f/tmp-0/*"
         );
         assert_eq!(
             flags("v20.20.2\n", Some("/p")),
-            "--experimental-permission --allow-addons --allow-fs-read=/f/* --allow-fs-read=/p/*"
+            format!(
+                "--experimental-permission --allow-addons {own} --allow-fs-read=/p/* {written}"
+            )
         );
-        assert_eq!(flags("v22.12.0", None), "--experimental-permission --allow-fs-read=/f/*");
-        assert_eq!(flags("v22.13.0", None), "--permission --allow-fs-read=/f/*");
-        assert_eq!(flags("v24.1.0", None), "--permission --allow-fs-read=/f/*");
-        assert_eq!(flags("v26.10.0", None), "--permission --allow-net --allow-fs-read=/f/*");
+        let experimental = format!("--experimental-permission {own} {written}");
+        assert_eq!(flags("v22.12.0", None), experimental);
+        let stable = format!("--permission {own} {written}");
+        assert_eq!(flags("v22.13.0", None), stable);
+        assert_eq!(flags("v24.1.0", None), stable);
+        let networked = format!("--permission --allow-net {own} {written}");
+        assert_eq!(flags("v26.10.0", None), networked);
     }
 
     #[tokio::test]
     async fn what_is_not_node_is_named_with_the_flag_that_changes_it() {
-        let text = Node::find(Some(Path::new("/nowhere/node")), 1, 1).await.unwrap_err();
+        let text = Node::find(Some(Path::new("/nowhere/node")), 1, 1, 1).await.unwrap_err();
         assert!(text.to_string().contains("/nowhere/node"), "{text}");
         assert!(text.to_string().contains("--node PATH"), "{text}");
-        let text = Node::find(Some(Path::new("/bin/true")), 1, 1).await.unwrap_err();
+        let text = Node::find(Some(Path::new("/bin/true")), 1, 1, 1).await.unwrap_err();
         assert!(matches!(text, NodeError::Unusable { .. }), "{text}");
         assert!(Version::parse("v18.20.4").unwrap() < Version { major: MAJOR_MIN, minor: 0 });
     }

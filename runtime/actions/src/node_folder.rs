@@ -6,6 +6,7 @@
 //! ```text
 //! executor/   js/node, the process's own half
 //! modules/    package.json {"type":"module"}, dir/mod.js, …, node_modules → the packages
+//! tmp-0/ …    a process's own: what os.tmpdir() is there; gone with the process
 //! ```
 
 use std::fs;
@@ -86,6 +87,24 @@ impl Folder {
         &self.root
     }
 
+    /// Makes the folder for what one process writes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn temporary(&self) -> io::Result<Temporary> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.root.join(format!("tmp-{number}"));
+        fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Temporary { path })
+    }
+
+    /// What every process may read: not what another one has written.
+    pub(crate) fn readable(&self) -> impl Iterator<Item = PathBuf> {
+        let ours = ["executor", "modules"].map(|name| self.root.join(name));
+        ours.into_iter().chain(self.packages.clone())
+    }
+
     /// The folder that holds the packages' `node_modules`.
     pub fn packages(&self) -> Option<&Path> {
         self.packages.as_deref()
@@ -99,6 +118,26 @@ impl Folder {
     /// Where the modules are.
     pub(crate) fn modules(&self) -> String {
         self.root.join("modules").display().to_string()
+    }
+}
+
+/// The folder of what one process writes, removed when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may be gone with the whole folder; else the next host sweeps.
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -173,6 +212,12 @@ mod tests {
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_to_string(root.join("modules/a/b.js")).unwrap(), "export {};");
         assert!(root.join("modules/node_modules").is_symlink() && folder.executor().is_file());
+        let temporary = folder.temporary().unwrap();
+        fs::write(temporary.path().join("file"), "written").unwrap();
+        assert_eq!(fs::metadata(temporary.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        let path = temporary.path().to_owned();
+        drop(temporary);
+        assert!(!path.exists() && root.exists());
         drop(folder);
         assert!(!root.exists());
         assert!(packages.exists(), "packages are others' too");

@@ -100,10 +100,11 @@ impl Process {
     ) -> std::io::Result<Arc<Self>> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let (mut command, lifeline) = match (&config.node, &code.folder) {
+        let (mut command, held) = match (&config.node, &code.folder) {
             (Some(node), Some(folder)) => {
-                let (command, lifeline) = node.command(folder, theirs)?;
-                (command, Some(lifeline))
+                let temporary = folder.temporary()?;
+                let (command, lifeline) = node.command(folder, &temporary, theirs)?;
+                (command, Some((lifeline, temporary)))
             }
             _ => (worker(config, theirs), None),
         };
@@ -111,6 +112,7 @@ impl Process {
             .env_clear()
             .env("TZ", "UTC")
             .envs(certificates())
+            .envs(held.as_ref().map(|(_, temporary)| ("TMPDIR", temporary.path())))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -134,8 +136,9 @@ impl Process {
         let owned = Arc::clone(&process);
         tokio::spawn(async move {
             owned.own(child, read, words).await;
-            drop(lifeline);
             when_dead(&owned);
+            // It may have written many files.
+            tokio::task::spawn_blocking(move || drop(held));
         });
         tokio::spawn(watch(Arc::downgrade(&process)));
         Ok(process)

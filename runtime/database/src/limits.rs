@@ -425,6 +425,10 @@ limits! {
     NODE_HEAP_BYTES = 512 << 20, Bytes,
         "as Convex; its process alone dies of more",
         "The process that ran … ended";
+    /// One file in the temporary folder of a Node process.
+    NODE_FILE_BYTES = 512 << 20, Bytes,
+        "the disk is the host's; what a function spools is rarely larger than its memory",
+        "EFBIG: file too large";
     /// Wall time in which the Node modules of a bundle are imported to look at them.
     NODE_ANALYSIS_MS = 60_000, Milliseconds,
         "modules import files of packages one by one, on whatever disk and machine there is",
@@ -448,7 +452,7 @@ limits! {
     /// How long an address may take to accept a connection of `fetch`.
     FETCH_CONNECT_MS = 10_000, Milliseconds,
         "who has not answered by then is not there, or behind a firewall",
-        "Could not fetch …: … did not answer within";
+        "error sending request for url (…): … did not answer within";
     /// Calls that wait for an isolate.
     MAX_QUEUED_CALLS = 4_096, Count,
         "a longer queue only turns overload into time-outs",

@@ -23,6 +23,19 @@ export const get = action({
   },
 });
 
+/** Why the network did not give an answer, or all of one. */
+export const cause = action({
+  args: { url: v.string() },
+  handler: async (_ctx, { url }) => {
+    try {
+      return await (await fetch(url)).text();
+    } catch (error: any) {
+      const { message, cause } = error;
+      return [error instanceof TypeError, message, cause instanceof Error, cause.message, cause.code];
+    }
+  },
+});
+
 /** Fails in the middle of a body, read in one of the ways. */
 export const breaksOff = action({
   args: { url: v.string(), how: v.string() },

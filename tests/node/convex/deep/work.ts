@@ -8,11 +8,12 @@ import ms from "ms";
 import { createHash } from "node:crypto";
 import { createSocket as createDatagrams } from "node:dgram";
 import { setServers } from "node:dns";
-import { readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync, writeSync, openSync }
+  from "node:fs";
 import { get } from "node:http";
 import { Socket, connect } from "node:net";
 import { setPriority, tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { shared } from "../shared_node";
 
@@ -90,6 +91,34 @@ export const levels = action(async () => {
   console.log("é".repeat(40_000));
 });
 
+export const consoles = action(async () => {
+  console.time("t");
+  console.timeLog("t", "x");
+  console.timeEnd("t");
+  console.timeEnd("t");
+  console.group("g");
+  console.log("in");
+  console.group();
+  console.warn("deeper", { a: 1 });
+  console.groupEnd();
+  console.assert(true, "no");
+  console.assert(false, "as");
+  console.groupEnd();
+  console.count();
+  console.count();
+  console.group("open");
+});
+
+export const streams = action(async () => {
+  process.stdout.write("one\ntwo");
+  process.stdout.write(Buffer.from(" \u20ac").subarray(0, 2));
+  process.stdout.write(Buffer.from("\u20ac").subarray(1));
+  process.stderr.write("wrong\r\n");
+  process.stdout.write("\n");
+  process.stdout.write("left");
+  process.stdout.end();
+});
+
 export const throws = action(async () => {
   const inner = () => {
     throw new RangeError("from inside");
@@ -154,7 +183,9 @@ export const eats = action(async () => {
 export const forbidden = action({
   args: { what: v.string() },
   handler: async (_ctx, { what }) => {
-    if (what === "write") writeFileSync(join(tmpdir(), "concave-node-test"), "x");
+    if (what === "write") writeFileSync(join(dirname(tmpdir()), "modules/concave-node-test"), "x");
+    if (what === "write far") writeFileSync("/tmp/concave-node-test", "x");
+    if (what === "list") readdirSync(dirname(tmpdir()));
     if (what === "read") readFileSync("/etc/hostname");
     if (what === "spawn") (await import("node:child_process")).execFileSync("true");
     if (what === "kill") process.kill(process.ppid, "SIGTERM");
@@ -167,6 +198,46 @@ export const forbidden = action({
 export const fetches = action({
   args: { url: v.string() },
   handler: async (_ctx, { url }) => (await fetch(url)).text(),
+});
+
+/** What a failed exchange says to code that looks. */
+export const cause = action({
+  args: { url: v.string() },
+  handler: async (_ctx, { url }) => {
+    try {
+      return await (await fetch(url)).text();
+    } catch (error: any) {
+      const { message, cause } = error;
+      console.log(error);
+      return [error instanceof TypeError, message, cause instanceof Error, cause.message, cause.code];
+    }
+  },
+});
+
+const own = mkdtempSync(join(tmpdir(), "import-"));
+
+/** Writes files, and says what there was before. */
+export const files = action({
+  args: { text: v.string() },
+  handler: async (_ctx, { text }) => {
+    const before = readdirSync(tmpdir()).map((name) => name.replace(/-\w+$/, "-"));
+    const made = mkdtempSync(join(tmpdir(), "run-"));
+    mkdirSync(join(made, "deep/er"), { recursive: true });
+    writeFileSync(join(made, "deep/er/file"), text);
+    writeFileSync(join(own, "file"), text);
+    const read = [made + "/deep/er/file", own + "/file"].map((path) => readFileSync(path, "utf8"));
+    chmodSync(join(made, "deep/er/file"), 0);
+    let most = "";
+    try {
+      const file = openSync(join(made, "most"), "w");
+      // Nothing is kept of what lies before.
+      writeSync(file, "x", 512 * 2 ** 20);
+    } catch (error: any) {
+      most = error.code;
+    }
+    return { pid: process.pid, folder: tmpdir(), before, read, most,
+      variable: process.env.TMPDIR === tmpdir() };
+  },
 });
 
 /** What each kind of client gets to hear. */
