@@ -13,7 +13,7 @@ import { promisify } from "node:util";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { app } from "./app.mjs";
-import { ROOT, pointedAt, serve } from "./host.mjs";
+import { ROOT, concave, pointedAt, serve } from "./host.mjs";
 
 const run = promisify(execFile);
 const CLI = join(ROOT, "tests/node_modules/convex/bin/main.js");
@@ -320,6 +320,48 @@ test("the operator reaches every component, nobody else does", async () => {
   await host.stop();
 });
 
+test("the commands look into components, nested ones too", async () => {
+  const { host, run } = await deployed();
+  await run("one.lib.add", { name: "a", by: 2 });
+  await run("one.lib.add", { name: "a", by: 3 });
+  await run("two.lib.add", { name: "b", by: 4 });
+  const env = pointedAt(host);
+  const ask = (component, command, ...args) =>
+    concave([command, ...args, "--component", component], { env });
+  const lines = ({ status, stdout, stderr }) => {
+    assert.equal(status, 0, stderr);
+    return stdout.trim().split("\n").map((line) => JSON.parse(line));
+  };
+  // Each instance counts its own cron jobs too, from when they run.
+  const counts = (component) =>
+    lines(ask(component, "data", "counts", "--order", "asc")).filter(({ name }) => name < "c");
+  const seen = ["one", "two", "outer/inner"].map((component) =>
+    counts(component).map(({ name, value }) => [name, value]));
+  assert.deepEqual(seen, [[["a", 5]], [["b", 4]], []]);
+  const [one] = counts("one");
+  const tables = lines(ask("one", "data"));
+  assert.ok(tables.find(({ name }) => name === "counts").documents >= 1);
+  assert.equal(ask("one", "run", "lib:value", '{"name":"a"}').stdout, "5\n");
+  const told = JSON.parse(ask("one", "history", "counts", one._id, "--json").stdout);
+  assert.deepEqual(told.versions.map(({ document }) => document.value), [5, 2]);
+  assert.deepEqual(lines(concave(["run", "lib:value", '{"name":"a"}', "--component", "one",
+    "--at", told.versions[1].at], { env })), [2]);
+
+  for (const args of [["data"], ["run", "lib:value"], ["history", "counts", one._id]]) {
+    const wrong = ask("none", ...args);
+    assert.equal(wrong.status, 1);
+    assert.match(wrong.stderr,
+      /no component "none"\. Mounted here: one, outer, outer\/inner, two\./, args.join(" "));
+  }
+  assert.match(ask("one", "data", "nothing").stderr, /Tables of the component "one": .*counts/);
+  assert.match(ask("one", "run", "lib:nothing").stderr, /The component "one" has:\n[^]*lib:value/);
+  assert.match(ask("one", "run", "lib:value").stderr,
+    /`name`\. Consider [^\n]+ if this is expected\.\n\nObject: {}\nValidator: v\.object\(/);
+  assert.match(ask("one", "history", "nothing", one._id).stderr,
+    /no table "nothing" in the component "one"/);
+  await host.stop();
+});
+
 test("a component that is taken away keeps its data until it comes back", async () => {
   const { host, folder, run, ask } = await deployed();
   await run("one.lib.add", { name: "a", by: 2 });
@@ -469,6 +511,9 @@ test("documents of a component that do not fit keep the old deployment", async (
   const said = await deploy(folder, host);
   assert.notEqual(said.code, 0);
   assert.match(said.output, /in table "counts" does not match the schema/);
+  const pushed = concave(["push", folder], { env: pointedAt(host) });
+  assert.notEqual(pushed.status, 0);
+  assert.match(pushed.stderr, /Schema validation failed in component "[^"]+"\.\nDocument with ID "/);
   assert.equal(await run("two.lib.add", { name: "a", by: 1 }), 4);
   assert.equal(await ask("two.lib.value", { name: "a" }), 4);
   await host.stop();

@@ -126,6 +126,14 @@ test("the console shows platform objects alike, without the host's own keys", as
   assert.match(await lines("action", "globals:showsError"), /AbortError: m\n(?!.*Symbol\()/s);
 });
 
+test("a response of any status may have a body", async () => {
+  const wanted = [200, 204, 205, 304, 599].map((status) => [status, "", status, "[1]"]);
+  wanted.push("RangeError", "RangeError", "TypeError");
+  assert.deepEqual(await client.query(globals.responsesInQuery, {}), wanted);
+  assert.deepEqual(await client.mutation(globals.responsesInMutation, {}), wanted);
+  assert.deepEqual(await client.action(globals.responsesInAction, {}), wanted);
+});
+
 test("names that nobody has touched are as any others, in actions as in queries", async () => {
   const of = async (kind, path) => {
     const response = await fetch(`${host.url}/api/${kind}`, {

@@ -190,6 +190,26 @@ test("an answer before the upload is over reaches the client", async () => {
   assert.deepEqual([refused.status, await refused.text()], [413, "no, thank you"]);
 });
 
+test("204, 205 and 304 end with their head, whatever the handler put into them", async () => {
+  const { port } = new URL(SITE);
+  for (const status of [204, 205, 304]) {
+    for (const kind of ["empty", "text", "stream"]) {
+      const head = (path, more = "") => `GET ${path} HTTP/1.1\r\nhost: a\r\n${more}\r\n`;
+      const socket = connect(Number(port), "127.0.0.1");
+      socket.write(head(`/bodiless?status=${status}&kind=${kind}`)
+        + head("/hello", "connection: close\r\n"));
+      let answer = "";
+      for await (const bytes of socket) answer += bytes;
+      const [first, next, ...rest] = answer.split("\r\n\r\n");
+      assert.match(first, new RegExp(`^HTTP/1.1 ${status} `), kind);
+      const lengths = first.match(/^(content-length|transfer-encoding):.*$/gm) ?? [];
+      assert.deepEqual(lengths, status === 205 ? ["content-length: 0"] : [], kind);
+      assert.match(next, /^HTTP\/1\.1 200 /);
+      assert.deepEqual(rest, ["hello"]);
+    }
+  }
+});
+
 test("an upload that is cut is an error for the handler that reads it", async () => {
   const { port } = new URL(SITE);
   const socket = connect(Number(port), "127.0.0.1");

@@ -738,6 +738,8 @@ http.route({ path: "/add", method: "POST", handler: httpActionGeneric(async (ctx
   await ctx.runMutation(makeFunctionReference("tasks:hidden"), { text });
   return new Response("added " + text, { status: 201 });
 }) });
+http.route({ path: "/done", method: "GET", handler: httpActionGeneric(async () =>
+  new Response("unsent", { status: 205 })) });
 export default http;`,
     "fetch.test.ts": `${HEAD}
 test("fetch", async () => {
@@ -746,6 +748,8 @@ test("fetch", async () => {
   expect([answer.status, await answer.text()]).toEqual([201, "added milk"]);
   expect(await t.query(api.tasks.list)).toEqual(["milk"]);
   expect((await t.fetch("/nothing")).status).toBe(404);
+  const done = await t.fetch("/done");
+  expect([done.status, await done.text()]).toEqual([205, ""]);
 });`,
   });
   assert.deepEqual(report(folder).errors, {});

@@ -20,6 +20,9 @@ const INLINE = { query: 'concave_inline:query', mutation: 'concave_inline:mutati
 /** Modules that the engine reads whole: it has no mocks and counts nothing, but must know them. */
 const OF_ENGINE = ['crons', 'http', 'invariants'];
 
+/** Statuses with which a host sends no body, whatever the handler put into it. */
+const BODILESS = [204, 205, 304];
+
 const KINDS = { isQuery: 'Query', isMutation: 'Mutation', isAction: 'Action' };
 const kindOf = (value) => Object.keys(KINDS).find((flag) => value?.[flag] === true);
 
@@ -573,8 +576,11 @@ class World {
     if (!found) return new Response(`No HttpAction routed for ${url.pathname}`, { status: 404 });
     await this.open();
     const [action] = found;
-    return realm.inAction(this, { component: '', identity: null, ...who },
+    const answer = await realm.inAction(this, { component: '', identity: null, ...who },
       () => action.invokeHttpAction(new Request(url, init)));
+    if (!BODILESS.includes(answer?.status)) return answer;
+    const { status, statusText, headers } = answer;
+    return new Response(null, { status, statusText, headers });
   }
 
   async finishInProgress() {

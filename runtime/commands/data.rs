@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
-use super::system::{SystemError, system};
+use super::system::{SystemError, system_in};
 use super::target::{Target, TargetError};
 use super::terminal;
 
@@ -24,10 +24,14 @@ Examples:
   concave data messages --limit 10      the ten newest
   concave data _scheduled_functions     what is scheduled, and what came of it
   concave data _cron_jobs               when cron jobs run next, and how they ended last
+  concave data --component workflow/workpool        the tables of a component in another
   concave data items --jsonl > items.jsonl")]
 pub struct Arguments {
     /// The table; without it, the list of tables
     table: Option<String>,
+    /// Of this component: the names joined by "/", like workflow/workpool
+    #[arg(long, value_name = "PATH")]
+    component: Option<String>,
     /// Show at most this many documents
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
@@ -61,10 +65,12 @@ pub enum DataError {
     #[error(transparent)]
     Host(#[from] ClientError),
     /// No table of that name.
-    #[error("There is no table {table:?}. Tables of this deployment: {known}.")]
+    #[error("There is no table {table:?}. Tables of {owner}: {known}.")]
     NoTable {
         /// What was asked for.
         table: String,
+        /// The deployment, or a component.
+        owner: String,
         /// The names there are.
         known: String,
     },
@@ -90,7 +96,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DataError> {
     let folder = env::current_dir().unwrap_or_default();
     let client = Client::new(arguments.target.resolve(&folder)?)?;
     let rows = match &arguments.table {
-        None => tables(&client).await?,
+        None => tables(&client, arguments.component.as_deref()).await?,
         Some(table) => documents(&client, table, &arguments).await?,
     };
     let text = if arguments.json {
@@ -109,10 +115,11 @@ pub async fn run(arguments: Arguments) -> Result<(), DataError> {
 }
 
 /// `{name, documents}` of each table.
-async fn tables(client: &Client) -> Result<Vec<Value>, DataError> {
+async fn tables(client: &Client, component: Option<&str>) -> Result<Vec<Value>, DataError> {
     let mut rows = Vec::new();
-    for name in table_names(client).await? {
-        let size = system(client, "tableSize:default", json!({ "tableName": name })).await?;
+    for name in table_names(client, component).await? {
+        let args = json!({ "tableName": name });
+        let size = system_in(client, component, "tableSize:default", args).await?;
         // A count is a whole number, however the encoding writes it.
         let documents = size.as_f64().unwrap_or_default() as u64;
         rows.push(json!({ "name": name, "documents": documents }));
@@ -120,9 +127,9 @@ async fn tables(client: &Client) -> Result<Vec<Value>, DataError> {
     Ok(rows)
 }
 
-async fn table_names(client: &Client) -> Result<Vec<String>, DataError> {
+async fn table_names(client: &Client, component: Option<&str>) -> Result<Vec<String>, DataError> {
     let options = json!({ "paginationOpts": { "cursor": null, "numItems": 10_000 } });
-    let answer = system(client, "tables", options).await?;
+    let answer = system_in(client, component, "tables", options).await?;
     let tables = answer["page"].as_array().into_iter().flatten();
     Ok(tables.filter_map(|table| Some(table["name"].as_str()?.to_owned())).collect())
 }
@@ -132,11 +139,16 @@ async fn documents(
     table: &str,
     arguments: &Arguments,
 ) -> Result<Vec<Value>, DataError> {
-    let known = table_names(client).await?;
+    let component = arguments.component.as_deref();
+    let known = table_names(client, component).await?;
     // The host's own are not listed, and shown to whoever asks by name.
     if !known.iter().any(|name| name == table) && !HOST_TABLES.contains(&table) {
         let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
-        return Err(DataError::NoTable { table: table.to_owned(), known });
+        let owner = match component {
+            None | Some("") => "this deployment".to_owned(),
+            Some(component) => format!("the component {component:?}"),
+        };
+        return Err(DataError::NoTable { table: table.to_owned(), owner, known });
     }
     let order = if arguments.order == Order::Asc { "asc" } else { "desc" };
     let (mut rows, mut cursor) = (Vec::new(), Value::Null);
@@ -144,7 +156,7 @@ async fn documents(
         let wanted = (arguments.limit - rows.len() as u64).min(PAGE);
         let options = json!({ "cursor": cursor, "numItems": wanted });
         let args = json!({ "table": table, "order": order, "paginationOpts": options });
-        let mut page = system(client, "tableData", args).await?;
+        let mut page = system_in(client, component, "tableData", args).await?;
         if let Value::Array(documents) = page["page"].take() {
             rows.extend(documents);
         }

@@ -22,12 +22,16 @@ The history goes back as far as its memory does (HISTORY_BYTES of `concave limit
 Examples:
   concave history items j57000820c20a1g7104gm2rc1m70ynr8
   concave history items j57… --json | jq -r '.versions[].writer.function'
+  concave history steps k17… --component workflow          of a component's document
   concave run shop:getItems --at 1700000000000000000       the query as of one of its timestamps")]
 pub struct Arguments {
     /// The table
     table: String,
     /// The document's _id
     id: String,
+    /// Of this component: the names joined by "/", like workflow/workpool
+    #[arg(long, value_name = "PATH")]
+    component: Option<String>,
     /// A JSON object {oldest, versions: [{at, writer, document}]}, newest first
     #[arg(long)]
     json: bool,
@@ -85,8 +89,10 @@ struct Writer {
 pub async fn run(arguments: Arguments) -> Result<(), HistoryError> {
     let folder = env::current_dir().unwrap_or_default();
     let client = Client::new(arguments.target.resolve(&folder)?)?;
-    let Arguments { table, id, json, .. } = arguments;
-    let endpoint = format!("/api/concave/history?table={}&id={}", escaped(&table), escaped(&id));
+    let Arguments { table, id, component, json, .. } = arguments;
+    let (table, id) = (escaped(&table), escaped(&id));
+    let component = escaped(&component.unwrap_or_default());
+    let endpoint = format!("/api/concave/history?table={table}&id={id}&component={component}");
     let found: Value = client.get(&endpoint).await?;
     if json {
         let text = serde_json::to_string_pretty(&found);

@@ -63,8 +63,13 @@ pub enum PushError {
     #[error(transparent)]
     Host(#[from] ClientError),
     /// Documents in the database do not match the new schema.
-    #[error("{message}")]
+    #[error(
+        "Schema validation failed{}.\n{message}",
+        if component.is_empty() { String::new() } else { format!(" in component {component:?}") }
+    )]
     Schema {
+        /// Whose schema and documents; the app's path is empty.
+        component: String,
         /// Which document, and why.
         message: String,
     },
@@ -427,8 +432,10 @@ async fn wait_for_schema(client: &Client, change: &Value) -> Result<(), PushErro
             Some("inProgress") => {}
             Some("raceDetected") => return Err(PushError::Race),
             _ => {
-                let message = state["error"].as_str().unwrap_or("The schema does not fit.");
-                return Err(PushError::Schema { message: message.to_owned() });
+                let text = |field: &str| state[field].as_str().map(str::to_owned);
+                let component = text("componentPath").unwrap_or_default();
+                let message = text("error").unwrap_or_else(|| "The schema does not fit.".into());
+                return Err(PushError::Schema { component, message });
             }
         }
     }

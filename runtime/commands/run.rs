@@ -25,6 +25,7 @@ Examples:
   concave run stock:add '{name: \"Pin\", price: 3, stock: 7}'
   concave run api.messages.list '{\"channel\": \"…\"}' | jq '.page'
   concave run shop:getItems --at 1700000000000000000      a query as of then, from `concave history`
+  concave run lib:listNames --component workflow/workpool       a function of a component
   concave run users:me --identity '{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}'
 
 Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}.")]
@@ -34,6 +35,9 @@ pub struct Arguments {
     /// Its argument, an object of JSON or JSON5
     #[arg(default_value = "{}", value_name = "ARGS_JSON")]
     args: String,
+    /// Of this component: the names joined by "/", like workflow/workpool
+    #[arg(long, value_name = "PATH")]
+    component: Option<String>,
     /// Call as this user: a JSON object with subject and issuer
     #[arg(long, value_name = "JSON")]
     identity: Option<String>,
@@ -104,7 +108,10 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
     if let Some(text) = &arguments.identity {
         client.act_as(&identity(text)?.to_string());
     }
-    let mut body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    let component = arguments.component.as_deref().unwrap_or_default();
+    let mut body = json!({
+        "path": path, "args": args, "format": "convex_encoded_json", "componentPath": component,
+    });
     let endpoint = match arguments.at {
         None => "/api/function",
         Some(at) => {
@@ -117,7 +124,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         terminal::news(line);
     }
     if answer.status != "success" {
-        let mut message = explain(&client, &answer).await;
+        let mut message = explain(&client, component, &answer).await;
         if arguments.at.is_some() && message.contains("but it is defined as") {
             message
                 .push_str("\nOnly queries can be called as of an earlier moment: leave --at out.");
@@ -183,22 +190,27 @@ fn pretty(value: &Value) -> String {
 }
 
 /// The function's error, a ConvexError's data, and for a missing function the ones there are.
-async fn explain(client: &Client, answer: &Answer) -> String {
+async fn explain(client: &Client, component: &str, answer: &Answer) -> String {
     let mut text = answer.error_message.trim_end().to_owned();
     if let Some(data) = &answer.error_data {
         let _ = write!(text, "\nData: {}", pretty(data));
     }
     if text.contains("Could not find") {
-        let names = functions(client).await;
+        let names = functions(client, component).await;
+        let owner = match component {
+            "" => "This deployment".to_owned(),
+            path => format!("The component {path:?}"),
+        };
         if !names.is_empty() {
-            let _ = write!(text, "\nThis deployment has:\n  {}", names.join("\n  "));
+            let _ = write!(text, "\n{owner} has:\n  {}", names.join("\n  "));
         }
     }
     text
 }
 
-async fn functions(client: &Client) -> Vec<String> {
-    let body = json!({ "path": "_system/cli/modules:apiSpec", "args": {} });
+async fn functions(client: &Client, component: &str) -> Vec<String> {
+    let path = "_system/cli/modules:apiSpec";
+    let body = json!({ "path": path, "args": {}, "componentPath": component });
     let Ok(answer) = client.post::<Answer>("/api/query", &body).await else {
         // The error about the missing function is the news; the list is a courtesy.
         return Vec::new();

@@ -28,6 +28,19 @@ pub enum SystemError {
 /// # Errors
 /// See [`SystemError`].
 pub(super) async fn system(client: &Client, name: &str, args: Value) -> Result<Value, SystemError> {
+    system_in(client, None, name, args).await
+}
+
+/// The same for a component.
+///
+/// # Errors
+/// See [`SystemError`].
+pub(super) async fn system_in(
+    client: &Client,
+    component: Option<&str>,
+    name: &str,
+    args: Value,
+) -> Result<Value, SystemError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Answer {
@@ -38,7 +51,10 @@ pub(super) async fn system(client: &Client, name: &str, args: Value) -> Result<V
         error_message: String,
     }
     let path = format!("_system/cli/{name}");
-    let body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    let mut body = json!({ "path": path, "args": args, "format": "convex_encoded_json" });
+    if let Some(component) = component {
+        body["componentPath"] = component.into();
+    }
     let answer: Answer = client.post("/api/query", &body).await?;
     if answer.status == "success" {
         Ok(answer.value)

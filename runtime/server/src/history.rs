@@ -24,18 +24,29 @@ use crate::{convex, recording, request};
 struct Asked {
     table: String,
     id: String,
+    /// Empty for the app.
+    #[serde(default)]
+    component: String,
 }
 
-/// `GET /api/concave/history?table=&id=`
+/// `GET /api/concave/history?table=&id=&component=`
 pub(crate) async fn history(
     State(host): State<Arc<Host>>,
     head: Parts,
 ) -> Result<Response, Failure> {
     host.admin_key.require(&head, None)?;
-    let Asked { table, id } = request::parameters(&head.uri)?;
+    let Asked { table, id, component } = request::parameters(&head.uri)?;
+    let component = convex::api::named_component(&host, &component, &Identity::Admin)
+        .map_err(|error| Failure::bad(error.code, error.message))?;
     let snapshot = host.database.snapshot();
-    let Some(found) = snapshot.table("", &table) else {
-        let message = format!("There is no table {table:?}. `concave data` lists them.");
+    let Some(found) = snapshot.table(&component, &table) else {
+        let message = match &*component {
+            "" => format!("There is no table {table:?}. `concave data` lists them."),
+            path => format!(
+                "There is no table {table:?} in the component {path:?}. `concave data --component \
+                 {path}` lists its tables."
+            ),
+        };
         return Err(Failure::bad("TableNotFound", message));
     };
     let wanted = DocumentId::decode(&id).filter(|id| id.table == found.number);

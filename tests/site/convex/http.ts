@@ -109,6 +109,12 @@ get("/form", async () => {
   return new Response(form);
 });
 get("/empty", async () => new Response(null, { status: 204, headers: { "x-empty": "yes" } }));
+/** The status that is asked for, with a body that no client may see. */
+get("/bodiless", async (_ctx, request) => {
+  const [status, kind] = [Number(parameter(request, "status")), parameter(request, "kind")];
+  const body = kind === "stream" ? new Blob(["unsent"]).stream() : kind === "text" ? "unsent" : "";
+  return new Response(body, { status, headers: { "content-length": "6" } });
+});
 get("/cookies", async () => {
   const headers = new Headers([["set-cookie", "a=1"], ["set-cookie", "b=2"], ["x-latin", "caf\u00e9"]]);
   return new Response("cookies", { status: 418, headers });

@@ -73,6 +73,26 @@ export const showsInAction = action(async () => shows());
 /** A DOMException without its frames, which differ. */
 export const showsError = action(async () => console.log([new DOMException("m", "AbortError")]));
 
+/** Statuses with a body that Convex takes, and what no response may be. */
+const responses = async () => {
+  const seen: unknown[] = [];
+  for (const status of [200, 204, 205, 304, 599]) {
+    const [empty, full] = [new Response("", { status }), Response.json([1], { status })];
+    seen.push([empty.status, await empty.text(), full.clone().status, await full.text()]);
+  }
+  for (const init of [{ status: 199 }, { status: 600 }, { statusText: "a\n" }]) {
+    try {
+      seen.push(new Response("", init).status);
+    } catch (error: any) {
+      seen.push(error.name);
+    }
+  }
+  return seen;
+};
+export const responsesInQuery = query(responses);
+export const responsesInMutation = mutation(responses);
+export const responsesInAction = action(responses);
+
 /** Names that nobody has touched: what reflection says, and what writing and deleting do. */
 const untouched = () => {
   const lazy = ["URL", "fetch", "setTimeout", "crypto", "WebAssembly", "performance", "Headers",

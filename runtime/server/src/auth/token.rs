@@ -194,15 +194,19 @@ async fn verify_signature(
     if fitting.iter().any(|key| made_by(&key.key)) {
         return Ok(());
     }
-    let key = id.map_or_else(|| "that it may be of".into(), |id| quoted(&id.into()));
-    Err(refused(
-        "Unauthenticated",
-        format!(
-            "The token's signature is wrong: the key {key} of {:?} did not make it over this \
-             header and payload.",
-            provider.issuer
+    let issuer = &provider.issuer;
+    let why = match id {
+        Some(id) => format!("the key {} of {issuer:?} did not make it", quoted(&id.into())),
+        None => format!(
+            "its header names no key (kid), and none of the {algorithm:?} keys of {issuer:?} made \
+             it"
         ),
-    ))
+    };
+    let text = format!(
+        "The token's signature is wrong: {why}. The token was changed after it was signed, or \
+         another key signed it."
+    );
+    Err(refused("Unauthenticated", text))
 }
 
 fn unknown_key(

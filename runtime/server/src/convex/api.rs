@@ -359,10 +359,19 @@ pub(crate) fn named_component(
     let components = deployment.as_ref().map(|now| &now.analysis.components.instances);
     match components.and_then(|components| components.get_key_value(path)) {
         Some((path, _)) => Ok(Arc::clone(path)),
-        None => Err(UserError::new(
-            "ComponentPathNotFound",
-            format!("There is no component {path:?}. Its path is the names joined by \"/\"."),
-        )),
+        None => {
+            let known = components.into_iter().flat_map(|components| components.keys());
+            let known: Vec<_> = known.filter(|path| !path.is_empty()).map(|path| &**path).collect();
+            let known = match known.join(", ") {
+                none if none.is_empty() => "None is mounted here".to_owned(),
+                known => format!("Mounted here: {known}"),
+            };
+            let text = format!(
+                "There is no component {path:?}. {known}. A component's path is the names joined \
+                 by \"/\"."
+            );
+            Err(UserError::new("ComponentPathNotFound", text))
+        }
     }
 }
 

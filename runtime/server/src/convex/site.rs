@@ -58,6 +58,9 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
 ];
+/// Statuses whose responses end with their head, whatever the handler put into them.
+const BODILESS: [StatusCode; 3] =
+    [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
 
 /// Any method, any path of the origin that is the app's own.
 pub(crate) async fn request(State(host): State<Arc<Host>>, request: Request) -> Response {
@@ -143,6 +146,15 @@ fn respond(response: HttpResponse, mut told: Told, here: Here, request_id: &str)
     match head(status, &headers) {
         Ok(mut answer) => {
             told.answered(answer.status());
+            if BODILESS.contains(&answer.status()) {
+                answer.headers_mut().remove(header::CONTENT_LENGTH);
+                match body {
+                    // Its handler is told that nobody reads, as where a client has gone.
+                    Content::Stream(chunks) => drop(Answer::new(chunks, end, told, here)),
+                    Content::Whole(_) => told.end_with(end),
+                }
+                return answer;
+            }
             *answer.body_mut() = match body {
                 Content::Stream(chunks) => {
                     let promised = answer.headers().get(header::CONTENT_LENGTH);

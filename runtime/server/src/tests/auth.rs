@@ -283,8 +283,14 @@ async fn a_signature_cannot_be_argued_away() {
     for token in forged {
         let (status, code, text) = refusal(&bench, &token).await;
         assert_eq!((status, &*code), (401, "Unauthenticated"), "{text}");
-        assert!(text.contains("signature is wrong"), "{text}");
+        let why = format!("signature is wrong: the key \"r\" of {:?} did not", provider.issuer);
+        assert!(text.contains(&why), "{text}");
     }
+    let nameless = thief.signed(&json!({ "alg": "RS256" }), &claims);
+    let (_, code, text) = refusal(&bench, &nameless).await;
+    assert_eq!(code, "Unauthenticated");
+    let why = format!("no key (kid), and none of the RS256 keys of {:?} made it", provider.issuer);
+    assert!(text.contains(&why), "{text}");
 
     // A key verifies its own kind of signature and no other.
     let confused = thief.signed(&json!({ "alg": "EdDSA", "kid": "r" }), &claims);
