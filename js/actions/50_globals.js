@@ -96,7 +96,11 @@
   from('ext:concave_web/request.js', ['Request']);
   from('ext:concave_web/response.js', ['Response']);
   let dress = (fetch) => fetch;
-  prelude.dressFetch = (given) => { dress = given; };
-  lazy(['fetch'], () => ({ fetch: dress(touched('ext:concave_web/fetch.js').fetch) }));
+  const dressed = () => dress(touched('ext:concave_web/fetch.js').fetch);
+  prelude.dressFetch = (given) => {
+    dress = given;
+    return dressed;
+  };
+  lazy(['fetch'], () => ({ fetch: dressed() }));
   from('ext:concave_crypto/crypto.js', ['crypto', 'Crypto', 'SubtleCrypto', 'CryptoKey']);
 })(globalThis.__concave);

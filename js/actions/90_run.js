@@ -161,7 +161,7 @@
       return { status: response.status };
     },
     'concave/unhandled'(take) { uncaught = take; },
-    'concave/fetch'(dress) { prelude.dressFetch(dress); },
+    'concave/fetch'(dress) { return prelude.dressFetch(dress); },
     'concave/report'({ op, json }) { ops.op_action_report(op, json); },
     'concave/coverage'() { return ops.op_action_coverage(); },
     async 'storage/storeBlob'({ blob, options, ...rest }) {

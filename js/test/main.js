@@ -9,7 +9,9 @@ import {
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
-import { JSON, ask, beat, close, heard, listen, realm, tell, worker } from './realm.js';
+import {
+  JSON, ask, beat, begin, close, heard, listen, realm, tell, worker,
+} from './realm.js';
 
 realm.explore = explore;
 
@@ -319,6 +321,7 @@ export const main = {
       GLOBALS.forEach((name) => { globalThis[name] = vitest[name]; });
     }
     setSafeTimers();
+    begin();
     const listening = listen();
     const alive = () => host.report('alive', null);
     const still = beat(alive);

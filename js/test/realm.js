@@ -4,7 +4,7 @@
 // global `Convex`, which sends what a function asks for to its own transaction or action.
 // Invariant: a function that runs here has a store in `current`; the store, not the global, knows
 // which transaction or action it belongs to.
-import { refuse } from './refused.js';
+import { lazily, refuse } from './refused.js';
 import { scriptOf, scripted } from './scripts.js';
 
 /** The global one as it was: a test may replace its functions. */
@@ -49,7 +49,7 @@ globalThis.Convex = {
 };
 
 // Actions of a world with scripts find those.
-worker.jsSyscall('concave/fetch', (fetch) => async (...given) => {
+const makeFetch = worker.jsSyscall('concave/fetch', (fetch) => async (...given) => {
   const world = current.getStore()?.world;
   return world?.isScripted ? world.scripted(given) : fetch(...given);
 });
@@ -251,6 +251,9 @@ const serve = async (event) => {
     await ask('end', { ...end, error: told });
   }
 };
+
+/** Has `fetch` made only when somebody fetches; before anybody can have replaced it. */
+export const begin = () => refuse(ownGlobals, { fetch: lazily(makeFetch) });
 
 /** Whether the file's tests are over. */
 let ended = false;

@@ -21,13 +21,25 @@ const REFUSED = {
 /** The getters that are ours. */
 const ours = new WeakSet();
 
+/** What is found of a global that is made when somebody wants it: looking would make it. */
+export const lazily = (make) => {
+  let made;
+  return {
+    enumerable: false,
+    configurable: true,
+    get() { return (made ??= { value: make() }).value; },
+    set(value) { made = { value }; },
+  };
+};
+
 /**
  * Has the globals refuse where `ownGlobals()` gives the map of a transaction's own. Tests put
- * others in their place, and back: to be called before each transaction.
+ * others in their place, and back: to be called before each transaction. `known`: what is not to be
+ * looked at.
  */
-export const refuse = (ownGlobals) => {
+export const refuse = (ownGlobals, known = {}) => {
   for (const [name, refused] of Object.entries(REFUSED)) {
-    const found = Object.getOwnPropertyDescriptor(globalThis, name);
+    const found = known[name] ?? Object.getOwnPropertyDescriptor(globalThis, name);
     if (found === undefined || !found.configurable || ours.has(found.get)) continue;
     const isData = 'value' in found;
     const get = () => {
@@ -42,6 +54,8 @@ export const refuse = (ownGlobals) => {
       else Reflect.apply(found.set, globalThis, [value]);
     };
     const { enumerable } = found;
+    // To define it anew would look at it, too.
+    delete globalThis[name];
     Object.defineProperty(globalThis, name, { get, set, enumerable, configurable: true });
     ours.add(get);
   }
