@@ -175,6 +175,7 @@ test("promises that nobody awaits, and that never settle", async () => {
   assert.match(dangling.logLines[0], /^\[WARN\] 1 unawaited operation: \[runAction\]\. Async op/);
   assert.match(await error("never"), /^Returned promise will never resolve/);
   assert.match(await error("rejects"), /^Uncaught TypeError: nobody caught it\n    at .*acts\.ts/);
+  assert.match(await error("listens"), /^Uncaught RangeError: from a listener\n    at .*acts\.ts/);
 });
 
 test("no action sees another's globals; variables and identity are there", async () => {

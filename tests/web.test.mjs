@@ -10,6 +10,7 @@ import { anyApi } from "convex/server";
 import blobs from "./web/blobs.js";
 import bodies from "./web/bodies.js";
 import clones from "./web/clones.js";
+import errors from "./web/errors.js";
 import forms, { outside } from "./web/forms.js";
 import headers from "./web/headers.js";
 import messages from "./web/messages.js";
@@ -40,6 +41,11 @@ const DENO_IS_WRONG = {
   "bodies 188": "its bodies are no byte streams",
   "clones 4": "it transfers a buffer twice where the standard throws",
   "clones 6": "and so the buffer is gone",
+  "errors 12": "it does not ask for duplex where a body is a stream",
+  "errors 15": "nor where one takes the place of another request's",
+  "errors 17": "and takes any text for duplex",
+  ...Object.fromEntries([22, 23, 24].map((at) => [`errors ${at}`,
+    "its text for an abort without a reason is its own; which one is nobody's rule"])),
   "messages 1": "it has no Request.destination",
   "messages 11": "a Request of an address with a password is an error",
   "forms 9": "FormData(null) is an error: null is no form element",
@@ -49,7 +55,8 @@ const DENO_IS_WRONG = {
   "formsOutside 9": "so is a part without a name",
 };
 
-const PROGRAMS = { blobs, bodies, clones, forms, headers, messages, platform, streams, timing };
+const PROGRAMS = { blobs, bodies, clones, errors, forms, headers, messages, platform, streams,
+  timing };
 for (const [name, program] of Object.entries(PROGRAMS)) {
   test(`${name}: a query and an action print what Node and deno print`, async () => {
     const wanted = await agreed(name, program, `./${name}.js`, "default");

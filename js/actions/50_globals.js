@@ -21,11 +21,22 @@
     'ext:deno_web/01_dom_exception.js'({ DOMException }) {
       members = ReflectOwnKeys(new DOMException());
     },
-    'ext:deno_web/02_event.js'(exports) { exports.saveGlobalThisReference(globalThis); },
+    // What a listener throws goes to whoever hears errors of the global object: there is nobody.
+    'ext:deno_web/02_event.js'(exports) {
+      exports.saveGlobalThisReference({ __proto__: null, dispatchEvent: () => true });
+    },
     // deno_web's own asks deno_core's serializer, which ends the process where user code gives a
     // platform object's parts a type of its own.
     'ext:deno_web/02_structured_clone.js'(exports) {
       exports.structuredClone = prelude.cloning().structuredClone;
+    },
+    // Its own text where nobody gave a reason is not the one that Node and queries have.
+    'ext:deno_web/03_abort_signal.js'({ AbortSignalPrototype, signalAbort }) {
+      const { [signalAbort]: abort } = AbortSignalPrototype;
+      AbortSignalPrototype[signalAbort] = function (reason = undefined) {
+        const aborted = () => prelude.domException('This operation was aborted', 'AbortError');
+        return apply(abort, this, [reason === undefined ? aborted() : reason]);
+      };
     },
     // A run's blobs end with it: nobody could ask for such a URL.
     'ext:deno_web/09_file.js'() {
@@ -57,7 +68,8 @@
   };
   // What scripts see, and load of each other.
   const seen = { __proto__: null, internals, primordials,
-    core: ObjectAssign({ __proto__: null }, core, { loadExtScript: script }) };
+    core: ObjectAssign({ __proto__: null }, core, { loadExtScript: script,
+      reportUnhandledException(error) { prelude.uncaught(error); } }) };
   const touched = (name) => {
     ops.op_script_touched(name);
     return script(name);
@@ -71,6 +83,12 @@
     const { DOMException } = touched('ext:deno_web/01_dom_exception.js');
     return new DOMException(message, name);
   };
+  // Errors of ops: one whose class nobody has registered would be thrown as undefined.
+  const fromOps = ['InvalidCharacterError', 'OperationError'];
+  for (let at = 0; at < fromOps.length; at++) {
+    core.registerErrorBuilder(`DOMException${fromOps[at]}`,
+      (message) => prelude.domException(message, fromOps[at]));
+  }
   prelude.isHidden = (key) => typeof key === 'symbol' && ArrayPrototypeIncludes(members, key);
 
   const from = (specifier, names) => lazy(names, () => touched(specifier));

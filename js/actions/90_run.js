@@ -29,7 +29,8 @@
     uncaught(reason);
     return true;
   });
-  core.setReportExceptionCallback((error) => uncaught(error));
+  prelude.uncaught = (error) => { uncaught(error); };
+  core.setReportExceptionCallback(prelude.uncaught);
 
   const found = (namespace, { module, export: name }) => {
     const value = namespace[name];

@@ -76,10 +76,10 @@
       if (options.headers !== undefined) {
         fill(this.#headers, webidl.converters.HeadersInit(options.headers, PREFIX, "'headers'"));
       }
-      this.#setBody(options.body, source);
+      this.#setBody(options, source);
     }
 
-    #setBody(init, source) {
+    #setBody({ body: init, duplex }, source) {
       const parts = this.#parts;
       const inherited = init === undefined || init === null ? source?.#parts.content ?? null : null;
       const given = init !== undefined && init !== null;
@@ -90,6 +90,10 @@
       if (given) {
         const { content, type } = extract(init);
         parts.content = content;
+        // What has no known end is sent while the answer comes, and whoever sends it has to know.
+        if (content.source === undefined && duplex === undefined) {
+          throw new TypeError(`${PREFIX}: a body that is a stream needs duplex: 'half'`);
+        }
         if (type !== null && !this.#headers.has('content-type')) {
           this.#headers.append('content-type', type);
         }
@@ -213,6 +217,16 @@
         throw new TypeError(`${PREFIX}: '${name}' cannot be ${primordials.JSONStringify(text)}`);
       }
       parts[name] = text;
+    }
+    if (options.mode !== undefined && parts.mode === 'navigate') {
+      throw new TypeError(`${PREFIX}: 'mode' cannot be "navigate"`);
+    }
+    if (parts.cache === 'only-if-cached' && parts.mode !== 'same-origin') {
+      throw new TypeError(`${PREFIX}: 'cache' can be "only-if-cached" with mode "same-origin" only`);
+    }
+    const { duplex } = options;
+    if (duplex !== undefined && webidl.converters.DOMString(duplex) !== 'half') {
+      throw new TypeError(`${PREFIX}: 'duplex' can only be "half"`);
     }
     return parts;
   }

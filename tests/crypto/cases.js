@@ -394,6 +394,19 @@ function ecdsa(put, subtle, fixtures) {
       put(`${namedCurve} taken for ${other}: ${format}`, () => subtle.importKey(format,
         fromHex(pair[format]), { name: "ECDSA", namedCurve: other }, true, ["verify"]));
     }
+    for (const format of ["raw", "spki"]) {
+      for (const [sign, compressed] of Object.entries(pair.compressed[format])) {
+        put(`${namedCurve}: a compressed point, ${sign}: ${format}`, async () => {
+          const usages = ["verify"];
+          const key = await subtle.importKey(format, fromHex(compressed), algorithm, true, usages);
+          return [key, await subtle.exportKey("raw", key), await subtle.exportKey("jwk", key)];
+        });
+      }
+    }
+    put(`${namedCurve}: a compressed point, cut off`, () => subtle.importKey("raw",
+      fromHex(pair.compressed.raw.even).slice(0, -1), algorithm, true, ["verify"]));
+    put(`${namedCurve}: a compressed point of no key`, () => subtle.importKey("raw",
+      fromHex(`02${"ff".repeat(pair.raw.length / 4 - 0.5)}`), algorithm, true, ["verify"]));
     put(`${namedCurve}: a point off the curve`, () =>
       subtle.importKey("raw", tampered(fromHex(pair.raw)), algorithm, true, ["verify"]));
     put(`${namedCurve}: a JWK with a wrong alg`, () => subtle.importKey("jwk",
@@ -480,6 +493,10 @@ function rsaSign(put, subtle, fixtures) {
     const algorithm = { name: "RSASSA-PKCS1-v1_5", hash };
     verifies(put, subtle, { title: `PKCS#1 with ${hash}`, key: spki, algorithm,
       signature: pkcs1[hash] });
+  }
+  for (const name of ["RSASSA-PKCS1-v1_5", "RSA-PSS"]) {
+    put(`${name} with SHA-1, a key that signs`, () => subtle.importKey("pkcs8", fromHex(pkcs8),
+      { name, hash: "SHA-1" }, false, ["sign"]));
   }
   for (const hash of RSA_HASHES) {
     put(`PKCS#1 with ${hash} signs`, async () => {

@@ -350,7 +350,10 @@ impl Request {
     fn generate(&self, parts: &Parts<'_>) -> Result<Vec<u8>, Error> {
         match self.name.family() {
             Family::Secret => hash::random(self.length.ok_or(INCOMPLETE)?),
-            Family::Rsa => rsa::generate(self.modulus_length.ok_or(INCOMPLETE)?, parts.first),
+            Family::Rsa => {
+                self.check_signing()?;
+                rsa::generate(self.modulus_length.ok_or(INCOMPLETE)?, parts.first)
+            }
             Family::Elliptic => elliptic::generate(self.curve()?),
             Family::Edwards => edwards::generate(self.is_ed25519()),
             Family::Hash(_) => Err(UNFIT),
@@ -366,7 +369,13 @@ impl Request {
                 (Format::Jwk, Some(jwk)) => jwk.secret(),
                 _ => Err(NO_FORMAT),
             },
-            Family::Rsa => rsa::import(format, data, jwk),
+            Family::Rsa => {
+                let key = rsa::import(format, data, jwk)?;
+                if rsa::is_private(&key) {
+                    self.check_signing()?;
+                }
+                Ok(key)
+            }
             Family::Elliptic => elliptic::import(self.curve()?, format, data, jwk),
             Family::Edwards => edwards::import(self.is_ed25519(), format, data, jwk),
             Family::Hash(_) => Err(UNFIT),
@@ -387,6 +396,12 @@ impl Request {
             Family::Edwards => edwards::export(self.is_ed25519(), format, kind, key),
             Family::Hash(_) => Err(UNFIT),
         }
+    }
+
+    /// Whether a private key for this could do what it is for.
+    fn check_signing(&self) -> Result<(), Error> {
+        let signs = matches!(self.name, Name::RsaPkcs1 | Name::RsaPss);
+        self.hash.filter(|_| signs).map_or(Ok(()), rsa::check_signing)
     }
 
     fn public_key(&self, key: &[u8]) -> Result<Vec<u8>, Error> {

@@ -137,6 +137,15 @@ export const rejects = action(async () => {
   await sleep(1000);
 });
 
+export const listens = action(async () => {
+  const target = new EventTarget();
+  target.addEventListener("x", () => {
+    throw new RangeError("from a listener");
+  });
+  target.dispatchEvent(new Event("x"));
+  await sleep(1000);
+});
+
 export const identity = action(async (ctx) => ctx.auth.getUserIdentity());
 export const variables = action(async () => [
   process.env.CONVEX_CLOUD_URL,

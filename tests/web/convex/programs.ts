@@ -4,6 +4,7 @@ import { v } from "convex/values";
 import blobs from "../blobs.js";
 import bodies from "../bodies.js";
 import clones from "../clones.js";
+import errors from "../errors.js";
 import forms, { outside } from "../forms.js";
 import headers from "../headers.js";
 import messages from "../messages.js";
@@ -13,7 +14,7 @@ import streams from "../streams.js";
 import timing from "../timing.js";
 
 const PROGRAMS: Record<string, (print: any) => unknown> = {
-  blobs, bodies, clones, forms, headers, messages, platform, streams, timing, uncloneable,
+  blobs, bodies, clones, errors, forms, headers, messages, platform, streams, timing, uncloneable,
   formsOutside: outside,
 };
 

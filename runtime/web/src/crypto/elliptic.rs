@@ -7,7 +7,8 @@
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED,
     ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED, ECDSA_P521_SHA512_FIXED_SIGNING,
-    EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, UnparsedPublicKey,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, EcdsaVerificationAlgorithm, ParsedPublicKey,
+    UnparsedPublicKey,
 };
 use aws_lc_rs::{agreement, digest, encoding};
 use serde::Deserialize;
@@ -105,11 +106,22 @@ impl Curve {
         key.split_at_checked(self.size()).ok_or(NO_KEY)
     }
 
+    /// The point of the curve that the bytes are, uncompressed.
+    fn point(self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+        use encoding::AsDer as _;
+
+        if !matches!(bytes.first(), Some(2 | 3)) || bytes.len() != 1 + self.size() {
+            return self.check(bytes).map(|()| bytes.to_vec());
+        }
+        // The library finds the other coordinate; what it writes is uncompressed.
+        let key = ParsedPublicKey::new(self.verification(), bytes).map_err(|_| NO_KEY)?;
+        let spki: encoding::PublicKeyX509Der<'_> = key.as_der().map_err(|_| NO_KEY)?;
+        let (_, point) = der::read_spki(spki.as_ref(), der::OBJECT)?;
+        self.check(point).map(|()| point.to_vec())
+    }
+
     /// Checks that the bytes are an uncompressed point of the curve.
     fn check(self, point: &[u8]) -> Result<(), Error> {
-        if matches!(point.first(), Some(2 | 3)) {
-            return Err(Error::Data("Compressed points are not supported"));
-        }
         if point.len() != 1 + 2 * self.size() || point[0] != 4 {
             return Err(NO_KEY);
         }
@@ -123,6 +135,7 @@ impl Curve {
             .map_err(|_| NO_KEY)?
             .compute_public_key()
             .map_err(|_| NO_KEY)?;
+        let point = point.map(|point| self.point(point)).transpose()?;
         if point.is_some_and(|point| point != own.as_ref()) {
             return Err(Error::Data("The public key is not the private key's"));
         }
@@ -176,11 +189,11 @@ pub(super) fn import(
     jwk: Option<&Jwk>,
 ) -> Result<Vec<u8>, Error> {
     match format {
-        Format::Raw => curve.check(data).map(|()| data.to_vec()),
+        Format::Raw => curve.point(data),
         Format::Spki => {
             let (algorithm, point) = der::read_spki(data, der::OBJECT)?;
             check_algorithm(curve, &algorithm)?;
-            curve.check(point).map(|()| point.to_vec())
+            curve.point(point)
         }
         Format::Pkcs8 => {
             let (algorithm, key) = der::read_pkcs8(data, der::OBJECT)?;

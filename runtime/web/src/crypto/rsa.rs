@@ -6,7 +6,7 @@
 //!
 //! The library decides what is safe: keys have 2048 to 8192 bits (public keys that verify
 //! PKCS#1 v1.5 with SHA-1, SHA-256 or SHA-512: from 1024), new keys have the exponent 65537, and
-//! SHA-1 verifies PKCS#1 v1.5 signatures but makes none.
+//! SHA-1 verifies PKCS#1 v1.5 signatures but makes none: there are no private keys for that.
 
 use std::sync::OnceLock;
 
@@ -36,8 +36,15 @@ const OBJECT: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const NOTHING: &[u8] = &[der::NULL, 0];
 const NO_KEY: Error = Error::Data("The key is not an RSA key");
 const SIZES: Error = Error::NotSupported("RSA keys have 2048 to 8192 bits");
-const NO_SHA1: Error = Error::NotSupported("RSA does not sign with SHA-1");
+const NO_SHA1: Error =
+    Error::NotSupported("RSA keys with SHA-1 only verify RSASSA-PKCS1-v1_5: sign with SHA-256");
+const NO_SALTED_SHA1: Error = Error::NotSupported("RSA-PSS is offered with SHA-256, -384 and -512");
 const FAILED: Error = Error::Operation("The key is too short for the hash, salt or data");
+
+/// Refuses private keys for signatures that the library does not make.
+pub(super) fn check_signing(hash: Hash) -> Result<(), Error> {
+    if hash == Hash::Sha1 { Err(NO_SHA1) } else { Ok(()) }
+}
 
 pub(super) fn sign(
     hash: Hash,
@@ -190,6 +197,11 @@ pub(super) fn export(format: Format, kind: Kind, key: &[u8]) -> Result<Vec<u8>, 
         (Format::Jwk, Kind::Private) => Ok(Jwk::of_rsa(&read_pkcs8(key)?).text()),
         _ => Err(NO_FORMAT),
     }
+}
+
+/// Whether this is the material of a private key.
+pub(super) fn is_private(key: &[u8]) -> bool {
+    read_spki(key).is_err()
 }
 
 /// Material of the public half.
