@@ -1,9 +1,10 @@
 //! The memory budget: measured from outside, held by shrinking caches and then by refusing work.
 //!
 //! ```text
-//!   every few milliseconds: resident memory ─▶ Calm · Tight (from 80 %) · Full (from 95 %)
+//!   every few milliseconds: resident memory ─▶ Calm · Tight (from 80 %) · Full (from 95 %) · Over
 //!        Tight: caches, history, ready contexts shrink; freed pages go back to the system
 //!        Full:  that, and new work is refused with the figures
+//!        Over (from 110 %): that, and what makes the data larger, the operator's calls too
 //! ```
 //! In: a budget, a database, the processes that run actions. Out: pressure on the database, news
 //! for the operator. Invariant: a level is left only when memory has fallen well below where it was
@@ -223,6 +224,8 @@ impl Watch {
         let Watched { budget, database, processes, tell } = watched;
         let database = Arc::downgrade(&database);
         let mut state = State { budget, processes, tell, ..State::default() };
+        // What is full with its data alone is full before anybody can ask.
+        state.look(&database);
         let run = move || {
             let pause = if budget.is_some() { LOOK } else { PRESS };
             while let Err(RecvTimeoutError::Timeout) = stopping.recv_timeout(pause) {
@@ -276,17 +279,21 @@ enum Level {
     Calm,
     Tight,
     Full,
+    Over,
 }
 
 impl Level {
     /// The next level, at so many bytes.
     fn next(self, used: u64, budget: Budget) -> Self {
-        let (tight, full) = match self {
-            Self::Calm => (80, 95),
-            Self::Tight => (75, 95),
-            Self::Full => (75, 90),
+        const OVER: u64 = limits::MEMORY_OPERATOR_PERCENT;
+        let (tight, full, over) = match self {
+            Self::Calm => (80, 95, OVER),
+            Self::Tight => (75, 95, OVER),
+            Self::Full => (75, 90, OVER),
+            Self::Over => (75, 90, OVER - 5),
         };
         match used {
+            used if used >= budget.part(over) => Self::Over,
             used if used >= budget.part(full) => Self::Full,
             used if used >= budget.part(tight) => Self::Tight,
             _ => Self::Calm,
@@ -320,15 +327,16 @@ impl State {
             Level::Calm => Pressure::Calm,
             Level::Tight => Pressure::Tight,
             Level::Full => Pressure::Full(full(database, used, budget)),
+            Level::Over => Pressure::Over(full(database, used, budget)),
         });
         if self.level != Level::Calm {
             allocator::give_back();
         }
         match (before, self.level) {
-            (Level::Calm | Level::Tight, Level::Full) => {
+            (Level::Calm | Level::Tight, Level::Full | Level::Over) => {
                 (self.tell)(&format!("New work is refused: {}", full(database, used, budget)));
             }
-            (Level::Full, Level::Calm | Level::Tight) => {
+            (Level::Full | Level::Over, Level::Calm | Level::Tight) => {
                 let (used, budget) = (Size(used), Size(budget.bytes));
                 (self.tell)(&format!("New work is taken again: {used} of {budget} are used."));
             }
@@ -409,14 +417,15 @@ mod tests {
     #[test]
     fn levels_do_not_flicker() {
         let budget = Budget { bytes: 1_000 };
-        use Level::{Calm, Full, Tight};
+        use Level::{Calm, Full, Over, Tight};
         let mut level = Calm;
-        let walk = [790, 810, 770, 740, 960, 940, 910, 890, 700];
+        let walk = [790, 810, 770, 740, 960, 940, 910, 890, 700, 1_110, 1_060, 1_040, 700];
         let seen = walk.map(|used| {
             level = level.next(used, budget);
             level
         });
-        assert_eq!(seen, [Calm, Tight, Tight, Calm, Full, Full, Full, Tight, Calm]);
+        let low = [Calm, Tight, Tight, Calm, Full, Full, Full, Tight, Calm];
+        assert_eq!(seen, *[&low[..], &[Over, Over, Full, Calm]].concat());
     }
 
     #[test]

@@ -204,20 +204,33 @@ fn what_the_prelude_makes_on_first_touch_looks_as_if_it_had_always_been() {
 fn while_memory_is_short_new_calls_are_refused_and_the_operators_are_not() {
     use database::error::Refusal;
     use database::memory::Pressure;
-    use database::record::{Call, Identity};
+    use database::record::{Call, Caller, Identity};
     let deployed = notes();
     deployed.value("notes:add", r#"{"text":"before"}"#);
     deployed.database.press(Pressure::Full("9 of 8 MiB".to_owned()));
     let operators = deployed.make("notes:list", "{}");
-    let call = Call { identity: Identity::Anonymous, ..operators.clone() };
-    match deployed.start(call).recv().unwrap() {
-        Err(Refusal::Overloaded { code: "OutOfMemory", message }) => {
-            assert_eq!(message, "9 of 8 MiB");
+    let anybodys = Call { identity: Identity::Anonymous, ..operators.clone() };
+    // An action's calls have transactions of their own, also where the scheduler began it.
+    let inner = Call { caller: Caller::Function { depth: 1 }, ..anybodys.clone() };
+    let scheduled = Call { identity: Identity::System, ..inner.clone() };
+    for call in [anybodys, inner, scheduled] {
+        match deployed.start(call).recv().unwrap() {
+            Err(Refusal::Overloaded { code: "OutOfMemory", message }) => {
+                assert_eq!(message, "9 of 8 MiB");
+            }
+            other => panic!("{other:?}"),
         }
-        other => panic!("{other:?}"),
     }
     let outcome = deployed.start(operators).recv().unwrap().unwrap();
     assert_eq!(&*outcome.result.unwrap(), r#"["before"]"#);
+    let add = || deployed.start(deployed.make("notes:add", r#"{"text":"more"}"#)).recv().unwrap();
+    deployed.database.press(Pressure::Over("10 of 8 MiB.".to_owned()));
+    match add() {
+        Err(Refusal::Overloaded { code: "OutOfMemory", message }) => {
+            assert!(message.starts_with("10 of 8 MiB. Above 110 % of it"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
     deployed.database.press(Pressure::Calm);
     assert_eq!(deployed.value("notes:list", "{}"), r#"["before"]"#);
 }

@@ -187,20 +187,6 @@ pub enum StartError {
          deployed it, start that one, push what this one takes, and come back."
     )]
     Stale(PushError),
-    /// The data alone takes the budget.
-    #[error(
-        "The host takes {} with its data, more than it can work with in --memory {}. Give it {} or \
-         more.",
-        Size(*used),
-        Size(budget.bytes),
-        Size(*used * 2)
-    )]
-    Memory {
-        /// The budget.
-        budget: Budget,
-        /// Bytes that are taken before anything runs.
-        used: u64,
-    },
     /// A budget that cannot be held.
     #[error(
         "This system does not say how much memory a process has (Linux's /proc is missing), so \
@@ -224,7 +210,7 @@ impl Running {
         // First: a host that cannot listen makes no folder.
         let ports = Ports::open(&options).await?;
         let kept = tokio::task::block_in_place(|| open(&options, &*world))?;
-        fits(options.memory)?;
+        look_for_room(&options)?;
         let admin_key = match (&options.admin_key, &options.data) {
             (Some(key), _) => key.clone(),
             (None, Some(kept)) => key_in(&kept.folder, &*world)?,
@@ -404,13 +390,21 @@ fn isolates(memory: Option<Budget>) -> usize {
     memory.map_or(cores.get(), |budget| budget.isolates(cores))
 }
 
-/// Whether there is room to work in beside the data.
-fn fits(memory: Option<Budget>) -> Result<(), StartError> {
-    let Some(budget) = memory else { return Ok(()) };
+/// Says so when there is little room to work in beside the data. The host starts all the same: how
+/// else could room be made?
+fn look_for_room(options: &Options) -> Result<(), StartError> {
+    let Some(budget) = options.memory else { return Ok(()) };
     allocator::give_back();
     let used = memory::resident().ok_or(StartError::Unmeasured)?;
     if used >= budget.bytes / 100 * 80 {
-        return Err(StartError::Memory { budget, used });
+        (options.warn)(&format!(
+            "The host takes {} with its data, and --memory gives it {}: it starts, and refuses \
+             new work while memory is full. Calls with the admin key are let in, to delete data \
+             (`concave run`); or start it with --memory {}M.",
+            Size(used),
+            Size(budget.bytes),
+            (used * 2).div_ceil(1 << 20)
+        ));
     }
     Ok(())
 }

@@ -138,7 +138,11 @@ impl Calls {
     fn schedule(&self, syscall: Syscall) -> Replying {
         let (services, job) = (self.services(), self.job);
         let (path, request_id) = (self.path.clone(), Arc::clone(&self.request_id));
+        let refused = self.refused(&syscall.op);
         Box::pin(async move {
+            if let Some(refused) = refused {
+                return refused;
+            }
             // A commit may have to wait for its turn.
             let work = move || {
                 let services = services.ok_or_else(shutting_down)?;
@@ -153,8 +157,12 @@ impl Calls {
     /// `ctx.storage`.
     fn file(&self, syscall: Syscall) -> Replying {
         let (services, component) = (self.services(), Arc::clone(&self.path.component));
+        let refused = self.refused(&syscall.op);
         Box::pin(async move {
             let Some(services) = services else { return thrown(shutting_down()) };
+            if let Some(refused) = refused {
+                return refused;
+            }
             if syscall.op.starts_with("storage/") {
                 return services.file(&component, syscall).await;
             }
@@ -162,6 +170,16 @@ impl Calls {
             let answer = tokio::task::spawn_blocking(work).await;
             answer.unwrap_or_else(|_| Err(shutting_down())).map_or_else(thrown, Reply::json)
         })
+    }
+
+    /// The refusal of what adds jobs or files while memory is short, as of a call that does.
+    fn refused(&self, op: &str) -> Option<Reply> {
+        let makes_room = self.identity.as_ref().is_ok_and(Identity::makes_room);
+        if makes_room || !matches!(op, "1.0/actions/schedule" | "storage/storeBlob") {
+            return None;
+        }
+        let refusal = self.services()?.database.out_of_memory()?;
+        Some(Reply::error(refusal.to_string()))
     }
 
     /// The id of the scheduled function that it is.

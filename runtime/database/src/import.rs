@@ -23,6 +23,8 @@ use crate::files::{BLOBS, NewFile, STORAGE};
 use crate::id::{DocumentId, TableNumber};
 use crate::json;
 use crate::key::Interval;
+use crate::log::{MAP_NODE_BYTES, MAP_NODE_ENTRIES, write_bytes};
+use crate::memory::index_bytes;
 use crate::snapshot::{CATALOG, Snapshot};
 use crate::transaction::{Budget, Transaction};
 use crate::value::Value;
@@ -81,6 +83,13 @@ pub struct ImportRow {
     json: Box<str>,
 }
 
+/// Bytes of the text of `_id` and `_creationTime`.
+const SYSTEM_FIELDS: usize = 80;
+/// Times that a document is in memory on its way to the disk: encoded, and as SQLite has it.
+const COPIES: usize = 3;
+/// Bytes of its key there, and of the lengths of both.
+const KEPT: usize = 48;
+
 impl ImportRow {
     /// A document from the given line.
     pub fn new(place: usize, fields: BTreeMap<String, Value>) -> Self {
@@ -94,6 +103,23 @@ impl ImportRow {
     /// Its fields, as encoded JSON.
     pub fn json(&self) -> &str {
         &self.json
+    }
+
+    /// Estimated bytes that it takes: those of the row, and those that come at the height of its
+    /// import into a table with so many indexes, when it is a document, a write of a transaction
+    /// and of a commit, and on its way to the disk if commits are kept.
+    pub fn needs(&self, indexes: usize, is_kept: bool) -> (u64, u64) {
+        let text = self.json.len();
+        // The allocator's sizes are up to a quarter apart.
+        let allocated = |bytes: usize| bytes + bytes / 8;
+        // A list that grows is copied into one of twice its room.
+        let row = size_of::<Self>() * 3 / 2 + allocated(text);
+        let text = text + if self.id.is_some() { 0 } else { SYSTEM_FIELDS };
+        let document = size_of::<Document>() + 16 + allocated(text);
+        let written = write_bytes(indexes) + MAP_NODE_BYTES / MAP_NODE_ENTRIES;
+        let kept = if is_kept { COPIES * (text + KEPT) } else { 0 };
+        let more = document as u64 + index_bytes(indexes) + (written + kept) as u64;
+        (row as u64, more)
     }
 
     fn fields(&self) -> Result<BTreeMap<String, Value>, UserError> {

@@ -86,6 +86,11 @@ impl IndexMaps {
         documents + self.sorted.values().map(|sorted| sorted.keys.len()).sum::<usize>()
     }
 
+    /// How many maps there are.
+    pub(crate) fn count(&self) -> usize {
+        self.documents.len() + self.sorted.len()
+    }
+
     /// Whether an index has its map.
     pub(crate) fn has(&self, index: &Index) -> bool {
         self.documents.contains_key(&index.id) || self.sorted.contains_key(&index.id)

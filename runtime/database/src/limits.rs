@@ -288,6 +288,11 @@ limits! {
     MEMORY_MIN_BYTES = 128 << 20, Bytes,
         "an empty host with one isolate and one process for actions takes half of it",
         "A memory budget of … is too small";
+    /// Per cent of the memory budget above which calls of the operator are refused that make the
+    /// data larger; everybody else's calls are from 95 on.
+    MEMORY_OPERATOR_PERCENT = 110, Count,
+        "room to make room in: to delete takes memory for a moment",
+        "The host is out of memory";
     /// Time in which the body of a call over HTTP arrives, and again in which it is answered.
     HTTP_CALL_MS = 300_000, Milliseconds,
         "as Convex; work that takes longer is scheduled, not waited for",

@@ -5,12 +5,13 @@
 //! Invariant: entries are strictly ordered by timestamp and complete since [`Log::oldest`]; their
 //! memory, with the map nodes that only they keep alive, stays within a budget.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::catalog::Table;
 use crate::commit::{Options, Writer};
 use crate::document::Document;
+use crate::id::DocumentId;
 use crate::key::{Interval, Key};
 use crate::probe::Place;
 use crate::read_set::ReadSet;
@@ -66,6 +67,25 @@ impl Write {
         let newest = self.after.as_ref().or(self.before.as_ref());
         newest.expect("a write has a version before or after")
     }
+
+    /// Estimated memory that nobody has but the entry it is in: the version before, the keys that
+    /// no index has, and the lists.
+    fn bytes(&self) -> usize {
+        let keys = self.keys.iter().map(|change| {
+            let own = match (&change.before, &change.after) {
+                // The map by id has its ids in itself.
+                (None, Some(after)) if change.index == self.table.by_id.id => key_bytes(after),
+                (None, _) => 0,
+                // The index had one like it, until this.
+                (Some(before), _) if change.moves() => 2 * key_bytes(before),
+                (Some(before), _) => key_bytes(before),
+            };
+            size_of::<KeyChange>() + own
+        });
+        let before = self.before.as_ref().map_or(0, |document| document.bytes());
+        // Two counters, and its place in the list of the entry.
+        size_of::<Self>() + 16 + size_of::<Arc<Self>>() + before + keys.sum::<usize>()
+    }
 }
 
 /// One commit.
@@ -105,14 +125,6 @@ impl Overlap {
 }
 
 impl LogEntry {
-    /// Bytes of documents that it added.
-    fn growth(&self) -> i64 {
-        let bytes = |version: &Option<Arc<Document>>| {
-            version.as_ref().map_or(0, |document| document.bytes().cast_signed() as i64)
-        };
-        self.writes.iter().map(|write| bytes(&write.after) - bytes(&write.before)).sum()
-    }
-
     /// Every key it wrote.
     pub fn keys(&self) -> impl Iterator<Item = (IndexId, &Key, Option<&Arc<Document>>)> {
         let catalog = self.catalog.iter().map(|key| (CATALOG, key, None));
@@ -131,35 +143,74 @@ impl LogEntry {
         })
     }
 
-    /// Estimated memory that only this entry keeps alive: versions and keys, the path of map nodes
-    /// that each changed key copied, and the record of the call that wrote.
+    /// Estimated memory that only this entry keeps alive: the versions and keys before, the map
+    /// nodes that its snapshot has in the place of others, its lists, and the record of the call
+    /// that wrote. What it put there is the newest snapshot's, until somebody replaces it.
     pub fn bytes(&self) -> usize {
-        let key_bytes = |key: &Key| key.len() + 40;
         let variable = |key: &Key| self.snapshot.environment.bytes_at(key);
         let catalog: usize = self.catalog.iter().map(|key| key_bytes(key) + variable(key)).sum();
         let answer = self.snapshot.requests.bytes_at(self.ts);
         let record = self.writer.record.as_ref().map_or(0, |record| record.bytes());
-        let mut bytes = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer + record;
+        let fixed = size_of::<Self>() + size_of::<Snapshot>() + catalog + answer + record;
+        let writes: usize = self.writes.iter().map(|write| write.bytes()).sum();
+        fixed + writes + self.node_bytes()
+    }
+
+    /// Bytes of the map nodes that were copied: those before are nobody else's.
+    fn node_bytes(&self) -> usize {
+        // Of each index: keys that came or went, and how many entries it has more now.
+        let mut touched: BTreeMap<IndexId, (usize, isize)> = BTreeMap::new();
         for write in &self.writes {
-            let versions = write.before.iter().chain(&write.after);
-            bytes += size_of::<Write>() + 32 + versions.map(|v| v.bytes()).sum::<usize>();
             for change in &write.keys {
-                let copies_nodes = change.index == write.table.by_id.id || change.moves();
-                bytes += size_of::<KeyChange>() + change.keys().map(key_bytes).sum::<usize>();
-                if copies_nodes {
-                    let depth = tree_depth(self.snapshot.maps.entries(change.index));
-                    bytes += change.keys().count() * depth * MAP_NODE_BYTES;
+                if change.index != write.table.by_id.id && !change.moves() {
+                    continue;
                 }
+                let (keys, more) = touched.entry(change.index).or_default();
+                *keys += change.keys().count();
+                *more += isize::from(change.after.is_some()) - isize::from(change.before.is_some());
             }
         }
-        bytes
+        let maps = touched.len();
+        let in_maps = touched.into_iter().map(|(index, (keys, more))| {
+            let before = self.snapshot.maps.entries(index).saturating_add_signed(-more);
+            nodes_of(keys, before)
+        });
+        // Each map is an entry of a map of maps.
+        let nodes = in_maps.sum::<usize>() + nodes_of(maps, self.snapshot.maps.count());
+        nodes * MAP_NODE_BYTES
     }
 }
 
-/// Nodes on the way from the root of a map to one entry.
-fn tree_depth(entries: usize) -> usize {
-    let levels = std::iter::successors(Some(entries), |rest| Some(rest / MAP_NODE_ENTRIES));
-    levels.take_while(|rest| *rest > 0).count().max(1)
+/// Bytes by which writes make the documents more.
+pub(crate) fn growth<'a>(writes: impl IntoIterator<Item = &'a Arc<Write>>) -> i64 {
+    let bytes = |version: &Option<Arc<Document>>| {
+        version.as_ref().map_or(0, |document| document.bytes().cast_signed() as i64)
+    };
+    writes.into_iter().map(|write| bytes(&write.after) - bytes(&write.before)).sum()
+}
+
+/// Bytes of an insert into so many indexes, as [`Write::bytes`] counts them.
+pub(crate) fn write_bytes(indexes: usize) -> usize {
+    let id = size_of::<DocumentId>() + 16;
+    size_of::<Write>() + 16 + size_of::<Arc<Write>>() + indexes * size_of::<KeyChange>() + id
+}
+
+/// A key, and the counters before it.
+fn key_bytes(key: &Key) -> usize {
+    key.len() + 16
+}
+
+/// Nodes of a map with so many entries that are on the way to so many keys, at most: far from each
+/// other they have a leaf each, and share what is above.
+fn nodes_of(keys: usize, entries: usize) -> usize {
+    if keys == 0 {
+        return 0;
+    }
+    let leaves = entries.div_ceil(MAP_NODE_ENTRIES).max(1);
+    let levels = std::iter::successors(Some(leaves), |nodes| {
+        (*nodes > 1).then(|| nodes.div_ceil(MAP_NODE_ENTRIES))
+    });
+    levels.map(|nodes| nodes.min(keys)).sum()
 }
 
 /// The retained commits.
@@ -195,23 +246,24 @@ impl Log {
         assert_eq!(entry.ts, entry.snapshot.ts, "an entry keeps its own snapshot");
         let bytes = entry.bytes();
         self.bytes += bytes;
-        self.growth += entry.growth();
+        self.growth += growth(&entry.writes);
         self.entries.push_back((entry, bytes));
-        self.forget(durable)
+        // However large it is, the newest one stays as long as there is memory.
+        self.forget(durable, 1)
     }
 
     /// Gives the history another budget; what no longer fits is handed back, as by
-    /// [`Log::append`].
+    /// [`Log::append`], the newest commit too.
     pub(crate) fn resize(&mut self, budget: usize, durable: Timestamp) -> Vec<Arc<LogEntry>> {
         self.budget = budget;
-        self.forget(durable)
+        self.forget(durable, 0)
     }
 
-    /// Takes the oldest commits away until the rest fits.
-    fn forget(&mut self, durable: Timestamp) -> Vec<Arc<LogEntry>> {
+    /// Takes the oldest commits away until the rest fits, or is not more than `least`.
+    fn forget(&mut self, durable: Timestamp, least: usize) -> Vec<Arc<LogEntry>> {
         let mut forgotten = Vec::new();
         while self.bytes > self.budget
-            && self.entries.len() > 1
+            && self.entries.len() > least
             && let Some((oldest, bytes)) = self.entries.pop_front_if(|(e, _)| e.ts <= durable)
         {
             self.bytes -= bytes;
@@ -227,7 +279,7 @@ impl Log {
         let mut dropped = Vec::new();
         while let Some((entry, bytes)) = self.entries.pop_back_if(|(entry, _)| entry.ts > ts) {
             self.bytes -= bytes;
-            self.growth -= entry.growth();
+            self.growth -= growth(&entry.writes);
             dropped.push(entry);
         }
         dropped

@@ -1,8 +1,10 @@
 //! Memory: what the database holds, and what it gives up when there is too little.
 //!
 //! ```text
-//!   the process is measured ─▶ press(Calm | Tight | Full) ─▶ cache and history take their share
-//!                                                       └──▶ Full: new work is sent away
+//!   the process is measured ─▶ press(Calm | Tight | Full | Over) ─▶ cache and history take their
+//!                                │    │                            share
+//!                                │    └──▶ Over: that, and whatever makes the data larger
+//!                                └──▶ Full: new work is sent away
 //! ```
 //! In: how pressed the process is, as somebody measured who can. Out: smaller caches, a shorter
 //! history, the reason why new work is refused. Invariant: nothing that a client was told is given
@@ -15,8 +17,10 @@ use arc_swap::ArcSwap;
 
 use crate::commit::{Database, Options};
 use crate::error::Refusal;
-use crate::log::{MAP_NODE_BYTES, MAP_NODE_ENTRIES};
+use crate::limits;
+use crate::log::{MAP_NODE_BYTES, MAP_NODE_ENTRIES, growth};
 use crate::snapshot::Snapshot;
+use crate::transaction::Transaction;
 
 /// The code of the refusal of new work while memory is short.
 pub const OUT_OF_MEMORY: &str = "OutOfMemory";
@@ -34,6 +38,8 @@ pub enum Pressure {
     Tight,
     /// New work is refused, for this reason.
     Full(String),
+    /// That, and whatever makes the data larger, whoever asks for it.
+    Over(String),
 }
 
 /// What the database holds, in estimated bytes.
@@ -83,7 +89,7 @@ impl Database {
         let (cache, history) = match pressure {
             Pressure::Calm => (pressed.cache_bytes, pressed.history_bytes),
             Pressure::Tight => (pressed.cache_bytes / 4, pressed.history_bytes / 4),
-            Pressure::Full(_) => (0, pressed.history_bytes / 16),
+            Pressure::Full(_) | Pressure::Over(_) => (0, pressed.history_bytes / 16),
         };
         if pressure != Pressure::Calm {
             pressed.squeezes.fetch_add(1, Ordering::AcqRel);
@@ -108,10 +114,26 @@ impl Database {
     pub fn out_of_memory(&self) -> Option<Refusal> {
         match &**self.pressed.pressure.load() {
             Pressure::Calm | Pressure::Tight => None,
-            Pressure::Full(why) => {
+            Pressure::Full(why) | Pressure::Over(why) => {
                 Some(Refusal::Overloaded { code: OUT_OF_MEMORY, message: why.clone() })
             }
         }
+    }
+
+    /// Why a transaction is to be refused because it makes the data larger, if it is: so much is
+    /// taken that not even the operator may add to it.
+    pub fn no_room_for(&self, transaction: &Transaction) -> Option<Refusal> {
+        let pressure = self.pressed.pressure.load();
+        let Pressure::Over(why) = &**pressure else { return None };
+        let grows = growth(transaction.state.writes.values()) > 0;
+        grows.then(|| {
+            let above = limits::MEMORY_OPERATOR_PERCENT;
+            let message = format!(
+                "{why} Above {above} % of it the operator's calls are refused too where they make \
+                 the data larger: delete some first."
+            );
+            Refusal::Overloaded { code: OUT_OF_MEMORY, message }
+        })
     }
 
     /// What it holds.
@@ -145,6 +167,7 @@ pub(crate) fn document_bytes(snapshot: &Snapshot) -> u64 {
     documents.flat_map(|map| map.values()).map(|document| document.bytes() as u64).sum()
 }
 
-fn index_bytes(entries: usize) -> u64 {
+/// Bytes of so many entries of indexes.
+pub(crate) fn index_bytes(entries: usize) -> u64 {
     (entries * (MAP_NODE_BYTES / MAP_NODE_ENTRIES + KEY_BYTES)) as u64
 }

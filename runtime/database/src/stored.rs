@@ -51,6 +51,8 @@ const REQUEST: u8 = 6;
 const SHORTENED: u8 = 0;
 /// The window of brotli: 4 MiB, in which the parts of an app repeat each other.
 const WINDOW_BITS: i32 = 22;
+/// Bytes of an encoded write beside the document's text: its key, its lengths, its numbers.
+const WRITE_BYTES: usize = 64;
 
 /// Bytes that no version of this program wrote.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -121,16 +123,21 @@ struct StoredRequest {
 
 /// Encodes a commit; `before` is the snapshot before it, `build` names this program's build.
 pub fn encode(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(512);
+    let texts = entry.writes.iter().filter_map(|write| write.after.as_ref());
+    let texts: usize = texts.map(|document| document.json().len()).sum();
+    // A large commit is not copied again and again while it grows.
+    let mut out = Vec::with_capacity(512 + texts + entry.writes.len() * WRITE_BYTES);
     bytes::put_u64(&mut out, before.ts.0);
     bytes::put(&mut out, &to_json(&entry.writer));
-    let changes = changes(before, entry, build);
-    bytes::put_u32(&mut out, changes.len());
-    for Change { key, value } in &changes {
-        bytes::put(&mut out, key);
+    let (place, mut count) = (out.len(), 0);
+    bytes::put_u32(&mut out, count);
+    each_change(before, entry, build, &mut |Change { key, value }| {
+        bytes::put(&mut out, &key);
         out.push(u8::from(value.is_some()));
         bytes::put(&mut out, value.as_deref().unwrap_or_default());
-    }
+        count += 1;
+    });
+    bytes::set_u32(&mut out, place, count);
     out
 }
 
@@ -156,41 +163,41 @@ pub fn forgotten_requests(snapshot: &Snapshot) -> (Vec<u8>, Vec<u8>) {
     (request_key(Timestamp(0)), request_key(oldest))
 }
 
-fn changes(before: &Snapshot, entry: &LogEntry, build: &str) -> Vec<Change> {
+/// Hands out the pairs that a commit wrote, one by one: together they are as large as it is.
+fn each_change(before: &Snapshot, entry: &LogEntry, build: &str, take: &mut dyn FnMut(Change)) {
     let after = &entry.snapshot;
-    let mut changes = Vec::with_capacity(entry.writes.len() + 1);
     let mut unmounted = Vec::new();
     let write = |write: &Arc<Write>| {
         document_change(&write.table, write.document().id, write.after.as_deref())
     };
     if Arc::ptr_eq(&before.catalog, &after.catalog) {
-        changes.extend(entry.writes.iter().map(write));
+        entry.writes.iter().map(write).for_each(&mut *take);
     } else {
         let (added, gone) = component_changes(&before.catalog, &after.catalog);
-        changes.extend(added);
+        added.into_iter().for_each(&mut *take);
         unmounted = gone;
         // A table goes after its documents, and comes before them.
         let stays = |write: &&Arc<Write>| after.catalog.index(write.table.by_id.id).is_some();
         let (stay, go): (Vec<_>, Vec<_>) = entry.writes.iter().partition(stays);
-        changes.extend(go.into_iter().map(write));
-        changes.extend(table_changes(&before.catalog, &after.catalog));
-        changes.extend(stay.into_iter().map(write));
+        go.into_iter().map(write).for_each(&mut *take);
+        table_changes(&before.catalog, &after.catalog).into_iter().for_each(&mut *take);
+        stay.into_iter().map(write).for_each(&mut *take);
     }
     if !entry.catalog.is_empty() {
-        changes.extend(variable_changes(before, after));
+        variable_changes(before, after).into_iter().for_each(&mut *take);
         let same = match (&before.deployment, &after.deployment) {
             (Some(before), Some(after)) => Arc::ptr_eq(before, after),
             (before, after) => before.is_none() && after.is_none(),
         };
         if !same {
-            changes.push(deployment_change(after, build));
+            take(deployment_change(after, build));
         }
     }
-    let request = after.requests.at(entry.ts);
-    changes.extend(request.map(|(key, answer)| request_change(entry.ts, key, answer)));
+    if let Some((key, answer)) = after.requests.at(entry.ts) {
+        take(request_change(entry.ts, key, answer));
+    }
     // After their documents.
-    changes.extend(unmounted);
-    changes
+    unmounted.into_iter().for_each(take);
 }
 
 /// The components that are new, and those that are gone; the app is there from the start.

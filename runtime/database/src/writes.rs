@@ -306,13 +306,14 @@ impl Transaction {
         let key = |version: &Option<Version>, index: &crate::catalog::Index| {
             version.as_ref().map(|(document, value)| index.key(document, value))
         };
-        let keys = table.all_indexes().map(|index| {
+        // The history keeps the list: one that grew by itself has room for more.
+        let mut keys = Vec::with_capacity(table.indexes.len() + 2);
+        keys.extend(table.all_indexes().map(|index| {
             let (before, after) = (key(&before, index), key(&after, index));
             // One that stays is kept once.
             let after = if before == after { before.clone() } else { after };
             KeyChange { index: index.id, before, after }
-        });
-        let keys = keys.collect();
+        }));
         let document = |version: Option<Version>| version.map(|(document, _)| document);
         let (before, after) = (document(before), document(after));
         let mut write = Arc::new(Write { table: Arc::clone(table), before, after, keys });

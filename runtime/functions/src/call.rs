@@ -248,6 +248,9 @@ impl Attempts<'_> {
                 self.attempt(engine, &call, given, snapshot);
             outcome.retries.clone_from(&conflicts);
             let Some((mut transaction, files)) = to_commit else { return done(Ok(outcome)) };
+            if let Some(refusal) = self.shared.database.no_room_for(&transaction) {
+                return done(Err(refusal));
+            }
             let kept = match files.keep(&self.shared.database, &transaction) {
                 Ok(kept) => kept,
                 Err(error) => {

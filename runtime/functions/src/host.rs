@@ -15,8 +15,8 @@ use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
 use database::probe::{Probe, Site};
 use database::record::{
-    Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Identity, Outcome,
-    Reply, Timestamp, World,
+    Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Outcome, Reply,
+    Timestamp, World,
 };
 use database::recording::{Replay, Replayed};
 use database::snapshot::{Deployment, Snapshot};
@@ -634,13 +634,15 @@ pub(crate) fn cache_key(call: &Call, code: CodeVersion) -> CacheKey {
     }
 }
 
-/// Whether a call may be sent away while memory is short. What was begun is finished, the scheduler
-/// decides for its jobs, and the operator must be able to make room.
+/// Whether a call may be sent away while memory is short. A transaction that was begun is finished,
+/// with the functions that it calls; an action has one for each of its calls, so those are new.
+/// The scheduler decides for its jobs, and the operator must be able to make room.
 fn is_new_work(call: &Call) -> bool {
-    let is_operators = matches!(call.identity, Identity::Admin | Identity::ActingAs(_));
     match call.caller {
-        Caller::HttpApi | Caller::SyncWorker | Caller::Tester => !is_operators,
-        Caller::Function { .. } | Caller::Scheduler | Caller::Cron => false,
+        Caller::HttpApi | Caller::SyncWorker | Caller::Tester | Caller::Function { .. } => {
+            !call.identity.makes_room()
+        }
+        Caller::Scheduler | Caller::Cron => false,
     }
 }
 

@@ -69,6 +69,7 @@ pub(crate) async fn begin(State(host): State<Arc<Host>>, request: Request, next:
     if host.admin_key.require(&head, None).is_ok() {
         return next.run(Request::from_parts(head, body)).await;
     }
+    host.counts.refused();
     Failure::refused(refusal, host.config.redact).into_response()
 }
 
@@ -89,6 +90,9 @@ pub(crate) async fn hold(State(host): State<Arc<Host>>, request: Request, next: 
             drop(held);
             answer
         }
-        Err(failure) => failure.into_response(),
+        Err(failure) => {
+            host.counts.refused();
+            failure.into_response()
+        }
     }
 }

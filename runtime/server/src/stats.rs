@@ -112,6 +112,11 @@ impl Counts {
         }
     }
 
+    /// Takes in a request that was sent away before anybody looked what it asks for.
+    pub(crate) fn refused(&self) {
+        add(&self.calls[4][3], 1);
+    }
+
     fn call(&self, call: &CallEvent) {
         let kind = match call.kind {
             Some(FunctionKind::Query) => 0,
@@ -175,6 +180,7 @@ pub(crate) async fn stats(State(host): State<Arc<Host>>, head: Parts) -> Result<
         Pressure::Calm => "calm",
         Pressure::Tight => "tight",
         Pressure::Full(_) => "full",
+        Pressure::Over(_) => "over",
     };
     put("memory", "pressure", pressure.into());
     for Figure { group, name, metric, value, .. } in figures(&host) {

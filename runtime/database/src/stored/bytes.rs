@@ -13,6 +13,12 @@ pub(super) fn put_u32(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&count.to_le_bytes());
 }
 
+/// Writes a count over the one at `place`.
+pub(super) fn set_u32(out: &mut [u8], place: usize, count: usize) {
+    let count = u32::try_from(count).expect("a commit is smaller than 4 GiB");
+    out[place..place + 4].copy_from_slice(&count.to_le_bytes());
+}
+
 /// Appends bytes after their length.
 pub(super) fn put(out: &mut Vec<u8>, bytes: &[u8]) {
     put_u32(out, bytes.len());

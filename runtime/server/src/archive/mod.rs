@@ -4,11 +4,13 @@
 //! ```text
 //!   Snapshot ─▶ write.rs ─▶ zip          parts.rs: uploaded parts as one file
 //!   zip ─▶ read.rs ─▶ Import             rows.rs: the other formats, and the lines of a zip
+//!                                        budget.rs: how much may come
 //! ```
 //! In: a snapshot and blobs, or bytes from anywhere. Out: the other. Invariant: what was written
 //! reads back as the same documents with the same ids, bit for bit; what cannot be read says which
 //! file and line, and nothing of it is used.
 
+mod budget;
 mod parts;
 mod read;
 mod rows;
@@ -20,6 +22,7 @@ use database::error::UserError;
 use storage::BlobError;
 use thiserror::Error;
 
+pub(crate) use budget::{Budget, Needs, Room};
 pub(crate) use parts::Parts;
 pub(crate) use read::{Entry, Named, Names, Zip, Zipped};
 pub(crate) use rows::{Rows, rows};

@@ -16,9 +16,9 @@ use storage::{BlobId, Draft};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::rows::{Budget, each_line, lines, unreadable};
+use super::rows::{each_line, lines, unreadable};
 use super::write::{FileLine, TableLine};
-use super::{ArchiveError, COMPONENTS, DOCUMENTS, Parts, SCHEMA, TABLES, UNIFORM};
+use super::{ArchiveError, Budget, COMPONENTS, DOCUMENTS, Parts, SCHEMA, TABLES, UNIFORM};
 use crate::files::parse_sha256;
 
 /// A zip that is open.
@@ -107,12 +107,12 @@ impl Zip {
         mode: Mode,
         into: &Arc<str>,
         names: &dyn Names,
+        budget: &mut Budget,
     ) -> Result<Zipped, ArchiveError> {
         let (top, components, ignored) = self.contents()?;
         let mut import =
             Import { mode, component: Arc::clone(into), tables: Vec::new(), files: Vec::new() };
         let mut entries = Vec::new();
-        let mut budget = Budget::default();
         for (inner, component) in components {
             let prefix = inner.iter().map(|name| format!("{COMPONENTS}{name}/"));
             let prefix = top.clone() + &prefix.collect::<String>();
@@ -125,7 +125,8 @@ impl Zip {
                 let source = format!("{prefix}{name}/{DOCUMENTS}");
                 let dialect = self.dialect(&source, component.schemas.get(name))?;
                 let mut entry = self.entry(*index, &source)?;
-                let rows = lines(&source, &mut entry, dialect, &mut budget);
+                budget.begin(&path, name);
+                let rows = lines(&source, &mut entry, dialect, budget);
                 let rows = rows.map_err(|wrong| damage_or(wrong, &source, entry))?;
                 let (component, name) = (Arc::clone(&path), Arc::from(&**name));
                 let number = numbers.get(&*name).copied();
@@ -221,7 +222,7 @@ impl Zip {
         let Some(index) = component.numbers else { return Ok(numbers) };
         let source = format!("{prefix}{TABLES}/{DOCUMENTS}");
         let file = self.entry(index, &source)?;
-        each_line(&source, file, &mut Budget::default(), |place, line| {
+        each_line(&source, file, &mut Budget::default(), |place, line, _| {
             let table: TableLine = parsed(&source, place, line)?;
             let number = table.number();
             numbers.insert(table.name, number);
@@ -235,7 +236,7 @@ impl Zip {
         let Some(index) = schema else { return Ok(Dialect::Plain) };
         let mut uniform = false;
         let file = self.entry(*index, SCHEMA)?;
-        each_line(SCHEMA, file, &mut Budget::default(), |_, line| {
+        each_line(SCHEMA, file, &mut Budget::default(), |_, line, _| {
             uniform |= line.trim() == UNIFORM;
             Ok(())
         })?;
@@ -259,7 +260,7 @@ impl Zip {
         let source = format!("{prefix}_storage/{DOCUMENTS}");
         let (mut files, mut entries) = (Vec::new(), Vec::new());
         let file = self.entry(index, &source)?;
-        each_line(&source, file, &mut Budget::default(), |place, line| {
+        each_line(&source, file, &mut Budget::default(), |place, line, _| {
             let file: FileLine = parsed(&source, place, line)?;
             let wrong = |why: String| {
                 ArchiveError::wrong("InvalidFile", format!("{source}:{place}: {why}"))

@@ -13,7 +13,7 @@ use database::limits;
 use database::value::Value;
 use serde_json::value::RawValue;
 
-use super::ArchiveError;
+use super::{ArchiveError, Budget};
 
 /// How a file of documents is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,39 +34,16 @@ pub(crate) fn rows(
     source: &str,
     mut file: impl BufRead,
     format: Rows,
+    budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
     if file.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
         let text = format!("{source} begins with a byte order mark. Save it as UTF-8 without one.");
         return Err(ArchiveError::wrong("ByteOrderMark", text));
     }
-    let mut budget = Budget::default();
     match format {
-        Rows::Lines => lines(source, file, Dialect::Plain, &mut budget),
-        Rows::Array => array(source, file),
-        Rows::Csv => table(source, file, &mut budget),
-    }
-}
-
-/// How many bytes of documents an import may still read.
-pub(super) struct Budget(u64);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(limits::IMPORT_BYTES)
-    }
-}
-
-impl Budget {
-    fn take(&mut self, bytes: usize) -> Result<(), ArchiveError> {
-        self.0 = self.0.checked_sub(bytes as u64).ok_or_else(|| {
-            let text = format!(
-                "The import is too large: its documents may have at most {} bytes together. Import \
-                 the tables one by one, or a table in parts with `append`.",
-                limits::IMPORT_BYTES
-            );
-            ArchiveError::wrong("ImportTooLarge", text)
-        })?;
-        Ok(())
+        Rows::Lines => lines(source, file, Dialect::Plain, budget),
+        Rows::Array => array(source, file, budget),
+        Rows::Csv => table(source, file, budget),
     }
 }
 
@@ -78,9 +55,11 @@ pub(super) fn lines(
     budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
     let mut rows = Vec::new();
-    each_line(source, file, budget, |place, line| {
+    each_line(source, file, budget, |place, line, budget| {
         let value = json::import(line, dialect).map_err(|error| at(source, place, &error));
-        rows.push(ImportRow::new(place, object(value?, source, place)?));
+        let row = ImportRow::new(place, object(value?, source, place)?);
+        budget.hold(&row)?;
+        rows.push(row);
         Ok(())
     })?;
     Ok(rows)
@@ -91,7 +70,7 @@ pub(super) fn each_line(
     source: &str,
     mut file: impl BufRead,
     budget: &mut Budget,
-    mut take: impl FnMut(usize, &str) -> Result<(), ArchiveError>,
+    mut take: impl FnMut(usize, &str, &mut Budget) -> Result<(), ArchiveError>,
 ) -> Result<(), ArchiveError> {
     let mut line = Vec::new();
     for place in 1.. {
@@ -110,13 +89,17 @@ pub(super) fn each_line(
             ArchiveError::wrong("InvalidText", format!("{source}:{place}: not valid UTF-8."))
         })?;
         if !text.trim().is_empty() {
-            take(place, text.trim_end())?;
+            take(place, text.trim_end(), budget)?;
         }
     }
     Ok(())
 }
 
-fn array(source: &str, file: impl BufRead) -> Result<Vec<ImportRow>, ArchiveError> {
+fn array(
+    source: &str,
+    file: impl BufRead,
+    budget: &mut Budget,
+) -> Result<Vec<ImportRow>, ArchiveError> {
     let most = limits::IMPORT_ARRAY_BYTES;
     let mut text = Vec::new();
     file.take(most + 1).read_to_end(&mut text).map_err(|error| unreadable(source, &error))?;
@@ -134,7 +117,9 @@ fn array(source: &str, file: impl BufRead) -> Result<Vec<ImportRow>, ArchiveErro
     let rows = items.iter().zip(1..).map(|(item, place)| {
         let value = json::import(item.get(), Dialect::Plain);
         let value = value.map_err(|error| at(source, place, &error))?;
-        Ok(ImportRow::new(place, object(value, source, place)?))
+        let row = ImportRow::new(place, object(value, source, place)?);
+        budget.hold(&row)?;
+        Ok(row)
     });
     rows.collect()
 }
@@ -167,7 +152,9 @@ fn table(
             .zip(record.iter())
             .map(|(name, cell)| (name.to_owned(), cell_value(cell)))
             .collect();
-        rows.push(ImportRow::new(usize::try_from(line).unwrap_or(usize::MAX), fields));
+        let row = ImportRow::new(usize::try_from(line).unwrap_or(usize::MAX), fields);
+        budget.hold(&row)?;
+        rows.push(row);
     }
     Ok(rows)
 }
@@ -210,7 +197,8 @@ mod tests {
     use super::*;
 
     fn read(text: &str, format: Rows) -> Result<Vec<String>, String> {
-        let rows = rows("f", text.as_bytes(), format).map_err(|error| error.to_string())?;
+        let rows = rows("f", text.as_bytes(), format, &mut Budget::default());
+        let rows = rows.map_err(|error| error.to_string())?;
         let shown = rows.into_iter().map(|row| format!("{} {}", row.place, row.json()));
         Ok(shown.collect())
     }

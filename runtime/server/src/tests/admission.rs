@@ -32,6 +32,10 @@ async fn new_work_is_turned_away_with_the_reason_and_the_operator_is_not() {
     }
     let site = Request::get("/anything").body(Body::empty()).unwrap();
     assert_eq!(bench.site.clone().oneshot(site).await.unwrap().status(), 503);
+    let key = (&*format!("Convex {KEY}"), String::new());
+    let stats = bench.authorized(Method::GET, "/api/concave/stats", key).await.json();
+    // That it is not ready is an answer.
+    assert_eq!(stats["calls"]["unknown"]["refused"], 6, "{stats}");
     assert_eq!(bench.get("/health").await.status, 200);
     let operators = bench.admin("/api/mutation", serde_json::from_str(CALL).unwrap()).await;
     assert_eq!(operators.json()["status"], "success");

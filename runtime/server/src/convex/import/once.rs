@@ -9,6 +9,8 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use database::error::UserError;
+use database::memory::OUT_OF_MEMORY;
 use serde_json::json;
 
 use super::{Wanted, delete, perform, prepare, receive, state};
@@ -59,6 +61,9 @@ pub(crate) async fn once(
 
 fn failure(error: ArchiveError) -> Failure {
     match error {
+        ArchiveError::Wrong(UserError { code: OUT_OF_MEMORY, message, .. }) => {
+            Failure::new(StatusCode::SERVICE_UNAVAILABLE, OUT_OF_MEMORY, message)
+        }
         ArchiveError::Wrong(error) => error.into(),
         ArchiveError::Store(error) => FileError::from(error).into(),
         ArchiveError::Io(error) => FileError::Store(error.into()).into(),

@@ -13,7 +13,7 @@ use database::record::Timestamp;
 use storage::BlobId;
 
 use super::NOTHING;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, room};
 use super::state::{self, Progress};
 use crate::archive::ArchiveError;
 use crate::host::Host;
@@ -48,9 +48,13 @@ pub(super) fn perform(
 }
 
 fn import(host: &Host, mut prepared: Prepared, kept: &mut Vec<BlobId>) -> Result<(), ArchiveError> {
+    // It may have waited for long.
+    prepared.needs.check(room(host))?;
     copy_files(host, &mut prepared, kept)?;
     host.imports.check_wanted(prepared.id)?;
     let ts = commit(host, &prepared)?;
+    // What is kept on disk now takes memory on its way there.
+    drop(prepared.import);
     let durable = host.database.wait_durable(ts);
     // Until here nobody deletes the blobs that it found.
     drop(prepared.pinned);

@@ -14,7 +14,9 @@ use storage::BlobId;
 
 use super::state::{self, Progress};
 use super::{NOTHING, Wanted, WantedFormat};
-use crate::archive::{ArchiveError, Entry, Named, Names, Parts, Zip, Zipped, rows};
+use crate::archive::{
+    ArchiveError, Budget, Entry, Named, Names, Needs, Parts, Room, Zip, Zipped, rows,
+};
 use crate::files::Pinned;
 use crate::host::Host;
 
@@ -30,6 +32,8 @@ pub(crate) struct Prepared {
     pub(super) pinned: Arc<Pinned>,
     /// How many documents and files it has.
     pub(super) size: u64,
+    /// The memory it takes.
+    pub(super) needs: Needs,
 }
 
 /// Reads an upload, and asks for confirmation.
@@ -72,19 +76,21 @@ fn read(
         let text = format!("There is no component {component:?}. Push it first.");
         return Err(UserError::new("ComponentPathNotFound", text).into());
     }
+    let mut budget = Budget::within(room(host), &snapshot);
     let parts = Parts::new(Arc::clone(host.files.blobs()), blobs)?;
     let (import, files, ignored) = match (wanted.format.rows(), &wanted.table_name) {
         (Some(format), Some(name)) => {
             let source = format!("{name}.{}", extension(wanted.format));
-            let rows = rows(&source, BufReader::new(parts), format)?;
+            budget.begin(&component, name);
+            let rows = rows(&source, BufReader::new(parts), format, &mut budget)?;
             let (component_of, name, number) = (Arc::clone(&component), name.as_str().into(), None);
             let table = ImportTable { component: component_of, name, number, source, rows };
             let mode = wanted.mode.mode();
             (Import { mode, component, tables: vec![table], files: Vec::new() }, None, Vec::new())
         }
         _ => {
-            let read =
-                Zip::open(parts)?.read(wanted.mode.mode(), &component, &Blobs(host, &snapshot))?;
+            let (zip, names) = (Zip::open(parts)?, Blobs(host, &snapshot));
+            let read = zip.read(wanted.mode.mode(), &component, &names, &mut budget)?;
             let Zipped { import, entries, ignored, zip } = read;
             (import, Some((zip, entries)), ignored)
         }
@@ -94,8 +100,18 @@ fn read(
     let size = changes.iter().map(|change| change.creates).sum();
     let message = message(&changes, &ignored);
     let pinned = host.files.pin(snapshot);
-    let prepared = Prepared { id, import, files, pinned, size };
+    let prepared = Prepared { id, import, files, pinned, size, needs: budget.needs() };
     Ok((prepared, Progress::Waiting { message, deletes }))
+}
+
+/// The room that there is in the host's memory; `None`: it is not bounded, or not measured.
+pub(super) fn room(host: &Host) -> Option<Room> {
+    let measured = host.config.measure.as_ref()?();
+    let (budget, resident) = (measured.budget?, measured.resident?);
+    let held = host.database.memory();
+    // What shrinks when memory gets short is room.
+    let used = (resident + measured.workers).saturating_sub(held.cache + held.history);
+    Some(Room { used, budget, is_kept: measured.disk.is_some() })
 }
 
 fn extension(format: WantedFormat) -> &'static str {
