@@ -133,7 +133,8 @@ test("what the network does is known as that, with its code", async () => {
   hangup.listen(0, "127.0.0.1");
   await once(hangup, "listening");
   for (const [url, why, code] of [
-    [`${closed.url}/`, /^127\.0\.0\.1:\d+: Connection refused .*start the server\.$/, "ECONNREFUSED"],
+    [`${closed.url}/`, /^127\.0\.0\.1:\d+: Connection refused .*start the server\.$/,
+      "ECONNREFUSED"],
     ["http://nowhere.invalid/", /^nowhere\.invalid could not be found: /, "ENOTFOUND"],
     [`http://127.0.0.1:${hangup.address().port}/`, /^the server closed the connection /,
       "ECONNRESET"],

@@ -117,8 +117,8 @@ test("console lines are Convex's, long ones cut", async () => {
 
 test("groups, timers and counts are the default runtime's, and end with their run", async () => {
   const lines = ["[INFO] t: _ms x", "[INFO] t: _ms", "[WARN] Timer 't' does not exist", "[LOG] g",
-    "[LOG]   in", "[WARN]     deeper { a: 1 }", "[ERROR]   Assertion failed: as", "[LOG] default: 1",
-    "[LOG] default: 2", "[LOG] open"];
+    "[LOG]   in", "[WARN]     deeper { a: 1 }", "[ERROR]   Assertion failed: as",
+    "[LOG] default: 1", "[LOG] default: 2", "[LOG] open"];
   for (let times = 0; times < 2; times++) {
     const { logLines } = await answer("consoles");
     assert.deepEqual(logLines.map((line) => line.replace(/\b\d+ms/, "_ms")), lines);
@@ -381,7 +381,8 @@ test("a request that fails says where, why and what to do", async () => {
   const broken = { url: `http://${at(cut)}/` };
   await assert.rejects(there.action(work.fetches, broken),
     /\nUncaught TypeError: terminated: The body broke off: the server closed the connection \(/);
-  assert.deepEqual((await there.action(work.cause, broken)).slice(0, 3), [true, "terminated", true]);
+  const caught = await there.action(work.cause, broken);
+  assert.deepEqual(caught.slice(0, 3), [true, "terminated", true]);
   await open.stop();
   for (const server of [hangup, odd, cut]) server.close();
 });

@@ -222,7 +222,7 @@
       throw new TypeError(`${PREFIX}: 'mode' cannot be "navigate"`);
     }
     if (parts.cache === 'only-if-cached' && parts.mode !== 'same-origin') {
-      throw new TypeError(`${PREFIX}: 'cache' can be "only-if-cached" with mode "same-origin" only`);
+      throw new TypeError(`${PREFIX}: 'cache' is "only-if-cached" with mode "same-origin" only`);
     }
     const { duplex } = options;
     if (duplex !== undefined && webidl.converters.DOMString(duplex) !== 'half') {

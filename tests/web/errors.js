@@ -9,7 +9,8 @@ export default async function errors(print) {
       print(name, "gives");
     } catch (error) {
       const isDOMException = error instanceof DOMException;
-      print(name, error?.name, error instanceof Error, isDOMException, isDOMException && error.code);
+      print(name, error?.name, error instanceof Error, isDOMException,
+        isDOMException && error.code);
     }
   }
   const controller = new AbortController();

@@ -2,9 +2,9 @@
 //!
 //! In: a path that the operator gave, or `PATH`. Out: commands. Invariant: a process finds its own
 //! modules and packages, a folder for its files and the network, and nothing else of the host: no
-//! environment, no other files, no processes, neither its own nor others'. Node's permissions are a seat belt, not a wall
-//! against code that means harm: native code of packages may read and write what the host's user
-//! may, and only the filter of system calls (`confinement.rs`) holds it.
+//! environment, no other files, no processes, neither its own nor others'. Node's permissions are a
+//! seat belt, not a wall against code that means harm: native code of packages may read and write
+//! what the host's user may, and only the filter of system calls (`confinement.rs`) holds it.
 
 use std::io::{self, PipeWriter};
 use std::os::fd::AsRawFd as _;

@@ -38,7 +38,6 @@ const NO_KEY: Error = Error::Data("The key is not an RSA key");
 const SIZES: Error = Error::NotSupported("RSA keys have 2048 to 8192 bits");
 const NO_SHA1: Error =
     Error::NotSupported("RSA keys with SHA-1 only verify RSASSA-PKCS1-v1_5: sign with SHA-256");
-const NO_SALTED_SHA1: Error = Error::NotSupported("RSA-PSS is offered with SHA-256, -384 and -512");
 const FAILED: Error = Error::Operation("The key is too short for the hash, salt or data");
 
 /// Refuses private keys for signatures that the library does not make.
