@@ -511,10 +511,10 @@ impl fmt::Display for ValidationError {
         };
         match &self.problem {
             Problem::Missing { field, object, validator } => {
-                write!(
+                writeln!(
                     f,
                     "Object is missing the required field `{field}`. Consider wrapping the field \
-                     validator in `v.optional(...)` if this is expected.\n"
+                     validator in `v.optional(...)` if this is expected."
                 )?;
                 path(f)?;
                 write!(f, "\nObject: {}\nValidator: {validator}", Shown(object))
