@@ -513,7 +513,8 @@ test("documents of a component that do not fit keep the old deployment", async (
   assert.match(said.output, /in table "counts" does not match the schema/);
   const pushed = concave(["push", folder], { env: pointedAt(host) });
   assert.notEqual(pushed.status, 0);
-  assert.match(pushed.stderr, /Schema validation failed in component "[^"]+"\.\nDocument with ID "/);
+  assert.match(pushed.stderr,
+    /Schema validation failed in component "[^"]+"\.\nDocument with ID "/);
   assert.equal(await run("two.lib.add", { name: "a", by: 1 }), 4);
   assert.equal(await ask("two.lib.value", { name: "a" }), 4);
   await host.stop();

@@ -4,8 +4,10 @@
 //! Invariant: text and JSON say the same; a figure that this version does not know is shown too.
 
 use std::env;
+use std::ops::RangeInclusive;
 
 use clap::Args;
+use console::{Alignment, measure_text_width, pad_str};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
@@ -59,13 +61,25 @@ pub async fn run(arguments: Arguments) -> Result<(), StatsError> {
     Ok(())
 }
 
-/// One line a figure, in groups.
+/// Least and most columns of terminal for the names of one group, a space after them included.
+const NAMES_WIDTH: RangeInclusive<usize> = 18..=50;
+
+/// One line a figure, in groups; a name that is longer than its column has a line of its own.
 fn text(groups: &Map<String, Value>) -> String {
     let mut lines = Vec::new();
     for (group, figures) in groups {
         lines.push(group.clone());
-        for (name, value) in figures.as_object().into_iter().flatten() {
-            lines.push(format!("  {name:18}{}", shown(group, name, value)));
+        let figures = || figures.as_object().into_iter().flatten();
+        let widths = figures().map(|(name, _)| measure_text_width(name) + 1);
+        let widest = widths.filter(|width| NAMES_WIDTH.contains(width)).max();
+        let column = widest.unwrap_or(*NAMES_WIDTH.start());
+        for (name, value) in figures() {
+            let mut named = pad_str(name, column, Alignment::Left, None);
+            if measure_text_width(name) >= column {
+                lines.push(format!("  {name}"));
+                named = " ".repeat(column).into();
+            }
+            lines.push(format!("  {named}{}", shown(group, name, value)));
         }
     }
     lines.join("\n")
@@ -106,5 +120,31 @@ mod tests {
             work\n  conflicts         3\n\
             calls\n  query             5 ok, 2 cached\n  action            none";
         assert_eq!(text(&serde_json::from_str(found).unwrap()), expected);
+    }
+
+    #[test]
+    fn names_of_any_length_stay_apart_from_what_is_said_of_them() {
+        let lines = |names: &[&str]| {
+            let figures = names.iter().map(|name| ((*name).to_owned(), "fresh".into()));
+            let contexts = Value::Object(figures.collect());
+            let text = text(&Map::from_iter([("contexts".to_owned(), contexts)]));
+            text.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        };
+        // A column ends at the 18th, or as far as a longer name goes.
+        assert_eq!(lines(&["seventeen letters"]), ["  seventeen letters fresh"]);
+        assert_eq!(
+            lines(&["eighteen letters 8", "short", "wörkflow"]),
+            [
+                "  eighteen letters 8 fresh",
+                "  short              fresh",
+                "  wörkflow           fresh"
+            ]
+        );
+        let long = "x".repeat(50);
+        let [first, named, said] = &lines(&["short", &long])[..] else { panic!() };
+        assert_eq!(
+            [first, named, said].map(|line| line.trim_end()),
+            ["  short             fresh", &format!("  {long}"), &format!("{:20}fresh", "")]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! Which values match, and the texts about those that do not (`convex-compat.md` section 3.3).
 //!
-//! In: validators and values as JSON, and random ones. Out: checks of `validate.rs`. Invariant: what
-//! does not match is explained, and nothing else is.
+//! In: validators and values as JSON, and random ones. Out: checks of `validate.rs`. Invariant:
+//! what does not match is explained, and nothing else is.
 
 use super::*;
 use proptest::prelude::*;
