@@ -134,7 +134,9 @@ fn far_above_the_budget_nothing_is_taken_that_makes_the_data_larger() {
     let shrink = |tx: &mut Transaction| drop(tx.replace("", &id, None, large(2, 1)).unwrap());
     let remove = |tx: &mut Transaction| drop(tx.remove("", &id, None).unwrap());
     let why = refused(&over, &insert).unwrap();
-    assert!(why.starts_with("600 of 512 MiB. Above 110 % of it the operator's calls"), "{why}");
+    let above = crate::limits::MEMORY_OPERATOR_PERCENT;
+    let says = format!("600 of 512 MiB. Above {above} % of it the operator's calls are refused");
+    assert!(why.starts_with(&says), "{why}");
     assert!(database.out_of_memory().is_some());
     for smaller in [&shrink as &dyn Fn(&mut Transaction), &remove, &|_| ()] {
         assert_eq!(refused(&over, smaller), None);
