@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use database::record::World as _;
 use futures_util::StreamExt as _;
 use thiserror::Error;
 
@@ -18,6 +19,7 @@ use super::watch::{Watch, WatchError};
 use crate::testing::coverage::Coverage;
 use crate::testing::report::{self, Reporter};
 use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
+use crate::world::RealWorld;
 
 /// Run the *.test.ts files of an app on the real engine
 #[derive(Debug, Args)]
@@ -43,9 +45,10 @@ pub struct Arguments {
     /// Only files whose path contains it; where there are none, tests whose name does
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
-    /// Seed of all randomness in functions
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Seed of all randomness, of functions and of tests: where tests fail, they name theirs.
+    /// Without it every run has another
+    #[arg(long)]
+    seed: Option<u64>,
     /// Run again at every save
     #[arg(long)]
     watch: bool,
@@ -81,8 +84,14 @@ pub enum TestError {
         /// The system's words.
         cause: std::io::Error,
     },
+    /// There is no seed.
+    #[error("Could not read the system's random device: {0}. Name a seed: concave test --seed 1.")]
+    Seed(std::io::Error),
     /// Some failed; the report says which.
-    #[error("{failed} of {total} tests failed{}.", outside(*files, *failed))]
+    #[error(
+        "{failed} of {total} tests failed{}. Again with the same randomness: --seed {seed}.",
+        outside(*files, *failed)
+    )]
     Failed {
         /// Tests that failed.
         failed: usize,
@@ -90,6 +99,8 @@ pub enum TestError {
         total: usize,
         /// Files that failed.
         files: usize,
+        /// What their randomness was a function of.
+        seed: u64,
     },
 }
 
@@ -113,8 +124,9 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
         false => "new",
     };
     let (dir, filter) = where_and_which(dir, filter);
+    let seed = seed.map_or_else(drawn_seed, Ok).map_err(TestError::Seed)?;
     let options = Options { dir, filter, seed, timeout_ms: timeout, coverage, update };
-    let engine = Arc::new(Engine::start(seed, coverage)?);
+    let engine = Arc::new(Engine::start(coverage)?);
     if !watch {
         return once(options, reporter, &engine, &mut Vec::new()).await;
     }
@@ -122,6 +134,12 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     let folder = if folder.is_dir() { folder } else { options.dir.clone() };
     let watched = Watch::new(&folder)?;
     again_and_again(options, reporter, engine, watched).await
+}
+
+/// A seed that is short enough to be typed.
+fn drawn_seed() -> std::io::Result<u64> {
+    let [a, b, c, ..] = RealWorld::new()?.seed();
+    Ok(u32::from_le_bytes([a, b, c, 0]).into())
 }
 
 /// Whether this is a CI system, which says so in `CI`.
@@ -192,7 +210,7 @@ async fn once(
     engine: &Arc<Engine>,
     sources: &mut Vec<PathBuf>,
 ) -> Result<(), TestError> {
-    let started = Instant::now();
+    let (started, seed) = (Instant::now(), options.seed);
     let lcov = options.coverage.then(|| options.dir.join("coverage/lcov.info"));
     let engine = Arc::clone(engine);
     let prepared = tokio::task::spawn_blocking(move || Suite::prepare(options, &engine)).await;
@@ -224,5 +242,5 @@ async fn once(
         return Ok(());
     }
     let total = counts.passed + counts.failed;
-    Err(TestError::Failed { failed: counts.failed, total, files: counts.failed_files })
+    Err(TestError::Failed { failed: counts.failed, total, files: counts.failed_files, seed })
 }
