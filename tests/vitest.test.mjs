@@ -68,6 +68,39 @@ test("engine", async () => {
   expect(text).toBe("hello");
 });
 `,
+  "naps.ts": `import { actionGeneric as action, anyApi as api } from "convex/server";
+export const nap = action({ handler: async (ctx) => {
+  const before = Date.now();
+  await ctx.runQuery(api.mail.host);
+  await new Promise((resolve) => setTimeout(resolve, 5000));
+  await ctx.runQuery(api.mail.host);
+  return Date.now() - before;
+} });
+`,
+  "time.test.ts": `import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { afterEach, expect, test, vi } from "vitest";
+import schema from "./schema";
+const modules = import.meta.glob("./**/*.ts");
+afterEach(() => { vi.useRealTimers(); });
+test("fake timers wait for the engine", async () => {
+  vi.useFakeTimers();
+  const t = convexTest(schema, modules);
+  const slept = t.action(api.naps.nap);
+  await vi.advanceTimersByTimeAsync(5000);
+  expect(await slept).toBe(5000);
+});
+test("t.advance", async () => {
+  const t: any = convexTest(schema, modules);
+  const state = async () => await t.run(async (ctx) =>
+    (await ctx.db.system.query("_scheduled_functions").first()).state.kind);
+  await t.run((ctx) => ctx.scheduler.runAfter(1000, api.naps.nap, {}));
+  await t.advance("5 s");
+  expect(await state()).toBe("inProgress");
+  await t.advance("1 s");
+  expect(await state()).toBe("success");
+});
+`,
   "mocks.test.ts": `import { convexTest } from "convex-test";
 import { anyApi as api } from "convex/server";
 import { expect, test, vi } from "vitest";
@@ -84,7 +117,7 @@ test("an app's tests run in vitest on the engine, with Node and mocks where they
   const folder = app(SOURCES);
   const { code, passed, failures } = vitest(folder, "concave-test");
   assert.deepEqual(failures, []);
-  assert.deepEqual([code, passed], [0, 2]);
+  assert.deepEqual([code, passed], [0, 4]);
   const without = vitest(folder, "concave-test", { program: join(folder, "nothing") });
   assert.equal(without.code, 1);
   assert.match(without.failures.join("\n"), /test-server could not be started .*CONCAVE_BINARY/);

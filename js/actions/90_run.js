@@ -163,6 +163,11 @@
     },
     'concave/unhandled'(take) { uncaught = take; },
     'concave/fetch'(dress) { return prelude.dressFetch(dress); },
+    'concave/random'(next) { prelude.importPhase.drawFrom(next); },
+    'concave/stream'(seed) {
+      const stream = prelude.chacha().start(seed);
+      return () => prelude.chacha().next(stream);
+    },
     'concave/report'({ op, json }) { ops.op_action_report(op, json); },
     'concave/coverage'() { return ops.op_action_coverage(); },
     async 'storage/storeBlob'({ blob, options, ...rest }) {

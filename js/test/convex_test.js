@@ -85,7 +85,7 @@ class Part {
   load(name) {
     const load = this.modules.get(name.replace(/\.js$/, ''));
     if (load === undefined) throw new Error(`There is no module ${JSON.stringify(name)}.`);
-    return load();
+    return realm.underWay('', load);
   }
 
   /** What the host needs to deploy it. */
@@ -174,28 +174,13 @@ const rebuilt = ({ message, data }) => {
   return error;
 };
 
-const UNITS = {
-  ms: 1, s: 1000, second: 1000, m: 60_000, min: 60_000, minute: 60_000, h: 3_600_000,
-  hour: 3_600_000, d: 86_400_000, day: 86_400_000, w: 604_800_000, week: 604_800_000,
-};
-
-/** `"30 days"`, `"1.5h"`, or a number of milliseconds. */
-const milliseconds = (duration) => {
-  const [, number, unit = ''] = typeof duration === 'number' ? [duration, duration, 'ms']
-    : /^\s*([\d.]+)\s*([a-z]+)\s*$/.exec(duration) ?? [];
-  const time = Number(number) * (UNITS[unit] ?? UNITS[unit.replace(/s$/, '')]);
-  if (!(time >= 0 && time < Infinity)) {
-    throw new TypeError(`t.advance(${JSON.stringify(duration) ?? duration}): write "30 days", `
-      + '"1.5 hours", "10 s", or a number of milliseconds; time does not go back.');
-  }
-  return time;
-};
-
 /** A query that is kept fresh. */
 class Watch {
   /** Every result, oldest first. */
   results = [];
   error = undefined;
+  #times = [];
+  #newest = 0;
 
   /** The newest result; throws what the query threw last. */
   get current() {
@@ -203,9 +188,16 @@ class Watch {
     return this.results.at(-1);
   }
 
-  take({ value, error }) {
+  /** Answers to calls side by side may overtake each other: `at` is the order of results. */
+  take({ value, error, at }) {
+    if (error === undefined) {
+      const place = this.#times.findLastIndex((time) => time < at) + 1;
+      this.#times.splice(place, 0, at);
+      this.results.splice(place, 0, jsonToConvex(value));
+    }
+    if (at < this.#newest) return;
+    this.#newest = at;
     this.error = error === undefined ? undefined : rebuilt(error);
-    if (error === undefined) this.results.push(jsonToConvex(value));
   }
 }
 
@@ -220,7 +212,8 @@ class World {
     this.limits = options.transactionLimits ?? false;
     this.inline = new Map();
     this.jobs = new Map();
-    this.running = new Set();
+    this.running = new Map();
+    this.fetching = 0;
     this.transactions = 0;
     this.starting = new Map();
     this.inLine = 0;
@@ -230,7 +223,7 @@ class World {
     this.failures = new Map();
     this.watches = [];
     this.fetches = [];
-    this.isVirtual = false;
+    this.time = new realm.VirtualTime(this, { vi, onTestFinished });
   }
 
   registerComponent(path, schema, modules) {
@@ -245,7 +238,7 @@ class World {
     if (this.opening === undefined || this.spies !== spied.size) {
       const before = this.opening;
       this.spies = spied.size;
-      this.opening = (async () => {
+      this.opening = realm.underWay('', async () => {
         await before;
         const parts = await Promise.all([...this.parts.values()].map((part) => part.described()));
         if (this.id !== undefined) {
@@ -256,7 +249,7 @@ class World {
         const isGiven = typeof limits === 'object' && limits !== null;
         const text = isGiven ? JSON.stringify(limits) : null;
         this.id = await realm.open(this, { parts, limits: text });
-      })();
+      });
     }
     return this.opening;
   }
@@ -307,7 +300,7 @@ class World {
         this.wake = () => { this.news = undefined; resolve(); };
       });
       await this.news;
-      await realm.pause();
+      await realm.underWay('', () => realm.pause());
     }
   }
 
@@ -366,9 +359,10 @@ class World {
         continue;
       }
       const wait = Math.max(0, due - Date.now());
-      const isOurs = this.isVirtual && !vi.isFakeTimers();
-      const start = () => setTimeout(() => this.fire(id), wait);
-      this.jobs.set(id, isOurs ? undefined : realm.apart(start));
+      const isFake = vi.isFakeTimers();
+      // It is no timer of the action that has scheduled it.
+      const start = () => realm.exit(() => setTimeout(() => this.fire(id), wait));
+      this.jobs.set(id, { isFake, timer: this.time.isStanding && !isFake ? undefined : start() });
     }
     for (const change of changes ?? []) this.watches[change.watch]?.take(change);
   }
@@ -393,15 +387,17 @@ class World {
 
   /** Runs a job, or a cron job, now; what goes wrong with it is in its row. */
   fire(id, isCron = false) {
-    clearTimeout(this.jobs.get(id));
-    const run = (async () => {
+    if (this.running.has(id)) return this.running.get(id).over;
+    clearTimeout(this.jobs.get(id)?.timer);
+    this.jobs.set(id, {});
+    const request = this.request();
+    const over = (async () => {
       await this.gated('runs', () => {});
-      const request = this.request();
       await this.turn(request);
       // A mutation is under way until it ends, an action until it is here.
       try {
         const fire = { world: this.id, job: id, isCron, now: Date.now(), request };
-        this.heard(await realm.ask('fire', fire));
+        this.heard(await realm.ask('fire', fire, request));
       } finally {
         this.begun(request);
       }
@@ -410,50 +406,30 @@ class World {
       if (!realm.hasEnded()) throw error;
     }).finally(() => {
       this.jobs.delete(id);
-      this.running.delete(run);
+      this.running.delete(id);
     });
-    this.running.add(run);
-    return run;
+    this.running.set(id, { request, over });
+    return over;
   }
 
-  /** Lets time pass: what becomes due runs, each at its time. */
-  async advance(duration) {
-    await this.open();
-    const target = Date.now() + milliseconds(duration);
-    if (!this.isVirtual) {
-      this.isVirtual = true;
-      // The clock stands from now on; the next test has its own.
-      if (!vi.isFakeTimers()) {
-        vi.setSystemTime(Date.now());
-        onTestFinished(() => { vi.useRealTimers(); });
-      }
+  /** Does a real request of an action, which no clock of a test knows the time of. */
+  async outside(work) {
+    this.fetching += 1;
+    try {
+      return await work();
+    } finally {
+      this.fetching -= 1;
     }
-    await this.finishInProgress();
-    for (;;) {
-      const next = await realm.ask('due', { world: this.id, now: Date.now() });
-      if (next === null || next.due > target) break;
-      await this.setTime(Math.max(next.due, Date.now()));
-      if (next.kind === 'cron') await this.fire(next.id, true);
-      else if (this.jobs.has(next.id) || !vi.isFakeTimers()) await this.fire(next.id);
-      await this.finishInProgress();
-    }
-    await this.setTime(target);
-    await this.finishInProgress();
-  }
-
-  async setTime(time) {
-    if (vi.isFakeTimers()) await vi.advanceTimersByTimeAsync(Math.max(0, time - Date.now()));
-    else vi.setSystemTime(time);
   }
 
   /** Keeps the results of a query, as they change. */
   async watch(target, args, { identity }) {
     await this.open();
     const watch = new Watch();
+    // An answer to another call may have its first result.
+    const number = this.watches.push(watch) - 1;
     const asking = this.asking('query', addressOf(target), convexToJson(args ?? {}), '', identity);
-    const answer = await realm.ask('watch', asking);
-    this.watches[answer.watch] = watch;
-    this.heard(answer);
+    this.heard(await realm.ask('watch', { ...asking, watch: number }, asking.request));
     return watch;
   }
 
@@ -480,7 +456,7 @@ class World {
   request() {
     requests += 1;
     const request = requests.toString(16).padStart(16, '0');
-    this.exploring?.enter(request);
+    realm.requested(request, this.exploring?.enter(request));
     return request;
   }
 
@@ -501,7 +477,7 @@ class World {
     // Jobs that have begun come first; one that waits for the test's own transactions does not.
     await this.until(() => this.starting.size === 0 && (this.isHeld || this.inLine === 0));
     const asking = this.asking(kind, address, args, component, identity);
-    const ask = () => realm.ask('call', asking);
+    const ask = () => realm.ask('call', asking, asking.request);
     const isTransaction = kind === 'query' || kind === 'mutation';
     const answer = await (isTransaction ? this.transaction(ask) : ask());
     const { value, error } = answer;
@@ -554,7 +530,7 @@ class World {
     await this.open();
     const made = actionGeneric({ handler: (ctx) => handler(ctx, args) });
     const text = await realm.inAction(this, { component: '', identity: null, ...who },
-      () => made.invokeAction('inline', '[{}]'));
+      (end) => made.invokeAction('inline', '[{}]').finally(end));
     return jsonToConvex(JSON.parse(text));
   }
 
@@ -576,15 +552,19 @@ class World {
     if (!found) return new Response(`No HttpAction routed for ${url.pathname}`, { status: 404 });
     await this.open();
     const [action] = found;
-    const answer = await realm.inAction(this, { component: '', identity: null, ...who },
-      () => action.invokeHttpAction(new Request(url, init)));
-    if (!BODILESS.includes(answer?.status)) return answer;
-    const { status, statusText, headers } = answer;
-    return new Response(null, { status, statusText, headers });
+    return realm.inAction(this, { component: '', identity: null, ...who }, async (end) => {
+      const answer = await action.invokeHttpAction(new Request(url, init));
+      if (!BODILESS.includes(answer?.status)) return realm.followed(answer, end);
+      const { status, statusText, headers } = answer;
+      return realm.followed(new Response(null, { status, statusText, headers }), end);
+    });
   }
 
   async finishInProgress() {
-    while (this.running.size > 0) await Promise.all(this.running);
+    while (this.running.size > 0) {
+      if (this.time.isHeld) await this.time.goOn();
+      else await Promise.all([...this.running.values()].map(({ over }) => over));
+    }
   }
 
   async finishAll(advanceTimers, maxIterations = 100) {
@@ -635,7 +615,10 @@ const accessor = (world, identity) => {
       await world.open();
       return realm.explore(world, functions, options);
     },
-    advance: (duration) => world.advance(duration),
+    async advance(duration) {
+      await world.open();
+      return world.time.advance(duration);
+    },
     async watch(target, args) {
       if (isInline(target)) {
         throw new TypeError('t.watch takes a query of a module and its arguments: '

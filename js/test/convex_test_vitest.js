@@ -9,7 +9,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { vi } from 'vitest';
 import { explore } from './explore.js';
-import { listen, realm } from './realm.js';
+import { listen, ownTimers, realm } from './realm.js';
+import { slowDown } from './timers.js';
+import { VirtualTime } from './virtual_time.js';
 
 const worker = () => globalThis.__vitest_worker__;
 const root = () => worker()?.config?.root ?? process.cwd();
@@ -32,6 +34,7 @@ const hasMocks = () => [...globalThis.__vitest_mocker__?.registries?.values() ??
 
 Object.assign(realm, {
   explore,
+  VirtualTime,
   located(load) {
     const file = fileOf(load);
     if (file === undefined) return load;
@@ -62,6 +65,8 @@ Object.assign(realm, {
 });
 process.env.CONVEX_CLOUD_URL ??= 'https://some.convex.cloud';
 process.env.CONVEX_SITE_URL ??= 'https://some.convex.site';
+ownTimers();
+slowDown(vi);
 listen().catch(() => {});
 
 export const { convexTest, default: byDefault } = await import('./convex_test.js');

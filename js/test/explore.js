@@ -47,13 +47,19 @@ class Run {
     // Of each thread those that wait, the first of them next, and those that have a turn.
     Object.assign(this, { choose, step, waiting: new Map(), busy: new Set(), live: new Set() });
     Object.assign(this, { trace: [], names: [] });
-    this.requests = new Map();
+    Object.assign(this, { requests: new Map(), made: new Map() });
     // What functions threw, by thread.
     this.thrown = new Map();
   }
 
-  /** Notes that a request is made by the thread that runs now. */
-  enter(request) { this.requests.set(request, threads.getStore()); }
+  /** Notes that a request is made by the thread that runs now; names it as every order does. */
+  enter(request) {
+    const thread = threads.getStore();
+    this.requests.set(request, thread);
+    const made = (this.made.get(thread) ?? 0) + 1;
+    this.made.set(thread, made);
+    return `${thread} ${made}`;
+  }
 
   /** Runs `work` as part of the thread that made the request. */
   within(request, work) { return threads.run(this.requests.get(request), work); }

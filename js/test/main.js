@@ -10,15 +10,19 @@ import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
 import {
-  JSON, ask, beat, begin, close, heard, listen, realm, tell, worker,
+  JSON, ask, beat, begin, close, heard, listen, ownTimers, realm, tell, worker,
 } from './realm.js';
+import { seeded } from './random.js';
+import { slowDown } from './timers.js';
+import { VirtualTime } from './virtual_time.js';
 
-realm.explore = explore;
+Object.assign(realm, { explore, VirtualTime });
 
 /** The host, as a run of vitest sees it. */
 const host = {
   ask,
   tell,
+  begin() { slowDown(vitest.vi); },
   /** Tells how far the file is. */
   report(op, value) {
     worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
@@ -201,9 +205,9 @@ class Intervals {
 
 /** vitest's runner, told to us. */
 class Runner extends TestRunner {
-  constructor(config, { load, skip, intervals, report }) {
+  constructor(config, { load, skip, intervals, report, isRunning }) {
     super(config);
-    Object.assign(this, { importFile: load, intervals, report });
+    Object.assign(this, { importFile: load, intervals, report, isRunning });
     this.skip = new Set(skip);
     this.__setTraces({ $: (_name, _options, work) => work({}) });
   }
@@ -221,6 +225,7 @@ class Runner extends TestRunner {
   async onBeforeRunTask(test) {
     if (this.skip.has(test.id)) test.mode = 'skip';
     this.intervals.test = test;
+    this.isRunning(namesOf(test));
     await super.onBeforeRunTask(test);
     if (test.mode === 'run' || test.mode === 'queued') {
       this.report('started', { id: test.id, names: namesOf(test), timeout: test.timeout });
@@ -234,6 +239,7 @@ class Runner extends TestRunner {
   onAfterRunTask(test) {
     super.onAfterRunTask(test);
     this.intervals.test = undefined;
+    this.isRunning(undefined);
     this.report('ended', { ...resultOf(test), names: namesOf(test) });
   }
 }
@@ -261,14 +267,15 @@ const openProcess = (given, root) => {
 const run = async ({ file, skip, ...options }, load, intervals, way) => {
   const config = configOf({ file, ...options }, way);
   globalThis.__vitest_worker__ = workerState(config, file, way);
-  const runner = new Runner(config, { load, skip, intervals, report: way.report });
+  way.begin();
+  const runner = new Runner(config, { load, skip, intervals, ...way });
   const [ran] = await startTests([{ filepath: file }], runner);
   return ran;
 };
 
 /** What most files of tests call, called once while the snapshot is made: V8 keeps it compiled. */
 const warm = async () => {
-  const deaf = { async ask() { return null; }, tell() {}, report() {} };
+  const deaf = { async ask() { return null; }, tell() {}, begin() {}, report() {}, isRunning() {} };
   const before = expect.getState();
   // No timer may be left: those of tests are none.
   const { setTimeout, clearTimeout } = globalThis;
@@ -322,13 +329,15 @@ export const main = {
     }
     setSafeTimers();
     begin();
+    ownTimers();
     const listening = listen();
     const alive = () => host.report('alive', null);
     const still = beat(alive);
     const intervals = new Intervals();
+    const way = { ...host, isRunning: seeded(options.seed) };
     alive();
     const load = (module, why) => import(`../${why === 'setup' ? module : options.module}`);
-    const file = await run(options, load, intervals, host);
+    const file = await run(options, load, intervals, way);
     unhandled.push(...intervals.end().map((error) => plain(error)));
     await heard();
     if (options.coverage) {

@@ -7,6 +7,8 @@
 import { lazily, refuse } from './refused.js';
 import { scriptOf, scripted } from './scripts.js';
 
+import { handed, takeTimers, underWay } from './timers.js';
+
 /** The global one as it was: a test may replace its functions. */
 export const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
 
@@ -21,9 +23,12 @@ export const current = new AsyncLocalStorage();
 export const evaluated = new Set();
 globalThis[Symbol.for('concave.evaluated')] = evaluated;
 
-/** Asks the host; `value` and the answer are JSON. */
-export const ask = async (op, value = null) =>
+const askedFor = async (op, value) =>
   JSON.parse(await worker.asyncSyscall(`test/${op}`, JSON.stringify(value)));
+
+/** Asks the host, for a request; `value` and the answer are JSON. */
+export const ask = (op, value = null, request = '') =>
+  underWay(request, () => askedFor(op, value));
 
 /** Tells the host something that nobody waits for. */
 export const tell = (op, value) => {
@@ -51,7 +56,8 @@ globalThis.Convex = {
 // Actions of a world with scripts find those.
 const makeFetch = worker.jsSyscall('concave/fetch', (fetch) => async (...given) => {
   const world = current.getStore()?.world;
-  return world?.isScripted ? world.scripted(given) : fetch(...given);
+  if (world?.isScripted) return world.scripted(given);
+  return world === undefined ? fetch(...given) : world.outside(() => fetch(...given));
 });
 
 const BASE32 = '0123456789abcdefghjkmnpqrstvwxyz';
@@ -93,8 +99,9 @@ export const asOfConvexTest = (message) => (OF_VALIDATORS.test(message)
 
 /** What a query or mutation that runs here asks for: answered by the thread of its call. */
 class Transaction {
-  constructor({ visit, tables, world }) {
-    Object.assign(this, { visit, tables, world, streams: new Map(), globals: new Map() });
+  constructor({ visit, tables, world, requestId }) {
+    Object.assign(this, { visit, tables, world, request: requestId });
+    Object.assign(this, { streams: new Map(), globals: new Map() });
   }
 
   /** A row of `_scheduled_functions` as convex-test shows it: `dir/module:function`, no `.js`. */
@@ -107,7 +114,7 @@ class Transaction {
   async turn(op, json, isSync = false) {
     const turn = { visit: this.visit, op, json, isSync };
     try {
-      const value = await ask('turn', turn);
+      const value = await ask('turn', turn, this.request);
       const text = JSON.stringify(value);
       if (!text.includes('.js:')) return text;
       return JSON.stringify(value, (_key, inside) => this.shown(inside));
@@ -178,12 +185,18 @@ class Transaction {
 
 /** What an action that runs here asks for. */
 class Action {
-  constructor({ action, world }) { Object.assign(this, { action, world }); }
+  constructor({ action, world, requestId }) {
+    Object.assign(this, { action, world, request: requestId });
+  }
+
+  /** Whether nothing but `t.advance` has its timers go off. */
+  get isClockHeld() { return this.world.time.isHeldFor(this.request); }
 
   syscall(op) { throw new Error(`${op} cannot be used in actions.`); }
 
   async asyncSyscall(op, json) {
-    const asked = () => ask('ask', { action: this.action, op, json, now: Date.now() });
+    const { action, request } = this;
+    const asked = () => ask('ask', { action, op, json, now: Date.now() }, request);
     if (op === '1.0/actions/query' || op === '1.0/actions/mutation') {
       const { name, reference, functionHandle } = JSON.parse(json);
       const label = `${op.slice('1.0/actions/'.length)} ${name ?? reference ?? functionHandle}`;
@@ -196,7 +209,9 @@ class Action {
     return JSON.stringify(answer.value);
   }
 
-  jsSyscall(op, args) { return worker.jsSyscall(op, { ...args, action: this.action }); }
+  jsSyscall(op, args) {
+    return underWay(this.request, () => worker.jsSyscall(op, { ...args, action: this.action }));
+  }
 }
 
 /** What the transaction that runs now has put in the place of globals. */
@@ -204,6 +219,11 @@ const ownGlobals = () => {
   const store = current.getStore();
   return store instanceof Transaction ? store.globals : undefined;
 };
+/** Has timers of actions known to their worlds. */
+export const ownTimers = () => takeTimers(() => {
+  const store = current.getStore();
+  return store instanceof Action ? store : undefined;
+});
 
 /** Worlds by number: one for each `convexTest()`. */
 export const worlds = new Map();
@@ -236,6 +256,12 @@ const shown = (error) => {
 const serve = async (event) => {
   const world = worlds.get(event.world);
   const isAction = event.type === 'action';
+  const over = handed(event.requestId);
+  const tellEnd = (value) => {
+    const told = ask('end', { ...end, ...value }, event.requestId);
+    over();
+    return told;
+  };
   if (isAction) world.begun(event.requestId);
   else refuse(ownGlobals);
   const store = isAction ? new Action({ ...event, world }) : new Transaction({ ...event, world });
@@ -244,11 +270,11 @@ const serve = async (event) => {
     const work = () => current.run(store, () => world.run(event));
     const { exploring } = world;
     const result = await (exploring?.within(event.requestId, work) ?? work());
-    await ask('end', { ...end, result });
+    await tellEnd({ result });
   } catch (error) {
     const told = { ...described(error), isOwn: world.isOwn(event) };
     world.threw(event, error);
-    await ask('end', { ...end, error: told });
+    await tellEnd({ error: told });
   }
 };
 
@@ -267,7 +293,7 @@ export const close = () => {
 /** Serves the host until it has no more. */
 export const listen = async () => {
   for (;;) {
-    const events = await ask('next');
+    const events = await askedFor('next', null);
     if (events === null) return;
     for (const event of events) serve(event).catch(() => {});
   }
@@ -285,10 +311,40 @@ export const beat = (tick) => {
 export const pause = (ms = 0, take = () => {}) =>
   new Promise((resolve) => { take(setTimeout(resolve, ms)); });
 
+/** A response during whose body the action that made it goes on; `end` is the end of that. */
+const followed = (response, end) => {
+  const { body, bodyUsed } = response ?? {};
+  if (!body || body.locked || bodyUsed) {
+    end();
+    return response;
+  }
+  const reader = body.getReader();
+  const stream = new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await reader.read().catch((error) => {
+        end();
+        throw error;
+      });
+      if (!done) {
+        controller.enqueue(value);
+        return;
+      }
+      end();
+      controller.close();
+    },
+    // As over HTTP: what the action has begun goes on when its client leaves.
+    cancel: (reason) => reader.cancel(reason),
+  }, { highWaterMark: 0 });
+  return new Response(stream, response);
+};
+
 /** What `convex_test.js` uses. */
 export const realm = globalThis[Symbol.for('concave.realm')] = {
   JSON,
   pause,
+  followed,
+  exit: (work) => current.exit(work),
+  underWay,
   ask,
   asOfConvexTest,
   scriptOf,
@@ -296,24 +352,30 @@ export const realm = globalThis[Symbol.for('concave.realm')] = {
   evaluated,
   /** Files whose functions reach a mocked module: the engine has no mocks, so they run here. */
   mocking: new Set(),
+  /** What is told of each request, and the number of each database: `random.js` needs them. */
+  requested() {},
+  salt() { return worlds.size; },
   /** Whether what runs is counted, so that everything runs here. */
   isCounting: false,
   hasEnded: () => ended,
-  /** Does `work` as part of no function. */
-  apart: (work) => current.exit(work),
   /** Opens a world at the host. */
   async open(world, described) {
-    const { id } = await ask('open', { ...described, now: Date.now() });
+    const asked = { ...described, now: Date.now(), salt: realm.salt() };
+    const { id } = await ask('open', asked);
     worlds.set(id, world);
     return id;
   },
-  /** Runs `work` as an action of nobody's module. */
+  /** Runs `work` as an action of nobody's module, which ends when `work` says so. */
   async inAction(world, { component, identity }, work) {
-    const action = await ask('begin', { world: world.id, component, identity });
+    const requestId = world.request();
+    const begun = { world: world.id, component, identity, request: requestId };
+    const action = await ask('begin', begun, requestId);
+    const end = () => tell('end', { action, result: 'null' });
     try {
-      return await current.run(new Action({ action, world }), work);
-    } finally {
-      tell('end', { action, result: 'null' });
+      return await current.run(new Action({ action, world, requestId }), () => work(end));
+    } catch (error) {
+      end();
+      throw error;
     }
   },
 };

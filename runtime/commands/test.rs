@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use database::record::World as _;
 use futures_util::StreamExt as _;
 use thiserror::Error;
 
@@ -18,6 +19,7 @@ use super::watch::{Watch, WatchError};
 use crate::testing::coverage::Coverage;
 use crate::testing::report::{self, Reporter};
 use crate::testing::suite::{Engine, FileReport, Options, Suite, SuiteError};
+use crate::world::RealWorld;
 
 /// Run the *.test.ts files of an app on the real engine
 #[derive(Debug, Args)]
@@ -45,9 +47,10 @@ pub struct Arguments {
     /// name does
     #[arg(long, value_name = "PATTERN")]
     filter: Option<String>,
-    /// Seed of all randomness in functions
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Seed of all randomness, of functions and of tests: where tests fail, they name theirs.
+    /// Without it every run has another
+    #[arg(long)]
+    seed: Option<u64>,
     /// Run again at every save
     #[arg(long)]
     watch: bool,
@@ -83,8 +86,14 @@ pub enum TestError {
         /// The system's words.
         cause: std::io::Error,
     },
+    /// There is no seed.
+    #[error("Could not read the system's random device: {0}. Name a seed: concave test --seed 1.")]
+    Seed(std::io::Error),
     /// Some failed; the report says which.
-    #[error("{failed} of {total} tests failed{}.", outside(broken))]
+    #[error(
+        "{failed} of {total} tests failed{}. Again with the same randomness: --seed {seed}.",
+        outside(broken)
+    )]
     Failed {
         /// Tests that failed.
         failed: usize,
@@ -92,6 +101,8 @@ pub enum TestError {
         total: usize,
         /// Files that failed outside of their tests.
         broken: Vec<String>,
+        /// What their randomness was a function of.
+        seed: u64,
     },
 }
 
@@ -116,8 +127,9 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
         false => "new",
     };
     let (dir, only) = where_and_which(dir);
+    let seed = seed.map_or_else(drawn_seed, Ok).map_err(TestError::Seed)?;
     let options = Options { dir, only, filter, seed, timeout_ms: timeout, coverage, update };
-    let engine = Arc::new(Engine::start(seed, coverage)?);
+    let engine = Arc::new(Engine::start(coverage)?);
     if !watch {
         return once(options, reporter, &engine, &mut Vec::new()).await;
     }
@@ -125,6 +137,12 @@ pub async fn run(arguments: Arguments) -> Result<(), TestError> {
     let folder = if folder.is_dir() { folder } else { options.dir.clone() };
     let watched = Watch::new(&folder)?;
     again_and_again(options, reporter, engine, watched).await
+}
+
+/// A seed that is short enough to be typed.
+fn drawn_seed() -> std::io::Result<u64> {
+    let [a, b, c, ..] = RealWorld::new()?.seed();
+    Ok(u32::from_le_bytes([a, b, c, 0]).into())
 }
 
 /// Whether this is a CI system, which says so in `CI`.
@@ -193,7 +211,7 @@ async fn once(
     engine: &Arc<Engine>,
     sources: &mut Vec<PathBuf>,
 ) -> Result<(), TestError> {
-    let started = Instant::now();
+    let (started, seed) = (Instant::now(), options.seed);
     let lcov = options.coverage.then(|| options.dir.join("coverage/lcov.info"));
     let engine = Arc::clone(engine);
     let prepared = tokio::task::spawn_blocking(move || Suite::prepare(options, &engine)).await;
@@ -226,5 +244,5 @@ async fn once(
     }
     let total = counts.passed + counts.failed;
     let broken = report::broken(&files).map(|file| file.file.clone()).collect();
-    Err(TestError::Failed { failed: counts.failed, total, broken })
+    Err(TestError::Failed { failed: counts.failed, total, broken, seed })
 }

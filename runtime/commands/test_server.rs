@@ -44,7 +44,7 @@ pub enum TestServerError {
 /// See [`TestServerError`].
 pub async fn run(Arguments { dir, seed }: Arguments) -> Result<(), TestServerError> {
     let root = std::fs::canonicalize(&dir).map_err(|cause| SuiteError::Folder { dir, cause })?;
-    let engine = Engine::start(seed, false)?;
+    let engine = Engine::start(false)?;
     let bench = Arc::new(engine.bench(root, Vec::new(), seed));
     server::serve(bench, BufReader::new(stdin()), stdout()).await?;
     Ok(())

@@ -3,7 +3,7 @@
 //! In: the syscalls of `js/test`. Out: answers; events of its tests. Invariant: every function that
 //! the engine hands to the worker is ended, by the worker or with the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -97,6 +97,8 @@ struct Open {
     /// `transactionLimits`, JSON text.
     limits: Option<String>,
     now: f64,
+    /// Tells the randomness of this world from that of others.
+    salt: u32,
 }
 
 #[derive(Deserialize)]
@@ -126,6 +128,7 @@ struct Begin {
     world: u64,
     component: Arc<str>,
     identity: Option<Value>,
+    request: Arc<str>,
 }
 
 #[derive(Deserialize)]
@@ -181,6 +184,17 @@ struct Fire {
 struct Due {
     world: u64,
     now: f64,
+    /// What runs already, or is about to.
+    #[serde(default)]
+    skip: BTreeSet<String>,
+}
+
+#[derive(Deserialize)]
+struct Watching {
+    /// How the test names it.
+    watch: u64,
+    #[serde(flatten)]
+    asked: Asked,
 }
 
 #[derive(Deserialize)]
@@ -270,7 +284,8 @@ impl Realm {
         let budget = budget
             .map_err(|e| UserError::new("TransactionLimits", format!("transactionLimits: {e}")))?;
         let id = self.number();
-        let clock = Clock::new(asked.now, self.bench.seed ^ id);
+        let seed = self.bench.seed ^ (u64::from(asked.salt) << 32);
+        let clock = Clock::new(asked.now, seed);
         let opening = self.opening(id, clock, budget);
         let world = World::open(&self.bench.host, &ready, opening).map_err(pushed)?;
         lock(&self.worlds).insert(id, Arc::new(world));
@@ -296,7 +311,7 @@ impl Realm {
     async fn fork(&self, of: &Due) -> Result<Value, UserError> {
         let world = self.world(of.world)?;
         let id = self.number();
-        let clock = Clock::new(of.now, !(self.bench.seed ^ of.world));
+        let clock = Clock::new(of.now, !world.clock.seed);
         // Whether its functions are deterministic the test has seen before.
         let opening = Opening { twice: false, ..self.opening(id, clock, None) };
         let forked = world.fork(&self.bench.host, opening).await;
@@ -330,10 +345,10 @@ impl Realm {
     }
 
     /// Watches a query.
-    async fn watch(&self, asked: Asked) -> Result<Value, UserError> {
+    async fn watch(&self, Watching { watch, asked }: Watching) -> Result<Value, UserError> {
         let (world, call) = self.prepare(asked)?;
-        let number = world.watch(call);
-        Ok(json!({ "watch": number, "changes": world.changes().await }))
+        world.watch(watch, call);
+        Ok(json!({ "changes": world.changes().await }))
     }
 
     /// Runs a named function.
@@ -396,7 +411,7 @@ impl Realm {
     }
 
     /// Lets the worker act as an action of nobody's module.
-    fn begin(&self, begin: &Begin) -> Result<Value, UserError> {
+    fn begin(&self, begin: Begin) -> Result<Value, UserError> {
         let world = self.world(begin.world)?;
         let path = FunctionPath::parse("inline")?.within(&begin.component);
         let call = Call {
@@ -405,7 +420,7 @@ impl Realm {
             expect: Expect::Kind(FunctionKind::Action),
             identity: identity(begin.identity.as_ref()),
             caller: Caller::Function { depth: 0 },
-            request_id: format!("{:016x}", self.number()).into(),
+            request_id: begin.request,
             at: None,
             journal: None,
             once: None,
@@ -505,14 +520,14 @@ impl Realm {
             }
             "turn" => self.turn(parse(json)?).await?,
             "ask" => return self.ask(parse(json)?).await,
-            "begin" => self.begin(&parse(json)?)?,
+            "begin" => self.begin(parse(json)?)?,
             "end" => self.end(parse(json)?),
             "fire" => self.fire(parse(json)?).await?,
             "due" => {
-                let Due { world, now } = parse(json)?;
+                let Due { world, now, skip } = parse(json)?;
                 let world = self.world(world)?;
                 world.clock.set(now);
-                world.next_due()
+                world.next_due(&skip)
             }
             "step" => {
                 let Due { world, .. } = parse(json)?;

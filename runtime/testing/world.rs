@@ -23,7 +23,7 @@ use database::transaction::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
 use server::{Files, Finding, Invariants, Schedule};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex as AsyncMutex, oneshot};
 
 use super::deploy::Ready;
 use super::footprints::Noted;
@@ -38,6 +38,8 @@ const STEP_NS: u64 = 4_000;
 
 /// The clock of a test, and its randomness.
 pub struct Clock {
+    /// What its randomness is a function of.
+    pub seed: u64,
     now: AtomicU64,
     seeds: SeededWorld,
 }
@@ -45,7 +47,7 @@ pub struct Clock {
 impl Clock {
     /// A clock that stands, and the randomness of a seed.
     pub fn new(now_ms: f64, seed: u64) -> Self {
-        let clock = Self { now: AtomicU64::new(0), seeds: SeededWorld::new(seed) };
+        let clock = Self { seed, now: AtomicU64::new(0), seeds: SeededWorld::new(seed) };
         clock.set(now_ms);
         clock
     }
@@ -109,7 +111,9 @@ pub struct World {
     environment: Mutex<BTreeMap<String, String>>,
     /// Jobs that the test knows of.
     told: Mutex<BTreeSet<DocumentId>>,
-    watched: Mutex<Vec<Watched>>,
+    watched: Mutex<BTreeMap<u64, Watched>>,
+    /// Changes that were told of watched queries; held while they are looked for.
+    changes: AsyncMutex<u64>,
     invariants: Invariants,
 }
 
@@ -179,7 +183,7 @@ impl World {
             files,
             inner: Arc::default(),
         });
-        let (environment, told, watched) = Default::default();
+        let (environment, told, watched, changes) = Default::default();
         // What they read is no part of any call.
         let plain: Arc<dyn Functions> = Arc::clone(&functions) as Arc<dyn Functions>;
         let invariants = Invariants::new(&database, &plain);
@@ -193,6 +197,7 @@ impl World {
             environment,
             told,
             watched,
+            changes,
             invariants,
         }
     }
@@ -252,8 +257,8 @@ impl World {
         self.run_job((job, request), cron.path, cron.args).await;
     }
 
-    /// What is due next, a scheduled function or a cron job, and when: milliseconds.
-    pub fn next_due(&self) -> Value {
+    /// What is due next but for some, a scheduled function or a cron job, and when: milliseconds.
+    pub fn next_due(&self, skip: &BTreeSet<String>) -> Value {
         let now = self.clock.now();
         for cron in crons::jobs(&self.database.newest()).flatten() {
             if cron.next.is_none()
@@ -267,7 +272,8 @@ impl World {
         let jobs = scheduling::pending(&snapshot).map(|row| (row.due, "job", row.id()));
         let crons = crons::jobs(&snapshot).flatten();
         let crons = crons.filter_map(|cron| Some((cron.next?, "cron", cron.id)));
-        let next = jobs.chain(crons).min_by_key(|(due, ..)| *due);
+        let waiting = jobs.chain(crons).filter(|(.., id)| !skip.contains(&id.encode()));
+        let next = waiting.min_by_key(|(due, ..)| *due);
         next.map_or(Value::Null, |(due, kind, id)| {
             json!({ "due": due.div_ceil(NS_PER_MS), "kind": kind, "id": id.encode() })
         })
@@ -308,20 +314,22 @@ impl World {
         }
     }
 
-    /// Looks at a query from now on; gives its number.
-    pub fn watch(&self, call: Call) -> usize {
-        let mut watched = self.watches();
-        watched.push(Watched { call, last: None });
-        watched.len() - 1
+    /// Looks at a query from now on.
+    pub fn watch(&self, number: u64, call: Call) {
+        self.watches().insert(number, Watched { call, last: None });
     }
 
-    /// The results of watched queries that are other than they were: number, result.
+    /// The results of watched queries that are other than they were: number, result, and which of
+    /// all changes it is.
     pub async fn changes(&self) -> Vec<Value> {
-        let calls: Vec<_> = self.watches().iter().map(|watched| watched.call.clone()).collect();
+        // What was looked for later must not have seen less.
+        let mut count = self.changes.lock().await;
+        let calls = |(number, of): (&u64, &Watched)| (*number, of.call.clone());
+        let calls: Vec<_> = self.watches().iter().map(calls).collect();
         let mut changes = Vec::new();
-        for (number, call) in calls.into_iter().enumerate() {
+        for (number, call) in calls {
             // What nothing was written to comes from the cache of queries.
-            let told = match self.call(call).await {
+            let mut told = match self.call(call).await {
                 Ok(Outcome { result: Ok(text), .. }) => {
                     let value: Value = serde_json::from_str(&text).unwrap_or_default();
                     json!({ "watch": number, "value": value })
@@ -334,9 +342,12 @@ impl World {
                     json!({ "watch": number, "error": { "message": refusal.to_string() } })
                 }
             };
-            let last = &mut self.watches()[number].last;
+            let mut watched = self.watches();
+            let Some(Watched { last, .. }) = watched.get_mut(&number) else { continue };
             if last.as_ref() != Some(&told) {
                 *last = Some(told.clone());
+                *count += 1;
+                told["at"] = json!(*count);
                 changes.push(told);
             }
         }
@@ -364,7 +375,7 @@ impl World {
         remarks.iter().map(|text| violation("NotDeterministic", text)).chain(bad).collect()
     }
 
-    fn watches(&self) -> MutexGuard<'_, Vec<Watched>> {
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<u64, Watched>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
