@@ -243,7 +243,8 @@ test("side by side", async () => {
 }));
 
 const DRAWS = `
-const draw = () => [Math.random(), crypto.randomUUID(), ...crypto.getRandomValues(new Uint32Array(2))];
+const draw = () =>
+  [Math.random(), crypto.randomUUID(), ...crypto.getRandomValues(new Uint32Array(2))];
 const outside = draw();
 const drawn = async (again = 0) => {
   const t = open();
