@@ -168,6 +168,7 @@
       const stream = prelude.chacha().start(seed);
       return () => prelude.chacha().next(stream);
     },
+    'concave/turn'() { return ops.op_void_async_deferred(); },
     'concave/report'({ op, json }) { ops.op_action_report(op, json); },
     'concave/coverage'() { return ops.op_action_coverage(); },
     async 'storage/storeBlob'({ blob, options, ...rest }) {

@@ -13,7 +13,7 @@ import {
   JSON, ask, beat, begin, close, heard, listen, ownTimers, realm, tell, worker,
 } from './realm.js';
 import { seeded } from './random.js';
-import { slowDown } from './timers.js';
+import { slowDown, turnBy } from './timers.js';
 import { VirtualTime } from './virtual_time.js';
 
 Object.assign(realm, { explore, VirtualTime });
@@ -328,8 +328,9 @@ export const main = {
       GLOBALS.forEach((name) => { globalThis[name] = vitest[name]; });
     }
     setSafeTimers();
-    begin();
     ownTimers();
+    begin();
+    turnBy(() => worker.jsSyscall('concave/turn'));
     const listening = listen();
     const alive = () => host.report('alive', null);
     const still = beat(alive);

@@ -4,7 +4,7 @@
 // for which vitest's asynchronous fake timers wait before each timer; `timersOf`, for `t.advance`.
 // Invariant: no fake clock moves on while anything is under way that waits for no timer.
 const { clearInterval, clearTimeout, setInterval, setTimeout } = globalThis;
-const turn = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
+const soon = globalThis.setImmediate ?? ((work) => setTimeout(work, 0));
 
 /** Turns without news after which nothing comes any more that needs no time. */
 const QUIET_TURNS = 3;
@@ -55,11 +55,17 @@ export const handed = (request) => one(request, 'here');
 /** Whether an answer is to come. A function that runs here and asks for nothing waits for time. */
 const isBusy = () => [...requests.values()].some(({ asked, here }) => asked > here);
 
+/** Lets everything else have its turn. */
+let turn = () => new Promise((resolve) => { soon(resolve); });
+
+/** Has turns be what `next` gives, where a timer of the machine would take too long. */
+export const turnBy = (next) => { turn = next; };
+
 /** Waits until all that is under way is over, or waits for a timer. */
 export const settled = async () => {
   let quiet = 0;
   do {
-    await new Promise((resolve) => { turn(resolve); });
+    await turn();
     quiet += 1;
     while (isBusy()) {
       quiet = 0;
