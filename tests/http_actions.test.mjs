@@ -65,11 +65,13 @@ test("exact routes, the longest prefix, and what no route takes", async () => {
 });
 
 test("every method has its route, HEAD that of GET", async () => {
-  for (const method of ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"]) {
+  for (const method of ["POST", "PUT", "PATCH", "DELETE"]) {
     assert.equal(await text("/method", { method, body: "body" }), `${method} false body`);
     assert.equal(await text("/method", { method }), `${method} true `);
   }
-  assert.equal(await text("/method", { method: "GET" }), "GET true ");
+  for (const method of ["GET", "OPTIONS"]) {
+    assert.equal(await text("/method", { method }), `${method} true `);
+  }
   const head = await ask("/cookies", { method: "HEAD" });
   assert.equal(head.status, 418);
   assert.deepEqual(head.headers.getSetCookie(), ["a=1", "b=2"]);

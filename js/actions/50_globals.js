@@ -83,12 +83,12 @@
     const { DOMException } = touched('ext:deno_web/01_dom_exception.js');
     return new DOMException(message, name);
   };
-  // Errors of ops: one whose class nobody has registered would be thrown as undefined.
-  const fromOps = ['InvalidCharacterError', 'OperationError'];
-  for (let at = 0; at < fromOps.length; at++) {
-    core.registerErrorBuilder(`DOMException${fromOps[at]}`,
-      (message) => prelude.domException(message, fromOps[at]));
-  }
+  // The error of atob's op: of a class that nobody has registered it would be thrown as undefined.
+  // No op may be called while it runs; atob's own script has loaded the class.
+  core.registerErrorBuilder('DOMExceptionInvalidCharacterError', (message) => {
+    const { DOMException } = script('ext:deno_web/01_dom_exception.js');
+    return new DOMException(message, 'InvalidCharacterError');
+  });
   prelude.isHidden = (key) => typeof key === 'symbol' && ArrayPrototypeIncludes(members, key);
 
   const from = (specifier, names) => lazy(names, () => touched(specifier));

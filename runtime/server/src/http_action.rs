@@ -33,7 +33,7 @@ pub struct HttpRequest {
     pub method: String,
     /// Headers in order, names in lower case; one character a byte of the value.
     pub headers: Vec<(String, String)>,
-    /// `None` for GET and HEAD, and where the client sends none.
+    /// `None` for GET, HEAD and OPTIONS, and where the client sends none.
     pub body: Option<Body>,
     /// Who calls; with an error, `getUserIdentity()` throws it.
     pub identity: Result<Identity, UserError>,

@@ -117,7 +117,7 @@ fn routed(host: &Host) -> Option<Arc<Deployment>> {
 
 /// Whether a request of this method has a body for the handler.
 fn bodied(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD)
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
 async fn identity(host: &Host, head: &Parts) -> Result<Identity, UserError> {

@@ -168,10 +168,11 @@ async fn a_request_arrives_as_it_was_sent_on_both_origins() {
     let expected = "PATCH http://app.example/a%20b/c?d=%2F /a%20b/c Some(\"café\") true abcdefg \
                     Ok(Anonymous)";
     assert!(answer.contains(expected), "{answer}");
-    // GET has no body even where one is sent; OPTIONS has it then; POST has none where none is.
+    // GET and OPTIONS have no body even where one is sent; POST has none where none is.
     let with_body = "content-length: 2\r\n\r\nhi";
-    assert!(site.ask(&last("GET", "/", with_body)).await.contains(" / None false  Ok("));
-    assert!(site.ask(&last("OPTIONS", "/", with_body)).await.contains(" / None true hi Ok("));
+    for request in [last("GET", "/", with_body), last("OPTIONS", "/", with_body)] {
+        assert!(site.ask(&request).await.contains(" / None false  Ok("), "{request}");
+    }
     assert!(site.ask(&last("POST", "/", "content-length: 0\r\n")).await.contains(" / None false "));
     // CORS belongs to the app: no header of ours on either origin.
     let mut cloud = TcpStream::connect(&site.cloud).await.unwrap();
