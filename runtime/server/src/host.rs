@@ -84,7 +84,7 @@ impl Host {
             bodies: Bodies::new(config.body_bytes),
             counts: Counts::default(),
             exports: Exports::default(),
-            imports: Imports::default(),
+            imports: Imports::new(&database),
             forks: fork::Running::default(),
             unreadable: Mutex::default(),
             database,

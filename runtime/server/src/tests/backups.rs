@@ -1,7 +1,9 @@
 //! Exports and imports over HTTP: what is under way is bounded, and goes when nobody goes on.
 
 use database::backup_rows::Backups;
+use database::commit::Writer;
 use database::limits;
+use database::value::Value as Row;
 use serde_json::json;
 
 use super::*;
@@ -78,4 +80,36 @@ async fn an_export_is_held_for_its_time_and_its_rows_stay_few() {
     assert_eq!(request(&path).await.unwrap().status(), 200);
     tokio::time::sleep(Duration::from_millis(limits::EXPORT_KEPT_MS + 1)).await;
     assert_eq!(request(&path).await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn an_import_has_failed_when_its_host_ended_and_not_while_it_ends_by_itself() {
+    let (server, fake, events) = server(false, Box::new(|_| Ok(Ok("null".into()))));
+    let add = |state: &str| {
+        let given = Given { now: fake.world.now(), ..Given::default() };
+        let mut now = fake.database.begin(fake.database.newest(), &given, false);
+        let state = Row::Object([("state".to_owned(), Row::String(state.to_owned()))].into());
+        let id = now.add_backup(Backups::Imports, [("state".to_owned(), state)].into());
+        fake.database.commit(now, given.now, Writer::new("import", "")).unwrap();
+        id.encode()
+    };
+    let left = add("in_progress");
+    let over = add("completed");
+    let Routes { cloud, site } = Routes::new(server);
+    // What reads this one's row may learn a moment later only that nobody is at it any more.
+    let fresh = add("in_progress");
+    let bench = Bench { fake: fake.clone(), cloud, site, events };
+    let mut shown = Vec::new();
+    for import_id in [&left, &over, &fresh] {
+        let asked = json!({
+            "path": "_system/cli/queryImport", "args": { "importId": import_id }, "format": "json"
+        });
+        let row = bench.admin("/api/query", asked).await.json();
+        shown.push(row["value"]["state"].clone());
+    }
+    assert_eq!(shown[0]["state"], "failed");
+    let why = shown[0]["error_message"].as_str().unwrap();
+    assert!(why.contains("started again before the import was done"), "{why}");
+    assert_eq!(shown[1]["state"], "completed");
+    assert_eq!(shown[2]["state"], "in_progress");
 }

@@ -1,13 +1,14 @@
 //! What imports are under way, and the rows that say how each goes.
 //!
 //! In: steps of the operator. Out: rows of the hidden table of imports. Invariant: every blob of an
-//! upload belongs to exactly one entry here, and is deleted with it; an import that the host does
-//! not know any more shows as failed.
+//! upload belongs to exactly one entry here, and is deleted with it; an import that an earlier
+//! process left behind shows as failed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::backup_rows::Backups;
+use database::commit::Database;
 use database::document::Document;
 use database::error::UserError;
 use database::id::DocumentId;
@@ -23,15 +24,18 @@ use crate::refusal::Failure;
 
 use super::prepare::Prepared;
 
+/// Why an import failed that was under way when its host ended.
+const LEFT: &str =
+    "The host was started again before the import was done; nothing was imported. Import again.";
+
 /// Uploads and imports.
-#[derive(Default)]
 pub(crate) struct Imports(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     uploads: BTreeMap<String, Upload>,
     jobs: BTreeMap<DocumentId, Job>,
-    /// Why imports failed whose row could not be made to say so; as many as there are jobs at most.
+    /// Why imports failed whose rows do not say so: nobody was left to, or the disk took nothing.
     unsaid: BTreeMap<DocumentId, String>,
 }
 
@@ -89,6 +93,14 @@ impl Progress {
 }
 
 impl Imports {
+    /// None is under way in a host that starts.
+    pub(crate) fn new(database: &Database) -> Self {
+        let rows = database.newest();
+        let left = rows.backups(Backups::Imports).filter(|row| !is_over(&row.value()));
+        let unsaid = left.map(|row| (row.id, LEFT.to_owned())).collect();
+        Self(Mutex::new(State { unsaid, ..State::default() }))
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -227,17 +239,13 @@ impl Imports {
         });
     }
 
-    fn knows(&self, id: DocumentId) -> bool {
-        self.state().jobs.contains_key(&id)
-    }
-
     /// An import failed, and its row cannot say so.
-    fn note(&self, id: DocumentId, why: &str) {
+    fn note(&self, database: &Database, id: DocumentId, why: &str) {
+        let rows: BTreeSet<_> =
+            database.newest().backups(Backups::Imports).map(|row| row.id).collect();
         let unsaid = &mut self.state().unsaid;
+        unsaid.retain(|id, _| rows.contains(id));
         unsaid.insert(id, why.to_owned());
-        while unsaid.len() as u64 > limits::IMPORTS_AT_ONCE {
-            unsaid.pop_first();
-        }
     }
 
     fn unsaid(&self, id: DocumentId) -> Option<String> {
@@ -287,7 +295,7 @@ pub(super) fn set(host: &Host, id: DocumentId, progress: Progress) -> bool {
 /// It has failed.
 pub(super) fn fail(host: &Host, id: DocumentId, why: &str) {
     if !set(host, id, Progress::Failed { message: why.to_owned() }) {
-        host.imports.note(id, why);
+        host.imports.note(&host.database, id, why);
     }
 }
 
@@ -310,23 +318,23 @@ pub(in crate::convex) fn list(host: &Host) -> Answered {
     Answered { value, reads: snapshot.backup_reads(Backups::Imports) }
 }
 
-/// A row; one that an earlier process left behind has failed.
+/// A row. It is older than what is known beside it: only what nobody will ever say in it may be
+/// taken from there.
 fn shown(host: &Host, row: &Document) -> String {
     let mut value = row.value();
-    let over = matches!(
-        value.field("state.state"),
-        Some(Value::String(state)) if state == "completed" || state == "failed"
-    );
-    if !over
-        && !host.imports.knows(row.id)
+    if !is_over(&value)
+        && let Some(message) = host.imports.unsaid(row.id)
         && let Value::Object(fields) = &mut value
     {
-        let message = host.imports.unsaid(row.id).unwrap_or_else(|| {
-            "The host was started again before the import was done; nothing was imported. Import \
-             again."
-                .to_owned()
-        });
         fields.insert("state".to_owned(), Progress::Failed { message }.value());
     }
     json::encode(&value)
+}
+
+/// Whether the row says how the import ended.
+fn is_over(row: &Value) -> bool {
+    matches!(
+        row.field("state.state"),
+        Some(Value::String(state)) if state == "completed" || state == "failed"
+    )
 }
