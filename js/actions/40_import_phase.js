@@ -3,7 +3,8 @@
 // In: `importPhase.begin({ nowMs, seed })` before the first import, `end()` after it. Out: the
 // clock of `Date`, and `Math.random`, which are the machine's at any other time. Invariant: equal
 // pushes give equal values at module level, in every run and every function kind
-// (`convex-compat.md` section 8.3). A file of tests has randomness of its own (`js/test/random.js`).
+// (`convex-compat.md` section 8.3). Files of tests have randomness of their own
+// (`js/test/random.js`).
 ((prelude) => {
   'use strict';
   const { bootstrap, primordials } = prelude;
