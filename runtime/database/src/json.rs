@@ -29,7 +29,8 @@ pub fn decode(text: &str) -> Result<Value, UserError> {
 pub enum Dialect {
     /// As [`Format::Export`] does: integers are int64, and specials are what they say.
     Export,
-    /// As any other program does: numbers are float64, and no field starts with a `$`.
+    /// As any other program does: numbers are float64. What JSON has no text for may stand there as
+    /// a special, as `concave data --jsonl` writes it.
     Plain,
 }
 
@@ -166,7 +167,8 @@ impl<'a> Parser<'a> {
             let value = self.value(depth)?;
             more = self.goes_on(b'}', "expected `,` or `}`")?;
             if name.starts_with('$') {
-                let alone = fields.is_empty() && !more && self.dialect != Some(Dialect::Plain);
+                let known = self.dialect.is_none() || IN_FILES.contains(&&*name);
+                let alone = fields.is_empty() && !more && known;
                 let special =
                     if alone { special(&name, value.as_ref()) } else { Err(reserved(&name)) };
                 return special.map_err(|why| self.error_at(start, &why));
@@ -369,6 +371,9 @@ fn reserved(name: &str) -> String {
     format!("the field {name:?} starts with a `$`, which is reserved")
 }
 
+/// Specials that stand for values of documents.
+const IN_FILES: [&str; 3] = ["$integer", "$float", "$bytes"];
+
 /// The value behind `{"$x": …}`.
 fn special(name: &str, value: Option<&Value>) -> Result<Option<Value>, String> {
     let bytes = |what: &str| match value {
@@ -568,7 +573,11 @@ mod tests {
         assert_eq!(both("3.0"), [some("3"), some("3")]);
         assert_eq!(both("9223372036854775808")[0], some("9.223372036854776e18"));
         let bytes = r#"{"$bytes":"AQ=="}"#;
-        assert_eq!(both(bytes), [some(bytes), None]);
+        assert_eq!(both(bytes), [some(bytes), some(bytes)]);
+        assert_eq!(both(r#"{"$float":"AAAAAAAA+H8="}"#)[1], some(r#"{"$float":"AAAAAAAA+H8="}"#));
+        for no_value in [r#"{"$commitTs":null}"#, r#"{"$undefined":null}"#, r#"{"$a":1}"#] {
+            assert_eq!(both(no_value), [None, None]);
+        }
         assert_eq!(both("03"), [None, None]);
     }
 

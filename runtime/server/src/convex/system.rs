@@ -10,6 +10,7 @@ use database::commit::Database;
 use database::deployment::{Analysis, AnalyzedFunction, Visibility};
 use database::error::UserError;
 use database::key::Interval;
+use database::limits;
 use database::pagination::PageRequest;
 use database::read_set::ReadSet;
 use database::record::{FunctionPath, Given, Identity};
@@ -22,6 +23,8 @@ use crate::host::Host;
 
 /// Most documents of one page of `tableData`; the CLI asks for 10,000 when it has no limit.
 const PAGE_DOCUMENTS_MAX: u64 = 10_000;
+/// Bytes of documents after which a page ends: with the last one it is below what a query reads.
+const PAGE_BYTES: u64 = limits::BYTES_READ / 2;
 
 /// What one of them gave.
 pub(crate) struct Answered {
@@ -144,7 +147,7 @@ fn table_data(host: &Host, component: &str, args: &Value) -> Result<Answered, Us
         end_cursor: None,
         page_size: wanted.min(PAGE_DOCUMENTS_MAX),
         maximum_rows_read: None,
-        maximum_bytes_read: None,
+        maximum_bytes_read: Some(PAGE_BYTES),
         journal: None,
     };
     let world = &host.config.world;

@@ -1,6 +1,8 @@
 //! The operator's look at documents, and documents that a new schema does not allow
 //! (`convex-compat.md` sections 3.3, 6.6, 6.9).
 
+use std::collections::BTreeSet;
+
 use database::commit::Writer;
 use database::json;
 use serde_json::json;
@@ -60,6 +62,31 @@ async fn tables_are_listed_counted_and_paged() {
     let second = page(&bench, "asc", first["continueCursor"].clone()).await;
     assert_eq!((ns(&second), &second["isDone"]), (vec![3.0], &json!(true)));
     assert_eq!(ns(&page(&bench, "desc", json!(null)).await), [3.0, 2.0]);
+}
+
+#[tokio::test]
+async fn a_table_of_large_documents_is_read_in_pages_that_fit() {
+    let bench = echo();
+    let text = "x".repeat(1_000_000);
+    for _ in 0..20 {
+        insert(&bench, "large", json!({ "text": text }));
+    }
+    let (mut ids, mut cursor, mut pages) = (BTreeSet::new(), json!(null), 0);
+    loop {
+        let args = json!({ "table": "large", "order": "asc",
+                           "paginationOpts": { "cursor": cursor, "numItems": 100 } });
+        let answer = system(&bench, "_system/cli/tableData", args).await;
+        let page = &answer["value"];
+        let documents = page["page"].as_array().unwrap_or_else(|| panic!("{answer:.300}"));
+        ids.extend(documents.iter().map(|document| document["_id"].to_string()));
+        pages += 1;
+        if page["isDone"] == true {
+            break;
+        }
+        cursor = page["continueCursor"].clone();
+    }
+    assert_eq!(ids.len(), 20);
+    assert!(pages > 1, "{pages}");
 }
 
 #[tokio::test]
