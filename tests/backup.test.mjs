@@ -325,6 +325,20 @@ test("what is wrong says where, and changes nothing", async () => {
   await host.stop();
 });
 
+test("stored files that no line tells of come too, what is beside them is named", async () => {
+  const [from, to] = [await filled(), await hostOf(APP)];
+  await works(concave(from, "export", "lines.zip"));
+  const { "_storage/documents.jsonl": _, ...bare } = contents("lines.zip");
+  writeFileSync(join(HOME, "bare.zip"), zip({ ...bare, "_storage/notes.txt": "mine" }));
+  const told = await works(concave(to, "import", "bare.zip", "--yes"));
+  assert.match(told, /Not imported, because it means nothing here: _storage\/notes\.txt/);
+  const [file, ...more] = (await to.client.query(api.zoo.all, {})).files;
+  assert.deepEqual([file._id, file.size, file.contentType, more], [from.file, 10, undefined, []]);
+  const url = await to.client.query(api.zoo.url, { id: from.file });
+  assert.equal(await (await fetch(url)).text(), "kept bytes");
+  await Promise.all([from.stop(), to.stop()]);
+});
+
 test("a snapshot that was unpacked and packed again, folder and all, is the same", async () => {
   const [from, to] = [await filled(), await hostOf(APP)];
   await works(concave(from, "export", "flat.zip"));

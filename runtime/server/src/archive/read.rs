@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 
-use database::id::TableNumber;
+use database::id::{DocumentId, TableNumber};
 use database::import::{Import, ImportFile, ImportFiles, ImportTable, Mode};
 use database::json::Dialect;
 use sha2::{Digest as _, Sha256};
@@ -79,6 +79,52 @@ pub(crate) enum Named {
     There(BlobId, u64),
 }
 
+/// Files of one component.
+#[derive(Default)]
+struct Stored {
+    files: Vec<ImportFile>,
+    entries: Vec<Option<Entry>>,
+    /// What is beside them.
+    ignored: Vec<String>,
+}
+
+impl Stored {
+    /// Adds the file of an entry, and what a line says of it.
+    fn add(
+        &mut self,
+        id: DocumentId,
+        index: usize,
+        line: FileLine,
+        name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
+    ) -> Result<(), String> {
+        if id.table.0 != 540 {
+            return Err(format!(
+                "{:?} is an ID of the table number {}, and stored files have 540 here, as in \
+                 every Convex deployment of today. Export without file storage, and store the \
+                 files anew.",
+                id.encode(),
+                id.table.0
+            ));
+        }
+        let promised = line.sha256.as_deref().and_then(parse_sha256);
+        let before = line.internal_id.as_deref().and_then(|id| id.parse().ok());
+        let (blob, size, entry) = match name(before, promised) {
+            Named::New(blob) => (blob, 0, Some(Entry { index, promised })),
+            Named::There(blob, size) => (blob, size, None),
+        };
+        self.files.push(ImportFile {
+            id: Some(id),
+            creation_time: line.creation_time.filter(|time| *time > 0.0),
+            blob: blob.to_string(),
+            sha256: promised.unwrap_or_default(),
+            size,
+            content_type: line.content_type,
+        });
+        self.entries.push(entry);
+        Ok(())
+    }
+}
+
 /// What decides about the names of blobs.
 pub(crate) trait Names {
     /// The blob of a component's file with this hash, whose blob had this name before.
@@ -109,7 +155,7 @@ impl Zip {
         names: &dyn Names,
         budget: &mut Budget,
     ) -> Result<Zipped, ArchiveError> {
-        let (top, components, ignored) = self.contents()?;
+        let (top, components, mut ignored) = self.contents()?;
         let mut import =
             Import { mode, component: Arc::clone(into), tables: Vec::new(), files: Vec::new() };
         let mut entries = Vec::new();
@@ -132,11 +178,15 @@ impl Zip {
                 let number = numbers.get(&*name).copied();
                 import.tables.push(ImportTable { component, name, number, source, rows });
             }
-            if let Some(lines) = component.file_lines {
+            if component.file_lines.is_some() || !component.files.is_empty() {
                 let naming = |before, sha256| names.name(&path, before, sha256);
-                let (files, of) = self.files(&prefix, lines, &component, &naming)?;
-                import.files.push(ImportFiles { component: path, files });
-                entries.push(of);
+                let stored = self.files(&prefix, &component, &naming)?;
+                ignored.extend(stored.ignored);
+                // What was replaced by nothing would be deleted.
+                if component.file_lines.is_some() || !stored.files.is_empty() {
+                    import.files.push(ImportFiles { component: path, files: stored.files });
+                    entries.push(stored.entries);
+                }
             }
         }
         if import.tables.is_empty() && import.files.is_empty() {
@@ -253,48 +303,38 @@ impl Zip {
     fn files(
         &mut self,
         prefix: &str,
-        index: usize,
         component: &Component,
         name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
-    ) -> Result<(Vec<ImportFile>, Vec<Option<Entry>>), ArchiveError> {
+    ) -> Result<Stored, ArchiveError> {
         let source = format!("{prefix}_storage/{DOCUMENTS}");
-        let (mut files, mut entries) = (Vec::new(), Vec::new());
-        let file = self.entry(index, &source)?;
-        each_line(&source, file, &mut Budget::default(), |place, line, _| {
-            let file: FileLine = parsed(&source, place, line)?;
-            let wrong = |why: String| {
-                ArchiveError::wrong("InvalidFile", format!("{source}:{place}: {why}"))
-            };
-            let id = file.document_id();
-            let id = id.ok_or_else(|| wrong(format!("{:?} is no ID of a file.", file.id)))?;
-            if id.table.0 != 540 {
-                return Err(wrong(format!(
-                    "{:?} is an ID of the table number {}, and stored files have 540 here, as in \
-                     every Convex deployment of today. Export without file storage, and store the \
-                     files anew.",
-                    file.id, id.table.0
-                )));
+        let mut stored = Stored::default();
+        let mut bare = component.files.clone();
+        if let Some(index) = component.file_lines {
+            let file = self.entry(index, &source)?;
+            each_line(&source, file, &mut Budget::default(), |place, line, _| {
+                let line: FileLine = parsed(&source, place, line)?;
+                let wrong = |why: String| {
+                    ArchiveError::wrong("InvalidFile", format!("{source}:{place}: {why}"))
+                };
+                let id = line.document_id();
+                let id = id.ok_or_else(|| wrong(format!("{:?} is no ID of a file.", line.id)))?;
+                let index = component.files.get(&line.id);
+                let index =
+                    index.ok_or_else(|| wrong(format!("the zip has no file {}.", line.id)))?;
+                bare.remove(&line.id);
+                stored.add(id, *index, line, name).map_err(wrong)
+            })?;
+        }
+        for (id, index) in bare {
+            let name_of = self.archive.name_for_index(index).and_then(Result::ok);
+            let source = name_of.map(String::from).unwrap_or_default();
+            let wrong = |why| ArchiveError::wrong("InvalidFile", format!("{source}: {why}"));
+            match DocumentId::decode(&id) {
+                Some(id) => stored.add(id, index, FileLine::default(), name).map_err(wrong)?,
+                None => stored.ignored.push(source),
             }
-            let index = component.files.get(&file.id);
-            let index = index.ok_or_else(|| wrong(format!("the zip has no file {}.", file.id)))?;
-            let promised = file.sha256.as_deref().and_then(parse_sha256);
-            let before = file.internal_id.as_deref().and_then(|id| id.parse().ok());
-            let (blob, size, entry) = match name(before, promised) {
-                Named::New(blob) => (blob, 0, Some(Entry { index: *index, promised })),
-                Named::There(blob, size) => (blob, size, None),
-            };
-            files.push(ImportFile {
-                id: Some(id),
-                creation_time: file.creation_time.filter(|time| *time > 0.0),
-                blob: blob.to_string(),
-                sha256: promised.unwrap_or_default(),
-                size,
-                content_type: file.content_type,
-            });
-            entries.push(entry);
-            Ok(())
-        })?;
-        Ok((files, entries))
+        }
+        Ok(stored)
     }
 
     fn entry(&mut self, index: usize, source: &str) -> Result<BufReader<impl Read>, ArchiveError> {

@@ -221,8 +221,8 @@ impl TableLine {
     }
 }
 
-/// A line of `_storage/documents.jsonl`.
-#[derive(serde::Deserialize)]
+/// A line of `_storage/documents.jsonl`; the default is what is known of a file without one.
+#[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct FileLine {
     #[serde(rename = "_id")]
