@@ -163,6 +163,7 @@
     },
     'concave/unhandled'(take) { uncaught = take; },
     'concave/fetch'(dress) { return prelude.dressFetch(dress); },
+    'concave/plainLog'(isPlain) { prelude.isPlainLog = isPlain; },
     'concave/random'(next) { prelude.importPhase.drawFrom(next); },
     'concave/stream'(seed) {
       const stream = prelude.chacha().start(seed);

@@ -14,7 +14,8 @@ const LEVELS = { debug: 'DEBUG', error: 'ERROR', info: 'INFO', log: 'LOG', warn:
 /** The descriptor of a process's last words, which the host reads when it dies. */
 const WORDS = 2;
 
-const render = (value) => (typeof value === 'string' ? value : inspect(value));
+/** As Convex logs values: strings have their quotes. */
+const shown = (values) => values.map((value) => inspect(value));
 
 /** Cuts texts to `limit` bytes together, at a character; says whether it did. */
 function cut(messages, limit) {
@@ -40,17 +41,17 @@ function keeping(write) {
   const timers = new Map();
   const named = (label) => (label === undefined ? 'default' : `${label}`);
   const group = (...values) => {
-    if (values.length > 0) indented('LOG', values);
+    if (values.length > 0) indented('LOG', shown(values));
     indent += 1;
   };
-  const indented = (level, values) => {
-    const [first = '', ...rest] = values.map(render);
-    write(level, indent > 0 || values.length > 0 ? ['  '.repeat(indent) + first, ...rest] : []);
+  const indented = (level, texts) => {
+    const [first = '', ...rest] = texts;
+    write(level, indent > 0 || texts.length > 0 ? ['  '.repeat(indent) + first, ...rest] : []);
   };
   const elapsed = (name, values) => {
     const start = timers.get(name);
     if (start === undefined) indented('WARN', [`Timer '${name}' does not exist`]);
-    else indented('INFO', [`${name}: ${Date.now() - start}ms`, ...values]);
+    else indented('INFO', [`${name}: ${Date.now() - start}ms`, ...shown(values)]);
   };
   const members = {
     group,
@@ -75,15 +76,15 @@ function keeping(write) {
     assert(condition, ...values) {
       if (condition) return;
       const first = values.length === 0 ? 'Assertion failed' : 'Assertion failed:';
-      indented('ERROR', [first, ...values]);
+      indented('ERROR', [first, ...shown(values)]);
     },
     trace(...values) {
       const [, , ...stack] = new Error().stack.split('\n');
-      indented('LOG', [...values, ['Trace', ...stack].join('\n')]);
+      indented('LOG', [...shown(values), ['Trace', ...stack].join('\n')]);
     },
   };
   for (const [method, level] of Object.entries(LEVELS)) {
-    members[method] = (...values) => indented(level, values);
+    members[method] = (...values) => indented(level, shown(values));
   }
   const forget = () => {
     indent = 0;

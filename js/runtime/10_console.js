@@ -3,7 +3,8 @@
 // In: any values. Out: `host.log(level, parts)`, one call a line; groups, counts and timers live in
 // `__concave.call.console`, which `begin` empties. Invariant: logging never throws, runs no
 // getter but an error's `stack`, and its cost is bounded whatever is logged (depth, items, length);
-// strings at top level are printed as they are, everything else much as Node prints it.
+// everything is printed much as Node's `inspect` prints it, strings at top level too, as Convex does:
+// `1` and `'1'` differ. Tests see their own strings as they are.
 globalThis.__concave.later((prelude) => {
   'use strict';
   const { host, primordials } = prelude;
@@ -17,12 +18,17 @@ globalThis.__concave.later((prelude) => {
 
     const inspect = (value) => inspector()(value);
 
-    const write = (level, values) => {
-      const parts = [];
+    /** Adds values, as texts, to `parts`. */
+    const shown = (values, parts = []) => {
       for (let at = 0; at < values.length; at++) {
         const value = values[at];
-        apply(ArrayPush, parts, [typeof value === 'string' ? value : inspect(value)]);
+        const isPlain = typeof value === 'string' && prelude.isPlainLog?.();
+        apply(ArrayPush, parts, [isPlain ? value : inspect(value)]);
       }
+      return parts;
+    };
+
+    const write = (level, parts) => {
       const { indent } = opened();
       if (indent > 0) {
         const margin = apply(StringRepeat, '  ', [indent]);
@@ -39,39 +45,36 @@ globalThis.__concave.later((prelude) => {
       const start = timers && apply(primordials.MapGet, timers, [label]);
       if (start === undefined) write('WARN', [`Timer '${label}' does not exist`]);
       else {
-        const line = [`${label}: ${prelude.call.nowMs - start}ms`];
-        for (let at = 0; at < values.length; at++) apply(ArrayPush, line, [values[at]]);
-        write('INFO', line);
+        write('INFO', shown(values, [`${label}: ${prelude.call.nowMs - start}ms`]));
       }
       return start !== undefined;
     };
 
     const console = install({}, {
-      debug(...values) { write('DEBUG', values); },
-      error(...values) { write('ERROR', values); },
-      info(...values) { write('INFO', values); },
-      log(...values) { write('LOG', values); },
-      warn(...values) { write('WARN', values); },
+      debug(...values) { write('DEBUG', shown(values)); },
+      error(...values) { write('ERROR', shown(values)); },
+      info(...values) { write('INFO', shown(values)); },
+      log(...values) { write('LOG', shown(values)); },
+      warn(...values) { write('WARN', shown(values)); },
       trace(...values) {
-        apply(ArrayPush, values, [stackHere('Trace')]);
-        write('LOG', values);
+        const parts = shown(values);
+        apply(ArrayPush, parts, [stackHere('Trace')]);
+        write('LOG', parts);
       },
       assert(condition, ...values) {
         if (condition) return;
         const first = values.length === 0 ? 'Assertion failed' : 'Assertion failed:';
-        const line = [first];
-        for (let at = 0; at < values.length; at++) apply(ArrayPush, line, [values[at]]);
-        write('ERROR', line);
+        write('ERROR', shown(values, [first]));
       },
-      dir(value) { write('LOG', [typeof value === 'string' ? inspect(value) : value]); },
-      dirxml(...values) { write('LOG', values); },
+      dir(value) { write('LOG', [inspect(value)]); },
+      dirxml(...values) { write('LOG', shown(values)); },
       table(data) { write('LOG', [table()(data)]); },
       group(...values) {
-        if (values.length > 0) write('LOG', values);
+        if (values.length > 0) write('LOG', shown(values));
         opened().indent++;
       },
       groupCollapsed(...values) {
-        if (values.length > 0) write('LOG', values);
+        if (values.length > 0) write('LOG', shown(values));
         opened().indent++;
       },
       groupEnd() { if (opened().indent > 0) opened().indent--; },
@@ -141,6 +144,8 @@ globalThis.__concave.later((prelude) => {
       const builtin = makeBuiltins();
 
       const MAX_DEPTH = 5, MAX_ITEMS = 100, MAX_STRING = 10000, MAX_TOTAL = 65536, WIDTH = 76;
+      // More than a line of the log may have.
+      const MAX_LINE = 65536;
       // Levels of nesting on one line.
       const MAX_INLINE = 3;
 
@@ -148,7 +153,7 @@ globalThis.__concave.later((prelude) => {
         const run = { __proto__: null, seen: [], circular: [], spent: 0, depth: 0, deepest: 0,
           indent: 0 };
         try {
-          return format(run, value);
+          return typeof value === 'string' ? quote(value, MAX_LINE) : format(run, value);
         } catch (error) {
           return `[cannot be shown: ${reason(error)}]`;
         }
@@ -184,6 +189,9 @@ globalThis.__concave.later((prelude) => {
         return shown;
       };
 
+      // What cannot stand between quotes as it is, or may not.
+      const SPECIAL = /[\0-\x1f'\\\x7f-\x9f\ud800-\udfff]/;
+
       const primitive = (value) => {
         if (typeof value === 'string') return quote(value);
         if (typeof value === 'number') return primordials.is(value, -0) ? '-0' : `${value}`;
@@ -195,13 +203,14 @@ globalThis.__concave.later((prelude) => {
         return undefined;
       };
 
-      const quote = (text) => {
+      const quote = (text, most = MAX_STRING) => {
         let cut = '';
-        if (text.length > MAX_STRING) {
-          const more = text.length - MAX_STRING;
+        if (text.length > most) {
+          const more = text.length - most;
           cut = `... ${more} more character${more > 1 ? 's' : ''}`;
-          text = slice(text, 0, MAX_STRING);
+          text = slice(text, 0, most);
         }
+        if (apply(primordials.RegExpExec, SPECIAL, [text]) === null) return `'${text}'${cut}`;
         const mark = !includes(text, "'") ? "'" : !includes(text, '"') ? '"'
           : !includes(text, '`') && !includes(text, '${') ? '`' : "'";
         let result = mark;

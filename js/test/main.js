@@ -10,7 +10,7 @@ import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
 import {
-  JSON, ask, beat, begin, close, heard, listen, ownTimers, realm, tell, worker,
+  JSON, ask, beat, begin, close, current, heard, listen, ownTimers, realm, tell, worker,
 } from './realm.js';
 import { seeded } from './random.js';
 import { slowDown, turnBy } from './timers.js';
@@ -331,6 +331,8 @@ export const main = {
     ownTimers();
     begin();
     turnBy(() => worker.jsSyscall('concave/turn'));
+    // Functions log as they do on a host.
+    worker.jsSyscall('concave/plainLog', () => current.getStore() === undefined);
     const listening = listen();
     const alive = () => host.report('alive', null);
     const still = beat(alive);

@@ -193,6 +193,8 @@ impl Calls {
     /// Answers what needs no waiting.
     fn answer(&self, op: &str, json: &str) -> Result<String, UserError> {
         match op {
+            // Components do not see who calls: the app passes them what they may know.
+            "1.0/getUserIdentity" if !self.path.component.is_empty() => Ok("null".to_owned()),
             "1.0/getUserIdentity" => {
                 let identity = self.identity.as_ref().map_err(Clone::clone)?;
                 let attributes = identity.attributes();

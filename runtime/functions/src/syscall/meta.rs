@@ -9,7 +9,11 @@ use database::transaction::Metric;
 use super::Answer;
 use crate::execution::Execution;
 
+/// Components do not see who calls: the app passes them what they may know.
 pub(super) fn user_identity(execution: &mut Execution, _arguments: &str) -> Answer {
+    if !execution.path().component.is_empty() {
+        return Ok("null".to_owned());
+    }
     execution.observed.identity = true;
     let attributes = execution.call.identity.attributes();
     Ok(attributes.map_or_else(|| "null".to_owned(), |text| text.to_string()))
