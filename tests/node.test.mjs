@@ -210,26 +210,26 @@ test("a module that is imported meanwhile is not taken for what a run left", asy
   // The process that looked at the modules has imported them.
   const socket = new ConvexClient(other.url, { logger: false });
   t.after(() => socket.close());
-  const waits = socket.action(work.waits, { time: 3_000 });
-  const seen = () => there.query(rows.seen, { key: "waits" });
+  const waits = socket.action(work.waits, { gate: "alone" });
+  const seen = () => there.query(rows.seen, { key: "alone" });
   await eventually("the action runs", seen, (rows) => rows.length > 0);
   const first = await there.action(work.pid, {});
   assert.equal(await there.action(work.pid, {}), first);
+  await there.mutation(rows.open, { gate: "alone" });
   assert.notEqual(await waits, first);
 });
 
 test("eight at once are eight processes; one that is killed ends its own call only", async () => {
   const socket = new ConvexClient(host.url, { logger: false });
-  const before = (await client.query(rows.seen, { key: "waits" })).length;
-  const calls = Array.from({ length: 8 }, () => socket.action(work.waits, { time: 3_000 }));
+  const gate = "eight";
+  const calls = Array.from({ length: 8 }, () => socket.action(work.waits, { gate }));
   const settled = Promise.allSettled(calls);
-  let pids = [];
-  await until(() => {
-    client.query(rows.seen, { key: "waits" }).then((found) => (pids = found.slice(before)));
-    return pids.length === 8;
-  }, "eight that wait");
+  const waiting = () => client.query(rows.seen, { key: gate });
+  // However long their processes take to start: none ends before the last one is there.
+  const pids = await eventually("eight that wait", waiting, (found) => found.length === 8);
   assert.equal(new Set(pids).size, 8);
   process.kill(pids[3], "SIGKILL");
+  await client.mutation(rows.open, { gate });
   const ends = await settled;
   const failed = ends.filter((end) => end.status === "rejected");
   assert.equal(failed.length, 1);
