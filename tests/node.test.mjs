@@ -19,6 +19,7 @@ import { isPublic } from "../js/node/addresses.mjs";
 import { answers } from "./answers.mjs";
 import { KEY, ROOT, concave, eventually, pointedAt, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
+import { deaf } from "./web/server.js";
 
 const APP = join(ROOT, "tests/node");
 /** What `packages` gives. */
@@ -366,10 +367,8 @@ test("a request that fails says where, why and what to do", async () => {
     assert.match(code, /^[A-Z_]+$/);
   };
   const at = (server) => `127.0.0.1:${server.address().port}`;
-  const closed = createTcpServer();
-  await new Promise((resolve) => closed.listen(0, "127.0.0.1", resolve));
-  const nobody = at(closed);
-  await new Promise((resolve) => closed.close(resolve));
+  const closed = await deaf();
+  const nobody = new URL(closed.url).host;
   await says(`http://${nobody}/`,
     new RegExp(`: ${nobody}: connection refused\\. Nothing listens there: check the port, or`));
   await says("http://nobody.invalid/", /nobody\.invalid could not be found: .* Check the name/);
@@ -386,6 +385,7 @@ test("a request that fails says where, why and what to do", async () => {
   const caught = await there.action(work.cause, broken);
   assert.deepEqual(caught.slice(0, 3), [true, "terminated", true]);
   await open.stop();
+  closed.stop();
   for (const server of [hangup, odd, cut]) server.close();
 });
 
