@@ -10,7 +10,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { answers } from "./answers.mjs";
-import { KEY, children, serve } from "./host.mjs";
+import { KEY, children, eventually, killChildren, serve } from "./host.mjs";
 import { until } from "./watch.mjs";
 
 const { acts } = anyApi;
@@ -191,18 +191,20 @@ test("an action that runs out of memory is told so; another one waits beside it"
 });
 
 test("a killed worker is an error for its actions; the host goes on", async () => {
+  let { newCursor } = await logged();
   const [waiting, looping] = [error("waits", { ms: 600_000 }), error("loops")];
-  // Both have begun when their process burns CPU.
-  await new Promise((resolve) => setTimeout(resolve, 1000));
-  const killed = children(host.child);
-  for (const pid of killed) process.kill(pid, "SIGKILL");
+  // Both have begun when both have said so.
+  for (const begun = new Set(); begun.size < 2;) {
+    const { entries, newCursor: next } = await logged(newCursor);
+    for (const { kind, identifier } of entries) if (kind === "Progress") begun.add(identifier);
+    newCursor = next;
+  }
+  const killed = killChildren(host.child);
   assert.match(await waiting, /^The process that ran acts:waits ended: signal: 9/);
   assert.match(await looping, /^The process that ran acts:loops ended: signal: 9/);
   // Idle ones were killed too: the host gives them jobs until it has seen their end.
-  for (let tries = 0; children(host.child).some((pid) => killed.includes(pid)); tries++) {
-    assert.ok(tries < 1000, "a process that was killed is still there");
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
+  const there = () => children(host.child).filter((pid) => killed.includes(pid));
+  await eventually("they are gone", there, (pids) => pids.length === 0);
   assert.equal(await client.action(acts.oneEach, { key: "after" }), 1);
 });
 

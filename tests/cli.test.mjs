@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { promisify } from "node:util";
 import { ConvexHttpClient } from "convex/browser";
-import { ROOT, copy, pointedAt, serve } from "./host.mjs";
+import { ROOT, copy, eventually, pointedAt, save, serve } from "./host.mjs";
 
 const execute = promisify(execFile);
 
@@ -123,7 +123,7 @@ const schemaOf = (app) => join(app.folder, "convex/schema.ts");
 const edit = (path, from, to) => {
   const text = readFileSync(path, "utf8");
   assert.ok(text.includes(from), `${path} has no ${from}`);
-  writeFileSync(path, text.replace(from, to));
+  save(path, text.replace(from, to));
 };
 
 test("deploy: a dry run changes nothing, --cmd knows the host, then it runs", async () => {
@@ -285,7 +285,11 @@ test("logs: history, a tail, successes, and one line of JSON for each execution"
   await tail.says(/\[CONVEX Q\(extra:who\)\] Function executed in \d+ ms/);
   const json = watch(app, ["logs", "--jsonl"]);
   await json.says(/Watching logs/);
-  await new Promise((resolve) => setTimeout(resolve, 2_000));
+  // It shows what comes after its first look, which nobody sees: it has begun when it shows one.
+  await eventually("it has begun", async () => {
+    await client(app).query("extra:setting", {});
+    return /"identifier":"extra:setting"/.test(json.output());
+  });
   const entry = client(app).mutation("users:enter", { name: "" });
   await assert.rejects(entry, /EmptyName/);
   await tail.says(/\[CONVEX M\(users:enter\)\] Uncaught ConvexError: .*Empty.*\n.*users\.ts:\d/);
@@ -323,7 +327,7 @@ test("dev pushes what is saved, shows logs, and waits for documents that do not 
   const id = await client(app).mutation("extra:odd", { value: { name: "ada" } });
   await dev.says(/\[CONVEX M\(extra:odd\)\] \[WARN\] about to write/);
   const file = join(app.folder, "convex/saved.ts");
-  writeFileSync(file, `import { query, mutation } from "./_generated/server";
+  save(file, `import { query, mutation } from "./_generated/server";
 export const saved = query({ args: {}, handler: async () => "saved" });
 export const fix = mutation({ args: {}, handler: async (ctx) => {
   for (const user of await ctx.db.query("users").collect()) await ctx.db.delete(user._id);
@@ -340,11 +344,18 @@ export const fix = mutation({ args: {}, handler: async (ctx) => {
   assert.deepEqual(await client(app).query("users:search", { prefix: "" }), ["ada"]);
   // The documents are repaired, and the push goes on by itself. It begins to watch the table some
   // time after it said so, and what happens before then wakes nobody.
-  const mended = setInterval(async () => {
-    await client(app).mutation("extra:odd", { value: { name: "ada" } });
+  const mend = async () => {
+    // From when it is deployed, this one does not fit, or its function is not there.
+    const odd = client(app).mutation("extra:odd", { value: { name: "ada" } });
+    await odd.catch((error) => assert.match(error.message, /does not match the schema/));
     await client(app).mutation("saved:fix", {});
-  }, 1_000);
-  await dev.says(/failed\.[^]*ready!/).finally(() => clearInterval(mended));
+    return /failed\.[^]*ready!/.test(dev.output());
+  };
+  await eventually("the push goes on", async () => {
+    const ready = await mend();
+    if (!ready) await new Promise((resolve) => setTimeout(resolve, 1_000));
+    return ready;
+  });
   await dev.stop();
   await app.host.stop();
 });

@@ -13,7 +13,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { app } from "./app.mjs";
-import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
+import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, save, serve, start } from "./host.mjs";
 
 const SHOP = "examples/swaghaus/convex/shop.ts";
 const FREE_PORTS = ["--port", "0", "--site-port", "0"];
@@ -45,21 +45,21 @@ test("dev pushes, tells each call, pushes at a save, and survives a broken save"
   const before = readFileSync(source, "utf8");
   let seen = host.output.length;
   const late = `\nexport const late = query({ args: {}, handler: async () => "now" });\n`;
-  writeFileSync(source, before + late);
+  save(source, before + late);
   await host.says(/push +pushed/, seen);
   assert.equal(await client.query("shop:late", {}), "now");
 
   seen = host.output.length;
-  writeFileSync(source, before + late + "export const = 1;\n");
+  save(source, before + late + "export const = 1;\n");
   await host.says(/what was running goes on/, seen);
   assert.match(host.output.slice(seen), /shop\.ts/);
   assert.equal(await client.query("shop:late", {}), "now");
 
   seen = host.output.length;
-  writeFileSync(source, before + late);
+  save(source, before + late);
   await host.says(/push +unchanged/, seen);
   seen = host.output.length;
-  writeFileSync(source, before);
+  save(source, before);
   await host.says(/push +pushed/, seen);
   await assert.rejects(client.query("shop:late", {}), /Could not find public function/);
   assert.equal(await host.stop(), 0);
@@ -280,7 +280,7 @@ test("serve says what it cannot do, and what it will lose", async () => {
   assert.equal(concave(["serve", "--admin-key", "a:b", ...FREE_PORTS]).status, 1);
 
   const host = await start(["serve", ...FREE_PORTS]);
-  assert.match(host.output, /memory only/);
+  await host.says(/memory only/);
   const [, key] = await host.says(/admin key (concave\|[0-9a-f]{64})/);
   const taken = concave(["serve", "--in-memory", "--port", new URL(host.url).port]);
   assert.equal(taken.status, 1);
@@ -295,7 +295,7 @@ test("serve says what it cannot do, and what it will lose", async () => {
 
 test("serve --push serves the app, or ends with what is wrong with it", async () => {
   const host = await serve("--push", "examples/transfer");
-  assert.match(host.output, /pushed 8 functions/);
+  await host.says(/pushed 8 functions/);
   const stats = ["run", "accounts:get_stats", '{"initialBalance": 1}'];
   const run = concave(stats, { env: pointedAt(host) });
   assert.deepEqual(JSON.parse(run.stdout), { changed: 0, count: 0, total: 0 });

@@ -13,7 +13,7 @@ import { promisify } from "node:util";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { app } from "./app.mjs";
-import { ROOT, concave, pointedAt, serve } from "./host.mjs";
+import { ROOT, concave, eventually, pointedAt, serve } from "./host.mjs";
 
 const run = promisify(execFile);
 const CLI = join(ROOT, "tests/node_modules/convex/bin/main.js");
@@ -58,13 +58,8 @@ function asking(host) {
 
 /** Asks until the answer is the expected one: jobs run when they run. */
 async function becomes(expected, question) {
-  for (let patience = 200; ; patience--) {
-    const answer = await question();
-    if (patience === 0 || JSON.stringify(answer) === JSON.stringify(expected)) {
-      return assert.deepEqual(answer, expected);
-    }
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  const wanted = JSON.stringify(expected);
+  await eventually(wanted, question, (answer) => JSON.stringify(answer) === wanted);
 }
 
 test("one definition under two names, and nested: each instance has its own tables", async () => {
@@ -212,7 +207,7 @@ export const all = query((ctx) => Promise.all(
   });
   const host = await serve("--push", folder);
   const client = new ConvexHttpClient(host.url);
-  const [, origin] = host.output.match(/HTTP actions (http:\S+)/);
+  const [, origin] = await host.says(/HTTP actions (http:\S+)\s/);
   assert.deepEqual(await client.query("site:all"), [
     [host.url, origin], [host.url, `${origin}/outer`], [host.url, `${origin}/outer/in`],
   ]);

@@ -16,7 +16,7 @@ import { linesInDeno } from "./deno.mjs";
 import { ROOT, serve, start } from "./host.mjs";
 import { PROGRAMS } from "./web/fetches.js";
 import { printed } from "./web/print.js";
-import { listen, until } from "./web/server.js";
+import { deaf, listen, until } from "./web/server.js";
 
 const APP = `${ROOT}tests/web`;
 const { fetching } = anyApi;
@@ -87,8 +87,7 @@ function says(text, ...parts) {
 }
 
 test("an address that cannot be reached: which, why, what to do", async () => {
-  const closed = await listen();
-  closed.stop();
+  const closed = await deaf();
   const raw = createRawServer((socket) => socket.destroy());
   raw.listen(0, "127.0.0.1");
   await once(raw, "listening");
@@ -124,11 +123,11 @@ test("an address that cannot be reached: which, why, what to do", async () => {
   assert.match(await get(open, `https://localhost:${encrypted.port}/echo`), /"method":"GET"/);
   await strict.stop();
   raw.close();
+  closed.stop();
 });
 
 test("what the network does is known as that, with its code", async () => {
-  const closed = await listen();
-  closed.stop();
+  const closed = await deaf();
   const hangup = createRawServer((socket) => socket.destroy());
   hangup.listen(0, "127.0.0.1");
   await once(hangup, "listening");
@@ -148,6 +147,7 @@ test("what the network does is known as that, with its code", async () => {
     assert.deepEqual([isTypeError, isError, found], [true, true, code], url);
   }
   hangup.close();
+  closed.stop();
 });
 
 test("a body that breaks off names the line that reads it", async () => {

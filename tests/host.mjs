@@ -5,7 +5,8 @@
 // and one that is in vain says what it last saw.
 import { spawn, spawnSync } from "node:child_process";
 import {
-  cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync,
+  cpSync, existsSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, symlinkSync,
+  writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -89,12 +90,9 @@ export async function start(args, options = {}) {
   const add = (text) => (host.output += text);
   child.stdout.setEncoding("utf8").on("data", add);
   child.stderr.setEncoding("utf8").on("data", add);
-  host.ended = new Promise((resolve) => {
-    child.on("exit", (code) => {
-      running.delete(child);
-      resolve(code);
-    });
-  });
+  child.on("exit", () => running.delete(child));
+  // Not before its last words are here: pipes may be read after the process is gone.
+  host.ended = new Promise((resolve) => child.on("close", resolve));
   /** Waits until the output matches. */
   host.says = async (pattern, from = 0) => {
     const ended = host.ended.then((code) => ({ code }));
@@ -159,9 +157,38 @@ export function copy(example) {
   return folder;
 }
 
+/** Saves a file as editors do: whoever watches sees the old one or the new one, and never the
+ * empty one in between, however long this process sleeps there. */
+export function save(path, text) {
+  const draft = join(mkdtempSync(join(tmpdir(), "concave-draft-")), "file");
+  writeFileSync(draft, text);
+  renameSync(draft, path);
+  rmSync(join(draft, ".."), { recursive: true });
+}
+
 /** Processes that a host has started, by a thread of its own each. */
 export function children({ pid }) {
   const tasks = readdirSync(`/proc/${pid}/task`);
-  const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
-  return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
+  try {
+    const found = tasks.map((task) => readFileSync(`/proc/${pid}/task/${task}/children`, "utf8"));
+    return found.join(" ").trim().split(/\s+/).filter(Boolean).map(Number);
+  } catch (error) {
+    if (!["ENOENT", "ESRCH"].includes(error.code)) throw error;
+    // A thread has ended since the listing: what it started is another one's now.
+    return children({ pid });
+  }
+}
+
+/** Kills the processes that a host has started, and gives their numbers. */
+export function killChildren({ pid }) {
+  const found = children({ pid });
+  for (const child of found) {
+    try {
+      process.kill(child, "SIGKILL");
+    } catch (error) {
+      // One that has ended by itself since.
+      if (error.code !== "ESRCH") throw error;
+    }
+  }
+  return found;
 }

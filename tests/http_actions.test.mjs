@@ -217,7 +217,8 @@ test("an upload that is cut is an error for the handler that reads it", async ()
   const socket = connect(Number(port), "127.0.0.1");
   const head = "POST /broken-upload HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n";
   socket.write(`${head}\r\nnot all of it`);
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  // A host that has not read of it yet would never hear of it.
+  await noted("upload began");
   socket.resetAndDestroy();
   await noted("upload broken: TypeError");
   assert.equal(await client.query(notes.has, { text: "upload whole" }), false);
@@ -316,7 +317,7 @@ test("dev prints a line for each request, with its route, logs and error", async
 
 test("runs of a module that asks for it share a context, until one throws", async () => {
   const shared = await serve("--push", "tests/hello");
-  const site = shared.output.match(/HTTP actions (\S+)/)[1];
+  const [, site] = await shared.says(/HTTP actions (http:\S+)\s/);
   for (const wanted of ["1", "2", "3"]) assert.equal(await text("/count", {}, site), wanted);
   assert.equal((await ask("/broken", {}, site)).status, 500);
   assert.equal(await text("/count", {}, site), "1");
@@ -349,7 +350,7 @@ test("a fetched response can be answered with, also one that came compressed", a
   });
   await new Promise((resolve) => origin.listen(0, "127.0.0.1", resolve));
   const open = await serve("--allow-private-network", "--push", "tests/site");
-  const site = open.output.match(/HTTP actions (\S+)/)[1];
+  const [, site] = await open.says(/HTTP actions (http:\S+)\s/);
   const url = `http://127.0.0.1:${origin.address().port}/`;
   for (const copied of [0, 1]) {
     const response = await ask(`/proxy?copied=${copied}&url=${url}`, {}, site);

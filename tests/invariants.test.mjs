@@ -9,7 +9,7 @@ import { cpSync, mkdirSync, readFileSync, readdirSync, symlinkSync, writeFileSyn
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
-import { ROOT, concave, copy, start } from "./host.mjs";
+import { ROOT, concave, copy, save, start } from "./host.mjs";
 
 const SCHEMA = `
 import { defineSchema, defineTable } from "convex/server";
@@ -128,7 +128,7 @@ test("dev tells the commit that breaks one, its keys, and the replay that finds 
   // A new one that does not hold is told with the push that brought it.
   const more = INVARIANTS.replace("export const plain =", `export const plain = invariant("never",`)
     .replace("async () => false })", "async () => false }))");
-  writeFileSync(join(folder, "convex/invariants.ts"), more);
+  save(join(folder, "convex/invariants.ts"), more);
   await host.says(/violated the invariant "never" does not hold since push\(\) committed/);
   await host.stop();
 });

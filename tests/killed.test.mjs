@@ -11,10 +11,10 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
-import { children, eventually, serve, start, within } from "./host.mjs";
+import { eventually, killChildren, serve, start, within } from "./host.mjs";
 
 const { jobs, notes } = anyApi;
-const killWorkers = (host) => children(host.child).forEach((pid) => process.kill(pid, "SIGKILL"));
+const killWorkers = (host) => killChildren(host.child);
 const connect = (host) => new ConvexHttpClient(host.url, { logger: false });
 
 test("an HTTP action's process: an error before the response, a cut in the middle", async () => {

@@ -19,6 +19,7 @@ import { isPublic } from "../js/node/addresses.mjs";
 import { answers } from "./answers.mjs";
 import { KEY, ROOT, concave, eventually, pointedAt, serve, start } from "./host.mjs";
 import { until } from "./watch.mjs";
+import { deaf } from "./web/server.js";
 
 const APP = join(ROOT, "tests/node");
 /** What `packages` gives. */
@@ -210,26 +211,26 @@ test("a module that is imported meanwhile is not taken for what a run left", asy
   // The process that looked at the modules has imported them.
   const socket = new ConvexClient(other.url, { logger: false });
   t.after(() => socket.close());
-  const waits = socket.action(work.waits, { time: 3_000 });
-  const seen = () => there.query(rows.seen, { key: "waits" });
+  const waits = socket.action(work.waits, { gate: "alone" });
+  const seen = () => there.query(rows.seen, { key: "alone" });
   await eventually("the action runs", seen, (rows) => rows.length > 0);
   const first = await there.action(work.pid, {});
   assert.equal(await there.action(work.pid, {}), first);
+  await there.mutation(rows.open, { gate: "alone" });
   assert.notEqual(await waits, first);
 });
 
 test("eight at once are eight processes; one that is killed ends its own call only", async () => {
   const socket = new ConvexClient(host.url, { logger: false });
-  const before = (await client.query(rows.seen, { key: "waits" })).length;
-  const calls = Array.from({ length: 8 }, () => socket.action(work.waits, { time: 3_000 }));
+  const gate = "eight";
+  const calls = Array.from({ length: 8 }, () => socket.action(work.waits, { gate }));
   const settled = Promise.allSettled(calls);
-  let pids = [];
-  await until(() => {
-    client.query(rows.seen, { key: "waits" }).then((found) => (pids = found.slice(before)));
-    return pids.length === 8;
-  }, "eight that wait");
+  const waiting = () => client.query(rows.seen, { key: gate });
+  // However long their processes take to start: none ends before the last one is there.
+  const pids = await eventually("eight that wait", waiting, (found) => found.length === 8);
   assert.equal(new Set(pids).size, 8);
   process.kill(pids[3], "SIGKILL");
+  await client.mutation(rows.open, { gate });
   const ends = await settled;
   const failed = ends.filter((end) => end.status === "rejected");
   assert.equal(failed.length, 1);
@@ -366,10 +367,8 @@ test("a request that fails says where, why and what to do", async () => {
     assert.match(code, /^[A-Z_]+$/);
   };
   const at = (server) => `127.0.0.1:${server.address().port}`;
-  const closed = createTcpServer();
-  await new Promise((resolve) => closed.listen(0, "127.0.0.1", resolve));
-  const nobody = at(closed);
-  await new Promise((resolve) => closed.close(resolve));
+  const closed = await deaf();
+  const nobody = new URL(closed.url).host;
   await says(`http://${nobody}/`,
     new RegExp(`: ${nobody}: connection refused\\. Nothing listens there: check the port, or`));
   await says("http://nobody.invalid/", /nobody\.invalid could not be found: .* Check the name/);
@@ -386,6 +385,7 @@ test("a request that fails says where, why and what to do", async () => {
   const caught = await there.action(work.cause, broken);
   assert.deepEqual(caught.slice(0, 3), [true, "terminated", true]);
   await open.stop();
+  closed.stop();
   for (const server of [hangup, odd, cut]) server.close();
 });
 

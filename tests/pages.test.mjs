@@ -19,6 +19,7 @@ import { after, before, test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { browser, developed, page } from "./browser.mjs";
 import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, serve, start } from "./host.mjs";
+import { Proxy } from "./proxy.mjs";
 
 let chromium;
 const ends = [];
@@ -31,9 +32,9 @@ after(async () => {
 });
 
 /** A host, the example's page for it, and as many windows as there are people. */
-async function windows(example, people) {
+async function windows(example, people, behind = (host) => host) {
   const host = await serve("--push", `${ROOT}examples/${example}`);
-  const served = await page(example, host);
+  const served = await page(example, await behind(host));
   ends.push(() => served.close(), () => host.stop());
   const entering = Array.from({ length: people }, () => chromium.window(served.url));
   const opened = await Promise.all(entering);
@@ -227,15 +228,19 @@ test("swaghaus: two windows want the last piece; one gets it, the other is told"
 });
 
 test("swaghaus: a host that goes away is missed, and found again", async () => {
-  const { host, opened: [window] } = await windows("swaghaus", 1);
+  // An address that stays: the port of a host that has ended may be anybody's.
+  let proxy;
+  const behind = async (host) => (proxy = await Proxy.to(host.url));
+  const { host, opened: [window] } = await windows("swaghaus", 1, behind);
+  ends.push(() => proxy.close());
   await window.shows("main", includes("The shelf is empty."));
   await window.shows(".connection", equals());
   await host.stop();
   await window.shows(".connection", includes("Reconnecting"));
-  const ports = ["--port", new URL(host.url).port, "--site-port", "0", "--admin-key", KEY];
   const folder = `${ROOT}examples/swaghaus`;
-  const again = await start(["serve", "--in-memory", ...ports]);
+  const again = await serve();
   ends.push(() => again.stop());
+  proxy.target = again.url;
   await window.shows(".connection", equals());
   // It has no functions yet: that is said, and gone once it has them.
   await window.shows(".problem", includes("Nothing is deployed yet"));

@@ -75,7 +75,12 @@ test("an optimistic update is shown, then replaced, in one window only", async (
   const props = { list: list() };
   const [one, other] = [show(Bodies, props), show(Bodies, props)];
   await Promise.all([one.shows([]), other.shows([])]);
-  await one.handle.add({ ...props, body: "a" });
+  // Were the host quick and this process slow, React would render the answer only.
+  host.child.kill("SIGSTOP");
+  const added = one.handle.add({ ...props, body: "a" });
+  const rendered = until(() => one.shown.length === 3, () => one.shown);
+  await rendered.finally(() => host.child.kill("SIGCONT"));
+  await added;
   await Promise.all([one.shows(["a"]), other.shows(["a"])]);
   await until(() => one.shown.length === 4, () => one.shown);
   assert.deepEqual(one.shown, ["loading", "[]", '["a?"]', '["a"]']);

@@ -264,12 +264,14 @@ const MORE = `
 import { afterEach, describe, expect, it, test, vi } from "vitest";
 const order: string[] = [];
 afterEach(() => { vi.unstubAllGlobals(); });
+let quick;
+const isDone = new Promise((resolve) => { quick = resolve; });
 test.concurrent("slow", async () => {
   order.push("slow begins");
-  await new Promise((resolve) => setTimeout(resolve, 20));
+  await isDone;
   order.push("slow ends");
 });
-test.concurrent("quick", async () => { order.push("quick"); });
+test.concurrent("quick", async () => { order.push("quick"); quick(); });
 test("side by side", () => { expect(order).toEqual(["slow begins", "quick", "slow ends"]); });
 describe.skip("left out", () => { it("inside", () => { throw new Error("ran"); }); });
 test.skip("skipped", () => { throw new Error("ran"); });

@@ -4,6 +4,7 @@
 // nothing waits for a time.
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { connect } from "node:net";
 import { brotliCompressSync, deflateRawSync, deflateSync, gzipSync } from "node:zlib";
 
 const LONG = "0123456789 ".repeat(20_000);
@@ -32,6 +33,16 @@ export async function listen(create = createServer) {
     server.close();
   };
   return { url: `http://127.0.0.1:${port}`, port, state, stop };
+}
+
+/** An address where nobody listens, and nobody else will: it is this end of a connection that stays
+ * open until `stop()`. */
+export async function deaf() {
+  const { port, stop } = await listen();
+  const socket = connect(port, "127.0.0.1");
+  await once(socket, "connect");
+  socket.on("error", () => {});
+  return { url: `http://127.0.0.1:${socket.localPort}`, stop: () => (socket.destroy(), stop()) };
 }
 
 function count(state, counts, path) {

@@ -117,10 +117,12 @@ export const swallows = action(async (ctx) => {
 });
 
 export const waits = action(async (_ctx, { ms }: any) => {
+  console.log("waits");
   await sleep(ms);
   return "waited";
 });
 export const loops = action(async () => {
+  console.log("loops");
   for (;;);
 });
 export const eats = action(async () => {

@@ -5,6 +5,7 @@ import {
   internalActionGeneric as internalAction,
   internalMutationGeneric as internalMutation,
   internalQueryGeneric as internalQuery,
+  mutationGeneric as mutation,
   queryGeneric as query,
 } from "convex/server";
 import { ConvexError, v } from "convex/values";
@@ -28,6 +29,14 @@ export const get = internalQuery({
 export const seen = query({
   args: { key: v.string() },
   handler: async (ctx, { key }): Promise<any> => ctx.runQuery(anyApi.rows.get, { key }),
+});
+
+/** Lets go who waits at a gate. */
+export const open = mutation({
+  args: { gate: v.string() },
+  handler: async (ctx, { gate }) => {
+    await ctx.db.insert("rows", { key: `${gate} is open`, value: true });
+  },
 });
 
 export const refuses = internalMutation(async () => {

@@ -86,6 +86,7 @@ post("/count", async (_ctx, request) => {
 /** Says what it thinks of a body before it has seen much of it. */
 post("/refuse", async () => new Response("no, thank you", { status: 413 }));
 post("/broken-upload", async (ctx, request) => {
+  await add(ctx, "upload began");
   try {
     await request.arrayBuffer();
     await add(ctx, "upload whole");

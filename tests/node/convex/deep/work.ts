@@ -166,11 +166,14 @@ export const dangles = action(async (ctx) => {
   return process.pid;
 });
 
+/** Says that it runs, and waits until somebody opens its gate. */
 export const waits = action({
-  args: { time: v.number() },
-  handler: async (ctx, { time }) => {
-    await ctx.runMutation(rows.put, { key: "waits", value: process.pid });
-    await sleep(time);
+  args: { gate: v.string() },
+  handler: async (ctx, { gate }): Promise<number> => {
+    await ctx.runMutation(rows.put, { key: gate, value: process.pid });
+    while ((await ctx.runQuery(rows.seen, { key: `${gate} is open` })).length === 0) {
+      await sleep(20);
+    }
     return process.pid;
   },
 });
