@@ -364,7 +364,7 @@ async fn nobody_can_tell_that_a_module_was_imported_ahead() {
     for _ in 0..3 {
         let loud = tested.run(job(&tested, "loud.js")).await;
         let lines: Vec<&[String]> = loud.lines.iter().map(|line| &line.messages[..]).collect();
-        assert_eq!(lines, [["imported".to_owned()]]);
+        assert_eq!(lines, [["'imported'".to_owned()]]);
     }
     for _ in 0..3 {
         let broken = tested.error(job(&tested, "broken.js")).await;

@@ -26,9 +26,9 @@ test("an action calls a mutation, a query and an action, as its caller", async (
   assert.equal(await client.query(acts.count, {}), 1);
   const { logLines } = await answer("roundTrip", { key: "l", value: 5 });
   assert.deepEqual(logLines, [
-    "[LOG] before { key: 'l' }",
-    "[INFO] putting l",
-    "[LOG] after Map(1) { 'seen' => [ 5 ] }",
+    "[LOG] 'before' { key: 'l' }",
+    "[INFO] 'putting' 'l'",
+    "[LOG] 'after' Map(1) { 'seen' => [ 5 ] }",
   ]);
   const [handle, through] = await client.action(acts.handles, {});
   assert.match(handle, /^function:\/\//);
@@ -49,11 +49,11 @@ test("the log has an entry for each function that an action calls, each line onc
   const shown = entries.map(({ kind, udfType, identifier, caller, logLines }) => [kind, udfType,
     identifier, caller ?? "", ...logLines.map(({ messages }) => messages.join(" "))].join(" "));
   assert.deepEqual(shown, [
-    "Progress Action acts:roundTrip  before { key: 'logged' }",
-    "Completion Mutation acts:put Action putting logged",
+    "Progress Action acts:roundTrip  'before' { key: 'logged' }",
+    "Completion Mutation acts:put Action 'putting' 'logged'",
     "Completion Query acts:get Action",
     "Completion Action acts:echo Action",
-    "Progress Action acts:roundTrip  after Map(1) { 'seen' => [ 1 ] }",
+    "Progress Action acts:roundTrip  'after' Map(1) { 'seen' => [ 1 ] }",
     "Completion Action acts:roundTrip HttpApi",
   ]);
   assert.equal(new Set(entries.map(({ requestId }) => requestId)).size, 1);
@@ -75,7 +75,7 @@ test("an action's lines are in the log while it runs", async () => {
     const [{ kind, identifier, logLines, timestamp }] = entries;
     assert.deepEqual([kind, identifier], ["Progress", "acts:speaks"]);
     assert.deepEqual(logLines.map(({ level, messages }) => [level, ...messages]),
-      [["WARN", "not done yet"]]);
+      [["WARN", "'not done yet'"]]);
     assert.equal(typeof timestamp, "number");
   }
   assert.equal(ended, false);
@@ -123,7 +123,7 @@ for (const [kind, name] of [["query", "framesInQuery"], ["action", "framesInActi
       const caller = `<anonymous> ${at(`const ${name}`)}`;
       const frames = (text, margin) => [`logsFrames ${at(text)}`, caller]
         .map((frame) => `\n${margin}at ${frame}`).join("");
-      assert.equal(traced, `[LOG] here 1 Trace${frames("console.trace", "    ")}`);
+      assert.equal(traced, `[LOG] 'here' 1 Trace${frames("console.trace", "    ")}`);
       assert.equal(logged, `[LOG] [\n  Error: logged${frames("new Error(\"logged", "      ")} {\n`
         + `    code: 5,\n    [cause]: TypeError: deep${frames("new Error(\"logged", "        ")}\n`
         + "  }\n]");

@@ -174,7 +174,7 @@ test("run: results, logs, identities, --push, and what is missing is listed", as
   assert.deepEqual(JSON.parse(who.out), {
     issuer: "https://issuer", name: "Grace", subject: "g", tokenIdentifier: "https://issuer|g",
   });
-  assert.match(who.err, /\[LOG\] asked who \{ deep: \[ 1, 2 \] \}/);
+  assert.match(who.err, /\[LOG\] 'asked who' \{ deep: \[ 1, 2 \] \}/);
   assert.equal((await works(app, ["run", "extra:who"])).out, "");
   assert.equal((await works(app, ["run", "convex/extra.ts:nothing"])).out, "");
   const many = await works(app, ["run", "extra:many", '{ n: 2 }']);
@@ -212,7 +212,7 @@ test("run --inline-query reads, imports nothing it needs, and writes nothing", a
       bytes: new ArrayBuffer(2), none: await ctx.db.query("nothing").first(),
       id: ctx.db.normalizeId("users", found._id) === found._id, odd: [NaN, -0],
       other: await ctx.runQuery("users:search", { prefix: "b" }) };`));
-  assert.match(several.err, /\[LOG\] found ada/);
+  assert.match(several.err, /\[LOG\] 'found' 'ada'/);
   assert.deepEqual(JSON.parse(several.out), {
     same: "ada", page: 1, done: true, big: { $integer: "AAAAAAABAAA=" }, bytes: { $bytes: "AAA=" },
     none: null, id: true, odd: [{ $float: "AAAAAAAA+H8=" }, { $float: "AAAAAAAAAIA=" }],
@@ -281,7 +281,7 @@ test("logs: history, a tail, successes, and one line of JSON for each execution"
   await works(app, DEPLOY);
   await client(app).query("extra:who", {});
   const tail = watch(app, ["logs", "--history", "1", "--success"]);
-  await tail.says(/\[CONVEX Q\(extra:who\)\] \[LOG\] asked who \{ deep: \[ 1, 2 \] \}/);
+  await tail.says(/\[CONVEX Q\(extra:who\)\] \[LOG\] 'asked who' \{ deep: \[ 1, 2 \] \}/);
   await tail.says(/\[CONVEX Q\(extra:who\)\] Function executed in \d+ ms/);
   const json = watch(app, ["logs", "--jsonl"]);
   await json.says(/Watching logs/);
@@ -325,7 +325,7 @@ test("dev pushes what is saved, shows logs, and waits for documents that do not 
   const dev = watch(app, ["dev", "--typecheck", "disable"]);
   await dev.says(/Convex functions ready!/);
   const id = await client(app).mutation("extra:odd", { value: { name: "ada" } });
-  await dev.says(/\[CONVEX M\(extra:odd\)\] \[WARN\] about to write/);
+  await dev.says(/\[CONVEX M\(extra:odd\)\] \[WARN\] 'about to write'/);
   const file = join(app.folder, "convex/saved.ts");
   save(file, `import { query, mutation } from "./_generated/server";
 export const saved = query({ args: {}, handler: async () => "saved" });
@@ -473,7 +473,7 @@ export default app;
   assert.deepEqual(rows.split("\n").map((row) => JSON.parse(row).by), [3, 2]);
   assert.match((await inside("other", "data", "steps")).err, /There are no documents/);
   const logs = watch(app, ["logs", "--history", "100", "--jsonl"]);
-  await logs.says(/"componentPath":"counter"[^\n]*"step","2"/);
+  await logs.says(/"componentPath":"counter"[^\n]*"'step'","2"/);
   await logs.stop();
   await app.host.stop();
 });

@@ -31,7 +31,7 @@ test("dev pushes, tells each call, pushes at a save, and survives a broken save"
   const refilled = concave(["run", "stock:refill"], { cwd: folder });
   assert.equal(refilled.status, 0, refilled.stderr);
   assert.equal(refilled.stdout, "4\n");
-  assert.match(refilled.stderr, /\[LOG\] put 4 kinds of things on the shelf/);
+  assert.match(refilled.stderr, /\[LOG\] 'put 4 kinds of things on the shelf'/);
   await host.says(/mutation stock:refill \d/);
 
   const client = new ConvexHttpClient(host.url, { logger: false });

@@ -97,7 +97,7 @@ fn console_lines_come_in_convex_format() {
     let outcome = notes().run("notes:logs", "{}");
     let lines: Vec<_> =
         outcome.log_lines.iter().map(database::record::LogLine::client_text).collect();
-    assert_eq!(lines, ["[LOG] a 1 { b: [ 2 ] }", "[WARN] careful"]);
+    assert_eq!(lines, ["[LOG] 'a' 1 { b: [ 2 ] }", "[WARN] 'careful'"]);
 }
 
 #[test]

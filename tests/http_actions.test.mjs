@@ -309,7 +309,7 @@ test("dev prints a line for each request, with its route, logs and error", async
   await text("/tree/deep/er", {}, site);
   await dev.says(/http +GET \/tree\/deep\/er 200 .*by \/tree\/deep\/\*/);
   await text("/throws", {}, site);
-  await dev.says(/http +GET \/throws 500 [^]*\[LOG\] before it[^]*Uncaught Error: boom/);
+  await dev.says(/http +GET \/throws 500 [^]*\[LOG\] 'before it'[^]*Uncaught Error: boom/);
   await text("/none", {}, site);
   await dev.says(/http +GET \/none 404 /);
   await dev.stop();

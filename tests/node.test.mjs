@@ -86,9 +86,9 @@ test("a Node action calls functions of the default runtime, and they call it", a
   const value = { list: [1, "two", 3n, null], bytes: new Uint8Array([1, 2]).buffer };
   assert.deepEqual(await client.action(work.roundTrip, { key: "k", value }), [value]);
   assert.deepEqual((await answer("roundTrip", { key: "l", value: 5 })).logLines, [
-    "[LOG] before { key: 'l' }",
-    "[INFO] putting l",
-    "[LOG] after Map(1) { 'seen' => [ 5 ] }",
+    "[LOG] 'before' { key: 'l' }",
+    "[INFO] 'putting' 'l'",
+    "[LOG] 'after' Map(1) { 'seen' => [ 5 ] }",
   ]);
   await assert.rejects(client.action(work.echo, { value: 1 }), /Could not find public function/);
   const wrong = client.action(work.roundTrip, { key: 1, value: 1 });
@@ -110,16 +110,17 @@ test("the scheduler, identity and files are there", async () => {
 
 test("console lines are Convex's, long ones cut", async () => {
   const { logLines } = await answer("levels");
-  assert.deepEqual(logLines.slice(0, 3), ["[DEBUG] d", "[WARN] w [ 1, { a: { b: [Object] } } ]",
-    "[ERROR] e"]);
+  assert.deepEqual(logLines.slice(0, 3), ["[DEBUG] 'd'", "[WARN] 'w' [ 1, { a: { b: [Object] } } ]",
+    "[ERROR] 'e'"]);
   assert.match(logLines[3], /^\[LOG\] ┌─+┬─+┐\n│ \(index\)/);
   assert.match(logLines[4], /é \(truncated due to length\)$/);
 });
 
 test("groups, timers and counts are the default runtime's, and end with their run", async () => {
-  const lines = ["[INFO] t: _ms x", "[INFO] t: _ms", "[WARN] Timer 't' does not exist", "[LOG] g",
-    "[LOG]   in", "[WARN]     deeper { a: 1 }", "[ERROR]   Assertion failed: as",
-    "[LOG] default: 1", "[LOG] default: 2", "[LOG] open"];
+  const lines = [
+    "[INFO] t: _ms 'x'", "[INFO] t: _ms", "[WARN] Timer 't' does not exist", "[LOG] 'g'",
+    "[LOG]   'in'", "[WARN]     'deeper' { a: 1 }", "[ERROR]   Assertion failed: 'as'",
+    "[LOG] default: 1", "[LOG] default: 2", "[LOG] 'open'"];
   for (let times = 0; times < 2; times++) {
     const { logLines } = await answer("consoles");
     assert.deepEqual(logLines.map((line) => line.replace(/\b\d+ms/, "_ms")), lines);
@@ -139,7 +140,7 @@ test("the stacks that are logged are the author's", async () => {
     source.findIndex((found) => found.includes(text)) + 1}:_)`;
   const { logLines } = await answer("traces");
   assert.deepEqual(logLines.map((line) => line.replaceAll(/:\d+\)/g, ":_)")), [
-    `[LOG] here 1 Trace${frame("console.trace")}`,
+    `[LOG] 'here' 1 Trace${frame("console.trace")}`,
     `[LOG] Error: logged${frame("new Error(\"logged")} {\n  code: 5\n}`,
   ]);
 });
@@ -194,7 +195,7 @@ test("a process is used again after a clean end, and only then", async () => {
   assert.equal(await client.action(work.pid, {}), first, "an error is a clean end too");
   const { value, logLines } = await answer("dangles");
   // Its interval may go off once more before it has ended.
-  const [warning] = logLines.filter((line) => line !== "[LOG] a ghost");
+  const [warning] = logLines.filter((line) => line !== "[LOG] 'a ghost'");
   assert.match(warning, /^\[WARN\] 1 unawaited operation: \[runAction\]\. Async operations/);
   assert.notEqual(await client.action(work.pid, {}), value);
   await until(() => !lives(value), "the process that may still be busy ends");

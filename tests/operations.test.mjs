@@ -292,7 +292,7 @@ test("structured logs: every line is JSON, with facts in fields and without secr
   assert.ok(duration_ms > 0 && /^[0-9a-f]{16}$/.test(call.request_id));
   const said = lines.filter(({ target }) => target === "concave::console");
   assert.deepEqual(said.map(({ level, message }) => [level, message]),
-    [["INFO", "hello { n: 1 }"], ["WARN", "careful"]]);
+    [["INFO", "'hello' { n: 1 }"], ["WARN", "'careful'"]]);
   const failed = find(/^a call failed/);
   assert.equal(failed.level, "INFO");
   assert.match(failed.error, /on purpose\n +at handler \(.*convex\/notes\.ts:\d+:\d+\)/);

@@ -121,7 +121,7 @@ async fn follow(deployed: &Deployed, events: &Mutex<Vec<Event>>, address: &str) 
     let response = hear(&mut socket).await;
     assert_eq!(response["type"], "MutationResponse");
     assert_eq!(response["success"], true);
-    assert_eq!(response["logLines"], serde_json::json!(["[LOG] buying mug"]));
+    assert_eq!(response["logLines"], serde_json::json!(["[LOG] 'buying' 'mug'"]));
     let bought = calls(events).into_iter().find(|call| call.path == "shop:buy").unwrap();
     assert_eq!((bought.kind, bought.conflicts.len()), (Some(FunctionKind::Mutation), 0));
 

@@ -22,11 +22,11 @@ test('the host is sealed away and the prelude leaves only known globals', () => 
   assert.equal(run('JSON.stringify(Object.keys(globalThis))'), '[]');
 });
 
-test('strings are logged as they are, with their level', () => {
+test('strings are logged in quotes, as everywhere, with their level', () => {
   const { run, lines } = world();
   run(`console.log("it's", 'a "b"\\n', 1); console.error('e'); console.warn({a: 'x'});
        console.debug(); console.info(null, undefined)`);
-  assert.deepEqual(lines, [['LOG', "it's", 'a "b"\n', '1'], ['ERROR', 'e'],
+  assert.deepEqual(lines, [['LOG', `"it's"`, `'a "b"\\n'`, '1'], ['ERROR', "'e'"],
     ['WARN', "{ a: 'x' }"], ['DEBUG'], ['INFO', 'null', 'undefined']]);
 });
 
@@ -106,9 +106,9 @@ test('the rest of the console', () => {
   const trace = lines.pop();
   assert.match(trace[2], /^Trace\n {4}at here \(convex:\/test.js/);
   assert.doesNotMatch(trace[2], /concave:/);
-  assert.deepEqual(lines, [['LOG', 'g'], ['LOG', '  in', '1'], ['LOG', 'out'],
+  assert.deepEqual(lines, [['LOG', "'g'"], ['LOG', "  'in'", '1'], ['LOG', "'out'"],
     ['LOG', 'default: 1'], ['LOG', 'default: 2'], ['LOG', 'default: 1'],
-    ['ERROR', 'Assertion failed:', 'yes', '2'], ['INFO', 't: 0ms', '5'], ['INFO', 't: 0ms'],
+    ['ERROR', 'Assertion failed:', "'yes'", '2'], ['INFO', 't: 0ms', '5'], ['INFO', 't: 0ms'],
     ['WARN', "Timer 't' does not exist"],
     ['LOG', "| (index) | a | b   |\n| ------- | - | --- |\n| 0       | 1 | 'x' |\n"
       + '| 1       |   | 2   |'], ['LOG', "'d'"]]);
@@ -119,7 +119,7 @@ test('begin resets the console and does not observe', () => {
   run('console.group(); console.count(); console.time("a")');
   begin();
   run('console.log("x"); console.count(); console.time("a")');
-  assert.deepEqual(lines.slice(1), [['LOG', 'x'], ['LOG', 'default: 1']]);
+  assert.deepEqual(lines.slice(1), [['LOG', "'x'"], ['LOG', 'default: 1']]);
   assert.deepEqual(seen, []);
 });
 
@@ -346,7 +346,7 @@ test('URLSearchParams', () => {
   // The standard's answer; Node gives an empty list.
   assert.equal(there.run('new URLSearchParams(null).toString()'), 'null=');
   there.run("console.log(new URLSearchParams('a=1&b=2'), new URL('http://h/p').host)");
-  assert.deepEqual(there.lines[0], ['LOG', "URLSearchParams { 'a' => '1', 'b' => '2' }", 'h']);
+  assert.deepEqual(there.lines[0], ['LOG', "URLSearchParams { 'a' => '1', 'b' => '2' }", "'h'"]);
 });
 
 test('the clock is frozen and told to the host once', () => {
@@ -715,7 +715,7 @@ test('a polluted Object.prototype and patched built-ins do not reach the prelude
     globalThis.results = [new URL('http://a/?x=1#y').searchParams.get('x'), btoa('hi'),
       new TextDecoder().decode(new TextEncoder().encode('é')), typeof crypto.randomUUID(),
       new URLSearchParams('a=b c').toString(), new Date().getTime()]`);
-  assert.deepEqual(lines, [['LOG', '{ a: [ 1, Map(1) { 1 => 2 } ] }', 'e']]);
+  assert.deepEqual(lines, [['LOG', '{ a: [ 1, Map(1) { 1 => 2 } ] }', "'e'"]]);
   assert.deepEqual(Array.from({ length: 6 }, (_, i) => run(`results[${i}]`)),
     ['1', 'aGk=', 'é', 'string', 'a=b+c', NOW]);
 });

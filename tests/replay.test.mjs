@@ -88,7 +88,7 @@ test("a recording says what went in, what came out, what was read and written", 
   assert.deepEqual([items.before.stock, items.after.stock], [5, 3]);
   assert.equal(taken.writes.find(({ table }) => table === "audit").before, null);
   assert.ok(taken.writes.some(({ table }) => table === "_scheduled_functions"), taken.writes);
-  assert.match(taken.logs[0], /^\[LOG\] took 2 of 5 0\.\d+ \d{13}$/);
+  assert.match(taken.logs[0], /^\[LOG\] 'took' 2 'of' 5 0\.\d+ \d{13}$/);
   assert.deepEqual(taken.looked, ["time", "randomness"]);
 
   const list = command("calls").out;
@@ -133,8 +133,8 @@ test("edited code is compared with what happened, without being pushed", () => {
   assert.match(out, /result differs:\n {2}- 3\n {2}\+ "too few"\n/);
   assert.match(out, /- items \w+: \{.*"stock":5.*\} → \{.*"stock":3.*\}/);
   // What is random and what the clock says is what it was.
-  const [, drawn] = taken.logs[0].match(/took (2 of 5 .*)$/);
-  assert.ok(out.includes(`+ [LOG] has taken ${drawn}`), out);
+  const [, drawn] = taken.logs[0].match(/'took' (2 'of' 5 .*)$/);
+  assert.ok(out.includes(`+ [LOG] 'has taken' ${drawn}`), out);
 
   const told2 = JSON.parse(command("replay", taken.id, "--json").out);
   assert.deepEqual(told2.different, ["result", "reads", "writes", "log lines"]);
@@ -151,7 +151,7 @@ test("a schema that was edited too is that of the snapshot then", () => {
   assert.equal(code, 1, told);
   assert.match(told, /behaved differently: reads, log lines\./);
   assert.match(out, /\+ items\.by_stock\[stock=5\]\n/);
-  assert.match(out, /\+ \[LOG\] 1 with five/);
+  assert.match(out, /\+ \[LOG\] 1 'with five'/);
   save(SCHEMA.replace("stock: v.number()", "stock: v.string()"));
   const unfit = command("replay", taken.id);
   assert.equal(unfit.code, 2);
@@ -176,7 +176,7 @@ export const three = mutation({ args: {}, handler: async (ctx) => {
   const { code, out, told } = command("replay", taken.id);
   assert.equal(code, 1, out);
   assert.match(told, /behaved differently: writes, log lines\./, out);
-  assert.match(out, /\+ \[LOG\] 3 by a handle/);
+  assert.match(out, /\+ \[LOG\] 3 'by a handle'/);
   assert.match(out, /\+ _scheduled_functions .*later\.js:refill/);
   assert.match(out, /the same: result, error, reads\n/);
   rmSync(file);

@@ -14,8 +14,12 @@ const LEVELS = { debug: 'DEBUG', error: 'ERROR', info: 'INFO', log: 'LOG', warn:
 /** The descriptor of a process's last words, which the host reads when it dies. */
 const WORDS = 2;
 
+/** More than a line of the log may have. */
+const MAX_LINE = 65_536;
+
 /** As Convex logs values: strings have their quotes. */
-const shown = (values) => values.map((value) => inspect(value));
+const shown = (values) => values.map((value) => (typeof value === 'string'
+  ? inspect(value.slice(0, MAX_LINE), { maxStringLength: null }) : inspect(value)));
 
 /** Cuts texts to `limit` bytes together, at a character; says whether it did. */
 function cut(messages, limit) {
@@ -155,8 +159,10 @@ export function logTo(line, limits, place) {
     },
   });
   // `table`, `dir` and the like make text out of what they are given and log that.
-  const console = new Console({ stdout: sink('LOG'), stderr: sink('WARN') });
-  globalThis.console = Object.assign(console, members);
+  const made = () => new Console({ stdout: sink('LOG'), stderr: sink('WARN') });
+  const plain = made();
+  const table = (...given) => plain.table(...given);
+  globalThis.console = Object.assign(made(), members, { table });
   const limit = () => limits().log_line_bytes;
   const out = new Lines(1, (text) => write('LOG', [text]), limit);
   const error = new Lines(WORDS, (text) => {

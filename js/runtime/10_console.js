@@ -3,7 +3,7 @@
 // In: any values. Out: `host.log(level, parts)`, one call a line; groups, counts and timers live in
 // `__concave.call.console`, which `begin` empties. Invariant: logging never throws, runs no
 // getter but an error's `stack`, and its cost is bounded whatever is logged (depth, items, length);
-// everything is printed much as Node's `inspect` prints it, strings at top level too, as Convex does:
+// everything is printed much as Node's `inspect` prints it, strings at top level too, as by Convex:
 // `1` and `'1'` differ. Tests see their own strings as they are.
 globalThis.__concave.later((prelude) => {
   'use strict';

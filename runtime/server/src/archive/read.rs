@@ -96,16 +96,7 @@ impl Stored {
         index: usize,
         line: FileLine,
         name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
-    ) -> Result<(), String> {
-        if id.table.0 != 540 {
-            return Err(format!(
-                "{:?} is an ID of the table number {}, and stored files have 540 here, as in \
-                 every Convex deployment of today. Export without file storage, and store the \
-                 files anew.",
-                id.encode(),
-                id.table.0
-            ));
-        }
+    ) {
         let promised = line.sha256.as_deref().and_then(parse_sha256);
         let before = line.internal_id.as_deref().and_then(|id| id.parse().ok());
         let (blob, size, entry) = match name(before, promised) {
@@ -121,8 +112,20 @@ impl Stored {
             content_type: line.content_type,
         });
         self.entries.push(entry);
-        Ok(())
     }
+}
+
+/// Whether an id is that of a stored file.
+fn check_number(id: DocumentId) -> Result<(), String> {
+    if id.table.0 == 540 {
+        return Ok(());
+    }
+    Err(format!(
+        "{:?} is an ID of the table number {}, and stored files have 540 here, as in every Convex \
+         deployment of today. Export without file storage, and store the files anew.",
+        id.encode(),
+        id.table.0
+    ))
 }
 
 /// What decides about the names of blobs.
@@ -318,21 +321,25 @@ impl Zip {
                 };
                 let id = line.document_id();
                 let id = id.ok_or_else(|| wrong(format!("{:?} is no ID of a file.", line.id)))?;
+                check_number(id).map_err(wrong)?;
                 let index = component.files.get(&line.id);
                 let index =
                     index.ok_or_else(|| wrong(format!("the zip has no file {}.", line.id)))?;
                 bare.remove(&line.id);
-                stored.add(id, *index, line, name).map_err(wrong)
+                stored.add(id, *index, line, name);
+                Ok(())
             })?;
         }
         for (id, index) in bare {
             let name_of = self.archive.name_for_index(index).and_then(Result::ok);
             let source = name_of.map(String::from).unwrap_or_default();
             let wrong = |why| ArchiveError::wrong("InvalidFile", format!("{source}: {why}"));
-            match DocumentId::decode(&id) {
-                Some(id) => stored.add(id, index, FileLine::default(), name).map_err(wrong)?,
-                None => stored.ignored.push(source),
-            }
+            let Some(id) = DocumentId::decode(&id) else {
+                stored.ignored.push(source);
+                continue;
+            };
+            check_number(id).map_err(wrong)?;
+            stored.add(id, index, FileLine::default(), name);
         }
         Ok(stored)
     }
