@@ -14,6 +14,7 @@ import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { app } from "./app.mjs";
 import { CONCAVE, KEY, ROOT, concave, copy, pointedAt, save, serve, start } from "./host.mjs";
+import { until } from "./watch.mjs";
 
 const SHOP = "examples/swaghaus/convex/shop.ts";
 const FREE_PORTS = ["--port", "0", "--site-port", "0"];
@@ -118,6 +119,49 @@ export const a = query(async () => y);
   await host.says(/Could not resolve "\.\.\/src\/y"/, from);
   writeFileSync(join(src, "y.ts"), "export const y = 2;");
   await host.says(/push +pushed 1 function /, from);
+  await host.stop();
+});
+
+test("dev pushes what was saved outside of the functions folder during a push", async () => {
+  const of = (file) => `import { query } from "./_generated/server";
+import { x } from "../src/${file}";
+export const a = query(async () => x);
+`;
+  const folder = app("meanwhile", {
+    "m.ts": of("x"),
+    "n.ts": `"use node";
+import { action } from "./_generated/server";
+export const b = action(async () => 1);
+`,
+  });
+  const [source, other, asked, go, node] = ["src/x.ts", "src/y.ts", "asked", "go", "node"].map(
+    (name) => join(folder, name));
+  mkdirSync(join(folder, "src"));
+  writeFileSync(source, "export const x = 1;");
+  writeFileSync(other, "export const x = 3;");
+  // The first push has read the sources when it asks for Node's version, and is held there.
+  writeFileSync(node, `#!/bin/sh
+if [ "$1" = --version ]; then
+  : > '${asked}'
+  until [ -e '${go}' ]; do sleep 0.01; done
+fi
+exec '${process.execPath}' "$@"
+`, { mode: 0o755 });
+  const host = await start(["dev", folder, ...FREE_PORTS, "--in-memory", "--node", node]);
+  await until(() => existsSync(asked));
+  writeFileSync(source, "export const x = 2;");
+  writeFileSync(go, "");
+  await host.says(/push +pushed 2 functions[^]*push +pushed 2 functions/);
+  assert.equal(await new ConvexHttpClient(host.url).query("m:a"), 2);
+  // The new source was not watched; the push that makes sure changes nothing, and is not told.
+  let from = host.output.length;
+  writeFileSync(join(folder, "convex/m.ts"), of("y"));
+  await host.says(/push +pushed 2 functions/, from);
+  from = host.output.length;
+  writeFileSync(other, "export const x = 4;");
+  await host.says(/push +pushed 2 functions/, from);
+  assert.equal(await new ConvexHttpClient(host.url).query("m:a"), 4);
+  assert.equal(host.output.match(/push +(pushed|unchanged)/g).length, 4, host.output);
   await host.stop();
 });
 

@@ -4,7 +4,7 @@
 // checks of results, errors and processes. Invariant: whatever a function does to its process, the
 // host answers, names the function and the cure, and the next call works.
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync,
   statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -17,7 +17,7 @@ import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { isPublic } from "../js/node/addresses.mjs";
 import { answers } from "./answers.mjs";
-import { KEY, ROOT, concave, eventually, pointedAt, serve, start } from "./host.mjs";
+import { KEY, ROOT, concave, eventually, pointedAt, serve, start, within } from "./host.mjs";
 import { until } from "./watch.mjs";
 import { deaf } from "./web/server.js";
 
@@ -238,6 +238,40 @@ test("eight at once are eight processes; one that is killed ends its own call on
   const { message } = failed[0].reason;
   assert.match(message, /The process that ran deep\/work:waits ended: signal: 9 .*not run again/);
   await socket.close();
+});
+
+test("a process that is given two runs at once ends, and neither is given an end", async () => {
+  const made = folder("executor");
+  writeFileSync(join(made, "m.mjs"), `const action = (invokeAction) => ({ invokeAction });
+export const waits = action(() => new Promise(() => setInterval(() => {}, 1_000)));
+export const returns = action(async () => '"second"');
+`);
+  for (const type of ["run", "analyze"]) {
+    const child = spawn(process.execPath, [join(ROOT, "js/node/executor.mjs")],
+      { env: { TMPDIR: made }, stdio: ["ignore", "ignore", "pipe", "pipe"] });
+    const [, , words, socket] = child.stdio;
+    let [said, last] = ["", ""];
+    socket.on("data", (bytes) => (said += bytes));
+    words.on("data", (bytes) => (last += bytes));
+    const say = (head, tail = "") => {
+      const [text, bytes] = [Buffer.from(JSON.stringify(head)), Buffer.from(tail)];
+      const lengths = Buffer.alloc(8);
+      lengths.writeUInt32LE(4 + text.length + bytes.length, 0);
+      lengths.writeUInt32LE(text.length, 4);
+      socket.write(Buffer.concat([lengths, text, bytes]));
+    };
+    const limits = { log_lines: 10, log_line_bytes: 100 };
+    const job = { module: "m.mjs", request_id: "", timeout_ms: 60_000, modules: ["m.mjs"] };
+    say({ type: "deploy", folder: made, network: {}, limits });
+    say({ type: "run", run: 1, export: "waits", ...job }, "[]");
+    say({ type, run: 2, export: "returns", ...job }, "[]");
+    const code = await within("the process ends", new Promise((resolve) =>
+      child.on("close", resolve)));
+    assert.equal(code, 1);
+    assert.equal(last, `the host broke the protocol: it said ${type} while m.mjs:waits was `
+      + "running\n");
+    assert.ok(said.includes("ready") && !said.includes("done"), said);
+  }
 });
 
 test("memory without end ends its process, not the host", async () => {

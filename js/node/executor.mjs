@@ -14,6 +14,7 @@ import { explainFetch } from './fetch.mjs';
 import { confine } from './network.mjs';
 import { Streams } from './streams.mjs';
 
+const STDERR = 2;
 const SOCKET = 3;
 /** Frames of ours that the host does not read yet: looked at again after so many milliseconds. */
 const BUSY_MS = 2;
@@ -313,8 +314,16 @@ async function look(modules) {
   }
 }
 
+/** Ends the process, whose last words the host gives to whoever waits for its runs. */
+function broken(what) {
+  writeSync(STDERR, `the host broke the protocol: it said ${what}\n`);
+  reallyExit.call(process, 1);
+}
+
 /** Begins a run. */
 function begin(head, work) {
+  // One of the two would be given the other's result, and ask in its name.
+  if (current !== undefined) broken(`${head.type} while ${current.path} was running`);
   current = new Run(head);
   process.env = { TMPDIR, ...variables };
   socket.unref();
@@ -356,7 +365,7 @@ function act(head, tail) {
       reallyExit.call(process, 0);
       break;
     default:
-      throw new Error(`The host said ${head.type}, which is not for Node`);
+      broken(`${head.type}, which is not for Node`);
   }
 }
 

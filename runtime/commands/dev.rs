@@ -156,6 +156,16 @@ fn kept(root: &Path) -> Result<Kept, DevError> {
     }
 }
 
+/// What the last lines said of the app.
+#[derive(PartialEq, Eq)]
+enum Told {
+    Nothing,
+    /// It runs as saved.
+    Runs,
+    /// Why it does not.
+    Fails(String),
+}
+
 /// Pushes now and at every save. Clients are let in after the first push, however it ended.
 async fn follow(
     (pusher, client): (&mut Pusher, &Client),
@@ -164,50 +174,64 @@ async fn follow(
 ) -> Result<(), DevError> {
     let mut folder = pusher.project().functions_dir.clone();
     let mut watch = Watch::new(&folder)?;
+    watch.also(&pusher.project().settings());
     let stop = asked_to_stop();
     tokio::pin!(stop);
-    let mut told = false;
+    let (mut told, mut is_saved) = (Told::Nothing, true);
     loop {
-        tokio::select! {
+        let has_new = tokio::select! {
             () = &mut stop => break,
-            runs = push(pusher, client, &mut watch, told) => told = runs,
-        }
+            has_new = push((pusher, client), &mut watch, &mut told, is_saved) => has_new,
+        };
         host.open();
-        if pusher.project().functions_dir != folder {
+        let has_moved = pusher.project().functions_dir != folder;
+        if has_moved {
             folder.clone_from(&pusher.project().functions_dir);
             watch = Watch::new(&folder)?;
             watch.also(&pusher.watched());
-            // Nobody watched that folder while it was pushed.
-            continue;
         }
-        tokio::select! {
-            () = &mut stop => break,
-            _ = watch.changed() => {}
+        // Nobody watched those while they were pushed: what was saved meanwhile is not running.
+        is_saved = !has_new && !has_moved;
+        if is_saved {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = watch.changed() => {}
+            }
         }
     }
     terminal::news(format!("stopping {}", dir.display()));
     Ok(())
 }
 
-/// Pushes and tells. `told` is whether the last line said that the app runs: a push that changes
-/// nothing is news only after one that failed. Gives whether the app runs as saved.
-async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch, told: bool) -> bool {
+/// Pushes and tells: a push that changes nothing is news only after one that failed, and one that
+/// no save asked for only where it ends otherwise than the one before it. Gives whether it had
+/// sources that were not watched.
+async fn push(
+    (pusher, client): (&mut Pusher, &Client),
+    watch: &mut Watch,
+    told: &mut Told,
+    is_saved: bool,
+) -> bool {
     let pushed = pusher.push(client).await;
-    watch.also(&pusher.watched());
-    match pushed {
+    let has_new = watch.also(&pusher.watched());
+    *told = match pushed {
         Ok(pushed) => {
-            for warning in &pushed.warnings {
-                terminal::warning(warning);
-            }
-            if !(pushed.unchanged && told) {
+            let is_same = pushed.unchanged && *told == Told::Runs;
+            let warnings = pushed.warnings.iter().filter(|_| is_saved || !is_same);
+            warnings.for_each(terminal::warning);
+            if !is_same {
                 terminal::news(events::marked("push", &pushed.line()));
             }
-            true
+            Told::Runs
         }
         Err(error) => {
-            terminal::problem(error);
-            terminal::news("Fix it and save; what was running goes on.");
-            false
+            let fails = Told::Fails(error.to_string());
+            if is_saved || *told != fails {
+                terminal::problem(error);
+                terminal::news("Fix it and save; what was running goes on.");
+            }
+            fails
         }
-    }
+    };
+    has_new
 }

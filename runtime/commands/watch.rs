@@ -91,8 +91,9 @@ impl Watch {
         Ok(Self { watcher, changes, sources, folders: BTreeSet::new() })
     }
 
-    /// Watches these sources too: what the app imports from outside its functions folder.
-    pub fn also(&mut self, named: &[PathBuf]) {
+    /// Watches these sources too: what the app imports from outside its functions folder. Says
+    /// whether there are new ones among them, whose changes until now nobody has seen.
+    pub fn also(&mut self, named: &[PathBuf]) -> bool {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         let outside = |path: &&PathBuf| matters(path) && !path.starts_with(&sources.functions_dir);
         let outside: BTreeSet<PathBuf> = named.iter().filter(outside).cloned().collect();
@@ -100,6 +101,7 @@ impl Watch {
             if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_owned) }
         };
         let folders: BTreeSet<PathBuf> = outside.iter().filter_map(folder).collect();
+        let has_new = !outside.is_subset(&sources.outside);
         sources.outside = outside;
         drop(sources);
         for folder in folders.difference(&self.folders) {
@@ -107,6 +109,7 @@ impl Watch {
             let _ = self.watcher.watch(folder, RecursiveMode::NonRecursive);
         }
         self.folders.extend(folders);
+        has_new
     }
 
     /// Waits for changes, then for quiet, and names one file that changed.
@@ -190,9 +193,23 @@ mod tests {
         fs::create_dir(root.join("shared")).unwrap();
         fs::write(&shared, "1").unwrap();
         let mut watch = Watch::new(&convex).unwrap();
-        watch.also(std::slice::from_ref(&shared));
+        assert!(watch.also(std::slice::from_ref(&shared)));
         fs::write(root.join("shared/unrelated.ts"), "2").unwrap();
         fs::write(&shared, "2").unwrap();
         assert_eq!(watch.changed().await, shared);
+    }
+
+    #[test]
+    fn only_sources_that_nobody_watched_are_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        let paths = ["convex", "a.ts", "b.ts", "convex/m.ts", ".env.local"];
+        let [convex, a, b, inside, skipped] = paths.map(|name| root.join(name));
+        fs::create_dir(&convex).unwrap();
+        let mut watch = Watch::new(&convex).unwrap();
+        assert!(!watch.also(&[inside, skipped]), "inside of the folder, or of no matter");
+        assert!(watch.also(&[a.clone(), b.clone()]));
+        assert!(!watch.also(std::slice::from_ref(&a)));
+        assert!(watch.also(&[a, b]), "changes of what is imported again were not heard meanwhile");
     }
 }

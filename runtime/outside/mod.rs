@@ -231,13 +231,14 @@ impl Actions for Outside {
         if let Some(version) = self.version(deployment, "") {
             self.pool.deployed(Arc::clone(&version.code));
         }
+        let push = self.node.pushed();
         if NodeActions::is_needed(&deployment.bundle)
             && let Some(this) = self.this.upgrade()
         {
             let deployment = Arc::clone(deployment);
             self.runtime.spawn(async move {
                 let environment = this.environment(&deployment, "");
-                this.node.deployed(&deployment.bundle, &environment).await;
+                this.node.deployed(push, &deployment.bundle, &environment).await;
             });
         }
     }

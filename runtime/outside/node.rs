@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ::actions::node::{Node, NodeError};
@@ -45,7 +45,13 @@ pub(super) struct NodeActions {
     packages: Packages,
     pool: tokio::sync::Mutex<Option<(Node, Arc<Pool>)>>,
     codes: Mutex<Vec<Arc<Code>>>,
+    /// How many pushes there were.
+    pushes: Mutex<u64>,
 }
+
+/// The number of a push: the higher, the later.
+#[derive(Clone, Copy)]
+pub(super) struct Push(u64);
 
 /// Why nothing runs in Node.
 #[derive(Debug, Error)]
@@ -72,8 +78,8 @@ impl NodeActions {
         let patience = Duration::from_millis(limits::NODE_INSTALL_MS);
         let packages = Packages::new(patience, Arc::clone(&options.tell));
         runtime.spawn_blocking(node_folder::sweep);
-        let (pool, codes) = Default::default();
-        Self { options, network, runtime, packages, pool, codes }
+        let (pool, codes, pushes) = Default::default();
+        Self { options, network, runtime, packages, pool, codes, pushes }
     }
 
     /// The processes that take jobs, each with how many it has.
@@ -156,10 +162,30 @@ impl NodeActions {
         }
     }
 
-    /// Has a process ready for a deployment.
-    pub(super) async fn deployed(&self, bundle: &Bundle, environment: &BTreeMap<String, String>) {
+    /// Counts a push, at the moment from which it is what runs.
+    pub(super) fn pushed(&self) -> Push {
+        let mut pushes = self.pushes();
+        *pushes += 1;
+        Push(*pushes)
+    }
+
+    fn pushes(&self) -> MutexGuard<'_, u64> {
+        self.pushes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has a process ready for a deployment, unless another one was pushed since: one may wait
+    /// for its packages while the next has all it needs.
+    pub(super) async fn deployed(
+        &self,
+        push: Push,
+        bundle: &Bundle,
+        environment: &BTreeMap<String, String>,
+    ) {
         // Whoever calls an action hears why there is none.
-        if let Ok((pool, code)) = self.ready(bundle, environment).await {
+        let Ok((pool, code)) = self.ready(bundle, environment).await else { return };
+        // Held until the pool knows: the next push is told after this one, or instead of it.
+        let pushes = self.pushes();
+        if *pushes == push.0 {
             pool.deployed(code);
         }
     }
@@ -283,4 +309,38 @@ fn version(bundle: &Bundle, environment: &BTreeMap<String, String>) -> String {
 fn refused(message: String) -> Ended {
     let thrown = Thrown { message, ..Thrown::default() };
     Ended { end: End::Threw(thrown), result: String::new(), lines: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use database::deployment::Module;
+
+    use super::*;
+
+    fn bundle(source: &str) -> Bundle {
+        let (path, source): (Arc<str>, Arc<str>) = ("m.js".into(), source.into());
+        let environment = Environment::Node;
+        let module = Module { path: Arc::clone(&path), source, source_map: None, environment };
+        Bundle { modules: BTreeMap::from([(path, module)]), ..Bundle::default() }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_pushes_the_later_one_is_the_newest_though_it_is_ready_first() {
+        let timeout = Duration::from_millis(limits::NODE_ACTION_TIME_MS);
+        let options = NodeOptions { program: None, timeout, tell: Arc::new(|_| {}) };
+        let node = NodeActions::new(options, Network::default(), Handle::current());
+        let (older, newer) = (bundle("export {};"), bundle("export const a = 1;"));
+        let variables = BTreeMap::new();
+        let (first, second) = (node.pushed(), node.pushed());
+        node.deployed(second, &newer, &variables).await;
+        while node.processes().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let processes = node.processes();
+        node.deployed(first, &older, &variables).await;
+        assert_eq!(node.processes(), processes, "those of the newer code go on");
+        node.deployed(node.pushed(), &older, &variables).await;
+        assert!(!node.processes().contains(&processes[0]), "the older code was pushed again");
+        node.shut_down();
+    }
 }

@@ -297,7 +297,8 @@ impl Drop for Running {
 /// The pool.
 pub struct Pool {
     config: Config,
-    snapshot: OnceCell<Result<Vec<u8>, String>>,
+    /// Stays empty where it could not be made: the system may have been short of something.
+    snapshot: OnceCell<Vec<u8>>,
     state: Mutex<State>,
     this: Weak<Self>,
 }
@@ -331,26 +332,21 @@ impl Pool {
     /// Code that is to be run from now on: a process is made ready for it, those of older code end
     /// with their runs.
     pub fn deployed(&self, code: Arc<Code>) {
-        let old = {
-            let mut state = self.state();
-            state.newest = Some(Arc::clone(&code));
-            let (same, old): (Vec<_>, Vec<_>) =
-                state.processes.drain(..).partition(|process| process.code == code);
-            state.processes = same;
-            old
-        };
-        for process in &old {
+        let mut state = self.state();
+        state.newest = Some(Arc::clone(&code));
+        // They end by themselves, and stay in the list until then: what looks for all processes
+        // meanwhile must find them.
+        for process in state.processes.iter().filter(|process| process.code != code) {
             process.retire();
         }
-        // They end by themselves; until then they are held, or they would be killed.
+        drop(state);
         let Some(pool) = self.this.upgrade() else { return };
-        pool.state().processes.extend(old);
         self.config.runtime.spawn(async move {
             // Jobs may have come first, and have what they need.
             let serves = |process: &Arc<Process>| process.load().is_some() && process.code == code;
             let has_any = pool.state().processes.iter().any(serves);
             if !has_any {
-                let _ = pool.process_for(&code).await;
+                pool.make_ready(&code).await;
             }
         });
     }
@@ -361,15 +357,22 @@ impl Pool {
     /// Why it could not be started, as an end.
     pub async fn run(&self, job: Job, callbacks: Arc<dyn Callbacks>) -> Result<Running, Ended> {
         let code = Arc::clone(&job.code);
+        let snapshot = self.snapshot().await.map_err(|why| refused(&why))?;
         let mut waiting = Some(job);
         loop {
-            let process = self.process_for(&code).await.map_err(|why| refused(&why))?;
-            let started = process.run(&mut waiting, &callbacks, &self.config);
+            let (process, started) = {
+                // One lock for both: of jobs that come at once, each must see those before it.
+                let mut state = self.state();
+                let process = self.process_for(&mut state, snapshot, &code);
+                let process = process.map_err(|why| refused(&why))?;
+                let started = process.run(&mut waiting, &callbacks, &self.config);
+                (process, started)
+            };
             if let Some(Started { run, head, done }) = started {
                 self.keep_spare(&code);
                 return Ok(Running { head, done, guard: Some((process, run)) });
             }
-            // It died, or was retired, in this moment.
+            // It died, or was killed, in this moment, and is not found again.
         }
     }
 
@@ -381,20 +384,28 @@ impl Pool {
             return;
         };
         let code = Arc::clone(code);
-        self.config.runtime.spawn(async move {
+        self.config.runtime.spawn(async move { pool.make_ready(&code).await });
+    }
+
+    /// Sees to it that a process of this code has room for a run.
+    async fn make_ready(&self, code: &Arc<Code>) {
+        if let Ok(snapshot) = self.snapshot().await {
             // Whoever needs it finds out himself why there is none.
-            let _ = pool.process_for(&code).await;
-        });
+            let _ = self.process_for(&mut self.state(), snapshot, code);
+        }
     }
 
     /// A process of this code with room for a run.
-    async fn process_for(&self, code: &Arc<Code>) -> Result<Arc<Process>, String> {
-        let snapshot = self.snapshot().await?;
-        let mut state = self.state();
+    fn process_for(
+        &self,
+        state: &mut State,
+        snapshot: &[u8],
+        code: &Arc<Code>,
+    ) -> Result<Arc<Process>, String> {
         if state.is_closed {
             return Err("The host is shutting down.".to_owned());
         }
-        let running: usize = state.processes.iter().filter_map(|process| process.load()).sum();
+        let running: usize = state.processes.iter().map(|process| process.runs()).sum();
         if running >= self.config.runs {
             return Err(format!(
                 "Too many concurrent requests. Your backend is limited to {} concurrent actions. \
@@ -427,13 +438,13 @@ impl Pool {
         Ok(process)
     }
 
-    /// The startup snapshot, made once.
+    /// The startup snapshot, made once, and tried again where it failed.
     async fn snapshot(&self) -> Result<&[u8], String> {
         if self.config.node.is_some() {
             return Ok(&[]);
         }
-        let made = self.snapshot.get_or_init(|| make_snapshot(&self.config)).await;
-        made.as_deref().map_err(Clone::clone)
+        let made = self.snapshot.get_or_try_init(|| make_snapshot(&self.config)).await;
+        made.map(Vec::as_slice)
     }
 
     /// Kills all processes; what runs ends with an error.
@@ -527,5 +538,151 @@ async fn tend(pool: Weak<Pool>) {
         tokio::time::sleep(period).await;
         let Some(pool) = pool.upgrade() else { return };
         pool.retire_idle();
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::sync::Barrier;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::node::Version;
+
+    /// Asks for nothing.
+    pub(crate) struct Silent;
+
+    impl Callbacks for Silent {
+        fn syscall(&self, _: Syscall) -> Replying {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A pool whose processes hear everything and say nothing: their runs end when a test says so.
+    pub(crate) fn config(runs_per_process: usize, runs: usize) -> Config {
+        let version = Version { major: 20, minor: 0 };
+        let program = PathBuf::from("/bin/cat");
+        let (heap_mib, process_bytes, file_bytes) = Default::default();
+        // It is not started, as the code has no folder. With it there is no snapshot to be made.
+        let node = Node { program: program.clone(), version, heap_mib, process_bytes, file_bytes };
+        Config {
+            program,
+            arguments: Vec::new(),
+            runtime: Handle::current(),
+            limits: Limits::default(),
+            calls: CallLimits { count: 8, bytes: 1 << 20 },
+            runs_per_process,
+            runs,
+            retire_after: u64::MAX,
+            idle: Duration::from_secs(3600),
+            node: Some(node),
+            network: Network::default(),
+            residents: Residents::default(),
+            keep: None,
+        }
+    }
+
+    pub(crate) fn code(version: &str) -> Arc<Code> {
+        Arc::new(Code { version: version.to_owned(), ..Code::default() })
+    }
+
+    pub(crate) fn job(code: &Arc<Code>) -> Job {
+        Job {
+            code: Arc::clone(code),
+            environment: Arc::default(),
+            module: "m.js".to_owned(),
+            export: "f".to_owned(),
+            request_id: String::new(),
+            timeout: Duration::from_secs(3600),
+            reuse: false,
+            input: Input::Action { arguments: "[]".to_owned() },
+        }
+    }
+
+    async fn run(pool: &Pool, code: &Arc<Code>) -> Result<Running, Ended> {
+        pool.run(job(code), Arc::new(Silent)).await
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+    async fn jobs_that_come_at_once_have_a_process_each_and_are_no_more_than_may_be() {
+        let jobs = 32;
+        for limit in [1, 2, 3, 16].into_iter().cycle().take(100) {
+            let (pool, code) = (Pool::start(config(1, limit)), code("1"));
+            let together = Arc::new(Barrier::new(jobs));
+            let mut tasks = JoinSet::new();
+            for _ in 0..jobs {
+                let (pool, code) = (Arc::clone(&pool), Arc::clone(&code));
+                let together = Arc::clone(&together);
+                tasks.spawn(async move {
+                    together.wait().await;
+                    run(&pool, &code).await
+                });
+            }
+            let running: Vec<_> =
+                tasks.join_all().await.into_iter().filter_map(Result::ok).collect();
+            let processes: HashSet<_> =
+                running.iter().map(|run| run.guard.as_ref().unwrap().0.pid).collect();
+            assert_eq!((running.len(), processes.len()), (limit, limit));
+            pool.shut_down();
+        }
+    }
+
+    #[tokio::test]
+    async fn runs_of_older_code_are_among_those_that_may_be() {
+        let (pool, old) = (Pool::start(config(1, 2)), code("1"));
+        let first = run(&pool, &old).await.unwrap();
+        let new = code("2");
+        pool.deployed(Arc::clone(&new));
+        assert_eq!(first.guard.as_ref().unwrap().0.load(), None, "it is retired");
+        let _second = run(&pool, &new).await.unwrap();
+        let refused = run(&pool, &new).await.err().unwrap();
+        assert!(
+            matches!(refused.end, End::Threw(thrown) if thrown.message.contains("limited to 2"))
+        );
+    }
+
+    #[tokio::test]
+    async fn all_processes_can_be_found_while_those_of_older_code_are_retired() {
+        let (pool, old) = (Pool::start(config(1, 1)), code("1"));
+        let start = || Process::start(&pool.config, &[], Arc::clone(&old), |_| {}).unwrap();
+        pool.state().processes = std::iter::repeat_with(start).take(16).collect();
+        let is_over = AtomicBool::new(false);
+        let fewest = std::thread::scope(|scope| {
+            let looks = scope.spawn(|| {
+                let mut fewest = usize::MAX;
+                while !is_over.load(Ordering::Relaxed) {
+                    fewest = fewest.min(pool.state().processes.len());
+                }
+                fewest
+            });
+            for push in 0..2000 {
+                pool.deployed(code(&format!("later {push}")));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            looks.join().unwrap()
+        });
+        assert_eq!(fewest, 16, "a host that stops must find all of them");
+        assert!(pool.state().processes.iter().all(|process| process.load().is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_that_could_not_be_made_is_tried_again() {
+        let mark = std::env::temp_dir().join(format!("concave-snapshot-{}", std::process::id()));
+        let script = "cat > /dev/null; if mkdir \"$0\"; then exit 1; fi; echo made";
+        let config = Config {
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into(), mark.clone().into()],
+            node: None,
+            ..config(1, 1)
+        };
+        let pool = Pool::start(config);
+        // The pool tries by itself as it starts: one of the two tries fails, whichever comes first.
+        let _ = pool.snapshot().await;
+        let then = pool.snapshot().await.map(<[u8]>::to_vec);
+        std::fs::remove_dir(&mark).unwrap();
+        assert_eq!(then.as_deref(), Ok(&b"made\n"[..]));
     }
 }

@@ -68,6 +68,14 @@ struct State {
     idle_since: Option<Instant>,
 }
 
+impl State {
+    /// It is to be killed, and is given nothing more while it dies.
+    fn condemn(&mut self, why: String) {
+        self.kill_reason.get_or_insert(why);
+        self.is_retired = true;
+    }
+}
+
 /// One run of the process.
 struct Entry {
     name: String,
@@ -175,7 +183,12 @@ impl Process {
         (!state.is_retired && !state.is_dead).then_some(state.runs.len())
     }
 
-    /// Takes the job out of `waiting` and starts it; `None` when the process takes no more.
+    /// How many runs it has, also when it takes no more.
+    pub(crate) fn runs(&self) -> usize {
+        self.state().runs.len()
+    }
+
+    /// Takes the job out of `waiting` and starts it; `None` when the process has no room for it.
     pub(crate) fn run(
         &self,
         waiting: &mut Option<Job>,
@@ -183,7 +196,8 @@ impl Process {
         config: &Config,
     ) -> Option<Started> {
         let mut state = self.state();
-        if state.is_retired || state.is_dead {
+        let is_full = state.runs.len() >= config.runs_per_process;
+        if state.is_retired || state.is_dead || is_full {
             return None;
         }
         let job = waiting.take()?;
@@ -266,12 +280,7 @@ impl Process {
 
     /// Ends it at once; its runs end with `why`.
     pub(crate) fn kill(&self, why: String) {
-        {
-            let mut state = self.state();
-            state.kill_reason.get_or_insert(why);
-            // It is given nothing more while it dies.
-            state.is_retired = true;
-        }
+        self.state().condemn(why);
         self.killed.notify_one();
     }
 
@@ -371,25 +380,36 @@ impl Process {
             let Some(entry) = state.runs.get_mut(&run) else { return };
             (Arc::clone(&entry.callbacks), entry.waiting.add(bytes, &self.calls))
         };
-        let (streams, process) = (Arc::clone(&self.streams), self.this.clone());
+        let process = self.this.clone();
         tokio::spawn(async move {
             let reply = match fits {
                 Ok(()) => callbacks.syscall(syscall).await,
                 Err(why) => Reply::error(why),
             };
             if let Some(process) = process.upgrade() {
-                process.log(run, reply.lines);
-                if let Some(entry) = process.state().runs.get_mut(&run) {
-                    entry.waiting.remove(bytes);
-                }
+                process.answer((run, call), bytes, reply);
             }
-            let body = reply.body.map(|body| streams.transmit(run, body));
-            let (json, error) = match reply.result {
-                Ok(json) => (json, None),
-                Err(error) => (String::new(), Some(error)),
-            };
-            streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
         });
+    }
+
+    /// Gives a run what it asked for in a question of so many bytes.
+    fn answer(&self, (run, call): (RunId, CallId), bytes: usize, reply: Reply) {
+        let Reply { result, body, lines } = reply;
+        let mut state = self.state();
+        // It may have ended meanwhile, and then nobody would end a stream to it.
+        let Some(entry) = state.runs.get_mut(&run) else { return };
+        entry.waiting.remove(bytes);
+        for line in lines {
+            entry.lines.push(line);
+        }
+        // With the lock held: the run ends before this stream is opened, or ends it.
+        let body = body.map(|body| self.streams.transmit(run, body));
+        drop(state);
+        let (json, error) = match result {
+            Ok(json) => (json, None),
+            Err(error) => (String::new(), Some(error)),
+        };
+        self.streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
     }
 
     /// A line of the run's own: told at once, where it is one of those that are kept.
@@ -403,18 +423,11 @@ impl Process {
         }
     }
 
-    fn log(&self, run: RunId, lines: Vec<Line>) {
-        if let Some(entry) = self.state().runs.get_mut(&run) {
-            for line in lines {
-                entry.lines.push(line);
-            }
-        }
-    }
-
     fn done(&self, run: RunId, end: End, text: String) {
-        self.streams.ended(run);
         let mut state = self.state();
         let Some(entry) = state.runs.remove(&run) else { return };
+        // No more of them can be opened now.
+        self.streams.ended(run);
         if state.runs.is_empty() {
             state.idle_since = Some(Instant::now());
             if state.is_retired {
@@ -462,8 +475,10 @@ impl Process {
         };
         // Where it has its process to itself, no more is to be said than that its time was up.
         let alone = self.code.folder.is_some().then(|| state.runs.remove(&run)).flatten();
+        // With the lock held: what came into its place would die with it.
+        state.condemn(format!("{name} did not stop at its time limit"));
         drop(state);
-        self.kill(format!("{name} did not stop at its time limit"));
+        self.killed.notify_one();
         if let Some(entry) = alone {
             let seconds = entry.timeout.as_millis().div_ceil(1000);
             let message = format!("Function execution timed out (maximum duration: {seconds}s)");
@@ -576,7 +591,123 @@ async fn last_words(words: Option<ChildStderr>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use tokio::sync::Semaphore;
+
     use super::*;
+    use crate::node_folder::Folder;
+    use crate::pool::Replying;
+    use crate::pool::tests::{Silent, code, config, job};
+    use crate::streams::Body;
+
+    fn started(config: &Config, code: Arc<Code>) -> Arc<Process> {
+        Process::start(config, &[], code, |_| {}).unwrap()
+    }
+
+    fn run(process: &Process, callbacks: Arc<dyn Callbacks>, config: &Config) -> Option<Started> {
+        process.run(&mut Some(job(&process.code)), &callbacks, config)
+    }
+
+    #[tokio::test]
+    async fn a_process_has_no_more_runs_than_it_may_have() {
+        let config = config(2, 8);
+        let process = started(&config, code("1"));
+        let begin = || run(&process, Arc::new(Silent), &config);
+        let (first, _second) = (begin().unwrap(), begin().unwrap());
+        let (mut waiting, callbacks) = (Some(job(&process.code)), Arc::new(Silent) as Arc<_>);
+        assert!(process.run(&mut waiting, &callbacks, &config).is_none());
+        assert!(waiting.is_some(), "the job is for another process");
+        process.done(first.run, End::Returned, String::new());
+        assert!(begin().is_some(), "there is room again");
+    }
+
+    #[tokio::test]
+    async fn nothing_comes_into_the_place_of_a_run_that_costs_its_process_its_life() {
+        // With a folder a process is Node's, though this one is not started as such.
+        let config = Config { node: None, ..config(1, 1) };
+        let folder = Some(Arc::new(Folder::named("/f", None)));
+        let process = started(&config, Arc::new(Code { folder, ..Code::default() }));
+        for round in 0..100 {
+            let mut stuck = run(&process, Arc::new(Silent), &config).unwrap();
+            process.state().runs.get_mut(&stuck.run).unwrap().kill_at = Instant::now();
+            let (is_there, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+            let came_in = std::thread::scope(|scope| {
+                let others = scope.spawn(|| {
+                    let mut came_in = false;
+                    while !is_over.load(Ordering::Relaxed) {
+                        came_in |= run(&process, Arc::new(Silent), &config).is_some();
+                        is_there.store(true, Ordering::Relaxed);
+                    }
+                    came_in
+                });
+                while !is_there.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+                process.check();
+                is_over.store(true, Ordering::Relaxed);
+                others.join().unwrap()
+            });
+            assert!(!came_in, "round {round}");
+            assert!(matches!(stuck.done.try_recv().unwrap().end, End::Threw(_)));
+            assert_eq!(process.load(), None);
+            // The task that kills it has not come to run yet.
+            *process.state() = State::default();
+        }
+    }
+
+    /// Answers with a body, once it may.
+    struct Late(Arc<Semaphore>, Mutex<Option<Body>>);
+
+    impl Callbacks for Late {
+        fn syscall(&self, _: Syscall) -> Replying {
+            let (may, body) = (Arc::clone(&self.0), self.1.lock().unwrap().take());
+            Box::pin(async move {
+                may.acquire().await.unwrap().forget();
+                Reply { body, ..Reply::json("{}") }
+            })
+        }
+    }
+
+    /// Lets the other tasks of this thread come to where they wait.
+    async fn settle() {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn bytes_that_come_when_their_run_has_ended_are_not_read() {
+        for ends_first in [false, true] {
+            let config = config(1, 1);
+            let process = started(&config, code("1"));
+            let (chunks, body) = mpsc::channel(64);
+            // More than may be under way.
+            let chunk = Bytes::from(vec![7; protocol::WINDOW_BYTES]);
+            for _ in 0..8 {
+                chunks.try_send(Ok(chunk.clone())).unwrap();
+            }
+            let may = Arc::new(Semaphore::new(0));
+            let late = Late(Arc::clone(&may), Mutex::new(Some(body)));
+            let Started { run, .. } = run(&process, Arc::new(late), &config).unwrap();
+            let ask = ToHost::Syscall { run, call: 0, op: "storage.get".to_owned(), body: None };
+            process.act(Frame { head: ask, tail: b"{}".to_vec() }).unwrap();
+            let done = Frame { head: ToHost::Done { run, end: End::Returned }, tail: Vec::new() };
+            if ends_first {
+                process.act(done).unwrap();
+                may.add_permits(1);
+                settle().await;
+            } else {
+                may.add_permits(1);
+                settle().await;
+                assert!(!chunks.is_closed(), "it waits for credit");
+                process.act(done).unwrap();
+                settle().await;
+            }
+            assert!(chunks.is_closed(), "ends first: {ends_first}");
+        }
+    }
 
     #[test]
     fn small_frames_go_together_and_none_overtakes_another() {

@@ -172,9 +172,7 @@ impl Bundler {
         component::implementations(&mut run, &self.memo, definitions);
         let Run { mut output, mut watched, errors, .. } = run;
         output.compiled = self.cache.end_run();
-        for name in ["package.json", "convex.json", "tsconfig.json"] {
-            watched.insert(project.root.join(name));
-        }
+        watched.extend(project.settings());
         if !errors.is_empty() {
             // Not all was reached.
             self.watched.extend(watched);

@@ -72,6 +72,11 @@ impl Project {
         Ok(Self { root, functions_dir, external_packages: config.node.external_packages })
     }
 
+    /// Files of the root that say how to bundle, whether they are there or not.
+    pub fn settings(&self) -> [PathBuf; 3] {
+        ["package.json", "convex.json", "tsconfig.json"].map(|name| self.root.join(name))
+    }
+
     /// A path as messages and source maps show it: relative to the root, with `/`.
     pub(crate) fn display(&self, path: &Path) -> String {
         let shown = match path.strip_prefix(&self.root) {
