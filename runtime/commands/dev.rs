@@ -14,8 +14,9 @@ use super::environment::{self, FILE};
 use super::events;
 use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
+use super::repair::{Repairs, TableOf};
 use super::terminal;
-use super::watch::{Watch, WatchError};
+use super::watch::{Watch, WatchError, is_package};
 use crate::memory::Room;
 
 /// Run an app while you write it: serve it, and push it again at every save
@@ -166,11 +167,13 @@ async fn follow(
     let mut watch = Watch::new(&folder)?;
     let stop = asked_to_stop();
     tokio::pin!(stop);
-    let mut told = false;
+    let mut repairs = Repairs::new(host.database());
+    let (mut told, mut saved) = (Told::default(), true);
     loop {
+        repairs.begin();
         tokio::select! {
             () = &mut stop => break,
-            runs = push(pusher, client, &mut watch, told) => told = runs,
+            () = push(pusher, client, &mut watch, (&mut told, saved)) => {}
         }
         host.open();
         if pusher.project().functions_dir != folder {
@@ -182,32 +185,75 @@ async fn follow(
         }
         tokio::select! {
             () = &mut stop => break,
-            _ = watch.changed() => {}
+            path = watch.changed() => saved = !is_package(&path),
+            () = repairs.made(told.table()), if told.failure.is_some() => saved = false,
         }
     }
     terminal::news(format!("stopping {}", dir.display()));
     Ok(())
 }
 
-/// Pushes and tells. `told` is whether the last line said that the app runs: a push that changes
-/// nothing is news only after one that failed. Gives whether the app runs as saved.
-async fn push(pusher: &mut Pusher, client: &Client, watch: &mut Watch, told: bool) -> bool {
+/// What the terminal was told last.
+#[derive(Default)]
+struct Told {
+    /// That the app runs as saved.
+    runs: bool,
+    /// That it does not, and why.
+    failure: Option<Failure>,
+    warnings: Vec<String>,
+}
+
+struct Failure {
+    text: String,
+    /// The table whose documents do not fit.
+    table: Option<TableOf>,
+}
+
+impl Told {
+    fn table(&self) -> Option<&TableOf> {
+        self.failure.as_ref()?.table.as_ref()
+    }
+}
+
+/// Pushes and tells. A push that changes nothing is news only after one that failed, and a failure
+/// only once: `saved` is whether somebody saved a file, and so waits to be told something.
+async fn push(
+    pusher: &mut Pusher,
+    client: &Client,
+    watch: &mut Watch,
+    (told, saved): (&mut Told, bool),
+) {
     let pushed = pusher.push(client).await;
     watch.also(&pusher.watched());
     match pushed {
         Ok(pushed) => {
-            for warning in &pushed.warnings {
+            for warning in pushed.warnings.iter().filter(|text| !told.warnings.contains(text)) {
                 terminal::warning(warning);
             }
-            if !(pushed.unchanged && told) {
+            if !(pushed.unchanged && told.runs) {
                 terminal::news(events::marked("push", &pushed.line()));
+            } else if !pushed.generated.is_empty() {
+                let files = terminal::count(pushed.generated.len(), "generated file");
+                terminal::news(events::marked("push", &format!("{files} written again")));
             }
-            true
+            *told = Told { runs: true, failure: None, warnings: pushed.warnings };
         }
         Err(error) => {
-            terminal::problem(error);
-            terminal::news("Fix it and save; what was running goes on.");
-            false
+            told.runs = false;
+            let failure = Failure { text: error.to_string(), table: error.table() };
+            let known = told.failure.as_ref().is_some_and(|known| known.text == failure.text);
+            match (known, saved) {
+                (true, true) => {
+                    let text = "failed again, for the same reason; what was running goes on";
+                    terminal::news(events::marked("push", text));
+                }
+                (true, false) => {}
+                (false, _) => {
+                    terminal::problem(error);
+                    terminal::news("Fix it and save; what was running goes on.");
+                }
+            }
+            told.failure = Some(failure);
         }
     }
 }
