@@ -111,7 +111,8 @@ fn with_zeros(text: &str) -> String {
             '"' | '\'' => string_length(rest, first),
             '/' if rest.starts_with("//") => rest.find(['\n', '\r']).unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest.find("*/").map_or(rest.len(), |at| at + 2),
-            '-' => {
+            // Not that of an exponent.
+            '-' if !out.ends_with(|before: char| before.is_ascii_alphanumeric()) => {
                 let after = &rest[1..];
                 let is_part = |c: char| c.is_ascii_alphanumeric() || c == '.';
                 1 + after.find(|c| !is_part(c)).unwrap_or(after.len())
@@ -183,7 +184,7 @@ mod tests {
                 assert_eq!(object(&text).unwrap()["x"], float(value), "{text}");
             }
         }
-        for (text, value) in [("-0x10", -16.0), ("1e3", 1000.0), ("0", 0.0), ("-1", -1.0)] {
+        for (text, value) in [("-0x10", -16.0), ("1e3", 1000.0), ("1e-0", 1.0), ("-1", -1.0)] {
             assert_eq!(object(&format!("{{x: {text}}}")).unwrap()["x"].as_f64(), Some(value));
         }
         let large = object("{x: 123456789012345678901234567890}").unwrap();
