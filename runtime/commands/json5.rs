@@ -3,12 +3,13 @@
 //! In: a text. Out: an object of JSON in which numbers that JSON lacks are written as Convex
 //! encodes them. Invariant: each number is the one that JavaScript reads in the same text.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 /// The object in a text.
@@ -21,6 +22,10 @@ pub(super) fn object(text: &str) -> Result<Value, String> {
         ::json5::from_str::<Exact>(&with_zeros(text)).map_err(|_| error.to_string())
     });
     match read?.0 {
+        // A number of its own would be an object once it is encoded.
+        Value::Object(_) if ::json5::from_str::<BTreeMap<String, IgnoredAny>>(text).is_err() => {
+            Err("it is a number".to_owned())
+        }
         Value::Object(fields) => Ok(Value::Object(fields)),
         other => Err(format!("it is {other}")),
     }
