@@ -7,6 +7,7 @@ use std::env;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
+use database::record::full_name;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -121,15 +122,13 @@ fn endpoint(arguments: &Arguments) -> String {
 
 /// What goes before a list of calls and of one: number, moment, kind, function, argument.
 pub(super) fn title(call: &Value) -> String {
-    let component = match call["component"].as_str() {
-        None | Some("") => String::new(),
-        Some(path) => format!("{path}/"),
-    };
+    let component = call["component"].as_str().unwrap_or_default();
+    let name = full_name(component, &text(&call["function"]));
     let argument = match call["omitted"].as_u64() {
         Some(bytes) => format!("{bytes} bytes, not kept"),
         None => clipped(&call["args"].to_string(), 60),
     };
-    format!("{component}{}({argument})", text(&call["function"]))
+    format!("{name}({argument})")
 }
 
 fn line(call: &Value) -> String {

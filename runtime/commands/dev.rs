@@ -14,8 +14,9 @@ use super::environment::{self, FILE};
 use super::events;
 use super::host::{Kept, Options, Running, StartError, asked_to_stop};
 use super::push::{PushError, Pusher};
+use super::repair::{Repairs, TableOf};
 use super::terminal;
-use super::watch::{Watch, WatchError};
+use super::watch::{Watch, WatchError, is_package};
 use crate::memory::Room;
 
 /// Run an app while you write it: serve it, and push it again at every save
@@ -156,16 +157,6 @@ fn kept(root: &Path) -> Result<Kept, DevError> {
     }
 }
 
-/// What the last lines said of the app.
-#[derive(PartialEq, Eq)]
-enum Told {
-    Nothing,
-    /// It runs as saved.
-    Runs,
-    /// Why it does not.
-    Fails(String),
-}
-
 /// Pushes now and at every save. Clients are let in after the first push, however it ended.
 async fn follow(
     (pusher, client): (&mut Pusher, &Client),
@@ -177,11 +168,13 @@ async fn follow(
     watch.also(&pusher.project().settings());
     let stop = asked_to_stop();
     tokio::pin!(stop);
-    let (mut told, mut is_saved) = (Told::Nothing, true);
+    let mut repairs = Repairs::new(host.database());
+    let (mut told, mut saved) = (Told::default(), true);
     loop {
+        repairs.begin();
         let has_new = tokio::select! {
             () = &mut stop => break,
-            has_new = push((pusher, client), &mut watch, &mut told, is_saved) => has_new,
+            has_new = push(pusher, client, &mut watch, (&mut told, saved)) => has_new,
         };
         host.open();
         let has_moved = pusher.project().functions_dir != folder;
@@ -190,48 +183,84 @@ async fn follow(
             watch = Watch::new(&folder)?;
             watch.also(&pusher.watched());
         }
-        // Nobody watched those while they were pushed: what was saved meanwhile is not running.
-        is_saved = !has_new && !has_moved;
-        if is_saved {
-            tokio::select! {
-                () = &mut stop => break,
-                _ = watch.changed() => {}
-            }
+        if has_new || has_moved {
+            // Nobody watched those while they were pushed: what was saved meanwhile is not running.
+            saved = false;
+            continue;
+        }
+        tokio::select! {
+            () = &mut stop => break,
+            path = watch.changed() => saved = !is_package(&path),
+            () = repairs.made(told.table()), if told.failure.is_some() => saved = false,
         }
     }
     terminal::news(format!("stopping {}", dir.display()));
     Ok(())
 }
 
-/// Pushes and tells: a push that changes nothing is news only after one that failed, and one that
-/// no save asked for only where it ends otherwise than the one before it. Gives whether it had
-/// sources that were not watched.
+/// What the terminal was told last.
+#[derive(Default)]
+struct Told {
+    /// That the app runs as saved.
+    runs: bool,
+    /// That it does not, and why.
+    failure: Option<Failure>,
+    warnings: Vec<String>,
+}
+
+struct Failure {
+    text: String,
+    /// The table whose documents do not fit.
+    table: Option<TableOf>,
+}
+
+impl Told {
+    fn table(&self) -> Option<&TableOf> {
+        self.failure.as_ref()?.table.as_ref()
+    }
+}
+
+/// Pushes and tells. A push that changes nothing is news only after one that failed, and a failure
+/// only once: `saved` is whether somebody saved a file, and so waits to be told something. Gives
+/// whether it had sources that were not watched.
 async fn push(
-    (pusher, client): (&mut Pusher, &Client),
+    pusher: &mut Pusher,
+    client: &Client,
     watch: &mut Watch,
-    told: &mut Told,
-    is_saved: bool,
+    (told, saved): (&mut Told, bool),
 ) -> bool {
     let pushed = pusher.push(client).await;
     let has_new = watch.also(&pusher.watched());
-    *told = match pushed {
+    match pushed {
         Ok(pushed) => {
-            let is_same = pushed.unchanged && *told == Told::Runs;
-            let warnings = pushed.warnings.iter().filter(|_| is_saved || !is_same);
-            warnings.for_each(terminal::warning);
-            if !is_same {
-                terminal::news(events::marked("push", &pushed.line()));
+            for warning in pushed.warnings.iter().filter(|text| !told.warnings.contains(text)) {
+                terminal::warning(warning);
             }
-            Told::Runs
+            if !(pushed.unchanged && told.runs) {
+                terminal::news(events::marked("push", &pushed.line()));
+            } else if !pushed.generated.is_empty() {
+                let files = terminal::count(pushed.generated.len(), "generated file");
+                terminal::news(events::marked("push", &format!("{files} written again")));
+            }
+            *told = Told { runs: true, failure: None, warnings: pushed.warnings };
         }
         Err(error) => {
-            let fails = Told::Fails(error.to_string());
-            if is_saved || *told != fails {
-                terminal::problem(error);
-                terminal::news("Fix it and save; what was running goes on.");
+            told.runs = false;
+            let failure = Failure { text: error.to_string(), table: error.table() };
+            let known = told.failure.as_ref().is_some_and(|known| known.text == failure.text);
+            match (known, saved) {
+                (true, true) => {
+                    let text = "failed again, for the same reason; what was running goes on";
+                    terminal::news(events::marked("push", text));
+                }
+                (true, false) => {}
+                (false, _) => {
+                    terminal::problem(error);
+                    terminal::news("Fix it and save; what was running goes on.");
+                }
             }
-            fails
+            told.failure = Some(failure);
         }
-    };
+    }
     has_new
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use console::Style;
 use database::commit::Conflict;
-use database::record::{Caller, FunctionKind, LogLevel, LogLine, Logged};
+use database::record::{Caller, FunctionKind, LogLevel, LogLine, Logged, full_name};
 use server::{CallEvent, Event, Finding, HttpActionEvent, InvariantEvent, PushEvent};
 
 use super::terminal;
@@ -116,7 +116,8 @@ fn call_lines(call: &CallEvent) -> Vec<String> {
         Some(FunctionKind::Action) => "action",
         None => "refused",
     };
-    let mut head = format!("{} {}", call.path, dim().apply_to(duration(call.duration_ns)));
+    let name = full_name(&call.component, &call.path);
+    let mut head = format!("{name} {}", dim().apply_to(duration(call.duration_ns)));
     if call.cached {
         head.push_str(&format!(" {}", dim().apply_to("cached")));
     }
@@ -252,6 +253,8 @@ mod tests {
         assert_eq!(plain(call()), ["mutation shop:addCart 1.2 ms"]);
         let scheduled = CallEvent { caller: Caller::Scheduler, ..call() };
         assert_eq!(plain(scheduled), ["mutation shop:addCart 1.2 ms scheduled"]);
+        let inner = CallEvent { component: "a/b".into(), ..call() };
+        assert_eq!(plain(inner), ["mutation a/b/shop:addCart 1.2 ms"]);
         let query = CallEvent { kind: Some(FunctionKind::Query), cached: true, ..call() };
         assert_eq!(plain(query), ["query    shop:addCart 1.2 ms cached"]);
     }

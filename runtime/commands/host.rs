@@ -129,6 +129,7 @@ pub struct Running {
     /// Where pushes go: it answers before the gate is open.
     pub operator: Address,
     gate: Option<oneshot::Sender<()>>,
+    database: Arc<Database>,
     functions: Arc<functions::Host>,
     outside: Arc<Outside>,
     keeper: Option<Keeper>,
@@ -258,7 +259,7 @@ impl Running {
         tokio::task::block_in_place(|| resume(&functions, &database, is_stale))?;
         let (measure, watch) = watched(&options, &database, &outside, keeper.as_ref())?;
         let server = Server {
-            database,
+            database: database.clone(),
             functions: functions.clone(),
             http_actions: outside.clone(),
             files,
@@ -294,6 +295,7 @@ impl Running {
             site_url,
             operator: operators,
             gate: Some(gate),
+            database,
             functions,
             outside,
             keeper,
@@ -307,6 +309,11 @@ impl Running {
     pub fn open(&mut self) {
         // Dropping the sender is the signal.
         drop(self.gate.take());
+    }
+
+    /// What it serves.
+    pub fn database(&self) -> Arc<Database> {
+        self.database.clone()
     }
 
     /// Answers what is in flight, then ends. Says whether everything was answered.

@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
+use super::repair::TableOf;
 use super::target::{Target, TargetError};
 use super::{codegen, terminal};
 
@@ -70,6 +71,8 @@ pub enum PushError {
     Schema {
         /// Whose schema and documents; the app's path is empty.
         component: String,
+        /// The table whose documents they are, where the host says so.
+        table: Option<String>,
         /// Which document, and why.
         message: String,
     },
@@ -87,6 +90,18 @@ pub enum PushError {
         /// The system's words.
         cause: std::io::Error,
     },
+}
+
+impl PushError {
+    /// The table whose documents do not fit, where that is what is wrong.
+    pub fn table(&self) -> Option<TableOf> {
+        match self {
+            Self::Schema { component, table, .. } => {
+                Some(TableOf { component: component.clone(), table: table.clone()? })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a push did.
@@ -183,8 +198,15 @@ impl Pusher {
         let folder = &self.project.functions_dir;
         let settings = codegen::Settings::read(&self.project.root);
         let app = codegen::Part { has_schema: has_schema(folder), ..codegen::Part::default() };
-        codegen::write_missing(folder, &settings, &app)
-            .map_err(|cause| unwritable(folder, cause))?;
+        let mut early = vec![];
+        if let Some(modules) = self.project.modules() {
+            // Whatever fails from here on, a type checker knows the modules that are there.
+            let app = codegen::Part { modules, ..app.clone() };
+            let wrote = codegen::write_early(folder, &settings, &app);
+            early = wrote.map_err(|cause| unwritable(folder, cause))?;
+        }
+        let wrote = codegen::write_missing(folder, &settings, &app);
+        early.extend(wrote.map_err(|cause| unwritable(folder, cause))?);
         let started = Instant::now();
         let prepare = |component: &Folder| {
             let Folder { path, dir, has_schema, is_published, .. } = component;
@@ -193,7 +215,7 @@ impl Pusher {
             }
             let part = codegen::Part { path, has_schema: *has_schema, modules: vec![] };
             let written = codegen::write_missing(dir, &settings, &part);
-            written.map_err(|cause| unwritable(dir, cause).to_string())
+            written.map(drop).map_err(|cause| unwritable(dir, cause).to_string())
         };
         // Compiling takes a core for milliseconds: other tasks of this thread move elsewhere.
         let output =
@@ -207,6 +229,9 @@ impl Pusher {
                 other => {
                     let mut pushed = other?;
                     pushed.timings.bundle = bundle;
+                    pushed.generated.extend(early);
+                    pushed.generated.sort_unstable();
+                    pushed.generated.dedup();
                     pushed.modules = output.entries.len();
                     return Ok(pushed);
                 }
@@ -435,7 +460,8 @@ async fn wait_for_schema(client: &Client, change: &Value) -> Result<(), PushErro
                 let text = |field: &str| state[field].as_str().map(str::to_owned);
                 let component = text("componentPath").unwrap_or_default();
                 let message = text("error").unwrap_or_else(|| "The schema does not fit.".into());
-                return Err(PushError::Schema { component, message });
+                let table = text("tableName");
+                return Err(PushError::Schema { component, table, message });
             }
         }
     }

@@ -5,9 +5,11 @@
 
 use std::env;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bundler::Project;
 use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,7 +17,7 @@ use thiserror::Error;
 
 use super::client::{Client, ClientError};
 use super::target::{Target, TargetError};
-use super::terminal;
+use super::{json5, terminal};
 
 /// Call a query, mutation or action of a running host, internal ones too
 #[derive(Debug, Args)]
@@ -28,7 +30,8 @@ Examples:
   concave run lib:listNames --component workflow/workpool       a function of a component
   concave run users:me --identity '{\"subject\": \"ada\", \"issuer\": \"https://example.com\"}'
 
-Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}.")]
+Values that JSON lacks are written as Convex encodes them: {\"$integer\": \"AQAAAAAAAAA=\"}; NaN,
+Infinity and -0 as in JavaScript.")]
 pub struct Arguments {
     /// The function: dir/module:name, api.dir.module.name, or convex/dir/module.ts:name
     path: String,
@@ -101,9 +104,9 @@ struct Answer {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(arguments: Arguments) -> Result<(), RunError> {
-    let path = function_path(&arguments.path);
-    let args = object(&arguments.args).map_err(|cause| RunError::Arguments { cause })?;
     let folder = env::current_dir().unwrap_or_default();
+    let path = function_path(&arguments.path, &Place::of(&folder));
+    let args = json5::object(&arguments.args).map_err(|cause| RunError::Arguments { cause })?;
     let mut client = Client::new(arguments.target.resolve(&folder)?)?;
     if let Some(text) = &arguments.identity {
         client.act_as(&identity(text)?.to_string());
@@ -141,39 +144,57 @@ fn nanoseconds(at: u64) -> u64 {
     if at < LATEST_MS { at * 1_000_000 } else { at }
 }
 
+/// Where function files are.
+struct Place {
+    /// From the project's root, with a slash at its end: `convex/`.
+    prefix: String,
+    dir: PathBuf,
+}
+
+impl Place {
+    /// Of the project in a folder; `convex/` where there is none to ask.
+    fn of(folder: &Path) -> Self {
+        let found = Project::find(folder).ok().and_then(|project| {
+            let inside = project.functions_dir.strip_prefix(&project.root).ok()?;
+            Some((inside.to_string_lossy().replace('\\', "/"), project.functions_dir))
+        });
+        let (inside, dir) = found.unwrap_or_else(|| ("convex".to_owned(), folder.join("convex")));
+        let prefix = if inside.is_empty() { inside } else { inside + "/" };
+        Self { prefix, dir }
+    }
+}
+
 /// `api.a.b.fn` and `convex/a/b.ts:fn` as `a/b:fn`; everything else as it is.
-fn function_path(text: &str) -> String {
+fn function_path(text: &str, place: &Place) -> String {
     let reference = text.strip_prefix("api.").or_else(|| text.strip_prefix("internal."));
     match reference.and_then(|reference| reference.rsplit_once('.')) {
-        Some((module, export)) => format!("{}:{export}", module.replace('.', "/")),
-        None => of_file(text).unwrap_or_else(|| text.to_owned()),
+        Some((module, export)) if !module.contains(':') => {
+            format!("{}:{export}", module.replace('.', "/"))
+        }
+        _ => of_file(text, place),
     }
 }
 
-/// The path in a text that names a file, as a shell completes it.
-fn of_file(text: &str) -> Option<String> {
+/// The path in a text that may name a file, as a shell completes it. A folder in the functions
+/// folder may have that folder's name: what is in there comes first, as in Convex's command line.
+fn of_file(text: &str, Place { prefix, dir }: &Place) -> String {
+    const EXTENSIONS: [&str; 8] = [".ts", ".js", ".tsx", ".jsx", ".mts", ".mjs", ".cts", ".cjs"];
     let (file, export) = text.split_once(':').unwrap_or((text, "default"));
-    let module = file.strip_suffix(".ts").or_else(|| file.strip_suffix(".tsx"))?;
-    let module = module.strip_prefix("./").unwrap_or(module);
-    Some(format!("{}:{export}", module.strip_prefix("convex/").unwrap_or(module)))
-}
-
-fn object(text: &str) -> Result<Value, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(fields)) => Ok(Value::Object(fields)),
-        Ok(other) => Err(format!("it is {other}")),
-        // As on the official command line: keys without quotes, trailing commas, comments.
-        Err(error) => match json5::from_str(text) {
-            Ok(Value::Object(fields)) => Ok(Value::Object(fields)),
-            _ => Err(error.to_string()),
-        },
-    }
+    let file = file.strip_prefix("./").unwrap_or(file);
+    let extension = EXTENSIONS.iter().find(|extension| file.ends_with(*extension));
+    let module = extension.and_then(|end| file.strip_suffix(end)).unwrap_or(file);
+    let is_there = || match extension {
+        Some(_) => dir.join(file).exists(),
+        None => EXTENSIONS.iter().any(|end| dir.join(format!("{file}{end}")).exists()),
+    };
+    let outside = module.strip_prefix(prefix.as_str()).filter(|_| !is_there());
+    format!("{}:{export}", outside.unwrap_or(module))
 }
 
 /// The identity with the fields that the host needs.
 fn identity(text: &str) -> Result<Value, RunError> {
     let wrong = |cause: String| RunError::Identity { cause };
-    let mut identity = object(text).map_err(wrong)?;
+    let mut identity = json5::object(text).map_err(wrong)?;
     let field = |name: &str| match identity[name].as_str() {
         Some(value) => Ok(value.to_owned()),
         None => Err(wrong(format!("{name} is missing"))),
@@ -225,28 +246,45 @@ mod tests {
 
     #[test]
     fn references_become_paths() {
-        assert_eq!(function_path("api.a.b.fn"), "a/b:fn");
-        assert_eq!(function_path("internal.stock.refill"), "stock:refill");
-        assert_eq!(function_path("a/b:fn"), "a/b:fn");
-        assert_eq!(function_path("messages"), "messages");
-        assert_eq!(function_path("api.js:fn"), "api.js:fn");
-        assert_eq!(function_path("./convex/a/b.ts:fn"), "a/b:fn");
-        assert_eq!(function_path("api.ts:fn"), "api:fn");
-        assert_eq!(function_path("convex/page.tsx"), "page:default");
-        assert_eq!(function_path("convex/page"), "convex/page");
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(root.path().join("convex/convex")).unwrap();
+        std::fs::write(root.path().join("package.json"), "{}").unwrap();
+        std::fs::write(root.path().join("convex/convex/in.ts"), "").unwrap();
+        let place = Place::of(root.path());
+        for (text, path) in [
+            ("api.a.b.fn", "a/b:fn"),
+            ("internal.stock.refill", "stock:refill"),
+            ("a/b:fn", "a/b:fn"),
+            ("messages", "messages:default"),
+            ("api.js:fn", "api:fn"),
+            ("./convex/a/b.ts:fn", "a/b:fn"),
+            ("convex/a:fn", "a:fn"),
+            ("convex/a.mjs:fn", "a:fn"),
+            ("api.ts:fn", "api:fn"),
+            ("convex/page.tsx", "page:default"),
+            ("convex/page", "page:default"),
+            ("convex/in.ts:fn", "convex/in:fn"),
+            ("convex/in:fn", "convex/in:fn"),
+            ("convex/convex/in:fn", "convex/in:fn"),
+            ("backend/fns/a:fn", "backend/fns/a:fn"),
+        ] {
+            assert_eq!(function_path(text, &place), path, "{text}");
+        }
+        std::fs::create_dir_all(root.path().join("backend/fns")).unwrap();
+        let settings = r#"{"functions": "./backend/fns/"}"#;
+        std::fs::write(root.path().join("convex.json"), settings).unwrap();
+        let place = Place::of(root.path());
+        assert_eq!(function_path("backend/fns/a.ts:fn", &place), "a:fn");
+        assert_eq!(function_path("backend/fns/a:fn", &place), "a:fn");
+        assert_eq!(function_path("convex/a:fn", &place), "convex/a:fn");
+        let nowhere = Place::of(Path::new("/"));
+        assert_eq!(function_path("convex/a:fn", &nowhere), "a:fn");
     }
 
     #[test]
     fn moments_are_milliseconds_or_nanoseconds() {
         assert_eq!(nanoseconds(1_700_000_000_123), 1_700_000_000_123_000_000);
         assert_eq!(nanoseconds(1_700_000_000_123_456_789), 1_700_000_000_123_456_789);
-    }
-
-    #[test]
-    fn arguments_must_be_an_object() {
-        assert!(object("{}").is_ok());
-        assert!(object("[1]").unwrap_err().contains("[1]"));
-        assert!(object("{\"a\": }").unwrap_err().contains("column"));
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Which saves matter: file events, quietened.
 //!
 //! In: the functions folder and the sources outside it. Out: one wake-up per burst of changes.
-//! Invariant: what concave itself writes (`_generated`, `.env.local`) never wakes it.
+//! Invariant: what concave itself writes (`_generated`, `.env.local`) never wakes it; that somebody
+//! has removed it does.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,12 @@ use super::codegen;
 /// A burst of changes (an editor saves through a draft, a branch is checked out) has ended when it
 /// was quiet for this long.
 const QUIET: Duration = Duration::from_millis(30);
+/// The same where packages are installed: there a package is gone for a while.
+const PACKAGES_QUIET: Duration = Duration::from_millis(300);
+
+/// Folders of packages that are watched: a large app reads files of hundreds, and the system gives
+/// its users so many thousand watches for all of their programs.
+const PACKAGE_FOLDERS_MAX: usize = 1024;
 
 /// Files cannot be watched.
 #[derive(Debug, Error)]
@@ -38,7 +45,8 @@ pub struct Watch {
     watcher: RecommendedWatcher,
     changes: mpsc::UnboundedReceiver<PathBuf>,
     sources: Arc<Mutex<Sources>>,
-    folders: BTreeSet<PathBuf>,
+    /// Whether the functions folder is another one since it was watched.
+    moved: bool,
 }
 
 /// What is watched.
@@ -46,15 +54,24 @@ struct Sources {
     functions_dir: PathBuf,
     /// Files outside of it, and folders whose files matter.
     outside: BTreeSet<PathBuf>,
+    /// The folders outside of it that are watched.
+    folders: BTreeSet<PathBuf>,
 }
 
 impl Sources {
     fn hold(&self, path: &Path) -> bool {
         let named = |path: &Path| self.outside.contains(path);
-        matters(path)
-            && (path.starts_with(&self.functions_dir)
-                || named(path)
-                || path.parent().is_some_and(named))
+        let inside = path.starts_with(&self.functions_dir);
+        let beside = path.parent().is_some_and(named);
+        if is_generated(path) {
+            return (inside || beside || named(path)) && !is_draft(path) && !path.exists();
+        }
+        named(path) || (!is_draft(path) && (beside || (inside && !is_package(path))))
+    }
+
+    /// A watch goes with its folder.
+    fn forget(&mut self, gone: &Path) {
+        self.folders.retain(|folder| !folder.starts_with(gone));
     }
 }
 
@@ -70,45 +87,58 @@ impl Watch {
 
     fn open(functions_dir: &Path) -> notify::Result<Self> {
         let functions_dir = functions_dir.canonicalize()?;
-        let sources = Sources { functions_dir: functions_dir.clone(), outside: BTreeSet::new() };
+        let (outside, folders) = (BTreeSet::new(), BTreeSet::new());
+        let sources = Sources { functions_dir: functions_dir.clone(), outside, folders };
         let sources = Arc::new(Mutex::new(sources));
         let (tell, changes) = mpsc::unbounded_channel();
         let known = sources.clone();
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error here means that events were lost: look again, to be safe.
-            let paths = match event {
-                Ok(event) if changes_content(event.kind) => event.paths,
-                Ok(_) => Vec::new(),
-                Err(error) => error.paths,
+            let (paths, moves) = match event {
+                Ok(Event { kind: EventKind::Access(_), .. }) => (Vec::new(), false),
+                Ok(event) => (event.paths, moves(event.kind)),
+                Err(error) => (error.paths, false),
             };
-            let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            if moves {
+                paths.iter().for_each(|path| known.forget(path));
+            }
             for path in paths.into_iter().filter(|path| known.hold(path)) {
                 // The receiver goes away only with the whole watch.
                 let _ = tell.send(path);
             }
         })?;
         watcher.watch(&functions_dir, RecursiveMode::Recursive)?;
-        Ok(Self { watcher, changes, sources, folders: BTreeSet::new() })
+        Ok(Self { watcher, changes, sources, moved: false })
     }
 
     /// Watches these sources too: what the app imports from outside its functions folder. Says
     /// whether there are new ones among them, whose changes until now nobody has seen.
     pub fn also(&mut self, named: &[PathBuf]) -> bool {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let outside = |path: &&PathBuf| matters(path) && !path.starts_with(&sources.functions_dir);
+        let outside =
+            |path: &&PathBuf| is_package(path) || !path.starts_with(&sources.functions_dir);
         let outside: BTreeSet<PathBuf> = named.iter().filter(outside).cloned().collect();
         let folder = |path: &PathBuf| {
             if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_owned) }
         };
         let folders: BTreeSet<PathBuf> = outside.iter().filter_map(folder).collect();
-        let has_new = !outside.is_subset(&sources.outside);
+        // Packages are installed, not saved: a push for each app's first look is too many.
+        let is_own = |path: &&PathBuf| !is_package(path);
+        let has_new = outside.iter().filter(is_own).any(|path| !sources.outside.contains(path));
+        let (packages, own): (Vec<_>, Vec<_>) = folders.into_iter().partition(|at| is_package(at));
+        let folders = own.into_iter().chain(packages.into_iter().take(PACKAGE_FOLDERS_MAX));
+        let new: Vec<_> = folders.filter(|folder| !sources.folders.contains(folder)).collect();
         sources.outside = outside;
+        sources.folders.extend(new.iter().cloned());
         drop(sources);
-        for folder in folders.difference(&self.folders) {
-            // A folder that went away meanwhile fails the next push, which says so.
-            let _ = self.watcher.watch(folder, RecursiveMode::NonRecursive);
+        for folder in new {
+            if self.watcher.watch(&folder, RecursiveMode::NonRecursive).is_err() {
+                // It is not there, which fails the push that needs it: it may come.
+                let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+                sources.folders.remove(&folder);
+            }
         }
-        self.folders.extend(folders);
         has_new
     }
 
@@ -122,11 +152,14 @@ impl Watch {
             let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
             sources.functions_dir.clone()
         };
-        let mut moved = first == functions_dir;
-        while let Ok(Some(path)) = tokio::time::timeout(QUIET, self.changes.recv()).await {
-            moved |= path == functions_dir;
+        // Kept in `self`: whoever waits may turn to something else meanwhile.
+        self.moved |= first == functions_dir;
+        let mut quiet = quiet_after(&first);
+        while let Ok(Some(path)) = tokio::time::timeout(quiet, self.changes.recv()).await {
+            self.moved |= path == functions_dir;
+            quiet = quiet.max(quiet_after(&path));
         }
-        if moved {
+        if std::mem::take(&mut self.moved) {
             // A watch goes with its folder: another one may stand in its place. Where none does,
             // the folder around it tells when it comes, and the next push says that it is missing.
             let _ = self.watcher.unwatch(&functions_dir);
@@ -136,26 +169,28 @@ impl Watch {
     }
 }
 
-/// Reading a file is an event too; and so is a change of its dates alone.
-fn changes_content(kind: EventKind) -> bool {
-    match kind {
-        EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => false,
-        EventKind::Any
-        | EventKind::Create(_)
-        | EventKind::Modify(_)
-        | EventKind::Remove(_)
-        | EventKind::Other => true,
-    }
+/// Whether something may stand in the place of something else now.
+fn moves(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
 }
 
-/// Not generated, not a package, not a dot file or an editor's draft.
-fn matters(path: &Path) -> bool {
-    let skipped = |part: Component<'_>| {
-        let name = part.as_os_str().to_string_lossy();
-        name == codegen::FOLDER || name == "node_modules"
-    };
+fn quiet_after(path: &Path) -> Duration {
+    if is_package(path) { PACKAGES_QUIET } else { QUIET }
+}
+
+/// Whether a file belongs to an installed package, or is where packages are.
+pub fn is_package(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "node_modules")
+}
+
+fn is_generated(path: &Path) -> bool {
+    !is_package(path) && path.components().any(|part| part.as_os_str() == codegen::FOLDER)
+}
+
+/// A dot file or an editor's draft.
+fn is_draft(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    !path.components().any(skipped) && !name.starts_with('.') && !name.ends_with('~')
+    name.starts_with('.') || name.ends_with('~')
 }
 
 #[cfg(test)]
@@ -165,12 +200,24 @@ mod tests {
 
     #[test]
     fn generated_files_packages_and_drafts_do_not_matter() {
-        for path in
-            ["/a/convex/_generated/api.js", "/a/node_modules/x/i.js", "/a/.env.local", "/a/b.ts~"]
-        {
-            assert!(!matters(Path::new(path)), "{path}");
+        let sources = Sources {
+            functions_dir: "/a/convex".into(),
+            outside: ["/a/b.ts", "/a/node_modules/x/read.js"].map(PathBuf::from).into(),
+            folders: BTreeSet::new(),
+        };
+        for path in [
+            "/a/convex/_generated/.api.js.new",
+            "/a/convex/node_modules/x/i.js",
+            "/a/node_modules/x/i.js",
+            "/a/convex/.env.local",
+            "/a/convex/b.ts~",
+        ] {
+            assert!(!sources.hold(Path::new(path)), "{path}");
         }
-        assert!(matters(Path::new("/a/convex/messages.ts")));
+        for path in ["/a/convex/messages.ts", "/a/b.ts", "/a/node_modules/x/read.js"] {
+            assert!(sources.hold(Path::new(path)), "{path}");
+        }
+        assert!(sources.hold(Path::new("/a/convex/_generated/api.js")), "it is not there");
     }
 
     #[tokio::test]

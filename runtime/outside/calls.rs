@@ -313,7 +313,7 @@ fn unknown(op: &str) -> UserError {
     };
     UserError::new(
         "NotSupportedYet",
-        format!("{name} is not supported by this version of concave yet (operation {op})."),
+        format!("{name} is not supported by this version of concave yet."),
     )
 }
 

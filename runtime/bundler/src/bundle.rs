@@ -170,7 +170,8 @@ impl Bundler {
         }
         run.everything();
         component::implementations(&mut run, &self.memo, definitions);
-        let Run { mut output, mut watched, errors, .. } = run;
+        let Run { mut output, mut watched, files, errors, .. } = run;
+        watched.extend(files);
         output.compiled = self.cache.end_run();
         watched.extend(project.settings());
         if !errors.is_empty() {
@@ -194,7 +195,7 @@ pub(crate) struct Run<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) output: Output,
     pub(crate) watched: BTreeSet<PathBuf>,
-    /// Every file that was read.
+    /// Every file that was read, and where packages were looked for in vain.
     pub(crate) files: BTreeSet<PathBuf>,
     pub(crate) errors: Vec<BundleError>,
     /// What test files import by patterns.
@@ -282,6 +283,12 @@ impl<'a> Run<'a> {
                 self.watched.insert(file.clone());
             }
         }
+        let packages = graph.modules.iter().flat_map(Module::missing_packages);
+        let packages: BTreeSet<PathBuf> = packages.collect();
+        if !packages.is_empty() {
+            self.files.insert(self.project.root.join("node_modules"));
+        }
+        self.files.extend(packages);
         let missing_in = graph.modules.iter().flat_map(Module::missing_in);
         self.watched.extend(missing_in.filter(|folder| in_node_modules(folder).is_none()));
         graph

@@ -107,8 +107,8 @@ fn implementation(
     memo: &Memo,
     folder: &Folder,
 ) -> (Output, BTreeSet<PathBuf>, Vec<BundleError>) {
-    if let Some(known) = memo.get(&folder.dir) {
-        return (Output::clone(&known), BTreeSet::new(), vec![]);
+    if let Some((known, files)) = memo.get(&folder.dir) {
+        return (Output::clone(&known), files, vec![]);
     }
     let began = SystemTime::now();
     let project = Project {
@@ -119,13 +119,14 @@ fn implementation(
     let resolvers = shared.resolvers.share();
     let mut own = Run::new(&project, resolvers, shared.packages, shared.cache);
     own.everything();
-    let Run { mut output, watched, files, mut errors, .. } = own;
+    let Run { mut output, mut watched, files, mut errors, .. } = own;
     // Only the app says whom it trusts.
     output.modules.retain(|module| module.path != "auth.config.js");
     errors.extend(node_error(folder, &output));
     if folder.is_published && errors.is_empty() && watched.is_empty() {
         memo.keep((&folder.dir, &project.root), &files, began, &output);
     }
+    watched.extend(files);
     (output, watched, errors)
 }
 

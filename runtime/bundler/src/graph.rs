@@ -19,7 +19,7 @@ use crate::glob::Globs;
 use crate::hoist::Chunk;
 use crate::mocks::{ACTUAL, MOCK, concern, stand_in};
 use crate::package::{Package, Packages};
-use crate::resolve::{Location, Missing, Resolved, Resolvers, Supplied};
+use crate::resolve::{Location, Missing, Resolved, Resolvers, Supplied, is_bare, package_name};
 use crate::tests::is_test_file;
 
 /// Index of a module in its graph.
@@ -60,7 +60,34 @@ impl Module {
         let wanted = missing.filter_map(move |(request, _)| Some(folder?.join(&request.specifier)));
         wanted.filter_map(|path| path.parent()?.canonicalize().ok())
     }
+
+    /// Where packages come to be that it names in vain: in which folders, under which name, and
+    /// what says that an installation has come to its end.
+    pub(crate) fn missing_packages(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = match &self.location {
+            Location::File(file) => file.parent(),
+            _ => None,
+        };
+        let requests = self.compiled.tables.requests.iter().zip(&self.targets);
+        let missing = requests.filter(|(request, target)| {
+            is_bare(&request.specifier) && matches!(target, Target::Missing(_))
+        });
+        missing.flat_map(move |(request, _)| {
+            let above = folder.into_iter().flat_map(Path::ancestors);
+            let places = above.map(|dir| dir.join("node_modules")).filter(|dir| dir.is_dir());
+            let name = package_name(&request.specifier);
+            let names = move |dir: PathBuf| {
+                let files = INSTALLED.into_iter().chain([name]).map(|name| dir.join(name));
+                files.chain([dir.clone()]).collect::<Vec<_>>()
+            };
+            places.flat_map(names)
+        })
+    }
 }
+
+/// Files that npm, pnpm and Yarn write when all packages are there.
+const INSTALLED: [&str; 4] =
+    [".package-lock.json", ".modules.yaml", ".yarn-integrity", ".yarn-state.yml"];
 
 /// Where a request leads.
 #[derive(Clone, Debug)]

@@ -25,6 +25,7 @@ pub(crate) struct Memo {
 struct Kept {
     stamps: Vec<(PathBuf, Option<Stamp>)>,
     output: Arc<Output>,
+    files: BTreeSet<PathBuf>,
 }
 
 /// What tells one state of a file or folder from another.
@@ -37,12 +38,14 @@ struct Stamp {
 }
 
 impl Memo {
-    /// The output of the component in `dir`, if nothing about it has changed.
-    pub(crate) fn get(&self, dir: &Path) -> Option<Arc<Output>> {
+    /// The output of the component in `dir`, and the files that it was made of, if nothing about it
+    /// has changed.
+    pub(crate) fn get(&self, dir: &Path) -> Option<(Arc<Output>, BTreeSet<PathBuf>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.get(dir)?;
         let same = |(path, known): &(PathBuf, Option<Stamp>)| stamp(path) == *known;
-        kept.stamps.iter().all(same).then(|| Arc::clone(&kept.output))
+        let kept = kept.stamps.iter().all(same).then_some(kept)?;
+        Some((Arc::clone(&kept.output), kept.files.clone()))
     }
 
     /// Keeps an output that was made of `files`, reading which began at `began`.
@@ -80,7 +83,8 @@ impl Memo {
         };
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if stamps.iter().all(|(_, stamp)| stamp.as_ref().is_none_or(is_settled)) {
-            kept.insert(dir.to_owned(), Kept { stamps, output: Arc::new(output.clone()) });
+            let (files, output) = (files.clone(), Arc::new(output.clone()));
+            kept.insert(dir.to_owned(), Kept { stamps, output, files });
         } else {
             kept.remove(dir);
         }

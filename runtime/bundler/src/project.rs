@@ -86,6 +86,17 @@ impl Project {
         shown.to_string_lossy().replace('\\', "/")
     }
 
+    /// The function files, relative to their folder: `dir/messages.ts`. `None` where they cannot be
+    /// listed; bundling says why.
+    pub fn modules(&self) -> Option<Vec<String>> {
+        let entries = self.entries().ok()?;
+        let path = |entry: Entry| {
+            let path = relative_path(&self.functions_dir, &entry.file);
+            path.to_string_lossy().replace('\\', "/")
+        };
+        Some(entries.functions.into_values().map(path).collect())
+    }
+
     /// Lists what to bundle.
     ///
     /// # Errors

@@ -297,9 +297,14 @@ impl Resolvers {
                     }
                     _ => None,
                 },
-                (false, Some(near)) => Some(format!("Did you mean \"{near}\"?")),
-                (false, None) if specifier.starts_with(['@', '~', '#']) => None,
-                (false, None) => Some(format!("Is it installed? Try: npm install {name}")),
+                (false, near) => {
+                    let near = near.map(|near| format!("Did you mean \"{near}\"?"));
+                    // These may be aliases.
+                    let install = (!specifier.starts_with(['@', '~', '#']))
+                        .then(|| format!("Is it installed? Try: npm install {name}"));
+                    let both: Vec<String> = install.into_iter().chain(near).collect();
+                    (!both.is_empty()).then(|| both.join("\n"))
+                }
             }
         } else if specifier.split('/').any(|part| part == "_generated") {
             let help = "It is written by a push: run `concave dev --once`, or `concave push`.";
@@ -393,7 +398,7 @@ fn node_builtin(specifier: &str) -> Missing {
 }
 
 /// Whether a specifier names a package rather than a file.
-fn is_bare(specifier: &str) -> bool {
+pub(crate) fn is_bare(specifier: &str) -> bool {
     !specifier.starts_with(['.', '/'])
 }
 

@@ -38,21 +38,54 @@ pub(super) fn files(
         true => written_out(found, typescript)?,
         false => inferred(&part.modules, typescript),
     };
-    let components = components(settings, push, found)?.doc();
-    let name = match typescript {
+    let components = declared(typescript, components(settings, push, found)?.doc());
+    Ok(with_types(settings, part, &functions, &components))
+}
+
+/// The files of a part of which only the names of its modules are known. `before`: the types as
+/// they were, for an app that may have components.
+pub(super) fn early(settings: &Settings, part: &Part<'_>, before: Option<&str>) -> Vec<Generated> {
+    let typescript = part.is_typescript(settings);
+    let functions = inferred(&part.modules, typescript);
+    let components = match before {
+        None => declared(typescript, Type::tall(vec![]).doc()),
+        Some(before) => {
+            let known = before.find(components_name(typescript)).map(|at| &before[at..]);
+            let known = known.filter(|known| !known.contains("AnyComponents"));
+            let any = || declared(typescript, text("import(\"convex/server\").AnyComponents"));
+            known.map_or_else(any, str::to_owned)
+        }
+    };
+    with_types(settings, part, &functions, &components)
+}
+
+/// How the declaration of the components begins.
+fn components_name(typescript: bool) -> &'static str {
+    match typescript {
         true => "export const components = componentsGeneric() as unknown as ",
         false => "export declare const components: ",
-    };
-    let components = print(&concat([text(name), components, text(";\n")]));
+    }
+}
+
+fn declared(typescript: bool, components: Doc) -> String {
+    print(&concat([text(components_name(typescript)), components, text(";\n")]))
+}
+
+fn with_types(
+    settings: &Settings,
+    part: &Part<'_>,
+    functions: &str,
+    components: &str,
+) -> Vec<Generated> {
     let types = format!("{}{functions}\n{components}", header(WHAT));
-    if typescript {
-        return Ok(vec![("api.ts", types)]);
+    if part.is_typescript(settings) {
+        return vec![("api.ts", types)];
     }
     let mut files = vec![("api.js", javascript()), ("api.d.ts", types.clone())];
     if settings.commonjs && part.is_app() {
         files.extend([("api_cjs.cjs", commonjs()), ("api_cjs.d.cts", types)]);
     }
-    Ok(files)
+    files
 }
 
 /// Files that let sources be bundled before their functions are known.

@@ -148,16 +148,44 @@ fn analysis<'a>(push: Push<'a>, path: &str) -> Result<&'a Value, Unusable> {
     }
 }
 
-/// Writes the files that are not there at all, for a part that is bundled for the first time: its
-/// sources import them. The push that follows knows the part and writes the true ones.
+/// Writes what the names of an app's files say, before anything is known of what is in them. What
+/// they do not say stays as it is; where the author wants types written out, that is all. Says which
+/// files it wrote.
 ///
 /// # Errors
 /// A folder or file that cannot be read or written.
-pub fn write_missing(dir: &Path, settings: &Settings, part: &Part<'_>) -> io::Result<()> {
+pub fn write_early(dir: &Path, settings: &Settings, part: &Part<'_>) -> io::Result<Vec<PathBuf>> {
+    let typescript = part.is_typescript(settings);
+    let mut files = vec![];
+    if !settings.codegen.static_data_model {
+        let inferred = part.has_schema;
+        let model = if inferred { data_model::inferred() } else { data_model::without_schema() };
+        files.push((if typescript { "dataModel.ts" } else { "dataModel.d.ts" }, model));
+    }
+    if !settings.codegen.static_api {
+        let before = match ["convex.config.ts", "convex.config.js"].map(|name| dir.join(name)) {
+            [ts, js] if !ts.exists() && !js.exists() => None,
+            _ => {
+                let name = if typescript { "api.ts" } else { "api.d.ts" };
+                Some(fs::read_to_string(dir.join(FOLDER).join(name)).unwrap_or_default())
+            }
+        };
+        files.extend(api::early(settings, part, before.as_deref()));
+    }
+    write(dir, &files)
+}
+
+/// Writes the files that are not there at all, for a part that is bundled for the first time: its
+/// sources import them. The push that follows knows the part and writes the true ones. Says which
+/// files it wrote.
+///
+/// # Errors
+/// A folder or file that cannot be read or written.
+pub fn write_missing(dir: &Path, settings: &Settings, part: &Part<'_>) -> io::Result<Vec<PathBuf>> {
     let folder = dir.join(FOLDER);
     let mut missing = first_files(settings, part);
     missing.retain(|(name, _)| !folder.join(name).exists());
-    if missing.is_empty() { Ok(()) } else { write(dir, &missing).map(drop) }
+    if missing.is_empty() { Ok(vec![]) } else { write(dir, &missing) }
 }
 
 /// Writes what changed below `dir`, and says which files those were.

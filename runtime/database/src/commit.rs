@@ -71,7 +71,7 @@ impl Writer {
     /// A call that can be run again.
     pub fn of(record: CallRecord) -> Self {
         Self {
-            function: record.path.identifier().into(),
+            function: record.path.full_name().into(),
             request_id: Arc::clone(&record.request_id),
             record: Some(Arc::new(record)),
         }

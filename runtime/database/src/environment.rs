@@ -16,6 +16,7 @@ use crate::error::PushError;
 use crate::key::{Interval, Key, decode_key};
 use crate::limits;
 use crate::log::{LogEntry, MAP_NODE_BYTES};
+use crate::read_set::ReadSet;
 use crate::record::Timestamp;
 use crate::snapshot::{CATALOG, Snapshot};
 use crate::transaction::Transaction;
@@ -117,6 +118,13 @@ impl Variables {
         let changed = names.into_iter().filter(|name| self.get(name) != before.get(name));
         changed.map(|name| environment_key(name)).collect()
     }
+}
+
+/// What somebody depends on who may read any variable.
+pub fn every_variable() -> ReadSet {
+    let mut reads = ReadSet::default();
+    reads.insert(CATALOG, all_variables());
+    reads
 }
 
 /// Whether the host sets a variable.

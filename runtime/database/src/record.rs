@@ -137,9 +137,23 @@ impl FunctionPath {
         if &*self.export == "default" { stem.to_owned() } else { format!("{stem}:{}", self.export) }
     }
 
+    /// `component/dir/mod:fn`: the same among the functions of all components.
+    pub fn full_name(&self) -> String {
+        full_name(&self.component, &self.identifier())
+    }
+
     /// `dir/mod.js:fn`, the canonical form.
     pub fn canonical(&self) -> String {
         format!("{}:{}", self.module, self.export)
+    }
+}
+
+/// What a function of a component is called among those of all components; `identifier` is its name
+/// in there.
+pub fn full_name(component: &str, identifier: &str) -> String {
+    match component {
+        "" => identifier.to_owned(),
+        path => format!("{path}/{identifier}"),
     }
 }
 

@@ -117,7 +117,7 @@ fn tell(
         duration_ns: host.elapsed(watch),
         result: result.as_ref().copied().map_err(|failure| failure.message.clone()),
         unchanged,
-        warnings: analysis.warnings.clone(),
+        warnings: started::warnings(push),
     }));
 }
 

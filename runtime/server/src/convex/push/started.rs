@@ -66,6 +66,33 @@ pub(super) fn index_sets(
     Ok((of(before)?, of(after)?))
 }
 
+/// What the author should know that does not fail the push.
+pub(super) fn warnings(push: &Push) -> Vec<String> {
+    let mut indexes = Vec::new();
+    for (component, analysis) in push.analysis.each() {
+        let tables = analysis.schema.iter().flat_map(|schema| &schema.tables);
+        for (table, declared) in tables {
+            let search = declared.search_indexes.keys().map(|name| ("search index", name));
+            let vector = declared.vector_indexes.keys().map(|name| ("vector index", name));
+            indexes.extend(search.chain(vector).map(|(kind, name)| {
+                let place = match component {
+                    "" => String::new(),
+                    path => format!(" of component {path:?}"),
+                };
+                format!("{kind} {table}.{name}{place}")
+            }));
+        }
+    }
+    let search = (!indexes.is_empty()).then(|| {
+        format!(
+            "This version of concave has no search yet. The schema may declare it, but queries by \
+             it will fail here: {}.",
+            indexes.join(", ")
+        )
+    });
+    push.analysis.warnings.iter().cloned().chain(search).collect()
+}
+
 fn schema_change(push: &Push) -> Result<Value, Failure> {
     let mut schemas = Map::new();
     let mut indexes = Map::new();
@@ -92,7 +119,7 @@ fn concave(host: &Host, push: &Push) -> Value {
     json!({
         "version": analysis.version.to_string(),
         "instanceName": host.config.instance_name,
-        "warnings": analysis.warnings,
+        "warnings": warnings(push),
         "withoutSnapshot": slow_start,
         "unchanged": unchanged,
     })
