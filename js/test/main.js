@@ -9,6 +9,7 @@ import {
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
+import './ports.js';
 import {
   JSON, ask, beat, begin, close, heard, listen, ownTimers, realm, tell, textOf, worker,
 } from './realm.js';

@@ -34,10 +34,11 @@ use crate::world::SeededWorld;
 /// The runner.
 const MAIN: &str = "_test/main.js";
 /// It and its modules, which the startup snapshot holds.
-const RUNNER: [(&str, &str); 10] = [
+const RUNNER: [(&str, &str); 11] = [
     (MAIN, include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
     ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
+    ("_test/ports.js", include_str!("../../js/test/ports.js")),
     ("_test/random.js", include_str!("../../js/test/random.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
     ("_test/refused.js", include_str!("../../js/test/refused.js")),
