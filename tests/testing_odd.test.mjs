@@ -256,7 +256,7 @@ test("in CI snapshots that are missing fail, and nothing is written", () => {
   assert.match(readFileSync(kept, "utf8"), /^\/\/ Vitest Snapshot v1,/);
 });
 
-test("half a character in a name or a message is told as U+FFFD, and the file's report stays", () => {
+test("half a character in a name or a message is told as U+FFFD, and the report stays", () => {
   const folder = app("halves", {
     "h.test.ts": `
 import { expect, test } from "vitest";

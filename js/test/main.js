@@ -288,7 +288,8 @@ const warm = async () => {
   setSafeTimers();
   Object.assign(globalThis, { setTimeout, clearTimeout });
   const file = await run({ file: '/warm', root: '/', seed: 0, timeout: 2 ** 31, pattern: null,
-    update: 'none', skip: [], module: '', map: null, settings: {}, setup: [], allowOnly: true }, async () => {
+    update: 'none', skip: [], module: '', map: null, settings: {}, setup: [], allowOnly: true,
+  }, async () => {
     describe('', () => {
       beforeEach(() => {});
       test('', async () => {
