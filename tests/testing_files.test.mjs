@@ -269,6 +269,39 @@ export default defineConfig({
   assert.match(report(folder, "--filter", "globals").errors.globals, /nowhere\.ts/);
 });
 
+test("settings of expect, inject, snapshots and fake timers are followed", () => {
+  const folder = app("followed", {
+    "f.test.ts": `
+import { expect, inject, test, vi } from "vitest";
+test("asserts nothing", () => {});
+test("asserts", () => {
+  expect(inject("port" as never)).toBe(1);
+  vi.useFakeTimers();
+  expect(Date.now()).toBe(5);
+  vi.useRealTimers();
+  expect({ a: [] }).toMatchInlineSnapshot(\`
+    Object {
+      "a": Array [],
+    }
+  \`);
+});
+`,
+  });
+  const config = join(folder, "vitest.config.ts");
+  writeFileSync(config, `export default { test: {
+  expect: { requireAssertions: true }, provide: { port: 1 }, fakeTimers: { now: 5 },
+  snapshotFormat: { printBasicPrototype: true }, environment: "jsdom",
+}, define: { A: "1" }, resolve: { alias: { a: "./b" } } };`);
+  const { told } = run(folder);
+  const { states, errors } = report(folder);
+  assert.deepEqual(states, { "f > asserts nothing": "fail", "f > asserts": "pass" },
+    JSON.stringify(errors));
+  assert.match(errors["f > asserts nothing"], /expected any number of assertion/);
+  assert.match(told, /vitest\.config\.ts:3:63: concave test has no "jsdom"/);
+  assert.match(told, /vitest\.config\.ts:4:12: concave test does not follow "define"/);
+  assert.match(told, /vitest\.config\.ts:4:42: concave test does not follow "resolve\.alias"/);
+});
+
 test("of one file a filter chooses tests; other files are not looked at", () => {
   const tests = 'import { test } from "vitest"; test("red", () => {}); test("blue", () => {});';
   const folder = app("one", {

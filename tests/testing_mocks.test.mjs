@@ -4,6 +4,8 @@
 // Invariant: a mock is seen by the file that asks for it, and by the functions it tests; by no
 // other file.
 import assert from "node:assert/strict";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
 import { report as verdict, run } from "./verdicts.mjs";
@@ -300,4 +302,115 @@ test("what a setup file mocks is mocked in every test file, unless that says oth
   });
   assert.deepEqual(errors, {});
   assert.equal(passed, 2);
+});
+
+test("a factory stands for a module that is not installed, or not there at all", () => {
+  const { errors, passed } = report({
+    "uses.ts": 'import { actionGeneric as action } from "convex/server";\n'
+      + 'import peer from "optional-peer/sub";\nimport { readFileSync } from "node:fs";\n'
+      + 'import { flag } from "virtual:env";\nimport { near } from "./lib/nowhere";\n'
+      + "export const all = action({ handler: async () => "
+      + '[peer, readFileSync("x"), flag, near] });',
+    "absent.test.ts": `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test, vi } from "vitest";
+import peer from "optional-peer/sub";
+vi.mock("optional-peer/sub", () => ({ default: "peer" }));
+vi.mock("fs", () => ({ readFileSync: () => "read" }));
+vi.mock("virtual:env", () => ({ flag: "on" }));
+vi.mock("./lib/nowhere", () => ({ near: "here" }));
+test("all", async () => {
+  expect(peer).toBe("peer");
+  expect((await import("virtual:env")).flag).toBe("on");
+  const t = convexTest(undefined, import.meta.glob("./*.ts"));
+  expect(await t.action(api.uses.all, {})).toEqual(["peer", "read", "on", "here"]);
+});
+`,
+    "none.test.ts": 'import { test, vi } from "vitest";\nvi.mock("optional-peer");\n'
+      + 'test("x", () => {});',
+    "original.test.ts": 'import { test, vi } from "vitest";\nimport "@a/peer";\n'
+      + 'vi.mock("@a/peer", async (original) => ({ ...await original() }));\ntest("x", () => {});',
+  });
+  assert.equal(passed, 1, JSON.stringify(errors));
+  assert.match(errors.none, /Could not resolve "optional-peer": it is there only as vi\.mock/);
+  assert.match(errors.original, /Could not resolve "@a\/peer": it is there only as vi\.mock/);
+});
+
+test("an export that a factory forgets throws as soon as it is used, and not before", () => {
+  const { errors, passed } = report({
+    "lib/x.ts": "export const y = () => 1;\nexport const z = 2;\nexport default 3;",
+    "lib/uses.ts": 'import { y, z } from "./x";\nexport const calls = () => y();\n'
+      + "export const reads = () => z;",
+    "forgets.test.ts": `
+import { expect, test, vi } from "vitest";
+import three, { y } from "./lib/x";
+import * as x from "./lib/x";
+import { calls, reads } from "./lib/uses";
+vi.mock("./lib/x", () => ({ z: 5 }));
+test("has", async () => {
+  expect([reads(), x.z, (await import("./lib/x")).z, Object.keys(x)]).toEqual([5, 5, 5, ["z"]]);
+  expect(String(Object.prototype.toString.call(x))).toMatch("object");
+});
+test("calls", () => { calls(); });
+test("own", () => { y(); });
+test("compares", () => { expect(y).toBeUndefined(); });
+test("default", () => { expect(three).toEqual({}); });
+test("of all", () => { x.y(); });
+`,
+  });
+  assert.equal(passed, 1, JSON.stringify(errors));
+  const names = ["calls", "own", "compares", "of all"];
+  for (const name of names) {
+    assert.match(errors[`forgets > ${name}`],
+      /^Error: \[vitest\] No "y" export is defined on the "\.\/lib\/x" mock\. Did you forget/);
+  }
+  assert.match(errors["forgets > default"], /No "default" export is defined/);
+});
+
+test("what is written in __mocks__ stands for a module without a factory", () => {
+  const folder = app("manual", { "q.ts": "export {};" });
+  const write = (path, text) => {
+    mkdirSync(dirname(join(folder, path)), { recursive: true });
+    writeFileSync(join(folder, path), text);
+  };
+  write("__mocks__/nanoid.ts", 'export const nanoid = () => "root";');
+  write("__mocks__/@a/b.js", 'export const b = "scoped";');
+  write("lib/__mocks__/x.ts", 'export const x = () => "written";\nexport default "default";');
+  write("lib/x.ts", 'export const x = () => "real";\nexport default 1;');
+  write("lib/uses.ts", 'import { x } from "./x";\nexport const uses = () => x();');
+  write("m.test.ts", `
+import { expect, test, vi } from "vitest";
+import { nanoid } from "nanoid";
+import { b } from "@a/b";
+import other, { x } from "./lib/x";
+import { uses } from "./lib/uses";
+vi.mock("nanoid");
+vi.mock("@a/b");
+vi.mock("./lib/x");
+test("written", async () => {
+  expect([nanoid(), b, x(), other, uses()]).toEqual(
+    ["root", "scoped", "written", "default", "written"]);
+  expect((await vi.importMock<any>("./lib/x")).x()).toBe("written");
+  expect((await vi.importActual<any>("./lib/x")).x()).toBe("real");
+});
+`);
+  write("n.test.ts", `
+import { expect, test, vi } from "vitest";
+import { x } from "./lib/x";
+vi.mock("./lib/x", { spy: true });
+test("spied", () => { expect(x()).toBe("real"); expect(x).toHaveBeenCalledOnce(); });
+test("mockObject", () => {
+  const mocked = vi.mockObject({ a: () => 1, b: 2 });
+  expect([mocked.a(), mocked.b]).toEqual([undefined, 2]);
+  expect(mocked.a).toHaveBeenCalledOnce();
+  const spied = vi.mockObject({ a: () => 1 }, { spy: true });
+  expect(spied.a()).toBe(1);
+  expect(spied.a).toHaveBeenCalledOnce();
+});
+`);
+  const { states, errors } = verdict(folder);
+  assert.deepEqual(states,
+    { "m > written": "pass", "n > spied": "pass", "n > mockObject": "pass" },
+    JSON.stringify(errors));
 });

@@ -4,7 +4,7 @@
 // that fails is told as failed, whatever it or the one after it has replaced.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { app } from "./app.mjs";
@@ -254,4 +254,43 @@ test("in CI snapshots that are missing fail, and nothing is written", () => {
   const elsewhere = { ...options, env: { ...options.env, CI: "" } };
   assert.equal(spawnSync(CONCAVE, ["test", folder], elsewhere).status, 0);
   assert.match(readFileSync(kept, "utf8"), /^\/\/ Vitest Snapshot v1,/);
+});
+
+test("half a character in a name or a message is told as U+FFFD, and the report stays", () => {
+  const folder = app("halves", {
+    "h.test.ts": `
+import { expect, test } from "vitest";
+test("truncate", () => expect("hi \\u{1f600}".slice(0, 4)).toBe("hi"));
+test("name \\ud83d of \\\\ud83d", () => {});
+test("diff", () => expect({ a: "\\ude00" }).toEqual({ a: 1 }));
+test("thrown", () => { throw new Error("\\ud83d"); });
+`,
+  });
+  const { states, errors } = report(folder);
+  assert.deepEqual(states, {
+    "h > truncate": "fail", "h > name \ufffd of \\ud83d": "pass", "h > diff": "fail",
+    "h > thrown": "fail",
+  });
+  assert.match(errors["h > truncate"], /expected 'hi \ufffd' to be 'hi'/);
+  assert.equal(errors["h > thrown"], "Error: \ufffd");
+});
+
+test("a file in which .only was left fails in CI, unless that is asked for", () => {
+  const folder = app("ci_only", {
+    "o.test.ts": 'import { test } from "vitest";\ntest.only("one", () => {});\n'
+      + 'test("two", () => {});',
+  });
+  const code = (CI, ...args) => {
+    const options = { encoding: "utf8", env: { ...ENVIRONMENT, CI } };
+    const { status, stdout } = spawnSync(CONCAVE, ["test", folder, ...args], options);
+    assert.equal(stdout.includes("Unexpected .only modifier"), status === 1, stdout);
+    return status;
+  };
+  const config = join(folder, "vitest.config.ts");
+  rmSync(config, { force: true });
+  assert.deepEqual([code("true"), code(""), code("true", "--allow-only")], [1, 0, 0]);
+  writeFileSync(config, "export default { test: { allowOnly: true } };");
+  assert.equal(code("true"), 0);
+  writeFileSync(config, "export default { test: { allowOnly: false } };");
+  assert.deepEqual([code(""), code("", "--allow-only")], [1, 0]);
 });

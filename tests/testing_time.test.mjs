@@ -299,3 +299,39 @@ export const action = actionGeneric({ handler: draw });`,
   const { told: other } = run(folder);
   assert.ok(!other.includes(`--seed ${seed}.`), other);
 });
+
+test("fake timers may come by themselves, and messages go through channels", () => passes("modes", {
+  "m.test.ts": `
+test("nextTimerAsync", async () => {
+  vi.useFakeTimers();
+  vi.setTimerTickMode("nextTimerAsync");
+  const before = Date.now();
+  await new Promise((resolve) => { setTimeout(resolve, 60_000); });
+  await new Promise((resolve) => { setTimeout(resolve, 60_000); });
+  expect(Date.now() - before).toBe(120_000);
+  vi.useRealTimers();
+});
+test("channels", async () => {
+  const { port1, port2 } = new MessageChannel();
+  const seen: unknown[] = [];
+  const sent = { at: [1] };
+  port2.postMessage(sent);
+  sent.at.push(2);
+  port2.postMessage("second");
+  await new Promise<void>((resolve) => {
+    port1.onmessage = ({ data }) => { seen.push(data); if (seen.length === 2) resolve(); };
+  });
+  expect(seen).toEqual([{ at: [1] }, "second"]);
+  expect(() => port1.postMessage(() => {})).toThrow();
+  port1.close();
+  port2.postMessage("third");
+  const later = new MessageChannel();
+  await new Promise((resolve) => {
+    later.port1.onmessage = resolve;
+    later.port2.postMessage(0);
+  });
+  expect(seen).toHaveLength(2);
+  expect(() => new (MessagePort as any)()).toThrow(TypeError);
+});
+`,
+}));

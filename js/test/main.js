@@ -9,8 +9,9 @@ import {
 import * as vitest from './vitest.js';
 import { explore } from './explore.js';
 import './mocks.js';
+import './ports.js';
 import {
-  JSON, ask, beat, begin, close, current, heard, listen, ownTimers, realm, tell, worker,
+  JSON, ask, beat, begin, close, current, heard, listen, ownTimers, realm, tell, textOf, worker,
 } from './realm.js';
 import { seeded } from './random.js';
 import { slowDown, turnBy } from './timers.js';
@@ -25,7 +26,7 @@ const host = {
   begin() { slowDown(vitest.vi); },
   /** Tells how far the file is. */
   report(op, value) {
-    worker.jsSyscall('concave/report', { op: `test/${op}`, json: JSON.stringify(value) });
+    worker.jsSyscall('concave/report', { op: `test/${op}`, json: textOf(value) });
   },
 };
 
@@ -59,7 +60,7 @@ const workerState = (config, file, { tell }) => ({
   filepath: file,
   environment: { name: 'edge-runtime' },
   metaEnv: metaEnv(VITE),
-  providedContext: {},
+  providedContext: config.provide ?? {},
   durations: {},
   current: undefined,
   evaluatedModules: { idToModuleMap: new Map(), getModuleById() {}, invalidateModule() {} },
@@ -102,7 +103,9 @@ function ReadSnapshots(_parameter, text) {
   };
 }
 
-const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...file }, way) => ({
+const configOf = ({
+  root, seed, timeout, pattern, update, settings, setup, allowOnly, ...file
+}, way) => ({
   root,
   retry: 0,
   maxConcurrency: 5,
@@ -113,19 +116,21 @@ const configOf = ({ root, seed, timeout, pattern, update, settings, setup, ...fi
   setupFiles: setup,
   passWithNoTests: false,
   testNamePattern: pattern === null ? undefined : new RegExp(pattern, 'u'),
-  allowOnly: true,
+  allowOnly,
   sequence: { shuffle: false, concurrent: false, seed, hooks: 'stack', setupFiles: 'parallel' },
-  chaiConfig: undefined,
+  chaiConfig: settings.chaiConfig,
   includeTaskLocation: false,
   tags: [],
   tagsFilter: undefined,
   strictTags: false,
-  expect: {},
+  expect: settings.expect ?? {},
   experimental: { importDurations: { limit: 0 } },
-  fakeTimers: { loopLimit: 10_000, shouldClearNativeTimers: true },
+  fakeTimers: { loopLimit: 10_000, shouldClearNativeTimers: true, ...settings.fakeTimers },
   snapshotOptions: {
     updateSnapshot: update, snapshotEnvironment: snapshots(file, way), expand: false,
-    snapshotFormat: { printBasicPrototype: false, escapeString: false },
+    snapshotFormat: {
+      printBasicPrototype: false, escapeString: false, ...settings.snapshotFormat,
+    },
   },
 });
 
@@ -283,7 +288,8 @@ const warm = async () => {
   setSafeTimers();
   Object.assign(globalThis, { setTimeout, clearTimeout });
   const file = await run({ file: '/warm', root: '/', seed: 0, timeout: 2 ** 31, pattern: null,
-    update: 'none', skip: [], module: '', map: null, settings: {}, setup: [] }, async () => {
+    update: 'none', skip: [], module: '', map: null, settings: {}, setup: [], allowOnly: true,
+  }, async () => {
     describe('', () => {
       beforeEach(() => {});
       test('', async () => {
@@ -349,6 +355,6 @@ export const main = {
     await close();
     await listening;
     still();
-    return JSON.stringify({ ...tree(file), unhandled });
+    return textOf({ ...tree(file), unhandled });
   },
 };

@@ -54,15 +54,24 @@ vi.spyOn = (target, key, ...rest) => {
   return spyOn(target, key, ...rest);
 };
 
-const mocked = (name) => (specifier, factory, load) => {
+/** Replaces the functions of an object, as `vi.mock` does those of a module. */
+vi.mockObject = (value, options) =>
+  automatic({ value }, options?.spy ? 'autospy' : 'automock').value;
+
+/** What stands for a module that has no factory: what is in `__mocks__`, or one made of it. */
+const without = (load, manual) => async () => (manual?.isManual
+  ? manual() : automatic(await load(), 'automock'));
+
+const mocked = (name) => (specifier, factory, load, manual) => {
   const call = `vi.${name}(${JSON.stringify(specifier)})`;
   const file = fileOf(call, load);
   const make = {
     function: () => factory(load),
-    undefined: async () => automatic(await load(), 'automock'),
+    undefined: without(load, manual),
     object: async () => automatic(await load(), factory?.spy === true ? 'autospy' : 'automock'),
   }[typeof factory];
-  mocks.set(file, { call, make, made: undefined });
+  const complete = typeof factory === 'function' ? lacking(name, specifier) : null;
+  mocks.set(file, { call, make, made: undefined, complete });
   // Who has the other one already keeps it.
   if (settled.has(file)) renew();
   return vi;
@@ -83,21 +92,38 @@ vi.resetModules = () => {
   renew();
   return vi;
 };
-vi.importMock = async (specifier, load) => {
+vi.importMock = async (specifier, load, manual) => {
   const file = fileOf(`vi.importMock(${JSON.stringify(specifier)})`, load);
-  return mocks.has(file) ? exportsNow(file) : automatic(await load(), 'automock');
+  return mocks.has(file) ? exportsNow(file) : without(load, manual)();
 };
 vi.importActual = async (specifier, load) => (load === undefined
   ? refused(`vi.importActual(${JSON.stringify(specifier)})`, 'name the module by a literal, in the '
     + 'test file itself.') : load());
 
-/** The exports that a factory made. */
-const exportsOf = (made, call) => {
+/** What importers find of exports that a factory has not made: whatever is done with one of them
+ * throws. An import itself must not, for the module may have another use for it. */
+const lacking = (name, specifier) => new Proxy(Object.create(null), {
+  get(_none, key) {
+    if (typeof key !== 'string' || key === 'then' || key in Object.prototype) return undefined;
+    const throws = () => {
+      throw new Error(`[vitest] No "${key}" export is defined on the ${JSON.stringify(specifier)} `
+        + `mock. Did you forget to return it from "vi.${name}"?\nIf you need to partially mock a `
+        + `module, you can use "importOriginal" helper inside:\n\nvi.${name}(import(`
+        + `${JSON.stringify(specifier)}), async (importOriginal) => {\n  const actual = await `
+        + 'importOriginal()\n  return {\n    ...actual,\n    // your mocked methods\n  }\n})');
+    };
+    return new Proxy(throws, Object.fromEntries(TRAPS.map((trap) => [trap, throws])));
+  },
+});
+const TRAPS = Object.getOwnPropertyNames(Reflect);
+
+/** The exports that a factory made; of what they lack, `complete` has something. */
+const exportsOf = (made, call, complete = null) => {
   if (made === null || typeof made !== 'object') {
     refused(call, 'the factory must return an object: the exports of the module. Did you mean '
       + '{ default: … }?');
   }
-  return Object.defineProperties(Object.create(null), {
+  return Object.defineProperties(Object.create(complete), {
     ...Object.getOwnPropertyDescriptors(made), __esModule: { value: true },
   });
 };
@@ -106,7 +132,7 @@ const exportsOf = (made, call) => {
 const exportsNow = async (file) => {
   const mock = mocks.get(file);
   if (mock === undefined) return actuals.get(file)();
-  mock.made ??= exportsOf(await mock.make(), mock.call);
+  mock.made ??= exportsOf(await mock.make(), mock.call, mock.complete);
   return mock.made;
 };
 
@@ -140,7 +166,7 @@ globalThis[Symbol.for('concave.mocks')] = {
     if (mock.made === undefined) {
       const made = mock.make();
       if (typeof made?.then === 'function') throw mock.error;
-      mock.made = exportsOf(made, mock.call);
+      mock.made = exportsOf(made, mock.call, mock.complete);
     }
     return mock.made;
   },

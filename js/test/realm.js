@@ -12,6 +12,22 @@ import { handed, takeTimers, underWay } from './timers.js';
 /** The global one as it was: a test may replace its functions. */
 export const JSON = { parse: globalThis.JSON.parse, stringify: globalThis.JSON.stringify };
 
+const { toWellFormed } = globalThis.String.prototype;
+const { apply } = globalThis.Reflect;
+
+/** JSON text that the host can read: of half a character, which it cannot, U+FFFD is told. */
+export const textOf = (value) => {
+  const text = JSON.stringify(value);
+  // Nothing else is written so, but behind a backslash.
+  if (text === undefined || !text.includes('\\ud')) return text;
+  return JSON.stringify(value, (_key, inside) => {
+    if (typeof inside === 'string') return apply(toWellFormed, inside, []);
+    if (inside === null || typeof inside !== 'object' || Array.isArray(inside)) return inside;
+    return Object.fromEntries(Object.entries(inside)
+      .map(([key, member]) => [apply(toWellFormed, key, []), member]));
+  });
+};
+
 /** The worker's own way to its host. */
 export const worker = globalThis.Convex;
 const { clearTimeout, setTimeout } = globalThis;
@@ -24,7 +40,7 @@ export const evaluated = new Set();
 globalThis[Symbol.for('concave.evaluated')] = evaluated;
 
 const askedFor = async (op, value) =>
-  JSON.parse(await worker.asyncSyscall(`test/${op}`, JSON.stringify(value)));
+  JSON.parse(await worker.asyncSyscall(`test/${op}`, textOf(value)));
 
 /** Asks the host, for a request; `value` and the answer are JSON. */
 export const ask = (op, value = null, request = '') =>

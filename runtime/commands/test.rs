@@ -38,7 +38,7 @@ unchanged, on the engine that serves. Actions run beside the test, as with conve
 \"use node\" too, in V8 without Node: one that needs a module of Node fails and says so. Files that
 ask for @vitest-environment jsdom are left to vitest, which runs on the same engine with the package
 of js/test. Of vitest.config.ts these are followed, where they are literals: globals, setupFiles,
-include, exclude, env, timeouts, retry, and what resets mocks and stubs.")]
+include, exclude, env, expect, timeouts, retry, allowOnly, and what resets mocks and stubs.")]
 pub struct Arguments {
     /// The app's folder, or one test file
     #[arg(default_value = ".")]
@@ -67,6 +67,9 @@ pub struct Arguments {
     /// Write snapshots that differ
     #[arg(long, short)]
     update: bool,
+    /// Let files pass in which `.only` was left, also in CI
+    #[arg(long, alias = "allowOnly")]
+    allow_only: bool,
 }
 
 /// Why the tests did not pass.
@@ -119,23 +122,25 @@ fn outside(broken: &[String]) -> String {
 /// # Errors
 /// See [`TestError`].
 pub async fn run(arguments: Arguments) -> Result<(), TestError> {
-    let Arguments { dir, watch, filter, seed, reporter, timeout, update, coverage } = arguments;
+    let Arguments { dir, watch, filter, seed, reporter, timeout, update, coverage, allow_only } =
+        arguments;
+    let ci = is_ci();
     let update = match update {
         true => "all",
         // As vitest: what nobody has looked at is not written where nobody looks.
-        false if is_ci() => "none",
+        false if ci => "none",
         false => "new",
     };
     let (dir, only) = where_and_which(dir);
     let seed = seed.map_or_else(drawn_seed, Ok).map_err(TestError::Seed)?;
-    let options = Options { dir, only, filter, seed, timeout_ms: timeout, coverage, update };
+    let allow_only = allow_only.then_some(true);
+    let timeout_ms = timeout;
+    let options = Options { dir, only, filter, seed, timeout_ms, coverage, allow_only, ci, update };
     let engine = Arc::new(Engine::start(coverage)?);
     if !watch {
         return once(options, reporter, &engine, &mut Vec::new()).await;
     }
-    let folder = options.dir.join("convex");
-    let folder = if folder.is_dir() { folder } else { options.dir.clone() };
-    let watched = Watch::new(&folder)?;
+    let watched = Watch::for_tests(&options.dir)?;
     again_and_again(options, reporter, engine, watched).await
 }
 
@@ -169,6 +174,7 @@ async fn again_and_again(
     mut watch: Watch,
 ) -> Result<(), TestError> {
     loop {
+        watch.renew(&options.dir)?;
         let mut sources = Vec::new();
         match once(options.clone(), reporter, &engine, &mut sources).await {
             Ok(()) | Err(TestError::Failed { .. }) => {}

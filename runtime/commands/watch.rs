@@ -1,12 +1,13 @@
 //! Which saves matter: file events, quietened.
 //!
-//! In: the functions folder and the sources outside it. Out: one wake-up per burst of changes.
+//! In: the functions folder, or one with tests, and the sources outside it. Out: one wake-up per
+//! burst of changes.
 //! Invariant: what concave itself writes (`_generated`, `.env.local`) never wakes it; that somebody
 //! has removed it does.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use notify::event::{EventKind, ModifyKind};
@@ -15,6 +16,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use super::codegen;
+use crate::testing::suite::is_left_out;
 
 /// A burst of changes (an editor saves through a draft, a branch is checked out) has ended when it
 /// was quiet for this long.
@@ -25,6 +27,12 @@ const PACKAGES_QUIET: Duration = Duration::from_millis(300);
 /// Folders of packages that are watched: a large app reads files of hundreds, and the system gives
 /// its users so many thousand watches for all of their programs.
 const PACKAGE_FOLDERS_MAX: usize = 1024;
+
+/// Endings of files that may become part of a run of tests by being there.
+const CODE: [&str; 9] = ["ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs", "json"];
+
+/// Folders that a run of tests makes itself.
+const MADE: [&str; 2] = ["__snapshots__", "coverage"];
 
 /// Files cannot be watched.
 #[derive(Debug, Error)]
@@ -50,8 +58,12 @@ pub struct Watch {
 }
 
 /// What is watched.
+#[derive(Default)]
 struct Sources {
-    functions_dir: PathBuf,
+    /// Whatever is in it matters.
+    functions_dir: Option<PathBuf>,
+    /// Folders in which code may come and go, as folders may.
+    tree: BTreeSet<PathBuf>,
     /// Files outside of it, and folders whose files matter.
     outside: BTreeSet<PathBuf>,
     /// The folders outside of it that are watched.
@@ -61,12 +73,39 @@ struct Sources {
 impl Sources {
     fn hold(&self, path: &Path) -> bool {
         let named = |path: &Path| self.outside.contains(path);
-        let inside = path.starts_with(&self.functions_dir);
+        let inside = self.is_in_functions(path);
         let beside = path.parent().is_some_and(named);
         if is_generated(path) {
             return (inside || beside || named(path)) && !is_draft(path) && !path.exists();
         }
-        named(path) || (!is_draft(path) && (beside || (inside && !is_package(path))))
+        let is_own = || !is_package(path) && (inside || self.is_in_tree(path));
+        named(path) || (!is_draft(path) && (beside || is_own()))
+    }
+
+    fn is_in_functions(&self, path: &Path) -> bool {
+        self.functions_dir.as_ref().is_some_and(|folder| path.starts_with(folder))
+    }
+
+    fn is_in_tree(&self, path: &Path) -> bool {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_code = || {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            extension.is_some_and(|extension| CODE.contains(&extension))
+        };
+        let is_folder = || path.is_dir() && !is_left_out(&name) && !MADE.contains(&&*name);
+        let is_known = self.tree.contains(path) && !MADE.contains(&&*name);
+        let is_inside = path.parent().is_some_and(|folder| self.tree.contains(folder));
+        is_known || (is_inside && (is_code() || is_folder()))
+    }
+
+    /// The folders of what is named outside: those of packages last, and not more than may be.
+    fn named_folders(&self) -> Vec<PathBuf> {
+        let folder = |path: &PathBuf| {
+            if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_owned) }
+        };
+        let folders: BTreeSet<PathBuf> = self.outside.iter().filter_map(folder).collect();
+        let (packages, own): (Vec<_>, Vec<_>) = folders.into_iter().partition(|at| is_package(at));
+        own.into_iter().chain(packages.into_iter().take(PACKAGE_FOLDERS_MAX)).collect()
     }
 
     /// A watch goes with its folder.
@@ -87,12 +126,26 @@ impl Watch {
 
     fn open(functions_dir: &Path) -> notify::Result<Self> {
         let functions_dir = functions_dir.canonicalize()?;
-        let (outside, folders) = (BTreeSet::new(), BTreeSet::new());
-        let sources = Sources { functions_dir: functions_dir.clone(), outside, folders };
+        let mut watch =
+            Self::of(Sources { functions_dir: Some(functions_dir.clone()), ..Sources::default() })?;
+        watch.watcher.watch(&functions_dir, RecursiveMode::Recursive)?;
+        Ok(watch)
+    }
+
+    /// Watches for tests in a folder and below it, once [`Watch::renew`] has looked what is there.
+    ///
+    /// # Errors
+    /// The system has no more watchers.
+    pub fn for_tests(folder: &Path) -> Result<Self, WatchError> {
+        Self::of(Sources::default())
+            .map_err(|cause| WatchError { folder: folder.to_owned(), cause })
+    }
+
+    fn of(sources: Sources) -> notify::Result<Self> {
         let sources = Arc::new(Mutex::new(sources));
         let (tell, changes) = mpsc::unbounded_channel();
         let known = sources.clone();
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
             // An error here means that events were lost: look again, to be safe.
             let (paths, moves) = match event {
                 Ok(Event { kind: EventKind::Access(_), .. }) => (Vec::new(), false),
@@ -108,38 +161,79 @@ impl Watch {
                 let _ = tell.send(path);
             }
         })?;
-        watcher.watch(&functions_dir, RecursiveMode::Recursive)?;
         Ok(Self { watcher, changes, sources, moved: false })
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        // Each holder leaves the sets whole.
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches the folders that are in `root` now, before anybody reads what is in them. All of
+    /// them anew: a watch goes with its folder, and another one may stand in its place.
+    ///
+    /// # Errors
+    /// The system has no watches left, or `root` is not there.
+    pub fn renew(&mut self, root: &Path) -> Result<(), WatchError> {
+        let failed = |folder: &Path, cause| WatchError { folder: folder.to_owned(), cause };
+        let root = root.canonicalize().map_err(|e| failed(root, notify::Error::io(e)))?;
+        let watched = std::mem::take(&mut self.sources().folders);
+        for folder in watched {
+            // It may have gone.
+            let _ = self.watcher.unwatch(&folder);
+        }
+        let (mut tree, mut open) = (BTreeSet::new(), vec![root.clone()]);
+        while let Some(folder) = open.pop() {
+            if !folder.canonicalize().is_ok_and(|folder| tree.insert(folder)) {
+                continue;
+            }
+            // Known before it is watched, lest the first event be that of nobody.
+            self.sources().tree.insert(folder.clone());
+            self.sources().folders.insert(folder.clone());
+            if let Err(cause) = self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                if folder == root || folder.is_dir() {
+                    return Err(failed(&folder, cause));
+                }
+                self.sources().folders.remove(&folder);
+            }
+            open.extend(folders_in(&folder));
+        }
+        let named = {
+            let mut sources = self.sources();
+            let Sources { tree, folders, .. } = &mut *sources;
+            tree.retain(|folder| folders.contains(folder));
+            sources.named_folders()
+        };
+        self.watch_all(named);
+        Ok(())
     }
 
     /// Watches these sources too: what the app imports from outside its functions folder. Says
     /// whether there are new ones among them, whose changes until now nobody has seen.
     pub fn also(&mut self, named: &[PathBuf]) -> bool {
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let outside =
-            |path: &&PathBuf| is_package(path) || !path.starts_with(&sources.functions_dir);
-        let outside: BTreeSet<PathBuf> = named.iter().filter(outside).cloned().collect();
-        let folder = |path: &PathBuf| {
-            if path.is_dir() { Some(path.clone()) } else { path.parent().map(Path::to_owned) }
+        let mut sources = self.sources();
+        let outside = |path: &&PathBuf| {
+            is_package(path) || !(is_draft(path) || sources.is_in_functions(path))
         };
-        let folders: BTreeSet<PathBuf> = outside.iter().filter_map(folder).collect();
+        let outside: BTreeSet<PathBuf> = named.iter().filter(outside).cloned().collect();
         // Packages are installed, not saved: a push for each app's first look is too many.
         let is_own = |path: &&PathBuf| !is_package(path);
         let has_new = outside.iter().filter(is_own).any(|path| !sources.outside.contains(path));
-        let (packages, own): (Vec<_>, Vec<_>) = folders.into_iter().partition(|at| is_package(at));
-        let folders = own.into_iter().chain(packages.into_iter().take(PACKAGE_FOLDERS_MAX));
-        let new: Vec<_> = folders.filter(|folder| !sources.folders.contains(folder)).collect();
         sources.outside = outside;
-        sources.folders.extend(new.iter().cloned());
+        let folders = sources.named_folders();
         drop(sources);
-        for folder in new {
-            if self.watcher.watch(&folder, RecursiveMode::NonRecursive).is_err() {
-                // It is not there, which fails the push that needs it: it may come.
-                let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-                sources.folders.remove(&folder);
+        self.watch_all(folders);
+        has_new
+    }
+
+    fn watch_all(&mut self, folders: Vec<PathBuf>) {
+        for folder in folders {
+            let is_new = self.sources().folders.insert(folder.clone());
+            if is_new && self.watcher.watch(&folder, RecursiveMode::NonRecursive).is_err() {
+                // It is not there, which fails whatever needs it: it may come.
+                self.sources().folders.remove(&folder);
             }
         }
-        has_new
     }
 
     /// Waits for changes, then for quiet, and names one file that changed.
@@ -148,18 +242,18 @@ impl Watch {
             // The watcher owns the sender and is owned by `self`.
             return std::future::pending().await;
         };
-        let functions_dir = {
-            let sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-            sources.functions_dir.clone()
-        };
+        let functions_dir = self.sources().functions_dir.clone();
+        let is_it = |path: &PathBuf| functions_dir.as_ref() == Some(path);
         // Kept in `self`: whoever waits may turn to something else meanwhile.
-        self.moved |= first == functions_dir;
+        self.moved |= is_it(&first);
         let mut quiet = quiet_after(&first);
         while let Ok(Some(path)) = tokio::time::timeout(quiet, self.changes.recv()).await {
-            self.moved |= path == functions_dir;
+            self.moved |= is_it(&path);
             quiet = quiet.max(quiet_after(&path));
         }
-        if std::mem::take(&mut self.moved) {
+        if std::mem::take(&mut self.moved)
+            && let Some(functions_dir) = functions_dir
+        {
             // A watch goes with its folder: another one may stand in its place. Where none does,
             // the folder around it tells when it comes, and the next push says that it is missing.
             let _ = self.watcher.unwatch(&functions_dir);
@@ -167,6 +261,15 @@ impl Watch {
         }
         first
     }
+}
+
+/// The folders of a folder that may have tests.
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    let may = |entry: &std::fs::DirEntry| {
+        !is_left_out(&entry.file_name().to_string_lossy()) && entry.path().is_dir()
+    };
+    entries.filter(may).map(|entry| entry.path()).collect()
 }
 
 /// Whether something may stand in the place of something else now.
@@ -201,9 +304,9 @@ mod tests {
     #[test]
     fn generated_files_packages_and_drafts_do_not_matter() {
         let sources = Sources {
-            functions_dir: "/a/convex".into(),
+            functions_dir: Some("/a/convex".into()),
             outside: ["/a/b.ts", "/a/node_modules/x/read.js"].map(PathBuf::from).into(),
-            folders: BTreeSet::new(),
+            ..Sources::default()
         };
         for path in [
             "/a/convex/_generated/.api.js.new",

@@ -34,10 +34,11 @@ use crate::world::SeededWorld;
 /// The runner.
 const MAIN: &str = "_test/main.js";
 /// It and its modules, which the startup snapshot holds.
-const RUNNER: [(&str, &str); 10] = [
+const RUNNER: [(&str, &str); 11] = [
     (MAIN, include_str!("../../js/test/main.js")),
     ("_test/explore.js", include_str!("../../js/test/explore.js")),
     ("_test/mocks.js", include_str!("../../js/test/mocks.js")),
+    ("_test/ports.js", include_str!("../../js/test/ports.js")),
     ("_test/random.js", include_str!("../../js/test/random.js")),
     ("_test/realm.js", include_str!("../../js/test/realm.js")),
     ("_test/refused.js", include_str!("../../js/test/refused.js")),
@@ -78,6 +79,10 @@ pub struct Options {
     pub timeout_ms: Option<u64>,
     /// Whether to count which lines run; functions then run where the tests do.
     pub coverage: bool,
+    /// Whether `.only` may stand in a test file, where the user says.
+    pub allow_only: Option<bool>,
+    /// Whether this is a CI system.
+    pub ci: bool,
     /// `new`: snapshots that are missing are written; `all`: those that differ too; `none`.
     pub update: &'static str,
 }
@@ -355,6 +360,12 @@ impl Suite {
         asked.or_else(configured).unwrap_or_else(|| TIMEOUT_MS.into())
     }
 
+    /// Whether a file in which `.only` was left passes: as in vitest, not in CI.
+    fn allows_only(&self) -> bool {
+        let configured = || self.config.settings.get("allowOnly").and_then(Value::as_bool);
+        self.options.allow_only.or_else(configured).unwrap_or(!self.options.ci)
+    }
+
     fn job(&self, file: &str, skip: &[Value]) -> Job {
         let Options { only, filter, .. } = &self.options;
         // Of a file that was chosen by its path all tests run.
@@ -369,7 +380,7 @@ impl Suite {
             "mocking": mocks.reaching, "setup": mocks.setup,
             "file": self.files[file], "module": module, "root": self.root, "skip": skip,
             "seed": self.options.seed, "timeout": self.timeout_ms(),
-            "settings": self.config.settings,
+            "settings": self.config.settings, "allowOnly": self.allows_only(),
             "update": self.options.update, "coverage": self.options.coverage,
             "pattern": pattern.map(|text| escaped(text)),
             "env": {
@@ -477,9 +488,14 @@ fn asked_for(mut files: BTreeMap<String, PathBuf>, asked: &Options) -> BTreeMap<
     files
 }
 
+/// Whether a folder is one where nobody looks for tests, by its name.
+pub fn is_left_out(name: &str) -> bool {
+    const SKIPPED: [&str; 5] = ["node_modules", "dist", "target", "build", "_generated"];
+    SKIPPED.contains(&name) || name.starts_with('.')
+}
+
 /// Files with tests in a folder, by the names that `held` gives them.
 fn test_files(inside: &Path, held: impl Fn(&Path) -> Option<String>) -> BTreeMap<String, PathBuf> {
-    const SKIPPED: [&str; 5] = ["node_modules", "dist", "target", "build", "_generated"];
     let mut found = BTreeMap::new();
     let mut folders = vec![inside.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -487,7 +503,7 @@ fn test_files(inside: &Path, held: impl Fn(&Path) -> Option<String>) -> BTreeMap
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if path.is_dir() {
-                if !SKIPPED.contains(&name) && !name.starts_with('.') {
+                if !is_left_out(name) {
                     folders.push(path);
                 }
             } else if let Some(name) = held(&path) {

@@ -7,6 +7,7 @@
 //! source map needs no more than a shift by whole lines.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -23,7 +24,7 @@ use deno_ast::{
 use crate::define::Production;
 use crate::mocks;
 use crate::tables::take_tables;
-use crate::{early, equals};
+use crate::{early, equals, place};
 
 /// One file to compile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +80,8 @@ pub(crate) struct Settings {
     pub(crate) mocks: bool,
     /// Whether `process.env.NODE_ENV` is what it is when the code runs: files of tests.
     pub(crate) keeps_node_env: bool,
+    /// Where the file is, for those that know it: the app's own in a run of tests.
+    pub(crate) place: Option<PathBuf>,
 }
 
 /// A compiled file.
@@ -328,6 +331,9 @@ fn transform(source: &Source, text: &str, parsed: &ParsedSource) -> Result<Compi
         let unresolved = SyntaxContext::empty().apply_mark(marks.unresolved);
         if source.settings.mocks {
             mocks::give_modules(&mut program);
+        }
+        if let Some(file) = &source.settings.place {
+            place::tell(&mut program, file);
         }
         compiled.tables = take_tables(&mut program, source.settings.inline, unresolved);
         if source.settings.mocks {

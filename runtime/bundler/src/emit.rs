@@ -217,11 +217,7 @@ impl Emitter<'_> {
                 let specifier = relative(path, self.names.path(*target));
                 let location = &self.link.graph.modules[*target].location;
                 let requests = &self.link.graph.modules[module].compiled.tables.requests;
-                if let (Location::File(file), true) =
-                    (location, requests[i].specifier.ends_with(mocks::MOCK))
-                {
-                    after = format!(" {}", mocks::way_to(i, file));
-                }
+                after = mocks::after_way(i, &requests[i].specifier, location);
                 let specifier = match location {
                     Location::Mocked(file) => {
                         return format!(

@@ -17,22 +17,25 @@ const CALLS: [&str; 2] = ["import.meta.glob", "(import.meta as any).glob"];
 /// What calls stand for: most files of a folder ask the same, and its files are read once.
 pub(crate) struct Globs {
     /// Where patterns begin that begin with a slash.
-    root: PathBuf,
-    /// By the folder and what stands between the parentheses.
-    members: Mutex<HashMap<(PathBuf, String), Members>>,
+    pub(crate) root: PathBuf,
+    members: Mutex<HashMap<Key, Members>>,
 }
 
-/// The files that a call reaches, each with its member of the object.
-type Members = Arc<[(PathBuf, String)]>;
+/// The files that a call reaches.
+type Members = Arc<[Member]>;
+
+/// The folder of a file, what its calls begin at, and what stands between their parentheses.
+type Key = (PathBuf, Option<String>, String);
 
 impl Globs {
     pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), members: Mutex::default() }
     }
 
-    /// `text` of `file` with its calls expanded; `None` where there are none.
-    pub(crate) fn expand(&self, text: &str, file: &Path) -> Option<String> {
-        let mut expanded = String::new();
+    /// `text` of `file` with its calls expanded, and imports that they need; `None` where there
+    /// are none.
+    pub(crate) fn expand(&self, text: &str, file: &Path) -> Option<(String, String)> {
+        let (mut expanded, mut imports) = (String::new(), String::new());
         let mut rest = text;
         let next = |text: &str| {
             let places = CALLS.iter().filter_map(|call| Some((text.find(call)?, call.len())));
@@ -47,62 +50,134 @@ impl Globs {
             };
             let length = name + length;
             expanded.push_str(before);
-            expanded.push_str(&self.object(arguments, file));
+            expanded.push_str(&self.object(arguments, file, &mut imports));
             expanded.push_str(&"\n".repeat(call[..length].matches('\n').count()));
             rest = &call[length..];
         }
         expanded.push_str(rest);
-        next(text).map(|_| expanded)
+        next(text).map(|_| (expanded, imports))
     }
 
     /// The object that a call stands for: the file that asks is not in it.
-    fn object(&self, arguments: &str, file: &Path) -> String {
+    fn object(&self, arguments: &str, file: &Path, imports: &mut String) -> String {
         let (patterns, options) = arguments.split_at(first(arguments));
-        for option in ["eager", "query", "as"] {
-            if has_member(options, option) {
+        let options = match Asked::read(options) {
+            Ok(options) => options,
+            Err(why) => {
                 let why = format!(
-                    "import.meta.glob with `{option}` is not supported by `concave test`: leave it \
-                     out, and call the functions that it then gives."
+                    "import.meta.glob: {why}; `concave test` looks for files before code runs."
                 );
                 return format!("(() => {{ throw new Error({}); }})()", quoted(&why));
             }
-        }
-        let name = has_member(options, "import").then(|| strings(options).pop()).flatten();
-        let members = self.members(patterns, file.parent().unwrap_or(file));
-        let others = members.iter().filter(|(path, _)| path != file);
-        let others: Vec<_> = others.map(|(_, member)| picked(member, name.as_deref())).collect();
-        format!("({{ {} }})", others.join(", "))
+        };
+        let members = self.members(patterns, file.parent().unwrap_or(file), &options.base);
+        let members = members.iter().filter(|member| member.path != file);
+        let members: Vec<_> = if options.eager {
+            members.map(|member| member.eager(&options, imports)).collect()
+        } else {
+            members.map(|member| member.lazy(&options)).collect()
+        };
+        format!("({{ {} }})", members.join(", "))
     }
 
-    fn members(&self, patterns: &str, dir: &Path) -> Members {
-        let key = (dir.to_owned(), patterns.to_owned());
+    fn members(&self, patterns: &str, dir: &Path, base: &Option<String>) -> Members {
+        let key = (dir.to_owned(), base.clone(), patterns.to_owned());
         // Held while they are looked for: whoever waits asks for the same, mostly.
         let mut known = self.members.lock().unwrap_or_else(PoisonError::into_inner);
         let members = known.entry(key).or_insert_with(|| {
-            let found = matching(&strings(patterns), dir, &self.root).into_iter();
-            found.map(|(key, path)| (path.clone(), member(&key, dir, &path))).collect()
+            let within = match base.as_deref().map(|base| (base, base.strip_prefix('/'))) {
+                Some((_, Some(of_root))) => tidy(&self.root.join(of_root)),
+                Some((base, None)) => tidy(&dir.join(base)),
+                None => dir.to_owned(),
+            };
+            let found = matching(&strings(patterns), &within, &self.root).into_iter();
+            let key = |key, path: &Path| match base {
+                Some(_) => specifier(&within, path),
+                None => key,
+            };
+            found.map(|(found, path)| Member::new(key(found, &path), dir, path)).collect()
         });
         Arc::clone(members)
     }
 }
 
-/// What imports a module, of which [`picked`] takes one export.
-const WHOLE: &str = ")/**/, {";
-
-/// A function that imports a file, and says which it is.
-fn member(key: &str, dir: &Path, path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    let node = if has_use_node(&text) { ", node: true" } else { "" };
-    let (key, from) = (quoted(key), quoted(&specifier(dir, path)));
-    let path = quoted(&path.to_string_lossy());
-    format!("{key}: Object.assign(() => import({from}{WHOLE} file: {path}{node} }})")
+/// What a call asks for besides its patterns.
+#[derive(Default)]
+struct Asked {
+    eager: bool,
+    /// The one export that is wanted.
+    export: Option<String>,
+    /// Where patterns and keys begin.
+    base: Option<String>,
+    raw: bool,
 }
 
-/// A member that gives one export only, where that is asked for.
-fn picked(member: &str, export: Option<&str>) -> String {
-    let Some(export) = export else { return member.to_owned() };
-    let take = format!(").then((module) => module[{}]), {{", quoted(export));
-    member.replacen(WHOLE, &take, 1)
+impl Asked {
+    /// Reads the second argument; says what of it cannot be followed.
+    fn read(options: &str) -> Result<Self, String> {
+        let text = |name: &str| match value_of(options, name).map(string_at) {
+            None => Ok(None),
+            Some(Some(text)) => Ok(Some(text)),
+            Some(None) => Err(format!("write `{name}` as a string literal")),
+        };
+        let eager = match value_of(options, "eager").map(|value| value.starts_with("true")) {
+            Some(false) if !value_of(options, "eager").is_some_and(|v| v.starts_with("false")) => {
+                return Err("write `eager` as true or false".to_owned());
+            }
+            eager => eager.unwrap_or(false),
+        };
+        let (query, legacy) = (text("query")?, text("as")?);
+        let raw = match (query.as_deref(), legacy.as_deref()) {
+            (None | Some(""), None) => false,
+            (Some("?raw" | "raw"), _) | (None, Some("raw")) => true,
+            _ => return Err("of Vite's queries only \"?raw\" is known".to_owned()),
+        };
+        let by_legacy = legacy.is_some().then(|| "default".to_owned());
+        let export = text("import")?.filter(|name| name != "*").or(by_legacy);
+        Ok(Self { eager, export, base: text("base")?, raw })
+    }
+}
+
+/// A file that a call reaches.
+struct Member {
+    key: String,
+    path: PathBuf,
+    /// As the file that asks imports it.
+    from: String,
+    is_node: bool,
+}
+
+impl Member {
+    fn new(key: String, dir: &Path, path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        Self { key, from: specifier(dir, &path), is_node: has_use_node(&text), path }
+    }
+
+    fn specifier(&self, asked: &Asked) -> String {
+        quoted(&format!("{}{}", self.from, if asked.raw { "?raw" } else { "" }))
+    }
+
+    /// A function that imports the file, and says which it is.
+    fn lazy(&self, asked: &Asked) -> String {
+        let node = if self.is_node { ", node: true" } else { "" };
+        let take = asked.export.as_deref().map_or_else(String::new, |name| {
+            format!(".then((module) => module[{}])", quoted(name))
+        });
+        let (key, path) = (quoted(&self.key), quoted(&self.path.to_string_lossy()));
+        let import = format!("import({}){take}", self.specifier(asked));
+        format!("{key}: Object.assign(() => {import}, {{ file: {path}{node} }})")
+    }
+
+    /// What the file exports, imported with the others.
+    fn eager(&self, asked: &Asked, imports: &mut String) -> String {
+        let local = format!("$glob_{}", imports.matches(" from ").count());
+        let what = match &asked.export {
+            Some(name) => format!("{{ {} as {local} }}", quoted(name)),
+            None => format!("* as {local}"),
+        };
+        imports.push_str(&format!(" import {what} from {};", self.specifier(asked)));
+        format!("{}: {local}", quoted(&self.key))
+    }
 }
 
 /// Where the first of some arguments ends.
@@ -134,13 +209,19 @@ fn outside_strings(code: &str) -> impl Iterator<Item = (usize, char, usize)> {
     })
 }
 
-/// Whether an object that is written out has a member.
-fn has_member(object: &str, name: &str) -> bool {
-    object.match_indices(name).any(|(at, _)| {
+/// What stands behind the name of a member of an object that is written out.
+fn value_of<'a>(object: &'a str, name: &str) -> Option<&'a str> {
+    object.match_indices(name).find_map(|(at, _)| {
         let before = object[..at].trim_end_matches(['"', '\'']).trim_end();
         let after = object[at + name.len()..].trim_start_matches(['"', '\'']).trim_start();
-        before.ends_with(['{', ',']) && after.starts_with(':')
+        let value = after.strip_prefix(':').filter(|_| before.ends_with(['{', ',']))?;
+        Some(value.trim_start())
     })
+}
+
+/// The string literal that a piece of code begins with.
+fn string_at(code: &str) -> Option<String> {
+    code.starts_with(['"', '\'', '`']).then(|| strings(code).into_iter().next())?
 }
 
 /// The text between the parentheses of a call, and how long the call is; type arguments are
@@ -229,7 +310,7 @@ fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// A path without `.` and `..`.
-fn tidy(path: &Path) -> PathBuf {
+pub(crate) fn tidy(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
         match part {
@@ -410,11 +491,11 @@ mod tests {
         }
         let text = "const m = import.meta.glob<X>([\n  './**/*.ts',\n  '!./deep/**',\n]);\nend";
         let globs = Globs::new(dir.path());
-        let expanded = globs.expand(text, &dir.path().join("b.test.ts")).unwrap();
+        let expanded = globs.expand(text, &dir.path().join("b.test.ts")).unwrap().0;
         assert_eq!(expanded.lines().count(), text.lines().count());
         assert!(expanded.contains("\"./a.ts\": Object.assign(() => import(\"./a.ts\")"));
         assert!(!expanded.contains("c.ts") && !expanded.contains("b.test.ts\":"), "{expanded}");
-        let of_another = globs.expand(text, &dir.path().join("a.ts")).unwrap();
+        let of_another = globs.expand(text, &dir.path().join("a.ts")).unwrap().0;
         assert!(of_another.contains("\"./b.test.ts\":"), "{of_another}");
         assert!(!of_another.contains("a.ts\":"), "{of_another}");
         assert_eq!(globs.expand("import.meta.env", Path::new("/x.ts")), None);
@@ -430,7 +511,7 @@ mod tests {
         }
         let globs = Globs::new(dir.path());
         let keys = |from: &str, call: &str| {
-            let expanded = globs.expand(call, &dir.path().join(from)).unwrap();
+            let expanded = globs.expand(call, &dir.path().join(from)).unwrap().0;
             let keys = expanded.split(": Object.assign(").map(|before| {
                 before
                     .rsplit_once('"')
@@ -459,11 +540,28 @@ mod tests {
         ] {
             assert_eq!(keys(from, call), expected, "{call}");
         }
-        let one = "import.meta.glob('/convex/a.ts', { import: 'default' })";
-        let expanded = globs.expand(one, &dir.path().join("tests/x.test.ts")).unwrap();
+        let expanded =
+            |call: &str| globs.expand(call, &dir.path().join("tests/x.test.ts")).unwrap();
+        let (one, _) = expanded("import.meta.glob('/convex/a.ts', { import: 'default' })");
         let load = r#"import("../convex/a.ts").then((module) => module["default"])"#;
-        assert!(expanded.contains(load), "{expanded}");
-        let eager = globs.expand("import.meta.glob('./a', { eager: true })", dir.path()).unwrap();
-        assert!(eager.contains("`eager` is not supported"), "{eager}");
+        assert!(one.contains(load), "{one}");
+        let (based, _) =
+            expanded("import.meta.glob('./*.ts', { base: '../convex', query: '?raw' })");
+        assert!(based.contains(r#""./a.ts": Object.assign(() => import("../convex/a.ts?raw"),"#));
+        let (of_root, _) = expanded("import.meta.glob('./*.js', { base: '/convex' })");
+        assert!(of_root.contains(r#""./b.js": Object.assign(() => import("../convex/b.js"),"#));
+        let all = "import.meta.glob('/convex/*.{ts,js}', { import: \"x\", eager: true })";
+        let (object, imports) = expanded(all);
+        assert_eq!(object, r#"({ "/convex/a.ts": $glob_0, "/convex/b.js": $glob_1 })"#);
+        let import = r#" import { "x" as $glob_0 } from "../convex/a.ts";"#;
+        assert!(imports.starts_with(import), "{imports}");
+        for (options, said) in [
+            ("{ base: here }", "write `base` as a string literal"),
+            ("{ eager: maybe }", "write `eager` as true or false"),
+            ("{ query: '?url' }", "only \\\"?raw\\\" is known"),
+        ] {
+            let (refused, _) = expanded(&format!("import.meta.glob('./a', {options})"));
+            assert!(refused.contains(said), "{refused}");
+        }
     }
 }

@@ -17,9 +17,11 @@ use crate::compile::{
 };
 use crate::glob::Globs;
 use crate::hoist::Chunk;
-use crate::mocks::{ACTUAL, MOCK, concern, stand_in};
-use crate::package::{Package, Packages};
-use crate::resolve::{Location, Missing, Resolved, Resolvers, Supplied, is_bare, package_name};
+use crate::mocks::{ACTUAL, MANUAL, MOCK, concern, missing, stand_in};
+use crate::package::{Package, Packages, in_node_modules};
+use crate::resolve::{
+    Location, Missing, Resolved, Resolvers, Supplied, is_bare, manual_mock, nowhere, package_name,
+};
 use crate::tests::is_test_file;
 
 /// Index of a module in its graph.
@@ -269,8 +271,8 @@ impl Loader<'_> {
                         && package.has_side_effects(path)
                 }
                 Location::Supplied(supplied) => *supplied == Supplied::ConvexTest,
-                Location::Mocked(_) => true,
-                Location::Ignored(_) => false,
+                Location::Mocked(_) | Location::Absent(_) => true,
+                Location::Ignored(_) | Location::Raw(_) => false,
             },
             node_interop: package.is_module || matches!(extension, "mjs" | "mts"),
             is_typescript: matches!(source.language, Language::TypeScript | Language::Tsx),
@@ -291,16 +293,52 @@ impl Loader<'_> {
             self.resolvers.resolve(from, specifier, request.kind, self.environment)
         };
         let specifier = request.specifier.as_str();
-        let aside = specifier.strip_suffix(MOCK).or_else(|| specifier.strip_suffix(ACTUAL));
-        if let Some(specifier) = aside.filter(|_| self.tests) {
+        if self.tests
+            && let Some(specifier) = specifier.strip_suffix(ACTUAL)
+        {
             return to(specifier);
+        }
+        if self.tests
+            && let Some(specifier) = specifier.strip_suffix(MOCK)
+        {
+            return match to(specifier) {
+                Resolved::Missing(_) => {
+                    Resolved::Module(Location::Absent(self.nowhere(from, specifier)))
+                }
+                other => other,
+            };
+        }
+        if self.tests
+            && let Some(specifier) = specifier.strip_suffix(MANUAL)
+        {
+            let found = manual_mock(&self.globs.root, &to(specifier), specifier);
+            let none = || Location::Absent(self.nowhere(from, specifier));
+            return Resolved::Module(found.map_or_else(none, Location::File));
+        }
+        if self.tests
+            && let Some((plain, query)) = specifier.split_once('?')
+        {
+            return match (query, to(plain)) {
+                ("raw", Resolved::Module(Location::File(file))) => {
+                    Resolved::Module(Location::Raw(file))
+                }
+                ("raw", other) => other,
+                _ => Resolved::Missing(query_of_vite(specifier)),
+            };
         }
         match to(specifier) {
             Resolved::Module(Location::File(file)) if self.mocks.contains(&file) => {
                 Resolved::Module(Location::Mocked(file))
             }
+            Resolved::Missing(_) if self.mocks.contains(&self.nowhere(from, specifier)) => {
+                Resolved::Module(Location::Mocked(self.nowhere(from, specifier)))
+            }
             other => other,
         }
+    }
+
+    fn nowhere(&self, from: &Location, specifier: &str) -> PathBuf {
+        nowhere(&self.globs.root, from, specifier)
     }
 
     /// The files that a test file or setup file mocks.
@@ -313,7 +351,9 @@ impl Loader<'_> {
         let Ok(source) = self.source(&location, &package, true) else { return BTreeSet::new() };
         let compiled = self.cache.compile(&source);
         let of = |request: &crate::compile::Request| match self.resolve(&location, request) {
-            Resolved::Module(Location::File(file)) if request.specifier.ends_with(MOCK) => {
+            Resolved::Module(Location::File(file) | Location::Absent(file))
+                if request.specifier.ends_with(MOCK) =>
+            {
                 Some(file)
             }
             _ => None,
@@ -334,13 +374,25 @@ impl Loader<'_> {
                 let language = Language::JavaScript;
                 let file = self.resolvers.functions_dir().join(supplied.name());
                 let text = self.globs.expand(supplied.source(), &file);
-                let text = text.unwrap_or_else(|| supplied.source().to_owned());
+                let text = text.map_or_else(
+                    || supplied.source().to_owned(),
+                    |(text, more)| text + more.as_str(),
+                );
                 return Ok(Source { text: text.into(), language, settings });
             }
             // As esbuild: an ignored file is an empty CommonJS module.
             Location::Ignored(_) => return Ok(self.empty_source()),
             Location::Mocked(path) => {
                 return Ok(Source { text: stand_in(path).into(), ..self.empty_source() });
+            }
+            Location::Raw(path) => {
+                let text = std::fs::read_to_string(path);
+                let text = text.map_err(|e| format!("Cannot read the file: {e}"))?;
+                let (language, settings) = (Language::Text, self.settings(None, true));
+                return Ok(Source { text: text.into(), language, settings });
+            }
+            Location::Absent(path) => {
+                return Ok(Source { text: missing(path).into(), ..self.empty_source() });
             }
         };
         let extension = extension(location);
@@ -360,6 +412,9 @@ impl Loader<'_> {
         let mut settings = self.settings(Some(path), prefer_esm);
         settings.keeps_node_env = self.tests && self.is_head(path);
         settings.mocks = settings.keeps_node_env && concern(&text);
+        let knows_place = self.tests && !data && text.contains("import.meta.");
+        settings.place =
+            Some(path.clone()).filter(|path| knows_place && in_node_modules(path).is_none());
         Ok(Source { text: text.into(), language, settings })
     }
 
@@ -371,13 +426,13 @@ impl Loader<'_> {
     /// Vite's `import.meta.env` where the runner keeps it, and a test file says when it has been
     /// evaluated.
     fn for_tests(&self, text: String, path: &Path) -> String {
-        let text = self.globs.expand(&text, path).unwrap_or(text);
+        let (text, imports) = self.globs.expand(&text, path).unwrap_or((text, String::new()));
         let env = "globalThis.__vitest_worker__?.metaEnv";
         let text = text.replace("import.meta.env", env).replace("(import.meta as any).env", env);
         if !self.is_head(path) {
-            return text;
+            return text + imports.as_str();
         }
-        format!("{text}{EVALUATED}{});\n", quoted(&path.to_string_lossy()))
+        format!("{text}{EVALUATED}{});{imports}\n", quoted(&path.to_string_lossy()))
     }
 
     fn empty_source(&self) -> Source {
@@ -403,7 +458,16 @@ impl Loader<'_> {
             legacy_decorators: options.and_then(|o| o.experimental_decorators).unwrap_or(false),
             mocks: false,
             keeps_node_env: false,
+            place: None,
         }
+    }
+}
+
+/// What is said of a file that is to be imported in a way which only Vite knows.
+fn query_of_vite(specifier: &str) -> Missing {
+    Missing {
+        message: format!("Could not resolve \"{specifier}\""),
+        help: Some("`concave test` knows the query ?raw, and no other of Vite's.".to_owned()),
     }
 }
 
@@ -424,14 +488,21 @@ fn looks_like_commonjs(text: &str, extension: &str) -> bool {
 fn extension(location: &Location) -> &str {
     match location {
         Location::File(path) => path.extension().and_then(|e| e.to_str()).unwrap_or(""),
-        Location::Supplied(_) | Location::Ignored(_) | Location::Mocked(_) => "js",
+        Location::Supplied(_)
+        | Location::Ignored(_)
+        | Location::Mocked(_)
+        | Location::Absent(_)
+        | Location::Raw(_) => "js",
     }
 }
 
 /// The file of a location, if it has one.
 pub(crate) fn file_of(location: &Location) -> Option<&PathBuf> {
     match location {
-        Location::File(path) => Some(path),
-        Location::Supplied(_) | Location::Ignored(_) | Location::Mocked(_) => None,
+        Location::File(path) | Location::Raw(path) => Some(path),
+        Location::Supplied(_)
+        | Location::Ignored(_)
+        | Location::Mocked(_)
+        | Location::Absent(_) => None,
     }
 }

@@ -120,7 +120,11 @@ fn is_plain(link: &Link<'_>, module: ModuleId) -> bool {
         Location::File(path) => {
             matches!(path.extension().and_then(|e| e.to_str()), Some("js" | "mjs"))
         }
-        Location::Supplied(_) | Location::Ignored(_) | Location::Mocked(_) => false,
+        Location::Supplied(_)
+        | Location::Ignored(_)
+        | Location::Mocked(_)
+        | Location::Absent(_)
+        | Location::Raw(_) => false,
     };
     let imports = module.compiled.tables.requests.iter();
     !entry

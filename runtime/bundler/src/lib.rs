@@ -43,6 +43,7 @@ mod memo;
 mod mocks;
 mod names;
 mod package;
+mod place;
 mod project;
 mod prune;
 pub mod purity;

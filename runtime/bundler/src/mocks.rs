@@ -15,17 +15,20 @@
 //! runner has for it when it is evaluated. `?mock` and `?actual` lead to the file itself. What
 //! `import()` finds in the app's own files is fresh after `vi.resetModules()` ([`fresh`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use deno_ast::swc::ast::*;
 use deno_ast::swc::common::{DUMMY_SP, Span};
 use deno_ast::swc::ecma_visit::{VisitMut, VisitMutWith};
 
 use crate::compile::{Name, RequestKind, Tables, quoted};
+use crate::resolve::Location;
 
 /// Ends of specifiers of what a test file mocks, and of what it imports beside its mocks.
 pub(crate) const MOCK: &str = "?mock";
 pub(crate) const ACTUAL: &str = "?actual";
+/// The same of what its author has written to stand for a module, in a folder `__mocks__`.
+pub(crate) const MANUAL: &str = "?manual";
 
 /// The runner's side of it (`js/test/mocks.js`).
 const MOCKS: &str = "globalThis[Symbol.for(\"concave.mocks\")]";
@@ -81,9 +84,19 @@ impl VisitMut for Calls {
         while call.args.len() < place {
             call.args.push(argument(Expr::Ident(Ident::new_no_ctxt("undefined".into(), DUMMY_SP))));
         }
+        let is_plain = call.args[1..].iter().all(|arg| is_undefined(&arg.expr));
+        let takes_manual =
+            is_plain && matches!(method(call), Some("mock" | "doMock" | "importMock"));
         call.args.truncate(place);
         call.args.push(argument(import(&format!("{specifier}{suffix}"), span)));
+        if takes_manual {
+            call.args.push(argument(import(&format!("{specifier}{MANUAL}"), span)));
+        }
     }
+}
+
+fn is_undefined(expression: &Expr) -> bool {
+    matches!(expression, Expr::Ident(name) if &*name.sym == "undefined")
 }
 
 /// Leaves of the imports that were given to calls what makes them: `$import_0` of `$import_0()`.
@@ -100,15 +113,22 @@ impl VisitMut for Ways {
             method(call),
             Some("mock" | "doMock" | "unmock" | "doUnmock" | "importMock" | "importActual")
         );
-        let Some(last) = call.args.last_mut().filter(|_| takes_one) else { return };
-        let Expr::Call(CallExpr { callee: Callee::Expr(way), args, .. }) = &*last.expr else {
-            return;
-        };
-        let is_way = matches!(&**way, Expr::Ident(name) if name.sym.starts_with("$import_"));
-        if is_way && args.is_empty() {
-            last.expr = way.clone();
+        // The first one names the module.
+        for given in call.args.iter_mut().skip(1).filter(|_| takes_one) {
+            if let Some(way) = way_of(&given.expr) {
+                given.expr = way;
+            }
         }
     }
+}
+
+/// `$import_0` of `$import_0()`.
+fn way_of(expression: &Expr) -> Option<Box<Expr>> {
+    let Expr::Call(CallExpr { callee: Callee::Expr(way), args, .. }) = expression else {
+        return None;
+    };
+    let is_way = matches!(&**way, Expr::Ident(name) if name.sym.starts_with("$import_"));
+    (is_way && args.is_empty()).then(|| way.clone())
 }
 
 /// `m` of `vi.m(…)`.
@@ -216,23 +236,43 @@ pub(crate) fn import_late(code: &str, tables: &mut Tables) -> String {
 
 /// The text of the module that stands for a mocked file: CommonJS, of which anything can be
 /// imported.
-pub(crate) fn stand_in(file: &std::path::Path) -> String {
+pub(crate) fn stand_in(file: &Path) -> String {
     let file = quoted(&file.to_string_lossy());
     format!("module.exports = {MOCKS}.get({file});\n")
 }
 
-/// What tells the runner which file a way to a mocked one leads to.
-pub(crate) fn way_to(index: usize, file: &std::path::Path) -> String {
-    format!("$import_{index}.file = {};", quoted(&file.to_string_lossy()))
+/// The text of the module that is there only as it is mocked, for who wants it as it is.
+pub(crate) fn missing(file: &Path) -> String {
+    let shown = file.to_string_lossy();
+    let name = shown.rsplit_once("/node_modules/").map_or(&*shown, |(_, name)| name);
+    let why = format!(
+        "Could not resolve {name:?}: it is there only as vi.mock() makes it, with a factory that \
+         does not import it."
+    );
+    format!("throw new Error({});\n", quoted(&why))
+}
+
+/// What tells the runner where a way leads that a call of `vi` was given: to which mocked file, or
+/// to what stands for one.
+pub(crate) fn after_way(index: usize, specifier: &str, to: &Location) -> String {
+    match to {
+        Location::File(file) | Location::Absent(file) if specifier.ends_with(MOCK) => {
+            format!(" $import_{index}.file = {};", quoted(&file.to_string_lossy()))
+        }
+        Location::File(_) if specifier.ends_with(MANUAL) => {
+            format!(" $import_{index}.isManual = true;")
+        }
+        _ => String::new(),
+    }
 }
 
 /// The expression for the promise of what a mocked file exports now.
-pub(crate) fn exports_now(file: &std::path::Path) -> String {
+pub(crate) fn exports_now(file: &Path) -> String {
     format!("{MOCKS}.now({})", quoted(&file.to_string_lossy()))
 }
 
 /// The expression for what a module that stands for a mocked file exports.
-pub(crate) fn exports_for_good(file: &std::path::Path) -> String {
+pub(crate) fn exports_for_good(file: &Path) -> String {
     format!("await {MOCKS}.forGood({})", quoted(&file.to_string_lossy()))
 }
 

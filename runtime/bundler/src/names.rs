@@ -91,6 +91,8 @@ pub(crate) fn origin(project: &Project, graph: &Graph, module: ModuleId) -> Stri
         Location::Supplied(supplied) => supplied.name().to_owned(),
         Location::Ignored(path) => format!("{} (replaced with nothing)", project.display(path)),
         Location::Mocked(path) => format!("{} (mocked)", project.display(path)),
+        Location::Absent(path) => format!("{} (missing)", project.display(path)),
+        Location::Raw(path) => format!("{}?raw", project.display(path)),
     }
 }
 
@@ -101,6 +103,8 @@ fn components(project: &Project, graph: &Graph, module: ModuleId) -> Vec<String>
         Location::File(path) => (path.as_path(), ""),
         Location::Ignored(path) => (path.as_path(), ".ignored"),
         Location::Mocked(path) => (path.as_path(), ".mocked"),
+        Location::Absent(path) => (path.as_path(), ".missing"),
+        Location::Raw(path) => (path.as_path(), ".raw"),
         Location::Supplied(supplied) => {
             return vec![supplied.name().trim_end_matches(".js").to_owned()];
         }

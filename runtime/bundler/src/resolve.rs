@@ -15,6 +15,7 @@ use oxc_resolver::{ResolveError, ResolveOptions, Resolver, TsConfig, TsconfigDis
 use crate::Environment;
 use crate::compile::RequestKind;
 use crate::error::closest;
+use crate::glob::tidy;
 use crate::graph::file_of;
 use crate::package::in_node_modules;
 use crate::project::{Project, relative_path};
@@ -30,6 +31,10 @@ pub(crate) enum Location {
     Ignored(PathBuf),
     /// What stands for a file that a test mocks.
     Mocked(PathBuf),
+    /// The text of a file.
+    Raw(PathBuf),
+    /// A module that is there only as a test mocks it; the path is made up.
+    Absent(PathBuf),
 }
 
 /// Modules that the bundler supplies.
@@ -202,7 +207,9 @@ impl Resolvers {
             Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
                 resolve_from(resolver, file, specifier)
             }
-            Location::Supplied(_) => resolver.resolve(&self.functions_dir, specifier),
+            Location::Supplied(_) | Location::Absent(_) | Location::Raw(_) => {
+                resolver.resolve(&self.functions_dir, specifier)
+            }
         };
         match found {
             Ok(found) => {
@@ -285,7 +292,9 @@ impl Resolvers {
             Location::File(file) | Location::Ignored(file) | Location::Mocked(file) => {
                 file.parent().unwrap_or(file)
             }
-            Location::Supplied(_) => self.definition.parent().unwrap_or(&self.definition),
+            Location::Supplied(_) | Location::Absent(_) | Location::Raw(_) => {
+                self.definition.parent().unwrap_or(&self.definition)
+            }
         };
         let help = if is_bare(specifier) {
             let name = package_name(specifier);
@@ -314,6 +323,34 @@ impl Resolvers {
         };
         Missing { message: format!("Could not resolve \"{specifier}\""), help }
     }
+}
+
+/// What stands for a module that leads nowhere, so that whoever means it means the same.
+pub(crate) fn nowhere(root: &Path, from: &Location, specifier: &str) -> PathBuf {
+    let name = match specifier.strip_prefix("node:") {
+        None if is_builtin(specifier) => format!("node:{specifier}"),
+        _ => specifier.to_owned(),
+    };
+    let folder = file_of(from).and_then(|file| file.parent()).unwrap_or(root);
+    if is_bare(&name) { root.join("node_modules").join(name) } else { tidy(&folder.join(name)) }
+}
+
+/// The file that vitest takes for a mocked module that has no factory, if there is one:
+/// `__mocks__/x.ts` beside `x.ts`, or in the project's root for what is no file of it.
+pub(crate) fn manual_mock(root: &Path, found: &Resolved, specifier: &str) -> Option<PathBuf> {
+    if let Resolved::Module(Location::File(file)) = found
+        && in_node_modules(file).is_none()
+    {
+        let beside = file.parent()?.join("__mocks__").join(file.file_name()?);
+        return beside.is_file().then_some(beside);
+    }
+    let stem = root.join("__mocks__").join(specifier.trim_start_matches("node:"));
+    let endings = ["", "/index"].into_iter().flat_map(|index| {
+        let codes = ["ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"];
+        codes.map(|code| format!("{index}.{code}"))
+    });
+    let files = endings.map(|ending| PathBuf::from(format!("{}{ending}", stem.display())));
+    files.into_iter().find(|file| is_bare(specifier) && file.is_file())
 }
 
 /// The file that makes a folder a component.

@@ -16,11 +16,11 @@ use crate::emit::Emitter;
 use crate::error::{BundleError, BundleErrors};
 use crate::graph::{Graph, ModuleId, Target, file_of};
 use crate::link::Link;
-use crate::mocks::Mocks;
+use crate::mocks::{MOCK, Mocks};
 use crate::names::Names;
-use crate::package::{Packages, installed_version};
+use crate::package::{Packages, in_node_modules, installed_version};
 use crate::project::{Entries, Entry, Project, has_use_node, is_legal_component};
-use crate::resolve::{Location, Resolvers};
+use crate::resolve::{Location, Resolved, Resolvers};
 use crate::{Bundler, Environment, Output};
 
 /// What a bundle of test files is made of.
@@ -135,6 +135,7 @@ impl Run<'_> {
     fn test_files(&mut self, entries: &BTreeMap<String, PathBuf>, folder: &str) -> Vec<PathBuf> {
         let files: Vec<_> = entries.values().cloned().map(Location::File).collect();
         let mut graph = self.load(&files, Purpose::Tests);
+        self.refuse_slips(&mut graph);
         // What is wrong with a module may be that another one is wrong.
         loop {
             let link = Link::new(&graph, &graph.entries);
@@ -155,6 +156,42 @@ impl Run<'_> {
         let emitter = Emitter { project, link: &link, names, environment, hoisted, tests: true };
         self.output.modules.extend(emitter.emit());
         reaching(&graph)
+    }
+
+    /// A mock of a file that is not there, and that nobody imports either, is one of another file
+    /// whose name was misspelt: it is told as what cannot be resolved.
+    fn refuse_slips(&self, graph: &mut Graph) {
+        let is_wanted = |graph: &Graph, absent: &PathBuf| {
+            in_node_modules(absent).is_some()
+                || graph.modules.iter().any(
+                    |module| matches!(&module.location, Location::Mocked(file) if file == absent),
+                )
+        };
+        for at in 0..graph.modules.len() {
+            let module = &graph.modules[at];
+            let requests = module.compiled.tables.requests.iter().zip(&module.targets).enumerate();
+            let slips: Vec<_> = requests
+                .filter_map(|(index, (request, target))| {
+                    let Target::Module(to) = target else { return None };
+                    let specifier = request.specifier.strip_suffix(MOCK)?;
+                    let Location::Absent(absent) = &graph.modules[*to].location else {
+                        return None;
+                    };
+                    let environment = Environment::Isolate;
+                    let resolve = || {
+                        let from = &module.location;
+                        self.resolvers.resolve(from, specifier, request.kind, environment)
+                    };
+                    match (!is_wanted(graph, absent)).then(resolve)? {
+                        Resolved::Missing(missing) => Some((index, missing)),
+                        _ => None,
+                    }
+                })
+                .collect();
+            for (index, missing) in slips {
+                graph.modules[at].targets[index] = Target::Missing(missing);
+            }
+        }
     }
 }
 

@@ -8,8 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use deno_ast::swc::ast::{
-    Expr, ExprOrSpread, KeyValueProp, Lit, MemberExpr, MemberProp, ObjectLit, Prop, PropName,
-    PropOrSpread, UnaryOp,
+    CallExpr, Callee, Expr, ExprOrSpread, KeyValueProp, Lit, MemberExpr, MemberProp, ObjectLit,
+    Prop, PropName, PropOrSpread, UnaryOp,
 };
 use deno_ast::swc::ecma_visit::{Visit, VisitWith};
 use deno_ast::{ParsedSource, SourceRangedForSpanned};
@@ -24,11 +24,32 @@ const STEMS: [&str; 2] = ["vitest.config", "vite.config"];
 const EXTENSIONS: [&str; 6] = ["ts", "mts", "cts", "js", "mjs", "cjs"];
 
 /// Settings that vitest's runner takes as they are.
-const FLAGS: [&str; 6] =
-    ["globals", "clearMocks", "mockReset", "restoreMocks", "unstubEnvs", "unstubGlobals"];
+const FLAGS: [&str; 7] = [
+    "globals",
+    "clearMocks",
+    "mockReset",
+    "restoreMocks",
+    "unstubEnvs",
+    "unstubGlobals",
+    "allowOnly",
+];
 const NUMBERS: [&str; 4] = ["testTimeout", "hookTimeout", "retry", "maxConcurrency"];
+const OBJECTS: [&str; 6] =
+    ["env", "expect", "provide", "snapshotFormat", "fakeTimers", "chaiConfig"];
 /// Settings that tests may depend on, and that only vitest can follow.
-const OF_VITEST: [&str; 5] = ["alias", "projects", "globalSetup", "runner", "snapshotSerializers"];
+const OF_VITEST: [&str; 7] = [
+    "alias",
+    "projects",
+    "workspace",
+    "globalSetup",
+    "runner",
+    "snapshotSerializers",
+    "includeSource",
+];
+/// Such settings of Vite, outside of `test`: what is in `resolve`, and `define` itself.
+const OF_RESOLVE: [&str; 5] = ["alias", "conditions", "extensions", "mainFields", "dedupe"];
+/// Environments whose tests run here as they do there.
+const ENVIRONMENTS: [&str; 2] = ["node", "edge-runtime"];
 /// The alias by which vitest finds this engine.
 const OURS: &str = "convex-test";
 
@@ -94,27 +115,71 @@ impl Reading<'_> {
         let mut search = Search::default();
         self.parsed.program_ref().visit_with(&mut search);
         for member in search.found.iter().flat_map(|test| &test.props) {
-            match member {
-                PropOrSpread::Spread(spread) => {
-                    self.note(&spread.expr, "concave test does not follow what is spread here");
+            self.member(member);
+        }
+        for (name, value) in &search.elsewhere {
+            self.elsewhere(name, value);
+        }
+    }
+
+    fn member(&mut self, member: &PropOrSpread) {
+        let member = match member {
+            PropOrSpread::Spread(spread) => {
+                return self.note(&spread.expr, "concave test does not follow what is spread here");
+            }
+            PropOrSpread::Prop(member) => &**member,
+        };
+        match member {
+            Prop::KeyValue(KeyValueProp { key, value }) => {
+                if let Some(key) = name_of(key) {
+                    self.take(&key, value);
                 }
-                PropOrSpread::Prop(member) => {
-                    if let Prop::KeyValue(KeyValueProp { key, value }) = &**member
-                        && let Some(key) = name_of(key)
-                    {
-                        self.take(&key, value);
+            }
+            Prop::Shorthand(name) => self.take(&name.sym, &Expr::Ident(name.clone())),
+            _ => {}
+        }
+    }
+
+    /// What stands beside `test`: a part of Vite's own configuration.
+    fn elsewhere(&mut self, name: &str, value: &Expr) {
+        let of_vite = |name: &str| format!("concave test does not follow {name:?}; vitest does");
+        match (name, plain(value)) {
+            ("resolve", Expr::Object(resolve)) => {
+                for (key, value) in resolve.props.iter().filter_map(written) {
+                    if OF_RESOLVE.contains(&&*key) && !is_ours(literal(value).as_ref()) {
+                        self.note(value, &of_vite(&format!("resolve.{key}")));
                     }
                 }
             }
+            ("define", Expr::Object(define)) if define.props.is_empty() => {}
+            ("test", _) => {
+                self.note(
+                    value,
+                    "concave test reads \"test\" only where it is written as a literal",
+                );
+            }
+            (name, _) => self.note(value, &of_vite(name)),
         }
     }
 
     fn take(&mut self, key: &str, value: &Expr) {
         let found = literal(value);
         if OF_VITEST.contains(&key) {
-            let alias = found.as_ref().and_then(Value::as_object);
-            if !alias.is_some_and(|alias| alias.keys().all(|name| name == OURS)) {
+            if !is_ours(found.as_ref()) {
                 self.note(value, &format!("concave test does not follow {key:?}; vitest does"));
+            }
+        } else if key == "environment" {
+            let name = found.as_ref().and_then(Value::as_str).unwrap_or("environment");
+            if !ENVIRONMENTS.contains(&name) {
+                self.note(value, &format!("concave test has no {name:?}: files run without it"));
+            }
+        } else if key == "coverage" {
+            let members = match plain(value) {
+                Expr::Object(coverage) => coverage.props.iter().filter_map(written).collect(),
+                _ => vec![],
+            };
+            for (_, value) in members.into_iter().filter(|(name, _)| name == "thresholds") {
+                self.note(value, "concave test does not follow \"coverage.thresholds\"");
             }
         } else if !self.follow(key, found) {
             let what = format!("concave test reads {key:?} only where it is written as a literal");
@@ -136,7 +201,7 @@ impl Reading<'_> {
                 }
                 return true;
             }
-            ("env", value) => matches!(value, Some(Value::Object(_))),
+            (key, value) if OBJECTS.contains(&key) => matches!(value, Some(Value::Object(_))),
             (key, value) if FLAGS.contains(&key) => matches!(value, Some(Value::Bool(_))),
             (key, value) if NUMBERS.contains(&key) => matches!(value, Some(Value::Number(_))),
             // Of no concern to what a test comes to: reporters, pools, the environment's name.
@@ -161,19 +226,64 @@ fn noted(name: &str, text: &str, offset: usize, what: &str) -> String {
     format!("{name}:{line}:{column}: {what}")
 }
 
-/// Looks for objects that are called `test`, wherever the configuration is put together.
+/// Looks for objects that are called `test`, wherever the configuration is put together, and for
+/// what else tests may depend on.
 #[derive(Default)]
 struct Search {
     found: Vec<ObjectLit>,
+    elsewhere: Vec<(String, Expr)>,
 }
 
 impl Visit for Search {
     fn visit_key_value_prop(&mut self, member: &KeyValueProp) {
-        match (name_of(&member.key), plain(&member.value)) {
-            (Some(name), Expr::Object(test)) if name == "test" => self.found.push(test.clone()),
+        let name = name_of(&member.key).unwrap_or_default();
+        match (&*name, plain(&member.value)) {
+            ("test", Expr::Object(test)) => self.found.push(test.clone()),
+            ("resolve" | "define", _) | ("test", Expr::Ident(_) | Expr::Member(_)) => {
+                self.elsewhere.push((name, (*member.value).clone()));
+            }
             _ => member.visit_children_with(self),
         }
     }
+
+    // What a plugin is called with is its own.
+    fn visit_call_expr(&mut self, call: &CallExpr) {
+        if let Callee::Expr(callee) = &call.callee
+            && let Expr::Ident(name) = &**callee
+            && (name.sym.starts_with("define") || &*name.sym == "mergeConfig")
+        {
+            call.visit_children_with(self);
+        } else {
+            call.callee.visit_with(self);
+            let mut inside = Self::default();
+            call.args.visit_with(&mut inside);
+            self.found.extend(inside.found);
+        }
+    }
+
+    fn visit_prop(&mut self, member: &Prop) {
+        match member {
+            Prop::Shorthand(name) if matches!(&*name.sym, "test" | "resolve" | "define") => {
+                self.elsewhere.push((name.sym.to_string(), Expr::Ident(name.clone())));
+            }
+            _ => member.visit_children_with(self),
+        }
+    }
+}
+
+/// A member that is written out, with its name.
+fn written(member: &PropOrSpread) -> Option<(String, &Expr)> {
+    let PropOrSpread::Prop(member) = member else { return None };
+    match &**member {
+        Prop::KeyValue(KeyValueProp { key, value }) => Some((name_of(key)?, &**value)),
+        _ => None,
+    }
+}
+
+/// Whether of modules only that is replaced by which vitest finds this engine.
+fn is_ours(alias: Option<&Value>) -> bool {
+    let alias = alias.and_then(Value::as_object);
+    alias.is_some_and(|alias| alias.keys().all(|name| name == OURS))
 }
 
 fn name_of(key: &PropName) -> Option<String> {
@@ -300,6 +410,46 @@ mod tests {
         );
         assert!(merged.holds("a/x.check.ts") && merged.holds("b/y.ts") && !merged.holds("c.ts"));
         assert_eq!(Value::Object(merged.settings.clone()), json!({ "retry": 2.0 }));
+    }
+
+    #[test]
+    fn what_tests_may_depend_on_is_told_wherever_it_stands() {
+        let config = read(
+            "vitest.config.ts",
+            "export default defineConfig({\n  plugins: [react({ define: 1, resolve: {} })],\n  \
+             resolve: { alias: { '@': './src' }, conditions: [] },\n  define: { A: '1' },\n  \
+             test: {\n    environment: 'jsdom',\n    includeSource: ['x'],\n    env,\n    \
+             coverage: { thresholds: { lines: 1 } },\n    allowOnly: false,\n    \
+             expect: { requireAssertions: true },\n    provide: { a: 1 },\n  },\n});",
+        );
+        let told: Vec<_> =
+            config.notes.iter().map(|note| &note["vitest.config.ts:".len()..]).collect();
+        let not = |place: &str, name: &str| {
+            format!("{place}: concave test does not follow {name:?}; vitest does.")
+        };
+        assert_eq!(
+            told,
+            [
+                "6:18: concave test has no \"jsdom\": files run without it.",
+                &*not("7:20", "includeSource"),
+                "8:5: concave test reads \"env\" only where it is written as a literal.",
+                "9:29: concave test does not follow \"coverage.thresholds\".",
+                &*not("3:21", "resolve.alias"),
+                &*not("3:51", "resolve.conditions"),
+                &*not("4:11", "define"),
+            ]
+        );
+        let followed = json!({
+            "allowOnly": false, "expect": { "requireAssertions": true }, "provide": { "a": 1.0 },
+        });
+        assert_eq!(Value::Object(config.settings), followed);
+        let apart = "const test = {};\nexport default { test, resolve: { alias: { \
+                     'convex-test': 'x' } } };";
+        let literal = "concave test reads \"test\" only where it is written as a literal.";
+        assert_eq!(
+            read("vitest.config.ts", apart).notes,
+            [format!("vitest.config.ts:2:18: {literal}")]
+        );
     }
 
     #[test]
