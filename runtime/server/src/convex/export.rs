@@ -114,11 +114,13 @@ pub(crate) async fn request(
 /// Keeps a moment so long, unless another one takes its place.
 fn keep(host: Arc<Host>, held: Held, time: Duration) {
     let held = Arc::new(held);
-    *host.exports.newest() = Some(Arc::clone(&held));
+    // Whoever waits does not hold it: it may be let go before.
+    let waited = Arc::downgrade(&held);
+    *host.exports.newest() = Some(held);
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         let mut newest = host.exports.newest();
-        if newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &held)) {
+        if newest.as_ref().is_some_and(|newest| Arc::as_ptr(newest) == waited.as_ptr()) {
             *newest = None;
         }
     });
