@@ -134,7 +134,8 @@ impl Deployed {
         let world = Arc::new(SeededWorld::new(1));
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
         let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
-        let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new("key")) };
+        let (tokens, room) = (Arc::new(UploadTokens::new("key")), Arc::default());
+        let storage = Storage { blobs: blobs.clone(), tokens, room };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
         let helper = helper();
         let config = Config {

@@ -5,7 +5,10 @@
 //! Invariant: after every call, blobs and rows belong together one to one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use concave::world::SeededWorld;
+use server::Files;
 use storage::BlobStore as _;
 
 use crate::deployed::{Deployed, FILE_BYTES};
@@ -100,6 +103,9 @@ fn a_call_that_is_run_again_reads_and_stores_the_same_and_leaves_nothing() {
 #[test]
 fn a_store_that_is_full_fails_the_mutation_until_files_are_deleted() {
     let deployed = shelf();
+    let (database, storage) = (Arc::clone(&deployed.database), deployed.storage.clone());
+    // Whose files they are decides what can go.
+    let _files = Files::new(database, storage, Arc::new(SeededWorld::new(4)));
     let args = format!(r#"{{"bytes":{}}}"#, FILE_BYTES - 10);
     let id = deployed.value("shelf:large", &args);
     let said = deployed.error("shelf:large", &args);

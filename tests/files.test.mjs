@@ -10,8 +10,9 @@ import { after, test } from "node:test";
 import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { app } from "./app.mjs";
-import { serve } from "./host.mjs";
+import { KEY, serve } from "./host.mjs";
 import { watch } from "./watch.mjs";
+import { unzip } from "./zip.mjs";
 
 const FILES = `
 import {
@@ -218,4 +219,25 @@ test("what is no file's id, and what queries may not do, is said", async () => {
   assert.equal(missing.status, 404);
   const path = await fetch(`${host.url}/api/storage/nonsense`);
   assert.deepEqual([path.status, (await path.json()).code], [400, "InvalidStoragePath"]);
+});
+
+test("a mutation that needs room takes nothing that an export holds", async () => {
+  const small = await serve("--push", folder, "--memory", "256M");
+  const its = new ConvexHttpClient(small.url, { logger: false });
+  // The files have a quarter of that: 64 MiB.
+  const much = async () => its.mutation(files.storeMuch, { megabytes: 15 });
+  await its.mutation(files.store, { text: "held" });
+  const operator = { headers: { authorization: `Convex ${KEY}` } };
+  const ask = `${small.url}/api/export/request/zip?includeStorage=true`;
+  const { startTs } = await (await fetch(ask, { method: "POST", ...operator })).json();
+  for (let n = 0; n < 4; n++) await much();
+  for (const { _id } of await its.query(files.rows, {})) {
+    await its.mutation(files.remove, { id: _id });
+  }
+  // Only the past has room for this.
+  await much();
+  const zip = await fetch(`${small.url}/api/export/zip/${startTs}`, operator);
+  const entries = unzip(Buffer.from(await zip.arrayBuffer()));
+  assert.ok([...entries.values()].some((bytes) => bytes.toString() === "held"));
+  await small.stop();
 });

@@ -537,6 +537,7 @@ pub fn files_in_memory(admin_key: &str, memory: Option<Budget>) -> Storage {
     Storage {
         blobs: Arc::new(MemoryStore::new(most)),
         tokens: Arc::new(UploadTokens::new(admin_key)),
+        room: Arc::default(),
     }
 }
 

@@ -251,7 +251,7 @@ impl Attempts<'_> {
             if let Some(refusal) = self.shared.database.no_room_for(&transaction) {
                 return done(Err(refusal));
             }
-            let kept = match files.keep(&self.shared.database, &transaction) {
+            let kept = match files.keep(&transaction) {
                 Ok(kept) => kept,
                 Err(error) => {
                     let UserError { message, data, .. } = error;

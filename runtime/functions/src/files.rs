@@ -4,7 +4,6 @@
 //! Invariant: a mutation that fails, conflicts, or is only run again leaves no blob; bytes whose
 //! row was rolled back are never stored.
 
-use database::commit::Database;
 use database::error::UserError;
 use database::files::StoredFile;
 use database::transaction::Transaction;
@@ -73,11 +72,7 @@ impl Files {
     ///
     /// # Errors
     /// The store is full, or cannot be reached; nothing is kept then.
-    pub(crate) fn keep(
-        self,
-        database: &Database,
-        transaction: &Transaction,
-    ) -> Result<Kept, UserError> {
+    pub(crate) fn keep(self, transaction: &Transaction) -> Result<Kept, UserError> {
         let Self { storage, stored } = self;
         let mut kept = Kept { storage, blobs: Vec::new() };
         if stored.is_empty() {
@@ -87,11 +82,8 @@ impl Files {
         for (id, bytes) in stored.iter().filter(|(id, _)| needed.contains(&id.to_string())) {
             let mut result = keep(&kept.storage, *id, bytes);
             if matches!(result, Err(BlobError::Full { .. })) {
-                // The past goes first.
-                let history = database.history();
-                let deleted = history.entries.iter().flat_map(|entry| entry.deleted_blobs());
-                let deleted = deleted.filter_map(|name| name.parse().ok());
-                deleted.for_each(|id| drop(kept.storage.blobs.delete(id)));
+                // The past goes first, as far as nobody reads it.
+                kept.storage.room.make();
                 result = keep(&kept.storage, *id, bytes);
             }
             if let Err(error) = result {

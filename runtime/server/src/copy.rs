@@ -18,8 +18,8 @@ use futures_util::stream;
 use storage::{BlobId, BlobStore, CopyWriter, Frame};
 use tokio::sync::mpsc;
 
-use crate::files::Pinned;
 use crate::host::Host;
+use crate::pins::Pinned;
 use crate::refusal::Failure;
 
 /// Bytes that are sent at once, and that are read of a blob at once.
@@ -30,7 +30,7 @@ const STEPS_AHEAD: usize = 4;
 /// `GET /api/concave/copy`
 pub(crate) async fn copy(State(host): State<Arc<Host>>, head: Parts) -> Result<Response, Failure> {
     host.admin_key.require(&head, None)?;
-    let pinned = host.files.pin(host.database.snapshot());
+    let pinned = host.files.pin();
     let blobs = Arc::clone(host.files.blobs());
     let failed = move |why: &io::Error| {
         (host.config.warn)(&format!("A copy was cut off, and nothing of it was kept: {why}"));

@@ -6,7 +6,7 @@
 //! file is deleted goes when no snapshot that is kept shows it.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,13 +17,13 @@ use database::error::UserError;
 use database::files::{NewFile, StoredFile, url_suffix};
 use database::limits;
 use database::record::{Given, Timestamp, World};
-use database::snapshot::Snapshot;
 use database::transaction::Transaction;
 use sha2::{Digest as _, Sha256};
 use storage::{Blob, BlobError, BlobId, BlobStore, Draft, Storage, TokenError, UploadGrant};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http_action::Body;
+use crate::pins::{Pinned, Pins};
 use crate::reading::Reading;
 
 /// Bytes that an upload gathers before they are hashed and written, and that a download reads at
@@ -45,39 +45,8 @@ pub struct Files {
     storage: Storage,
     world: Arc<dyn World>,
     pins: Mutex<Pins>,
-}
-
-/// A snapshot whose files are kept for as long as this lives.
-pub(crate) struct Pinned(pub(crate) Arc<Snapshot>);
-
-/// What must stay although the history has forgotten it.
-#[derive(Default)]
-struct Pins {
-    snapshots: Vec<Weak<Pinned>>,
-    /// Blobs that go when no snapshot here shows them.
-    waiting: Vec<String>,
-}
-
-impl Pins {
-    /// Sorts out what must stay, and what can go.
-    fn release(
-        &mut self,
-        names: impl IntoIterator<Item = String>,
-        newest: &Snapshot,
-    ) -> Vec<String> {
-        self.snapshots.retain(|pin| pin.strong_count() > 0);
-        let pinned: Vec<_> = self.snapshots.iter().filter_map(Weak::upgrade).collect();
-        let shows = |snapshot: &Snapshot, name: &str| {
-            let mut components = snapshot.components();
-            components.any(|component| snapshot.file_of_blob(component, name).is_some())
-        };
-        let all = std::mem::take(&mut self.waiting).into_iter().chain(names);
-        let (stay, go): (Vec<_>, Vec<_>) =
-            all.partition(|name| pinned.iter().any(|pinned| shows(&pinned.0, name)));
-        self.waiting = stay;
-        // An import may have brought a file back.
-        go.into_iter().filter(|name| !shows(newest, name)).collect()
-    }
+    /// Held while blobs are deleted, and while a name is given to a new one.
+    names: Mutex<()>,
 }
 
 /// What whoever stores a file says about it.
@@ -162,7 +131,13 @@ pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
 impl Files {
     /// The files of a database, with their bytes in `storage`.
     pub fn new(database: Arc<Database>, storage: Storage, world: Arc<dyn World>) -> Arc<Self> {
-        Arc::new(Self { database, storage, world, pins: Mutex::default() })
+        let (pins, names) = (Mutex::default(), Mutex::default());
+        let files = Arc::new(Self { database, storage, world, pins, names });
+        let weak = Arc::downgrade(&files);
+        files.storage.room.answer(move || {
+            weak.upgrade().into_iter().for_each(|files: Arc<Self>| files.discard(files.history()));
+        });
+        files
     }
 
     /// Stores a stream of bytes: `ctx.storage.store` of actions. Gives the `Id<"_storage">`.
@@ -274,22 +249,50 @@ impl Files {
     }
 
     /// Makes a kept blob a file; or, if that fails, nothing.
-    async fn add(&self, component: &str, file: NewFile<'_>) -> Result<String, FileError> {
+    async fn add(
+        self: &Arc<Self>,
+        component: &str,
+        file: NewFile<'_>,
+    ) -> Result<String, FileError> {
         let added = match self.commit("storage.store", |now| now.store_file(component, file)) {
             Ok((id, ts)) => self.durable(ts).await.map(|()| id.encode()),
             Err(error) => Err(error.into()),
         };
         if added.is_err() {
-            self.remove(&[file.blob.to_owned()]).await;
+            self.remove(vec![file.blob.to_owned()]).await;
         }
         added
     }
 
-    /// Keeps the files that a snapshot shows.
-    pub(crate) fn pin(&self, snapshot: Arc<Snapshot>) -> Arc<Pinned> {
-        let pinned = Arc::new(Pinned(snapshot));
-        self.pins().snapshots.push(Arc::downgrade(&pinned));
-        pinned
+    /// Keeps the files that the newest durable snapshot shows; gives that.
+    pub(crate) fn pin(&self) -> Arc<Pinned> {
+        let mut pins = self.pins();
+        // Under the lock: what it shows cannot be released before it is pinned.
+        let snapshot = self.database.snapshot();
+        pins.pin(snapshot)
+    }
+
+    /// Takes a name, if no blob has it and nobody else has taken it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) fn take_name(&self, name: BlobId) -> Result<bool, BlobError> {
+        let _names = self.names();
+        let is_free = self.storage.blobs.open(name)?.is_none();
+        Ok(is_free && self.pins().take(name))
+    }
+
+    /// Gives names up that were taken; their blobs go with them, unless a file has one by now.
+    pub(crate) fn give_names_up(&self, names: &[BlobId], discard: bool) {
+        self.pins().give_up(names);
+        if discard {
+            self.discard(names.iter().map(ToString::to_string).collect());
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, ()> {
+        // There is nothing in it that could be half done.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pins(&self) -> MutexGuard<'_, Pins> {
@@ -329,30 +332,36 @@ impl Files {
     }
 
     /// Deletes the blobs that no snapshot needs any more.
-    pub(crate) async fn collect(&self) {
-        let dead = self.database.take_dead_blobs();
-        self.remove(&dead).await;
+    pub(crate) async fn collect(self: &Arc<Self>) {
+        self.remove(self.database.take_dead_blobs()).await;
     }
 
     /// Deletes blobs whose files are deleted, although the history still shows those: when the
     /// store is full, the past goes first.
-    pub(crate) async fn collect_history(&self) {
-        self.collect().await;
-        let history = self.database.history();
-        let deleted = history.entries.iter().flat_map(|entry| entry.deleted_blobs());
-        self.remove(&deleted.collect::<Vec<_>>()).await;
+    pub(crate) async fn collect_history(self: &Arc<Self>) {
+        self.remove(self.history()).await;
     }
 
-    async fn remove(&self, names: &[String]) {
-        let names = self.pins().release(names.to_vec(), &self.database.newest());
-        let ids: Vec<BlobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        if ids.is_empty() {
-            return;
-        }
-        let blobs = Arc::clone(&self.storage.blobs);
+    /// The blobs that died, and those that only the history shows.
+    fn history(&self) -> Vec<String> {
+        let mut names = self.database.take_dead_blobs();
+        let history = self.database.history();
+        names.extend(history.entries.iter().flat_map(|entry| entry.deleted_blobs()));
+        names
+    }
+
+    async fn remove(self: &Arc<Self>, names: Vec<String>) {
+        let files = Arc::clone(self);
+        let _ = tokio::task::spawn_blocking(move || files.discard(names)).await;
+    }
+
+    /// Deletes those of the blobs that nobody needs.
+    fn discard(&self, names: Vec<String>) {
+        // A name is nobody's between the decision and the deletion.
+        let _names = self.names();
+        let go = self.pins().release(names, &self.database.newest());
         // What cannot be deleted stays as an orphan; nothing shows it.
-        let work = move || ids.into_iter().for_each(|id| drop(blobs.delete(id)));
-        let _ = tokio::task::spawn_blocking(work).await;
+        go.into_iter().for_each(|blob| drop(self.storage.blobs.delete(blob)));
     }
 
     async fn open(&self, file: &StoredFile) -> Result<Option<Arc<dyn Blob>>, FileError> {

@@ -139,7 +139,7 @@ pub(crate) async fn fork(State(host): State<Arc<Host>>, head: Parts) -> Result<R
     };
     let place = host.forks.enter()?;
     let begun = host.stopwatch();
-    let pinned = host.files.pin(host.database.snapshot());
+    let pinned = host.files.pin();
     let snapshot = Arc::clone(&pinned.0);
     let ts = snapshot.ts;
     let blobs = Overlay::new(Arc::clone(host.files.blobs()), pinned, limits::FILES_MEMORY_BYTES);

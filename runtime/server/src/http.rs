@@ -94,10 +94,11 @@ pub async fn serve(
         });
     }
     drop(stopping);
-    let tending = tokio::spawn(host.files.clone().tend());
+    let tending =
+        [tokio::spawn(host.files.clone().tend()), tokio::spawn(import::tend(host.clone()))];
     let checks = host.config.invariants.then(|| tokio::spawn(invariants::tend(host.clone())));
     shutdown.await;
-    tending.abort();
+    tending.into_iter().for_each(|tending| tending.abort());
     checks.into_iter().for_each(|checks| checks.abort());
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);

@@ -15,6 +15,7 @@
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
 //! files.rs      stored files, outside of functions; reading.rs: their bytes on the way out
+//! pins.rs       which of their bytes must stay, and whose names are taken
 //! fork.rs       another host of the same moment, in this process
 //! copy.rs       a whole deployment as a stream
 //! archive/      backups: a snapshot ⇄ a zip, files of rows
@@ -56,6 +57,7 @@ mod http_action;
 mod inspect;
 mod invariants;
 mod logs;
+mod pins;
 mod reading;
 mod recording;
 mod refusal;

@@ -8,6 +8,7 @@
 //! memory.rs  blobs in this process, within a budget
 //! folder.rs  blobs as files of a folder
 //! overlay.rs blobs of a fork, over those of its original
+//! room.rs    who makes room when the budget is used up
 //! token.rs   who may upload: signed, and only for a while
 //!
 //! log.rs         the trait of logs of commits
@@ -26,6 +27,7 @@ mod log;
 mod memory;
 mod memory_log;
 mod overlay;
+mod room;
 mod sqlite_log;
 mod token;
 
@@ -39,6 +41,7 @@ pub use log::{Changes, LogStore, Record, StoreError, Take};
 pub use memory::MemoryStore;
 pub use memory_log::MemoryLog;
 pub use overlay::Overlay;
+pub use room::Room;
 pub use sqlite_log::SqliteLog;
 pub use token::{TokenError, UploadGrant, UploadTokens};
 
@@ -49,4 +52,6 @@ pub struct Storage {
     pub blobs: Arc<dyn BlobStore>,
     /// Who may upload.
     pub tokens: Arc<UploadTokens>,
+    /// Who makes room when the bytes are too many.
+    pub room: Arc<Room>,
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 pub(crate) use budget::{Budget, Needs, Room};
 pub(crate) use parts::Parts;
-pub(crate) use read::{Entry, Named, Names, Zip, Zipped};
+pub(crate) use read::{Entry, Zip, Zipped};
 pub(crate) use rows::{Rows, rows};
 pub(crate) use write::{Exported, write};
 

@@ -28,11 +28,10 @@ pub(crate) struct Zip {
 
 /// A zip that was read, but for the bytes of its files.
 pub(crate) struct Zipped {
-    /// What to import; the blobs of its files have names, and are not kept yet.
+    /// What to import; the blobs of its files have no names yet.
     pub(crate) import: Import,
-    /// For each component with files, and each of its files: where its bytes are; `None`: its blob
-    /// is there.
-    pub(crate) entries: Vec<Vec<Option<Entry>>>,
+    /// For each component with files, and each of its files: where its bytes are.
+    pub(crate) entries: Vec<Vec<Entry>>,
     /// Entries that were not understood.
     pub(crate) ignored: Vec<String>,
     /// The zip.
@@ -43,7 +42,10 @@ pub(crate) struct Zipped {
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     index: usize,
-    promised: Option<[u8; 32]>,
+    /// The SHA-256 that they must have.
+    pub(crate) promised: Option<[u8; 32]>,
+    /// The name that their blob had before.
+    pub(crate) before: Option<BlobId>,
 }
 
 /// What an entry's name says, after its component.
@@ -71,47 +73,29 @@ struct Component {
 /// Components by the names on the way to each.
 type Components = BTreeMap<Vec<String>, Component>;
 
-/// Which blob a file gets.
-pub(crate) enum Named {
-    /// One that is to be written.
-    New(BlobId),
-    /// One that is there, with the file's bytes; this many.
-    There(BlobId, u64),
-}
-
 /// Files of one component.
 #[derive(Default)]
 struct Stored {
     files: Vec<ImportFile>,
-    entries: Vec<Option<Entry>>,
+    entries: Vec<Entry>,
     /// What is beside them.
     ignored: Vec<String>,
 }
 
 impl Stored {
     /// Adds the file of an entry, and what a line says of it.
-    fn add(
-        &mut self,
-        id: DocumentId,
-        index: usize,
-        line: FileLine,
-        name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
-    ) {
+    fn add(&mut self, id: DocumentId, index: usize, line: FileLine) {
         let promised = line.sha256.as_deref().and_then(parse_sha256);
         let before = line.internal_id.as_deref().and_then(|id| id.parse().ok());
-        let (blob, size, entry) = match name(before, promised) {
-            Named::New(blob) => (blob, 0, Some(Entry { index, promised })),
-            Named::There(blob, size) => (blob, size, None),
-        };
         self.files.push(ImportFile {
             id: Some(id),
             creation_time: line.creation_time.filter(|time| *time > 0.0),
-            blob: blob.to_string(),
+            blob: String::new(),
             sha256: promised.unwrap_or_default(),
-            size,
+            size: 0,
             content_type: line.content_type,
         });
-        self.entries.push(entry);
+        self.entries.push(Entry { index, promised, before });
     }
 }
 
@@ -126,12 +110,6 @@ fn check_number(id: DocumentId) -> Result<(), String> {
         id.encode(),
         id.table.0
     ))
-}
-
-/// What decides about the names of blobs.
-pub(crate) trait Names {
-    /// The blob of a component's file with this hash, whose blob had this name before.
-    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named;
 }
 
 impl Zip {
@@ -155,7 +133,6 @@ impl Zip {
         mut self,
         mode: Mode,
         into: &Arc<str>,
-        names: &dyn Names,
         budget: &mut Budget,
     ) -> Result<Zipped, ArchiveError> {
         let (top, components, mut ignored) = self.contents()?;
@@ -182,8 +159,7 @@ impl Zip {
                 import.tables.push(ImportTable { component, name, number, source, rows });
             }
             if component.file_lines.is_some() || !component.files.is_empty() {
-                let naming = |before, sha256| names.name(&path, before, sha256);
-                let stored = self.files(&prefix, &component, &naming)?;
+                let stored = self.files(&prefix, &component)?;
                 ignored.extend(stored.ignored);
                 // What was replaced by nothing would be deleted.
                 if component.file_lines.is_some() || !stored.files.is_empty() {
@@ -303,12 +279,7 @@ impl Zip {
         Err(ArchiveError::wrong("OldExport", text))
     }
 
-    fn files(
-        &mut self,
-        prefix: &str,
-        component: &Component,
-        name: &dyn Fn(Option<BlobId>, Option<[u8; 32]>) -> Named,
-    ) -> Result<Stored, ArchiveError> {
+    fn files(&mut self, prefix: &str, component: &Component) -> Result<Stored, ArchiveError> {
         let source = format!("{prefix}_storage/{DOCUMENTS}");
         let mut stored = Stored::default();
         let mut bare = component.files.clone();
@@ -326,7 +297,7 @@ impl Zip {
                 let index =
                     index.ok_or_else(|| wrong(format!("the zip has no file {}.", line.id)))?;
                 bare.remove(&line.id);
-                stored.add(id, *index, line, name);
+                stored.add(id, *index, line);
                 Ok(())
             })?;
         }
@@ -339,7 +310,7 @@ impl Zip {
                 continue;
             };
             check_number(id).map_err(wrong)?;
-            stored.add(id, index, FileLine::default(), name);
+            stored.add(id, index, FileLine::default());
         }
         Ok(stored)
     }

@@ -238,7 +238,7 @@ mod tests {
         let wrong = |text: &str, format| read(text, format).unwrap_err();
         assert!(wrong("{}\n{\"a\":}", Rows::Lines).starts_with("f:2: expected a JSON value"));
         assert!(wrong("{}\n[1]", Rows::Lines).starts_with("f:2: a document must be an object"));
-        assert!(wrong("{\"a\":{\"$bytes\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
+        assert!(wrong("{\"a\":{\"$b\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
         assert!(wrong("\u{feff}{}", Rows::Lines).contains("byte order mark"));
         assert!(wrong("a,a\n1,2", Rows::Csv).contains("two columns"));
         assert!(wrong("a,b\n1", Rows::Csv).contains("line: 2"));

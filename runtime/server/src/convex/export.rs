@@ -31,8 +31,8 @@ use super::json as answer;
 use super::system::Answered;
 use crate::archive::{ArchiveError, Exported, write};
 use crate::copy::{Pipe, piped};
-use crate::files::Pinned;
 use crate::host::Host;
+use crate::pins::Pinned;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY};
 
@@ -114,11 +114,13 @@ pub(crate) async fn request(
 /// Keeps a moment so long, unless another one takes its place.
 fn keep(host: Arc<Host>, held: Held, time: Duration) {
     let held = Arc::new(held);
-    *host.exports.newest() = Some(Arc::clone(&held));
+    // Whoever waits does not hold it: it may be let go before.
+    let waited = Arc::downgrade(&held);
+    *host.exports.newest() = Some(held);
     tokio::spawn(async move {
         tokio::time::sleep(time).await;
         let mut newest = host.exports.newest();
-        if newest.as_ref().is_some_and(|newest| Arc::ptr_eq(newest, &held)) {
+        if newest.as_ref().is_some_and(|newest| Arc::as_ptr(newest) == waited.as_ptr()) {
             *newest = None;
         }
     });
@@ -185,7 +187,8 @@ fn integer(ts: u64) -> Value {
 
 /// Pins the newest durable moment, and notes that it is there.
 async fn hold(host: &Host, asked: Asked) -> Result<Held, Failure> {
-    let snapshot = host.database.snapshot();
+    let pinned = host.files.pin();
+    let snapshot = &pinned.0;
     let Asked { include_storage: with_files, component } = asked;
     let component = component.filter(|component| !component.is_empty());
     if let Some(component) = component.as_ref().filter(|path| !snapshot.has_component(path)) {
@@ -207,7 +210,6 @@ async fn hold(host: &Host, asked: Asked) -> Result<Held, Failure> {
         ("requestor", text("snapshotExport")),
     ];
     let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value)).into();
-    let pinned = host.files.pin(snapshot);
     let add = |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, fields.clone()));
     let (row, at) = host.files.commit("export", add)?;
     // Where nothing can be written any more, the data must still get out.

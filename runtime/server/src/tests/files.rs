@@ -314,7 +314,7 @@ async fn a_file_that_somebody_holds_or_brought_back_outlives_its_deletion() {
     let database = &shelf.bench.fake.database;
     let blob = || shelf.blobs.list().unwrap();
     let (file, creation_time) = database.snapshot().files("").next().unwrap();
-    let (held, name) = (shelf.files.pin(database.snapshot()), blob());
+    let (held, name) = (shelf.files.pin(), blob());
     shelf.files.delete("", &id).unwrap();
     shelf.files.collect_history().await;
     assert_eq!(blob(), name, "an export shows it");
@@ -334,7 +334,7 @@ async fn a_file_that_somebody_holds_or_brought_back_outlives_its_deletion() {
     shelf.files.collect_history().await;
     assert_eq!(blob(), name, "it was brought back");
     assert_eq!(shelf.bench.get(path(&shelf.url(&id))).await.body, "held");
-    let held = shelf.files.pin(database.snapshot());
+    let held = shelf.files.pin();
     shelf.files.delete("", &id).unwrap();
     shelf.files.collect_history().await;
     drop(held);

@@ -10,6 +10,7 @@ mod calls;
 mod data;
 mod files;
 mod http_actions;
+mod imports;
 mod logs;
 mod operator;
 mod push;
@@ -45,10 +46,11 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use crate::host::Host;
 use crate::{
     Answering, Event, Files, HttpActions, HttpFailure, HttpRequest, Routes, Server, ServerConfig,
 };
-use storage::{MemoryStore, Storage, UploadTokens};
+use storage::{BlobStore, MemoryStore, Storage, UploadTokens};
 
 /// The key of every test.
 const KEY: &str = "test|0123456789abcdef";
@@ -226,6 +228,11 @@ fn bench(redact: bool, answer: impl Fn(&Call) -> Answered + Send + Sync + 'stati
     Bench { fake, cloud, site, events }
 }
 
+/// What every handler has, without routes.
+pub(crate) fn host_alone() -> Arc<Host> {
+    Arc::new(Host::new(server(false, Box::new(|_| Ok(Ok("null".into())))).0))
+}
+
 fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Vec<Event>>>) {
     let world = Arc::new(Clock(AtomicU64::new(1_700_000_000_000_000_000)));
     let database = Arc::new(Database::new(Options::at(world.now())));
@@ -266,8 +273,12 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
 /// File storage in memory.
 fn files<W: World>(database: &Arc<Database>, world: &Arc<W>) -> (Arc<MemoryStore>, Arc<Files>) {
     let blobs = Arc::new(MemoryStore::new(MEMORY));
-    let storage = Storage { blobs: blobs.clone(), tokens: Arc::new(UploadTokens::new(KEY)) };
+    let storage = storage_of(blobs.clone());
     (blobs, Files::new(database.clone(), storage, world.clone()))
+}
+
+fn storage_of(blobs: Arc<dyn BlobStore>) -> Storage {
+    Storage { blobs, tokens: Arc::new(UploadTokens::new(KEY)), room: Arc::default() }
 }
 
 /// An app without `http.ts`.

@@ -24,15 +24,17 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use database::id::DocumentId;
 use database::import::Mode;
 use database::limits;
 use http_body_util::BodyExt as _;
 use serde::Deserialize;
 use serde_json::json;
+use storage::BlobId;
 
 use super::json as answer;
 use crate::archive::Rows;
-use crate::files::{FileError, stalled};
+use crate::files::{FileError, Incoming, stalled};
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::request::{self, CALL_BODY};
@@ -43,6 +45,8 @@ pub(super) use state::{list, one};
 
 /// Why a canceled import failed.
 const CANCELED: &str = "The import was canceled.";
+/// How long one that nobody goes on with may stay, or one that failed be silent, when it is time.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(10);
 /// What came of one that failed.
 const NOTHING: &str = "Nothing was imported.";
 
@@ -166,16 +170,20 @@ pub(crate) async fn upload_part(
     host.admin_key.require(&head, None)?;
     let Part { upload_token, part_number } = request::parameters(&head.uri)?;
     host.imports.check(&upload_token, part_number)?;
-    let blob = receive(&host, body).await?;
-    if let Err(failure) = host.imports.part(&upload_token, part_number, blob) {
-        delete(&host, vec![blob]).await;
-        return Err(failure);
-    }
-    Ok(answer(json!(blob.to_string()).to_string()))
+    let incoming = receive(&host, body).await?;
+    to_its_end(async move {
+        let blob = incoming.keep_blob().await?;
+        if let Err(failure) = host.imports.part(&upload_token, part_number, blob) {
+            delete(&host, vec![blob]).await;
+            return Err(failure);
+        }
+        Ok(answer(json!(blob.to_string()).to_string()))
+    })
+    .await
 }
 
-/// Keeps the bytes of a body.
-async fn receive(host: &Host, mut body: Body) -> Result<storage::BlobId, Failure> {
+/// Takes the bytes of a body; they are no blob yet.
+async fn receive(host: &Host, mut body: Body) -> Result<Incoming, Failure> {
     let mut incoming = host.files.receive().await?;
     let patience = Duration::from_millis(limits::UPLOAD_STALL_MS);
     loop {
@@ -185,10 +193,35 @@ async fn receive(host: &Host, mut body: Body) -> Result<storage::BlobId, Failure
                 incoming = incoming.push(frame.into_data().unwrap_or_default()).await?;
             }
             Some(Err(error)) => return Err(FileError::Cut(error.to_string()).into()),
-            None => break,
+            None => return Ok(incoming),
         }
     }
-    Ok(incoming.keep_blob().await?)
+}
+
+/// Runs what whoever asked may not stop by going away: between blobs and who owns them.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(lost()))
+}
+
+fn lost() -> Failure {
+    let text = "The import ended without a result. Nothing was imported.";
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", text)
+}
+
+/// An import of these blobs begins.
+async fn enter(host: &Host, wanted: &Wanted, blobs: &[BlobId]) -> Result<DocumentId, Failure> {
+    match state::add(host, wanted).await {
+        Ok(id) => {
+            host.imports.enter(id, blobs.to_vec(), host.config.world.now());
+            Ok(id)
+        }
+        Err(failure) => {
+            delete(host, blobs.to_vec()).await;
+            Err(failure)
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -210,20 +243,15 @@ pub(crate) async fn finish_upload(
     let Finish { import, upload_token, part_tokens } = request::parse(&body)?;
     import.check()?;
     host.imports.tidy(&host);
-    let blobs = host.imports.take_upload(&upload_token, &part_tokens)?;
-    let import_id = match state::add(&host, &import).await {
-        Ok(id) => id,
-        Err(failure) => {
-            delete(&host, blobs).await;
-            return Err(failure);
-        }
-    };
-    host.imports.enter(import_id, blobs.clone(), host.config.world.now());
-    let id = import_id.encode();
-    // Its row says what comes of it.
-    let work = move || drop(prepare::prepare(&host, import_id, &import, &blobs));
-    tokio::task::spawn_blocking(work);
-    Ok(answer(json!({ "importId": id }).to_string()))
+    to_its_end(async move {
+        let blobs = host.imports.take_upload(&upload_token, &part_tokens)?;
+        let id = enter(&host, &import, &blobs).await?;
+        // Its row says what comes of it.
+        let work = move || drop(prepare::prepare(&host, id, &import, &blobs));
+        tokio::task::spawn_blocking(work);
+        Ok(answer(json!({ "importId": id.encode() }).to_string()))
+    })
+    .await
 }
 
 #[derive(Deserialize)]
@@ -267,6 +295,17 @@ pub(crate) async fn cancel(
     Ok(answer("null"))
 }
 
+/// Sees to what nobody goes on with for as long as it is polled.
+pub(crate) async fn tend(host: Arc<Host>) {
+    loop {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        host.imports.tidy(&host);
+        let host = Arc::clone(&host);
+        // A panic ends one look.
+        let _ = tokio::task::spawn_blocking(move || state::say(&host)).await;
+    }
+}
+
 async fn named(host: &Host, request: Request) -> Result<String, Failure> {
     let (head, body) = request.into_parts();
     host.admin_key.require(&head, None)?;
@@ -275,7 +314,7 @@ async fn named(host: &Host, request: Request) -> Result<String, Failure> {
     Ok(import_id)
 }
 
-async fn delete(host: &Host, blobs: Vec<storage::BlobId>) {
+async fn delete(host: &Host, blobs: Vec<BlobId>) {
     let store = Arc::clone(host.files.blobs());
     // What cannot be deleted goes at the next start.
     let work = move || blobs.into_iter().for_each(|blob| drop(store.delete(blob)));

@@ -13,7 +13,7 @@ use database::error::UserError;
 use database::memory::OUT_OF_MEMORY;
 use serde_json::json;
 
-use super::{Wanted, delete, perform, prepare, receive, state};
+use super::{Wanted, enter, lost, perform, prepare, receive, to_its_end};
 use crate::archive::ArchiveError;
 use crate::convex::json as answer;
 use crate::files::FileError;
@@ -34,29 +34,34 @@ pub(crate) async fn once(
     // It counts among the imports under way from its first byte on.
     let token = host.files.fresh_name().to_string();
     host.imports.begin(&token, host.config.world.now())?;
-    let received = receive(&host, body).await;
-    host.imports.take_upload(&token, &[])?;
-    let blob = received?;
-    let id = match state::add(&host, &wanted).await {
-        Ok(id) => id,
-        Err(failure) => {
-            delete(&host, vec![blob]).await;
-            return Err(failure);
-        }
-    };
-    host.imports.enter(id, vec![blob], host.config.world.now());
-    let work = move || {
-        prepare::prepare(&host, id, &wanted, &[blob]).map_err(failure)?;
-        // Somebody may have canceled it in this moment.
-        let prepared = host.imports.confirm(&id.encode())?;
-        perform::perform(&host, *prepared, || ()).map_err(failure)
-    };
-    let done = tokio::task::spawn_blocking(work).await;
-    let written = done.map_err(|_| {
-        let text = "The import ended without a result. Nothing was imported.";
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", text)
-    })??;
-    Ok(answer(json!({ "numWritten": written }).to_string()))
+    let place = Place { host: Arc::clone(&host), token };
+    let incoming = receive(&host, body).await?;
+    let written = to_its_end(async move {
+        let blob = incoming.keep_blob().await?;
+        let id = enter(&host, &wanted, &[blob]).await?;
+        drop(place);
+        let work = move || {
+            prepare::prepare(&host, id, &wanted, &[blob]).map_err(failure)?;
+            // Somebody may have canceled it in this moment.
+            let prepared = host.imports.confirm(&id.encode())?;
+            perform::perform(&host, *prepared, || ()).map_err(failure)
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(lost()))
+    });
+    Ok(answer(json!({ "numWritten": written.await? }).to_string()))
+}
+
+/// Place among the imports under way, for as long as the bytes come.
+struct Place {
+    host: Arc<Host>,
+    token: String,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // After an hour it is gone already.
+        let _ = self.host.imports.take_upload(&self.token, &[]);
+    }
 }
 
 fn failure(error: ArchiveError) -> Failure {

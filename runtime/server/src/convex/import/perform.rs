@@ -8,15 +8,16 @@ use std::sync::Arc;
 use database::backup_rows::Backups;
 use database::commit::Writer;
 use database::error::UserError;
+use database::files::StoredFile;
 use database::import::ImportFiles;
 use database::record::Timestamp;
-use storage::BlobId;
+use database::snapshot::Snapshot;
 
-use super::NOTHING;
 use super::prepare::{Prepared, room};
 use super::state::{self, Progress};
-use crate::archive::ArchiveError;
+use crate::archive::{ArchiveError, Entry};
 use crate::host::Host;
+use crate::pins::Claims;
 
 /// How many times it may lose to others before it commits while they wait.
 const LOSSES: usize = 2;
@@ -37,54 +38,66 @@ pub(super) fn perform(
     let message = format!("Importing {size} documents");
     state::set(host, id, Progress::Running { message });
     started();
-    let mut kept = Vec::new();
-    let done = import(host, prepared, &mut kept);
-    if let Err(error) = &done {
-        kept.into_iter().for_each(|blob: BlobId| drop(host.files.blobs().delete(blob)));
-        state::fail(host, id, &format!("{error}\n{NOTHING}"));
-    }
+    state::step(host, id, || import(host, prepared))?;
     host.imports.leave(host, id);
-    done.map(|()| size)
+    Ok(size)
 }
 
-fn import(host: &Host, mut prepared: Prepared, kept: &mut Vec<BlobId>) -> Result<(), ArchiveError> {
+fn import(host: &Arc<Host>, mut prepared: Prepared) -> Result<(), ArchiveError> {
     // It may have waited for long.
     prepared.needs.check(room(host))?;
-    copy_files(host, &mut prepared, kept)?;
+    let mut claims = Claims::new(&host.files);
+    // From here on nobody deletes the blobs that it finds.
+    let pinned = host.files.pin();
+    place_files(host, &mut prepared, &pinned.0, &mut claims)?;
     host.imports.check_wanted(prepared.id)?;
     let ts = commit(host, &prepared)?;
     // What is kept on disk now takes memory on its way there.
     drop(prepared.import);
-    let durable = host.database.wait_durable(ts);
-    // Until here nobody deletes the blobs that it found.
-    drop(prepared.pinned);
-    Ok(durable.map_err(UserError::from)?)
+    host.database.wait_durable(ts).map_err(UserError::from)?;
+    claims.committed();
+    Ok(())
 }
 
-/// Keeps the bytes of the import's files.
-fn copy_files(
+/// Gives every file its blob. Blobs get their names back where those are free, so that URLs stay as
+/// they were; a file that is as it was keeps its blob.
+fn place_files(
     host: &Host,
     prepared: &mut Prepared,
-    kept: &mut Vec<BlobId>,
+    snapshot: &Snapshot,
+    claims: &mut Claims,
 ) -> Result<(), ArchiveError> {
     let Some((zip, entries)) = &mut prepared.files else { return Ok(()) };
-    let count: usize = entries.iter().map(Vec::len).sum();
-    for (ImportFiles { files, .. }, entries) in prepared.import.files.iter_mut().zip(entries) {
+    let (mut placed, count) = (0_usize, entries.iter().map(Vec::len).sum::<usize>());
+    for (ImportFiles { component, files }, entries) in prepared.import.files.iter_mut().zip(entries)
+    {
         for (file, entry) in files.iter_mut().zip(entries) {
-            let Some(entry) = entry else { continue };
-            if kept.len().is_multiple_of(FILES_A_WORD) {
-                let message = format!("Storing files: {} of {count}", kept.len());
+            if placed.is_multiple_of(FILES_A_WORD) {
+                let message = format!("Storing files: {placed} of {count}");
                 state::set(host, prepared.id, Progress::Running { message });
             }
+            placed += 1;
             host.imports.check_wanted(prepared.id)?;
+            if let Some(there) = there(host, snapshot, component, entry) {
+                (file.blob, file.size) = (there.blob, there.size);
+                continue;
+            }
             let mut draft = host.files.blobs().create()?;
             (file.sha256, file.size) = zip.copy(*entry, &mut *draft)?;
-            let name = file.blob.parse().map_err(std::io::Error::other)?;
+            let name = claims.claim(entry.before)?;
             draft.keep(name)?;
-            kept.push(name);
+            file.blob = name.to_string();
         }
     }
     Ok(())
+}
+
+/// The component's file that has the entry's bytes and its name.
+fn there(host: &Host, snapshot: &Snapshot, component: &str, entry: &Entry) -> Option<StoredFile> {
+    let before = entry.before?;
+    let file = snapshot.file_of_blob(component, &before.to_string())?;
+    let is_same = entry.promised == Some(file.sha256);
+    (is_same && matches!(host.files.blobs().open(before), Ok(Some(_)))).then_some(file)
 }
 
 /// Commits beside traffic; if that changes what the import replaces again and again, before it.

@@ -9,15 +9,11 @@ use std::sync::Arc;
 use database::error::UserError;
 use database::id::DocumentId;
 use database::import::{Import, ImportTable, TableChange};
-use database::snapshot::Snapshot;
 use storage::BlobId;
 
 use super::state::{self, Progress};
-use super::{NOTHING, Wanted, WantedFormat};
-use crate::archive::{
-    ArchiveError, Budget, Entry, Named, Names, Needs, Parts, Room, Zip, Zipped, rows,
-};
-use crate::files::Pinned;
+use super::{Wanted, WantedFormat};
+use crate::archive::{ArchiveError, Budget, Entry, Needs, Parts, Room, Zip, Zipped, rows};
 use crate::host::Host;
 
 /// An import that can be performed.
@@ -27,9 +23,7 @@ pub(crate) struct Prepared {
     /// What to write.
     pub(super) import: Import,
     /// Where the bytes of its files are.
-    pub(super) files: Option<(Zip, Vec<Vec<Option<Entry>>>)>,
-    /// Keeps the blobs that it found.
-    pub(super) pinned: Arc<Pinned>,
+    pub(super) files: Option<(Zip, Vec<Vec<Entry>>)>,
     /// How many documents and files it has.
     pub(super) size: u64,
     /// The memory it takes.
@@ -46,22 +40,13 @@ pub(super) fn prepare(
     wanted: &Wanted,
     blobs: &[BlobId],
 ) -> Result<(), ArchiveError> {
-    let read = read(host, id, wanted, blobs).and_then(|read| {
-        host.imports.check_wanted(id)?;
-        Ok(read)
-    });
-    match read {
-        Ok((prepared, progress)) => {
-            host.imports.wait(Box::new(prepared));
-            state::set(host, id, progress);
-            Ok(())
-        }
-        Err(error) => {
-            state::fail(host, id, &format!("{error}\n{NOTHING}"));
-            host.imports.leave(host, id);
-            Err(error)
-        }
-    }
+    let progress = state::step(host, id, || {
+        let (prepared, progress) = read(host, id, wanted, blobs)?;
+        host.imports.wait(Box::new(prepared))?;
+        Ok(progress)
+    })?;
+    state::ask(host, id, progress);
+    Ok(())
 }
 
 fn read(
@@ -89,8 +74,8 @@ fn read(
             (Import { mode, component, tables: vec![table], files: Vec::new() }, None, Vec::new())
         }
         _ => {
-            let (zip, names) = (Zip::open(parts)?, Blobs(host, &snapshot));
-            let read = zip.read(wanted.mode.mode(), &component, &names, &mut budget)?;
+            let zip = Zip::open(parts)?;
+            let read = zip.read(wanted.mode.mode(), &component, &mut budget)?;
             let Zipped { import, entries, ignored, zip } = read;
             (import, Some((zip, entries)), ignored)
         }
@@ -99,8 +84,7 @@ fn read(
     let deletes = changes.iter().any(|change| change.deletes > 0);
     let size = changes.iter().map(|change| change.creates).sum();
     let message = message(&changes, &ignored);
-    let pinned = host.files.pin(snapshot);
-    let prepared = Prepared { id, import, files, pinned, size, needs: budget.needs() };
+    let prepared = Prepared { id, import, files, size, needs: budget.needs() };
     Ok((prepared, Progress::Waiting { message, deletes }))
 }
 
@@ -120,24 +104,6 @@ fn extension(format: WantedFormat) -> &'static str {
         WantedFormat::JsonLines => "jsonl",
         WantedFormat::JsonArray => "json",
         WantedFormat::Zip => "zip",
-    }
-}
-
-/// Blobs get their names back where those are free, so that URLs stay as they were; a file that is
-/// as it was keeps its blob.
-struct Blobs<'a>(&'a Host, &'a Snapshot);
-
-impl Names for Blobs<'_> {
-    fn name(&self, component: &str, before: Option<BlobId>, sha256: Option<[u8; 32]>) -> Named {
-        let Some(before) = before else { return Named::New(self.0.files.fresh_name()) };
-        let there = self.1.file_of_blob(component, &before.to_string());
-        match (self.0.files.blobs().open(before), there) {
-            (Ok(None), _) => Named::New(before),
-            (Ok(Some(_)), Some(file)) if Some(file.sha256) == sha256 => {
-                Named::There(before, file.size)
-            }
-            _ => Named::New(self.0.files.fresh_name()),
-        }
     }
 }
 
@@ -176,6 +142,49 @@ fn message(changes: &[TableChange], ignored: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::convex::import::CANCELED;
+    use crate::tests::host_alone;
+    use database::backup_rows::Backups;
+    use serde_json::json;
+
+    /// An import of no rows that waits from the next step on.
+    async fn read_one(host: &Arc<Host>) -> (Prepared, Progress) {
+        let wanted = json!({ "format": "csv", "tableName": "t" });
+        let wanted: Wanted = serde_json::from_value(wanted).unwrap();
+        let id = crate::convex::import::enter(host, &wanted, &[]).await.ok().unwrap();
+        read(host, id, &wanted, &[]).unwrap()
+    }
+
+    fn state(host: &Host) -> String {
+        let snapshot = host.database.snapshot();
+        let row = snapshot.backups(Backups::Imports).next_back().unwrap().value();
+        format!("{:?}", row.field("state.state"))
+    }
+
+    #[tokio::test]
+    async fn an_import_that_was_canceled_while_it_was_read_does_not_wait() {
+        let host = host_alone();
+        let (prepared, _) = read_one(&host).await;
+        let id = prepared.id;
+        assert!(host.imports.cancel(&id.encode()).ok().unwrap().is_none());
+        let refused = host.imports.wait(Box::new(prepared));
+        assert_eq!(refused.unwrap_err().message, CANCELED);
+        assert!(host.imports.confirm(&id.encode()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_row_does_not_ask_for_what_was_answered() {
+        let host = host_alone();
+        let (prepared, progress) = read_one(&host).await;
+        let id = prepared.id;
+        host.imports.wait(Box::new(prepared)).unwrap();
+        // Somebody cancels it before its row says that it waits.
+        assert!(host.imports.cancel(&id.encode()).ok().unwrap().is_some());
+        state::fail(&host, id, CANCELED);
+        host.imports.leave(&host, id);
+        state::ask(&host, id, progress);
+        assert!(state(&host).contains("failed"), "{}", state(&host));
+    }
 
     #[test]
     fn what_changes_is_a_table() {

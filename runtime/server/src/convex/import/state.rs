@@ -5,6 +5,7 @@
 //! process left behind shows as failed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use database::backup_rows::Backups;
@@ -17,7 +18,8 @@ use database::limits;
 use database::value::Value;
 use storage::BlobId;
 
-use super::{CANCELED, Wanted, not_found};
+use super::{CANCELED, NOTHING, Wanted, not_found};
+use crate::archive::ArchiveError;
 use crate::convex::system::Answered;
 use crate::host::Host;
 use crate::refusal::Failure;
@@ -35,7 +37,8 @@ pub(crate) struct Imports(Mutex<State>);
 struct State {
     uploads: BTreeMap<String, Upload>,
     jobs: BTreeMap<DocumentId, Job>,
-    /// Why imports failed whose rows do not say so: nobody was left to, or the disk took nothing.
+    /// Why imports failed whose rows do not say so yet: nobody was left to, or the disk took
+    /// nothing.
     unsaid: BTreeMap<DocumentId, String>,
 }
 
@@ -174,11 +177,23 @@ impl Imports {
     }
 
     /// It waits to be confirmed.
-    pub(super) fn wait(&self, prepared: Box<Prepared>) {
-        if let Some(job) = self.state().jobs.get_mut(&prepared.id) {
-            job.running = false;
-            job.prepared = Some(prepared);
+    ///
+    /// # Errors
+    /// It was canceled.
+    pub(super) fn wait(&self, prepared: Box<Prepared>) -> Result<(), UserError> {
+        match self.state().jobs.get_mut(&prepared.id) {
+            Some(job) if !job.canceled => {
+                job.running = false;
+                job.prepared = Some(prepared);
+                Ok(())
+            }
+            _ => Err(canceled()),
         }
+    }
+
+    /// Whether it waits to be confirmed still.
+    fn waits(&self, id: DocumentId) -> bool {
+        self.state().jobs.get(&id).is_some_and(|job| job.prepared.is_some())
     }
 
     /// It was confirmed, or canceled: nobody else can do either.
@@ -204,7 +219,7 @@ impl Imports {
     /// Whether it is still wanted.
     pub(super) fn check_wanted(&self, id: DocumentId) -> Result<(), UserError> {
         match self.state().jobs.get(&id) {
-            Some(job) if job.canceled => Err(UserError::new("ImportCanceled", CANCELED)),
+            Some(job) if job.canceled => Err(canceled()),
             _ => Ok(()),
         }
     }
@@ -253,6 +268,10 @@ impl Imports {
     }
 }
 
+fn canceled() -> UserError {
+    UserError::new("ImportCanceled", CANCELED)
+}
+
 fn no_upload() -> Failure {
     not_found("There is no such upload: it was finished, or begun more than an hour ago.")
 }
@@ -292,10 +311,54 @@ pub(super) fn set(host: &Host, id: DocumentId, progress: Progress) -> bool {
     said.is_ok_and(|(_, ts)| host.database.wait_durable(ts).is_ok())
 }
 
+/// Asks for confirmation, unless somebody has confirmed or canceled it by now.
+pub(super) fn ask(host: &Host, id: DocumentId, progress: Progress) {
+    let value = progress.value();
+    let set = |now: &mut database::transaction::Transaction| {
+        // Under the turn: who takes it from those that wait writes the row after this.
+        if host.imports.waits(id) {
+            now.set_backup(Backups::Imports, id, "state", value);
+        }
+        Ok(())
+    };
+    // That it cannot be said is no reason to stop.
+    let _ = host.files.commit("import", set);
+}
+
+/// Takes a step of an import; if it fails, or panics, the import has failed and is over.
+pub(super) fn step<T>(
+    host: &Arc<Host>,
+    id: DocumentId,
+    work: impl FnOnce() -> Result<T, ArchiveError>,
+) -> Result<T, ArchiveError> {
+    // What it held is gone then, and what others see is changed by commits only.
+    let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(UserError::new("InternalServerError", "The import ended in the middle.").into())
+    });
+    if let Err(error) = &done {
+        fail(host, id, &format!("{error}\n{NOTHING}"));
+        host.imports.leave(host, id);
+    }
+    done
+}
+
 /// It has failed.
 pub(super) fn fail(host: &Host, id: DocumentId, why: &str) {
     if !set(host, id, Progress::Failed { message: why.to_owned() }) {
         host.imports.note(&host.database, id, why);
+    }
+}
+
+/// Says in their rows why imports failed whose rows could not say so.
+pub(super) fn say(host: &Host) {
+    let unsaid = host.imports.state().unsaid.clone();
+    for (id, message) in unsaid {
+        let snapshot = host.database.snapshot();
+        let mut rows = snapshot.backups(Backups::Imports);
+        let is_said = rows.find(|row| row.id == id).is_none_or(|row| is_over(&row.value()));
+        if is_said || set(host, id, Progress::Failed { message }) {
+            host.imports.state().unsaid.remove(&id);
+        }
     }
 }
 
