@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DIR/FORMAT          what wrote it: `concave data, format 2`
-//!   DIR/LOCK            locked while a host runs
+//!   DIR, DIR/LOCK       locked while a host runs
 //!   DIR/db/log.sqlite   commits              DIR/db/state.sqlite  a checkpoint of them
 //!   DIR/db/mark         what was kept        DIR/files/           stored files
 //!   DIR/db/log.given-up.sqlite  the log before the operator gave up some of it
@@ -18,12 +18,14 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::sqlite_log::LOG;
+use crate::sqlite_log::{LOG, draft_of};
 
 const FORMAT: &str = "FORMAT";
 const DRAFT: &str = "FORMAT-draft";
 const LOCK: &str = "LOCK";
 const COMMITS: &str = "db";
+/// What `concave dev` puts beside the data.
+const GITIGNORE: &str = ".gitignore";
 /// Tries to get the lock, and the pause between two: a second together.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -33,7 +35,8 @@ const FIRST_WORDS: &str = "concave data, format ";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _locked: File,
+    /// The folder itself, which nobody deletes by mistake; and its file LOCK, for older programs.
+    _locked: [File; 2],
 }
 
 /// Why a folder cannot be used.
@@ -113,22 +116,43 @@ impl DataFolder {
             Some(_) => {}
             None => check_empty(path)?,
         }
-        let locked = File::create(path.join(LOCK)).map_err(system)?;
-        match lock(&locked, || std::thread::sleep(PAUSE)) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
-            Err(TryLockError::Error(cause)) => return Err(system(cause)),
+        let itself = File::open(path).map_err(system)?;
+        let file = File::create(path.join(LOCK)).map_err(system)?;
+        for (locked, must) in [(&itself, false), (&file, true)] {
+            match lock(locked, || std::thread::sleep(PAUSE)) {
+                Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
+                Err(TryLockError::Error(cause)) if must => return Err(system(cause)),
+                // A file system that cannot lock folders, NFS for one, has LOCK.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
         }
         // Before anything is written that an older program would take for damage.
         if version != Some(format) {
             write_format(path, format).map_err(system)?;
         }
-        Ok(Self { path: folder, _locked: locked })
+        Ok(Self { path: folder, _locked: [itself, file] })
     }
 
     /// Where commits are.
     pub fn commits(&self) -> PathBuf {
         self.path.join(COMMITS)
+    }
+
+    /// Whether a host has served it: files and keys come after commits, so commits that are not
+    /// there were there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn was_served(&self) -> io::Result<bool> {
+        let mut first = [LOCK, DRAFT, FORMAT, GITIGNORE].map(PathBuf::from).to_vec();
+        // A first start that was interrupted leaves these.
+        first.extend([PathBuf::from(COMMITS), draft_of(Path::new(COMMITS))]);
+        for entry in fs::read_dir(&self.path)? {
+            if !first.contains(&PathBuf::from(entry?.file_name())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Where files are.
@@ -199,7 +223,7 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
     let system = |cause| FolderError::System { folder: folder.clone(), cause };
     for entry in fs::read_dir(path).map_err(system)? {
         let name = entry.map_err(system)?.file_name().to_string_lossy().into_owned();
-        if ![LOCK, DRAFT, ".gitignore"].contains(&&*name) {
+        if ![LOCK, DRAFT, GITIGNORE].contains(&&*name) {
             return Err(FolderError::Foreign { folder, why: format!("there is {name:?}") });
         }
     }
@@ -221,6 +245,15 @@ mod tests {
         drop(DataFolder::take(&path, 4).unwrap());
         let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
         assert!(newer.contains("format 4; this one knows 2"), "{newer}");
+    }
+
+    #[test]
+    fn a_folder_whose_lock_file_is_deleted_still_has_one_host() {
+        let root = tempfile::tempdir().unwrap();
+        let _held = DataFolder::take(root.path(), 1).unwrap();
+        fs::remove_file(root.path().join(LOCK)).unwrap();
+        let again = DataFolder::take(root.path(), 1).unwrap_err();
+        assert!(matches!(again, FolderError::InUse { .. }), "{again}");
     }
 
     #[test]
