@@ -206,6 +206,16 @@ fn a_wrong_timestamp_to_give_up_after_is_told_with_those_that_are_possible() {
     assert_eq!(count(&open(options(&folder)).unwrap().database), 9, "nothing was given up");
 }
 
+#[test]
+fn a_disk_too_full_to_start_is_told_with_the_room_that_it_takes() {
+    let cause = StoreError::Full("log.sqlite: database or disk is full".into());
+    let text = OpenError::Store { folder: "data".into(), cause }.to_string();
+    assert!(text.contains("is full).") && text.contains("make room for 1 MiB"), "{text}");
+    let cause = StoreError::Failed("log.sqlite: disk I/O error".into());
+    let text = OpenError::Store { folder: "data".into(), cause }.to_string();
+    assert!(text.ends_with("error)."), "{text}");
+}
+
 /// Fails while it is told to.
 struct Failing {
     store: MemoryLog,

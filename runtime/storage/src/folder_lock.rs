@@ -13,6 +13,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -107,7 +108,7 @@ impl DataFolder {
     pub fn take(path: &Path, format: u32) -> Result<Self, FolderError> {
         let folder = path.to_owned();
         let system = |cause| FolderError::System { folder: folder.clone(), cause };
-        fs::create_dir_all(path).map_err(system)?;
+        make_private(path).map_err(system)?;
         let version = version(path, format)?;
         match version {
             Some(found) if found > format => {
@@ -158,6 +159,21 @@ impl DataFolder {
     /// Where files are.
     pub fn files(&self) -> PathBuf {
         self.path.join("files")
+    }
+}
+
+/// Makes a folder that only its owner can look into: environment variables are in the data. One
+/// that is there stays as it is.
+///
+/// # Errors
+/// The system's.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
     }
 }
 
@@ -232,6 +248,8 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -245,6 +263,19 @@ mod tests {
         drop(DataFolder::take(&path, 4).unwrap());
         let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
         assert!(newer.contains("format 4; this one knows 2"), "{newer}");
+    }
+
+    #[test]
+    fn a_new_folder_is_its_owners_and_an_old_one_stays_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let new = root.path().join("above/new");
+        drop(DataFolder::take(&new, 1).unwrap());
+        assert_eq!(mode(&new), 0o700);
+        assert_ne!(mode(&root.path().join("above")), 0o700, "that is not ours");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(DataFolder::take(&new, 1).unwrap());
+        assert_eq!(mode(&new), 0o755);
     }
 
     #[test]

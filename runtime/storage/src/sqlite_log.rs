@@ -241,6 +241,8 @@ impl LogStore for SqliteLog {
     }
 
     fn settle(&self) -> Result<(), StoreError> {
+        // Before the log: it gives room back. Whatever comes of it, the log is next.
+        let state = lock(&self.state).settle();
         let kept = self.kept()?;
         let mover = lock(&kept.mover);
         for _ in 0..MOVES {
@@ -249,7 +251,7 @@ impl LogStore for SqliteLog {
             }
         }
         // Nothing comes meanwhile: the next commit finds the log empty and begins it anew.
-        lock(&kept.writer).settle()
+        lock(&kept.writer).settle().and(state)
     }
 
     fn size(&self) -> Result<u64, StoreError> {

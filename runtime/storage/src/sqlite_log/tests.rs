@@ -297,6 +297,30 @@ fn look(path: &Path) -> Result<Seen, StoreError> {
     Ok((records, (ts, all), promised))
 }
 
+#[test]
+fn a_settled_checkpoint_gives_the_room_of_its_write_ahead_log_back() {
+    let (root, path) = folder();
+    let store = SqliteLog::create(&path, 5).unwrap();
+    let text = "x".repeat(100_000);
+    let written = |ts: u64| {
+        let keys: Vec<String> = (0..20).map(|n| format!("{ts} {n}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (&**key, Some(&*text))).collect();
+        store.checkpoint(ts, &changes(&pairs)).unwrap();
+    };
+    let bytes = |folder: &Path| fs::metadata(folder.join("state.sqlite-wal")).unwrap().len();
+    (6..9).for_each(written);
+    assert!(bytes(&path) > 2_000_000, "{}", bytes(&path));
+    store.settle().unwrap();
+    assert_eq!(bytes(&path), 0);
+    // What a host that was killed has left goes with the next start.
+    (9..12).for_each(written);
+    let crashed = root.path().join("crashed");
+    killed(&path, &crashed);
+    assert!(bytes(&crashed) > 2_000_000);
+    let again = SqliteLog::open(&crashed).unwrap();
+    assert_eq!((bytes(&crashed), pairs(&again).1.len()), (0, 120));
+}
+
 /// Pages of the write-ahead log that its file holds.
 fn wal_bytes(path: &Path) -> u64 {
     fs::metadata(path.join("log.sqlite-wal")).unwrap().len()
