@@ -87,7 +87,7 @@ impl StoreError {
     }
 
     /// What the system said about a file.
-    pub(crate) fn of(file: &str, error: &io::Error) -> Self {
+    pub fn of(file: &str, error: &io::Error) -> Self {
         let text = format!("{file}: {error}");
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied(text),

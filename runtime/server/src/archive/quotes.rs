@@ -1,0 +1,71 @@
+//! The quotes of a CSV file, beside its reader: that one takes the end of the file for the end of a
+//! quoted field.
+//!
+//! In: bytes. Out: the same, and the line of a quote that is open at their end. Invariant: fields
+//! begin and end where the `csv` crate lets them.
+
+use std::io::{self, Read};
+
+/// What the bytes of a byte order mark are: it stands before the first field.
+const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
+
+/// Bytes on their way to a reader.
+pub(super) struct Quotes<R> {
+    file: R,
+    at: Within,
+    /// Bytes so far, as far as they may be a mark.
+    read: usize,
+    line: u64,
+    /// Where the last quote was opened.
+    opened: u64,
+    is_over: bool,
+}
+
+/// Where in a field the last byte is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Before its first byte.
+    Start,
+    /// In one without quotes, or after them.
+    Plain,
+    Quoted,
+    /// After a quote in a quoted one: its end, unless another quote follows.
+    Quote,
+}
+
+impl<R> Quotes<R> {
+    pub(super) fn new(file: R) -> Self {
+        Self { file, at: Within::Start, read: 0, line: 1, opened: 1, is_over: false }
+    }
+
+    /// The line of the quote that the end of the file has left open.
+    pub(super) fn open(&self) -> Option<u64> {
+        (self.is_over && self.at == Within::Quoted).then_some(self.opened)
+    }
+
+    fn take(&mut self, byte: u8) {
+        self.line += u64::from(byte == b'\n');
+        let is_mark = MARK.get(self.read) == Some(&byte) && self.at == Within::Start;
+        self.read = if is_mark { self.read + 1 } else { MARK.len() };
+        self.at = match (self.at, byte) {
+            _ if is_mark => Within::Start,
+            (Within::Start, b'"') => {
+                self.opened = self.line;
+                Within::Quoted
+            }
+            (Within::Quoted, b'"') => Within::Quote,
+            (Within::Quoted, _) | (Within::Quote, b'"') => Within::Quoted,
+            (_, b',' | b'\n' | b'\r') => Within::Start,
+            _ => Within::Plain,
+        };
+    }
+}
+
+impl<R: Read> Read for Quotes<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        buffer[..count].iter().for_each(|byte| self.take(*byte));
+        self.is_over |= count == 0 && !buffer.is_empty();
+        Ok(count)
+    }
+}
