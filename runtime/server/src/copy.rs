@@ -1,8 +1,8 @@
 //! A whole deployment for whoever keeps a copy: code, environment, documents, jobs, files.
 //!
 //! In: the operator. Out: a stream of `storage::copy`. Invariant: everything is as of one durable
-//! moment; a stream that cannot be whole is cut. A stored file that is not as it was stored is named
-//! in the stream, so that whoever takes it knows, and decides.
+//! moment; a stream that cannot be whole is cut. A stored file that is not as it was stored is
+//! named in the stream, so that whoever takes it knows, and decides.
 
 use std::io::{self, Write};
 use std::sync::Arc;
