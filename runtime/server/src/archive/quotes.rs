@@ -1,20 +1,15 @@
 //! The quotes of a CSV file, beside its reader: that one takes the end of the file for the end of a
 //! quoted field.
 //!
-//! In: bytes. Out: the same, and the line of a quote that is open at their end. Invariant: fields
-//! begin and end where the `csv` crate lets them.
+//! In: bytes without a byte order mark. Out: the same, and the line of a quote that is open at
+//! their end. Invariant: fields begin and end where the `csv` crate lets them.
 
 use std::io::{self, Read};
-
-/// What the bytes of a byte order mark are: it stands before the first field.
-const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 /// Bytes on their way to a reader.
 pub(super) struct Quotes<R> {
     file: R,
     at: Within,
-    /// Bytes so far, as far as they may be a mark.
-    read: usize,
     line: u64,
     /// Where the last quote was opened.
     opened: u64,
@@ -35,7 +30,7 @@ enum Within {
 
 impl<R> Quotes<R> {
     pub(super) fn new(file: R) -> Self {
-        Self { file, at: Within::Start, read: 0, line: 1, opened: 1, is_over: false }
+        Self { file, at: Within::Start, line: 1, opened: 1, is_over: false }
     }
 
     /// The line of the quote that the end of the file has left open.
@@ -45,10 +40,7 @@ impl<R> Quotes<R> {
 
     fn take(&mut self, byte: u8) {
         self.line += u64::from(byte == b'\n');
-        let is_mark = MARK.get(self.read) == Some(&byte) && self.at == Within::Start;
-        self.read = if is_mark { self.read + 1 } else { MARK.len() };
         self.at = match (self.at, byte) {
-            _ if is_mark => Within::Start,
             (Within::Start, b'"') => {
                 self.opened = self.line;
                 Within::Quoted
