@@ -3,7 +3,9 @@
 // In: an app of counters, files, schedules. Out: what is there after a crash. Invariant: no test
 // asserts a time.
 import assert from "node:assert/strict";
-import { cpSync, existsSync, readFileSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  cpSync, existsSync, readFileSync, rmSync, truncateSync, utimesSync, writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
@@ -101,6 +103,11 @@ test("a folder has one host, and a newer format is refused", async () => {
   const second = concave(["serve", "--data", data, ...FREE_PORTS]);
   assert.equal(second.status, 1);
   assert.match(second.stderr, /in use by another concave/);
+  // The folder itself is locked too.
+  rmSync(join(data, "LOCK"));
+  const third = concave(["serve", "--data", data, ...FREE_PORTS], { timeout: 20_000 });
+  assert.equal(third.status, 1);
+  assert.match(third.stderr, /in use by another concave/);
   assert.equal(await host.stop(), 0);
   writeFileSync(join(data, "FORMAT"), "concave data, format 99\n");
   const newer = concave(["serve", "--data", data, ...FREE_PORTS]);

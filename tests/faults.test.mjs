@@ -42,6 +42,7 @@ const APP = app("faults", {
       await Promise.all(texts.map((text) => storage.store(new Blob([text])))) });
     export const load = action({ handler: async ({ storage }, { id }) =>
       await (await storage.get(id)).text() });
+    export const uploadUrl = mutation(({ storage }) => storage.generateUploadUrl());
     export const url = query({ handler: async ({ storage }, { id }) => storage.getUrl(id) });
     export const beat = internalMutation({ handler: async ({ db }) => {
       await db.insert("beats", {});
@@ -55,6 +56,8 @@ const APP = app("faults", {
     crons.interval("beat", { seconds: 1 }, internal.notes.beat, {});
     export default crons;`,
 });
+const HOME = mkdtempSync(join(tmpdir(), "concave-faults-"));
+process.on("exit", () => rmSync(HOME, { recursive: true, force: true }));
 const PORTS = ["--port", "0", "--site-port", "0"];
 
 test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0", async (t) => {
@@ -81,6 +84,22 @@ test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0",
   const texts = (await again.client.query(api.notes.list)).map(({ text }) => text);
   assert.deepEqual(texts, ["began", "the last word"]);
   assert.equal(await again.stop(), 0);
+});
+
+test("a second signal ends the wait for what runs, and that is said", async (t) => {
+  const host = await serve(folder(), ["--push", APP, "--allow-private-network"]);
+  let waits;
+  const gate = createServer(() => (waits = true));
+  await new Promise((resolve) => gate.listen(0, "127.0.0.1", resolve));
+  t.after(() => gate.closeAllConnections() ?? gate.close());
+  const at = `http://127.0.0.1:${gate.address().port}`;
+  const cut = assert.rejects(host.client.action(api.notes.waits, { gate: at }));
+  await eventually("the action waits at the gate", () => waits);
+  host.child.kill("SIGTERM");
+  await host.says(/answering what is in flight, for 10 seconds at most; a second signal ends it/);
+  assert.equal(await host.endsBy("SIGTERM"), 0, host.output);
+  assert.match(host.output, /A second signal came: what was still running was cut off/);
+  await cut;
 });
 
 const texts = async (host) =>
@@ -227,6 +246,44 @@ test("permission denied: the folder or the file is named, and nothing is changed
   assert.ok(existsSync(log));
 });
 
+test("files that cannot be written: said at the start, not ready, and uploads can be tried again",
+  async () => {
+    const { home, user } = unprivileged();
+    const data = join(home, "data");
+    let host = await serve(data, [], user);
+    const pushed = concave(["push", APP], { env: pointedAt(host) });
+    assert.equal(pushed.status, 0, pushed.stderr);
+    const ready = async () => (await fetch(`${host.url}/ready`)).status;
+    const upload = async () => {
+      const url = await host.client.mutation(api.notes.uploadUrl);
+      return await fetch(url, { method: "POST", body: "b" });
+    };
+    const files = join(data, "files");
+    const lock = () => chmodSync(files, 0o555);
+    const unlock = () => chmodSync(files, 0o755);
+    const refused = async () => {
+      const answer = await upload();
+      assert.equal(answer.status, 503);
+      const { code, message } = await answer.json();
+      assert.equal(code, "NotDurable");
+      assert.match(message, /files: Permission denied.*Try again when the disk works/);
+      assert.equal(await ready(), 503);
+    };
+    assert.equal(await ready(), 200);
+    lock();
+    await refused();
+    await host.client.mutation(api.notes.add, { text: "what is no file is kept" });
+    assert.equal(await host.stop(), 0);
+    host = await serve(data, [], user);
+    assert.match(host.output, /Files cannot be stored in .*files: .*Permission denied/);
+    await refused();
+    unlock();
+    assert.equal(await ready(), 200);
+    assert.equal((await upload()).status, 200);
+    assert.deepEqual(readdirSync(files).filter((name) => name.startsWith("draft")), []);
+    assert.equal(await host.stop(), 0);
+  });
+
 test("a stored file that the disk has changed is never given as a whole one", async (t) => {
   const data = folder();
   let host = await serve(data, ["--push", APP]);
@@ -264,14 +321,33 @@ test("a stored file that the disk has changed is never given as a whole one", as
   assert.ok(!existsSync(out), "no file that looks whole");
   const without = concave(["export", out, "--without-files", ...target]);
   assert.equal(without.status, 0, without.stderr);
+  const copy = (name, ...more) => concave(["backup", join(HOME, name), ...more, ...target]);
+  const told = /stored file \w+ is damaged: .*everything but such files: .*--without-damaged-files/;
+  assert.match(copy("refused").stderr, told);
+  assert.ok(!existsSync(join(HOME, "refused")), "no folder that looks whole");
   // One whose bytes are gone.
   for (const name of readdirSync(join(data, "files"))) unlinkSync(join(data, "files", name));
   const gone = concave(["export", `${out}.gone.zip`, ...target]);
   assert.match(gone.stderr, /bytes of the stored file \w+ are not there.*--without-files/);
+  const [kept] = await host.client.action(api.notes.store, { texts: ["whole"] });
+  for (const id of ids) {
+    const answer = await fetch(await host.client.query(api.notes.url, { id }));
+    assert.equal(answer.status, 500);
+    const text = new RegExp(`bytes of the stored file ${id} are not there, although nobody`);
+    assert.match((await answer.json()).message, text);
+    await assert.rejects(host.client.action(api.notes.load, { id }), text);
+  }
+  await host.client.mutation(api.notes.add, { text: "in the copy" });
+  assert.match(copy("refused").stderr, /bytes of the stored file \w+ are not there/);
+  const rest = copy("rest", "--without-damaged-files");
+  assert.equal(rest.status, 0, rest.stderr);
+  for (const id of ids) assert.match(rest.stderr, new RegExp(`Not in the copy: .* ${id} are not`));
+  const served = await serve(join(HOME, "rest"));
+  assert.deepEqual(await texts(served), ["in the copy"]);
+  assert.equal(await served.client.action(api.notes.load, { id: kept }), "whole");
+  assert.equal(await served.stop(), 0);
   await host.says(/An export was cut off, .*bytes of the stored file \w+ are not there/);
-  const copied = concave(["backup", `${out}.copy`, ...target]);
-  assert.match(copied.stderr, /If the host has cut it, its log says why/);
-  await host.says(/A copy was cut off, .*stored file \w+ could not be read: its bytes are not/);
+  await host.says(/A copy of this host goes without a stored file: .*\w+ are not there/);
 });
 
 const HOUR = 3_600;

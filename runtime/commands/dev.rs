@@ -136,10 +136,10 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
     } else {
         follow((&mut pusher, &client), &arguments.dir, &mut host).await
     };
-    let drained = host.stop().await;
+    let cut_off = host.stop().await;
     printer.finish();
-    if !drained {
-        terminal::warning("Some requests were still running and were cut off.");
+    if let Some(cut_off) = cut_off {
+        terminal::warning(cut_off);
     }
     ended
 }
@@ -148,7 +148,7 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
 fn kept(root: &Path) -> Result<Kept, DevError> {
     let folder = root.join(".concave");
     let ignored = || {
-        std::fs::create_dir_all(&folder)?;
+        storage::make_private(&folder)?;
         std::fs::write(folder.join(".gitignore"), "*\n")
     };
     match ignored() {

@@ -72,7 +72,7 @@ pub async fn run(arguments: Arguments) -> Result<(), ForkError> {
 }
 
 async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<(), ForkError> {
-    let (ts, _) = backup::copy(client, &folder).await?;
+    let ts = backup::copy(client, &folder, false).await?.ts;
     let mut host = Running::start(host::Options {
         port: 0,
         site_port: 0,
@@ -99,8 +99,8 @@ async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<
     terminal::news(format!("a copy of {} in {}, as of {ts}", client.url(), folder.display()));
     told(&host.address.url, &host.site_url, &host.address.admin_key);
     host::asked_to_stop().await;
-    if !host.stop().await {
-        terminal::warning("Some requests were still running and were cut off.");
+    if let Some(cut_off) = host.stop().await {
+        terminal::warning(cut_off);
     }
     Ok(())
 }

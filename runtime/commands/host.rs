@@ -48,7 +48,7 @@ const SNAPSHOTS: &str = "snapshots";
 /// How many stay there: each save of a file makes two.
 const SNAPSHOTS_KEPT: usize = 8;
 /// How long requests in flight may take to finish when the host stops.
-const DRAIN: Duration = Duration::from_secs(10);
+pub const DRAIN: Duration = Duration::from_secs(10);
 
 /// What to serve, and where.
 #[derive(Clone)]
@@ -289,9 +289,8 @@ impl Running {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;
         }));
-        let address = Address { url, admin_key };
         Ok(Self {
-            address,
+            address: Address { url, admin_key },
             site_url,
             operator: operators,
             gate: Some(gate),
@@ -316,11 +315,21 @@ impl Running {
         self.database.clone()
     }
 
-    /// Answers what is in flight, then ends. Says whether everything was answered.
-    pub async fn stop(self) -> bool {
+    /// Answers what is in flight, then ends; at once when it is asked a second time. Says why not
+    /// everything was answered.
+    pub async fn stop(mut self) -> Option<&'static str> {
         // A receiver that is gone means that serving has ended already.
         let _ = self.stop.send(());
-        let drained = matches!(self.served.await, Ok(Ok(Stopped::Drained)));
+        let cut_off = tokio::select! {
+            ended = &mut self.served => match ended {
+                Ok(Ok(Stopped::Drained)) => None,
+                _ => Some("Some requests were still running and were cut off."),
+            },
+            () = asked_to_stop() => {
+                self.served.abort();
+                Some("A second signal came: what was still running was cut off.")
+            }
+        };
         self.outside.shut_down();
         let (functions, keeper, watch) = (self.functions, self.keeper, self.watch);
         tokio::task::block_in_place(|| {
@@ -328,7 +337,7 @@ impl Running {
             functions.shutdown();
             drop(keeper);
         });
-        drained
+        cut_off
     }
 }
 

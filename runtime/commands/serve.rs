@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use thiserror::Error;
 
-use super::host::{KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
+use super::host::{DRAIN, KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
 use super::log::{Log, LogArguments};
 use super::push::{PushError, Pusher};
 use crate::memory::{Budget, Room};
@@ -141,9 +141,13 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         _ => {}
     }
     asked_to_stop().await;
-    log.news("stopping: answering what is in flight");
-    if !host.stop().await {
-        log.warning("Some requests were still running and were cut off.");
+    log.news(format_args!(
+        "stopping: answering what is in flight, for {} seconds at most; a second signal ends it \
+         at once",
+        DRAIN.as_secs()
+    ));
+    if let Some(cut_off) = host.stop().await {
+        log.warning(cut_off);
     }
     log.finish();
     Ok(())

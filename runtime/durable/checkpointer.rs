@@ -15,6 +15,7 @@ use server::Disk;
 use storage::{Changes, LogStore, Record, StoreError};
 
 use super::Tell;
+use super::recovery::damaged;
 use crate::memory::Size;
 
 /// Bytes of commits that one transaction of a checkpoint takes in: what they write again and again
@@ -199,7 +200,11 @@ impl Checkpointer {
             let begun = Instant::now();
             let mut records = store.read(at, STEP_BYTES).map_err(|why| (at, why))?;
             records.retain(|record| record.ts <= upto);
-            let Some(last) = records.last().map(|record| record.ts) else { break };
+            let (Some(first), Some(last)) = (records.first(), records.last()) else { break };
+            let last = last.ts;
+            if first.previous != at {
+                return Err((at, damaged(format!("commits before {} are missing", first.ts))));
+            }
             let mut changes = folded(&records).map_err(|why| (at, why))?;
             let (start, end) = stored::forgotten_requests(&database.snapshot());
             changes.forgotten = Some(start..end);
@@ -242,10 +247,7 @@ fn folded(records: &[Record]) -> Result<Changes, StoreError> {
     let mut changes = Changes::default();
     for record in records {
         let written = stored::changes_of(Timestamp(record.ts), &record.body);
-        let written = written.map_err(|why| StoreError::Damaged {
-            file: "the log".to_owned(),
-            what: why.to_string(),
-        })?;
+        let written = written.map_err(|why| damaged(why.to_string()))?;
         let pairs = written.into_iter().map(|Change { key, value }| (key, value));
         changes.pairs.extend(pairs);
     }

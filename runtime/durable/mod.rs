@@ -19,7 +19,9 @@ use std::thread::JoinHandle;
 use database::commit::{Database, Options as DatabaseOptions};
 use database::stored;
 use server::Disk;
-use storage::{BlobError, DataFolder, FolderError, FolderStore, LogStore, StoreError};
+use storage::{
+    BlobError, BlobStore as _, DataFolder, FolderError, FolderStore, LogStore, StoreError,
+};
 use thiserror::Error;
 
 use checkpointer::Checkpointer;
@@ -98,7 +100,7 @@ pub enum OpenError {
         moments: Moments,
     },
     /// The disk.
-    #[error("Could not open the data in {}: {cause}.", folder.display())]
+    #[error("Could not open the data in {}: {cause}.{}", folder.display(), room(cause))]
     Store {
         /// The folder.
         folder: PathBuf,
@@ -130,6 +132,17 @@ fn advice(good: Option<u64>) -> String {
     )
 }
 
+/// What to do about a disk that is full.
+fn room(cause: &StoreError) -> &'static str {
+    match cause {
+        StoreError::Full(_) => {
+            " Nothing is lost: make room for 1 MiB or more by deleting other files, none of this \
+             folder, and start it again; then data can be deleted too."
+        }
+        _ => "",
+    }
+}
+
 /// What is near a timestamp that is none.
 fn near(Moments { given, oldest, before, .. }: Moments) -> String {
     if given < oldest {
@@ -154,6 +167,11 @@ pub fn open(options: Options) -> Result<Data, OpenError> {
     let files_failed = |cause| OpenError::Files { folder: folder.clone(), cause };
     let files = Arc::new(FolderStore::open(&taken.files()).map_err(files_failed)?);
     recovery::remove_orphans(&database, &files).map_err(files_failed)?;
+    // It starts all the same: how else could room be made?
+    if let Err(why) = files.create().and_then(|mut draft| draft.write(b"?")) {
+        let folder = taken.files();
+        tell(&format!("Files cannot be stored in {}: {why}.", folder.display()));
+    }
     let store: Arc<dyn LogStore> = Arc::new(store);
     let checkpointer = Arc::new(Checkpointer::new(tail, history_disk));
     let committer = Arc::new(Committer::default());

@@ -68,8 +68,14 @@ impl Failure {
 /// The commits of a folder, made if need be.
 pub(super) fn store(folder: &DataFolder, now: u64) -> Result<SqliteLog, StoreError> {
     let path = folder.commits();
-    if path.exists() {
+    let failed = |error: std::io::Error| StoreError::Failed(format!("db: {error}"));
+    if path.try_exists().map_err(failed)? {
         return SqliteLog::open(&path);
+    }
+    // Made anew, they would know of no stored file, and all of them would go.
+    if folder.was_served().map_err(failed)? {
+        let (file, what) = ("db".to_owned(), "it is missing".to_owned());
+        return Err(StoreError::Damaged { file, what });
     }
     SqliteLog::create(&path, now)
 }
@@ -121,9 +127,7 @@ fn replay(
     end: Option<u64>,
 ) -> Result<(), StoreError> {
     loop {
-        // One at a time where damage is near, so that everything before it counts.
-        let after = restored.ts().0;
-        let records = store.read(after, STEP_BYTES).or_else(|_| store.read(after, 0))?;
+        let records = store.read(restored.ts().0, STEP_BYTES)?;
         if records.is_empty() {
             return Ok(());
         }
@@ -143,7 +147,8 @@ fn replay(
     }
 }
 
-fn damaged(what: String) -> StoreError {
+/// The log is not what was written.
+pub(super) fn damaged(what: String) -> StoreError {
     StoreError::Damaged { file: "the log".to_owned(), what }
 }
 

@@ -133,6 +133,28 @@ fn history_on_disk_stays_within_its_room_oldest_first_and_says_so() {
 }
 
 #[test]
+fn a_folder_without_its_commits_is_refused_and_no_file_goes() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("data");
+    drop(open(options(&folder)).unwrap());
+    let file = folder.join("files/6f1e2a34-5b6c-4d7e-8f90-a1b2c3d4e5f6");
+    std::fs::write(&file, "stored").unwrap();
+    std::fs::remove_dir_all(folder.join("db")).unwrap();
+    for _ in 0..2 {
+        let text = open(options(&folder)).err().unwrap().to_string();
+        assert!(text.contains("is damaged, so it is not served: db is damaged"), "{text}");
+        assert!(text.contains("it is missing") && text.contains("Restore a backup"), "{text}");
+        assert!(file.exists() && !folder.join("db").exists(), "nothing has changed");
+    }
+    // A first start that was interrupted is none.
+    let new = root.path().join("new");
+    std::fs::create_dir_all(new.join("db.draft")).unwrap();
+    std::fs::write(new.join("FORMAT"), format!("concave data, format {}", stored::FORMAT)).unwrap();
+    std::fs::write(new.join(".gitignore"), "*").unwrap();
+    drop(open(options(&new)).unwrap());
+}
+
+#[test]
 fn damage_is_named_with_the_last_good_timestamp() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("data");
@@ -182,6 +204,16 @@ fn a_wrong_timestamp_to_give_up_after_is_told_with_those_that_are_possible() {
     assert!(tried(times[3] - 1).contains(&format!("before it is {}.", times[2])));
     assert!(tried(u64::MAX).contains(&format!("before it is {}.", times[8])));
     assert_eq!(count(&open(options(&folder)).unwrap().database), 9, "nothing was given up");
+}
+
+#[test]
+fn a_disk_too_full_to_start_is_told_with_the_room_that_it_takes() {
+    let cause = StoreError::Full("log.sqlite: database or disk is full".into());
+    let text = OpenError::Store { folder: "data".into(), cause }.to_string();
+    assert!(text.contains("is full).") && text.contains("make room for 1 MiB"), "{text}");
+    let cause = StoreError::Failed("log.sqlite: disk I/O error".into());
+    let text = OpenError::Store { folder: "data".into(), cause }.to_string();
+    assert!(text.ends_with("error)."), "{text}");
 }
 
 /// Fails while it is told to.

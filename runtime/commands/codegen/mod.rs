@@ -149,8 +149,8 @@ fn analysis<'a>(push: Push<'a>, path: &str) -> Result<&'a Value, Unusable> {
 }
 
 /// Writes what the names of an app's files say, before anything is known of what is in them. What
-/// they do not say stays as it is; where the author wants types written out, that is all. Says which
-/// files it wrote.
+/// they do not say stays as it is; where the author wants types written out, that is all. Says
+/// which files it wrote.
 ///
 /// # Errors
 /// A folder or file that cannot be read or written.

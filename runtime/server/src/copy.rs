@@ -1,9 +1,9 @@
 //! A whole deployment for whoever keeps a copy: code, environment, documents, jobs, files.
 //!
 //! In: the operator. Out: a stream of `storage::copy`. Invariant: everything is as of one durable
-//! moment; a stream that cannot be whole is cut.
+//! moment; a stream that cannot be whole is cut. A stored file that is not as it was stored is
+//! named in the stream, so that whoever takes it knows, and decides.
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
 
@@ -13,11 +13,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
+use database::files::StoredFile;
 use database::stored;
 use futures_util::stream;
+use sha2::{Digest as _, Sha256};
 use storage::{BlobId, BlobStore, CopyWriter, Frame};
 use tokio::sync::mpsc;
 
+use crate::files::FileError;
 use crate::host::Host;
 use crate::pins::Pinned;
 use crate::refusal::Failure;
@@ -32,16 +35,25 @@ pub(crate) async fn copy(State(host): State<Arc<Host>>, head: Parts) -> Result<R
     host.admin_key.require(&head, None)?;
     let pinned = host.files.pin();
     let blobs = Arc::clone(host.files.blobs());
+    let told = Arc::clone(&host);
     let failed = move |why: &io::Error| {
-        (host.config.warn)(&format!("A copy was cut off, and nothing of it was kept: {why}"));
+        (told.config.warn)(&format!("A copy was cut off, and nothing of it was kept: {why}"));
     };
-    let mut response = Response::new(piped(move |pipe| write(&pinned, &*blobs, pipe), failed));
+    let unreadable = move |why: &str| {
+        (host.config.warn)(&format!("A copy of this host goes without a stored file: {why}"));
+    };
+    let write = move |pipe: &mut Pipe| write((&pinned, &*blobs), pipe, &unreadable);
+    let mut response = Response::new(piped(write, failed));
     let kind = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
 }
 
-fn write(pinned: &Pinned, blobs: &dyn BlobStore, pipe: &mut Pipe) -> io::Result<()> {
+fn write(
+    (pinned, blobs): (&Pinned, &dyn BlobStore),
+    pipe: &mut Pipe,
+    unreadable: &dyn Fn(&str),
+) -> io::Result<()> {
     let snapshot = &pinned.0;
     let mut copy = CopyWriter::new(pipe);
     copy.write(Frame::Begin(snapshot.ts.0))?;
@@ -51,23 +63,50 @@ fn write(pinned: &Pinned, blobs: &dyn BlobStore, pipe: &mut Pipe) -> io::Result<
     }
     for component in snapshot.components() {
         for (file, _) in snapshot.files(component) {
-            let id: BlobId = file.blob.parse().map_err(io::Error::other)?;
-            let unreadable = |why: &dyn Display| {
-                let id = file.id.encode();
-                io::Error::other(format!("The stored file {id} could not be read: {why}."))
-            };
-            let blob = blobs.open(id).map_err(|why| unreadable(&why))?;
-            let blob = blob.ok_or_else(|| unreadable(&"its bytes are not there"))?;
-            copy.write(Frame::Blob(id))?;
-            let mut at = 0;
-            while at < blob.size() {
-                let bytes = blob.read(at, STEP).map_err(|why| unreadable(&why))?;
-                copy.write(Frame::Bytes(&bytes))?;
-                at += bytes.len() as u64;
+            if let Err(why) = write_file(&mut copy, &file, blobs)? {
+                unreadable(&why);
+                copy.write(Frame::Unreadable(&file.blob, &why))?;
             }
         }
     }
     copy.finish()
+}
+
+/// Writes a file; or says why it is not what was stored.
+fn write_file(
+    copy: &mut CopyWriter<&mut Pipe>,
+    file: &StoredFile,
+    blobs: &dyn BlobStore,
+) -> io::Result<Result<(), String>> {
+    let id = || file.id.encode();
+    let unreadable = |why| format!("The stored file {} could not be read: {why}.", id());
+    let opened = match file.blob.parse::<BlobId>() {
+        Ok(name) => blobs.open(name).map(|blob| blob.map(|blob| (name, blob))),
+        Err(_) => Ok(None),
+    };
+    let (name, blob) = match opened {
+        Ok(Some((name, blob))) if blob.size() == file.size => (name, blob),
+        Ok(Some(_)) => return Ok(Err(FileError::Damaged(id()).to_string())),
+        Ok(None) => return Ok(Err(FileError::Missing(id()).to_string())),
+        Err(why) => return Ok(Err(unreadable(why))),
+    };
+    copy.write(Frame::Blob(name))?;
+    let (mut at, mut hash) = (0, Sha256::new());
+    while at < file.size {
+        let bytes = match blob.read(at, STEP) {
+            // The end, although its size says otherwise: the hash tells.
+            Ok(bytes) if bytes.is_empty() => break,
+            Ok(bytes) => bytes,
+            Err(why) => return Ok(Err(unreadable(why))),
+        };
+        hash.update(&bytes);
+        copy.write(Frame::Bytes(&bytes))?;
+        at += bytes.len() as u64;
+    }
+    if *hash.finalize() != file.sha256 {
+        return Ok(Err(FileError::Damaged(id()).to_string()));
+    }
+    Ok(Ok(()))
 }
 
 /// A body that is written by a thread that may wait. An error cuts it; `failed` hears of it first,

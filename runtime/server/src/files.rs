@@ -19,7 +19,9 @@ use database::limits;
 use database::record::{Given, Timestamp, World};
 use database::transaction::Transaction;
 use sha2::{Digest as _, Sha256};
-use storage::{Blob, BlobError, BlobId, BlobStore, Draft, Storage, TokenError, UploadGrant};
+use storage::{
+    Blob, BlobError, BlobId, BlobStore, Draft, Storage, StoreError, TokenError, UploadGrant,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::http_action::Body;
@@ -78,6 +80,8 @@ pub enum FileError {
     Store(BlobError),
     /// The bytes of the file with this ID are not those that were stored.
     Damaged(String),
+    /// The bytes of the file with this ID are gone, and nobody has deleted it.
+    Missing(String),
     /// Its row could not be kept.
     Undone(NotDurable),
 }
@@ -94,6 +98,11 @@ impl fmt::Display for FileError {
             Self::Damaged(id) => write!(
                 f,
                 "The stored file {id} is damaged: its bytes are not those that were stored. \
+                 Restore a backup."
+            ),
+            Self::Missing(id) => write!(
+                f,
+                "The bytes of the stored file {id} are not there, although nobody has deleted it. \
                  Restore a backup."
             ),
             Self::Undone(error) => write!(f, "{error}"),
@@ -113,6 +122,18 @@ impl From<BlobError> for FileError {
     fn from(error: BlobError) -> Self {
         Self::Store(error)
     }
+}
+
+/// What the disk does not take can be sent again, like every commit that it does not take.
+fn unkept(error: BlobError) -> FileError {
+    match error {
+        BlobError::Io(error) => FileError::Undone(not_kept(&error)),
+        error @ BlobError::Full { .. } => error.into(),
+    }
+}
+
+fn not_kept(error: &std::io::Error) -> NotDurable {
+    NotDurable { why: StoreError::of("files", error).to_string().into() }
 }
 
 /// The hash in 64 hexadecimal digits, or in base64.
@@ -166,12 +187,12 @@ impl Files {
     /// The bytes of a file: `ctx.storage.get` of actions. `None`: there is no such file.
     ///
     /// # Errors
-    /// An id that is none, a store that cannot be read.
+    /// An id that is none, a store that cannot be read, bytes that are missing.
     pub async fn get(&self, component: &str, id: &str) -> Result<Option<Outgoing>, FileError> {
         let Some(file) = self.look(|now| now.file(component, id, "storage.get"))? else {
             return Ok(None);
         };
-        let Some(blob) = self.open(&file).await? else { return Ok(None) };
+        let Some(blob) = self.open(component, &file).await? else { return Ok(None) };
         let (sender, body) = mpsc::channel(STEPS_AHEAD);
         tokio::spawn(send(Reading::new(&file, blob, (0, file.size)), sender));
         Ok(Some(Outgoing { file, body }))
@@ -226,15 +247,31 @@ impl Files {
     /// The file behind a URL, and its bytes.
     ///
     /// # Errors
-    /// A store that cannot be read.
+    /// A store that cannot be read, bytes that are missing: with the file.
     pub(crate) async fn download(
         &self,
         component: &str,
         blob: BlobId,
-    ) -> Result<Option<(StoredFile, Arc<dyn Blob>)>, FileError> {
+    ) -> Result<Option<(StoredFile, Arc<dyn Blob>)>, (StoredFile, FileError)> {
         let found = self.database.snapshot().file_of_blob(component, &blob.to_string());
         let Some(file) = found else { return Ok(None) };
-        Ok(self.open(&file).await?.map(|blob| (file, blob)))
+        match self.open(component, &file).await {
+            Ok(blob) => Ok(blob.map(|blob| (file, blob))),
+            Err(error) => Err((file, error)),
+        }
+    }
+
+    /// Whether bytes can be kept.
+    ///
+    /// # Errors
+    /// Why not. A budget that is used up is not the disk's failure.
+    pub(crate) async fn check(&self) -> Result<(), NotDurable> {
+        let blobs = Arc::clone(&self.storage.blobs);
+        // A draft is never seen, and goes when it is dropped.
+        match blocking(move || blobs.create()?.write(b"?")).await {
+            Err(FileError::Store(BlobError::Io(error))) => Err(not_kept(&error)),
+            _ => Ok(()),
+        }
     }
 
     /// Begins to receive a file.
@@ -243,7 +280,7 @@ impl Files {
     /// The store's.
     pub(crate) async fn receive(self: &Arc<Self>) -> Result<Incoming, FileError> {
         self.collect().await;
-        let draft = self.storage.blobs.create()?;
+        let draft = self.storage.blobs.create().map_err(unkept)?;
         let state = Receiving { draft, hash: Sha256::new() };
         Ok(Incoming { files: Arc::clone(self), state, gathered: Vec::new(), size: 0 })
     }
@@ -364,11 +401,26 @@ impl Files {
         go.into_iter().for_each(|blob| drop(self.storage.blobs.delete(blob)));
     }
 
-    async fn open(&self, file: &StoredFile) -> Result<Option<Arc<dyn Blob>>, FileError> {
-        let Ok(id) = file.blob.parse::<BlobId>() else { return Ok(None) };
-        let blobs = Arc::clone(&self.storage.blobs);
-        let opened = blocking(move || blobs.open(id)).await?;
-        Ok(opened.map(Arc::from))
+    /// The bytes of a file; `None`: it has been deleted meanwhile.
+    async fn open(
+        &self,
+        component: &str,
+        file: &StoredFile,
+    ) -> Result<Option<Arc<dyn Blob>>, FileError> {
+        let opened = match file.blob.parse::<BlobId>() {
+            Ok(id) => {
+                let blobs = Arc::clone(&self.storage.blobs);
+                blocking(move || blobs.open(id)).await?
+            }
+            Err(_) => None,
+        };
+        let newest = self.database.newest();
+        match opened {
+            Some(blob) if blob.size() == file.size => Ok(Some(Arc::from(blob))),
+            Some(_) => Err(FileError::Damaged(file.id.encode())),
+            None if newest.file_of_blob(component, &file.blob).is_none() => Ok(None),
+            None => Err(FileError::Missing(file.id.encode())),
+        }
     }
 
     fn origin(&self) -> Arc<str> {
@@ -447,7 +499,7 @@ impl Incoming {
                     full = true;
                     self.files.collect_history().await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(unkept(error)),
             }
         }
     }
@@ -473,7 +525,7 @@ impl Incoming {
     pub(crate) async fn keep_blob(self) -> Result<BlobId, FileError> {
         let Self { files, state, .. } = self.write().await?;
         let blob = files.fresh_name();
-        blocking(move || state.draft.keep(blob)).await?;
+        kept(state.draft, blob).await?;
         Ok(blob)
     }
 
@@ -484,7 +536,7 @@ impl Incoming {
             return Err(mismatch(&promised, &sha256).into());
         }
         let blob = files.fresh_name();
-        blocking(move || state.draft.keep(blob)).await?;
+        kept(state.draft, blob).await?;
         let (name, content_type) = (blob.to_string(), promised.content_type.as_deref());
         files.add(&component, NewFile { blob: &name, sha256, size, content_type }).await
     }
@@ -518,6 +570,12 @@ fn mismatch(promised: &[u8; 32], found: &[u8; 32]) -> UserError {
          lost or changed on the way: send it again."
     );
     UserError::new("Sha256Mismatch", message)
+}
+
+/// Makes a draft a blob.
+async fn kept(draft: Box<dyn Draft>, blob: BlobId) -> Result<(), FileError> {
+    let kept = blocking(move || Ok(draft.keep(blob))).await?;
+    kept.map_err(unkept)
 }
 
 /// Runs what may wait for a disk on a thread that may wait.

@@ -33,6 +33,7 @@ const PAIR: u8 = 2;
 const BLOB: u8 = 3;
 const BYTES: u8 = 4;
 const END: u8 = 5;
+const UNREADABLE: u8 = 6;
 
 /// A piece of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub enum Frame<'a> {
     Blob(BlobId),
     /// Bytes of a blob.
     Bytes(&'a [u8]),
+    /// The blob of this name is not in the copy, although it may have begun: why.
+    Unreadable(&'a str, &'a str),
 }
 
 /// Why a copy failed.
@@ -53,6 +56,9 @@ pub enum CopyError {
     /// The stream is not one.
     #[error("what the host sent is no whole copy: {0}")]
     Broken(&'static str),
+    /// A stored file is not in it.
+    #[error("{0}")]
+    Unreadable(String),
     /// The folder is there.
     #[error("{} is there already, and is not empty", .0.display())]
     Exists(PathBuf),
@@ -92,6 +98,7 @@ impl<W: Write> CopyWriter<W> {
             Frame::Pair(key, value) => self.frame(PAIR, key, value),
             Frame::Blob(id) => self.frame(BLOB, id.to_string().as_bytes(), &[]),
             Frame::Bytes(bytes) => self.frame(BYTES, bytes, &[]),
+            Frame::Unreadable(name, why) => self.frame(UNREADABLE, why.as_bytes(), name.as_bytes()),
         }
     }
 
@@ -135,6 +142,8 @@ pub struct CopyFolder {
     blob: Option<(BlobId, Box<dyn Draft>)>,
     is_whole: bool,
     /// Last, so that it goes when nothing of it is open.
+    /// Why files were left out; `None`: none may be.
+    left_out: Option<Vec<String>>,
     part: Part,
 }
 
@@ -186,8 +195,20 @@ impl CopyFolder {
             ts: None,
             blob: None,
             is_whole: false,
+            left_out: None,
             part,
         })
+    }
+
+    /// Goes on without stored files that the host cannot read.
+    #[must_use]
+    pub fn without_unreadable(self) -> Self {
+        Self { left_out: Some(Vec::new()), ..self }
+    }
+
+    /// Why files are not in it, one text each.
+    pub fn left_out(&self) -> &[String] {
+        self.left_out.as_deref().unwrap_or_default()
     }
 
     /// Takes the next bytes of the stream.
@@ -243,6 +264,14 @@ impl CopyFolder {
             BYTES => {
                 let (_, blob) = self.blob.as_mut().ok_or(CopyError::Broken("bytes of no file"))?;
                 Ok(blob.write(first)?)
+            }
+            UNREADABLE => {
+                // What came of it is no file; what came before it is one.
+                self.blob.take_if(|(id, _)| id.to_string().as_bytes() == second);
+                self.keep_blob()?;
+                let why = String::from_utf8_lossy(first).into_owned();
+                let left_out = self.left_out.as_mut();
+                left_out.map(|all| all.push(why.clone())).ok_or(CopyError::Unreadable(why))
             }
             END if first == self.hash.clone().finish().as_ref() => {
                 self.keep_blob()?;
@@ -330,6 +359,35 @@ mod tests {
         assert_eq!(files.list().unwrap(), [id(1), id(2)]);
         assert_eq!(get(&*files.open(id(1)).unwrap().unwrap(), 0, 9), b"hello");
         assert!(matches!(CopyFolder::create(&path, 1), Err(CopyError::Exists(_))));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_ends_a_copy_or_is_left_out() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("copy");
+        let mut bytes = Vec::new();
+        let mut writer = CopyWriter::new(&mut bytes);
+        let names = [0, 1, 2, 3].map(|n| id(n).to_string());
+        let frames = [
+            Frame::Begin(7_000),
+            Frame::Unreadable(&names[0], "a is gone"),
+            Frame::Blob(id(1)),
+            Frame::Bytes(b"whole"),
+            Frame::Unreadable(&names[3], "d is gone"),
+            Frame::Blob(id(2)),
+            Frame::Bytes(b"ha"),
+            Frame::Unreadable(&names[2], "b is damaged"),
+        ];
+        frames.into_iter().for_each(|frame| writer.write(frame).unwrap());
+        writer.finish().unwrap();
+        let refused = CopyFolder::create(&path, 1).unwrap().take(&bytes).unwrap_err();
+        assert_eq!(refused.to_string(), "a is gone");
+        let mut folder = CopyFolder::create(&path, 1).unwrap().without_unreadable();
+        folder.take(&bytes).unwrap();
+        assert_eq!(folder.left_out(), ["a is gone", "d is gone", "b is damaged"]);
+        folder.finish().unwrap();
+        let taken = DataFolder::take(&path, 1).unwrap();
+        assert_eq!(FolderStore::open(&taken.files()).unwrap().list().unwrap(), [id(1)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   DIR/FORMAT          what wrote it: `concave data, format 2`
-//!   DIR/LOCK            locked while a host runs
+//!   DIR, DIR/LOCK       locked while a host runs
 //!   DIR/db/log.sqlite   commits              DIR/db/state.sqlite  a checkpoint of them
 //!   DIR/db/mark         what was kept        DIR/files/           stored files
 //!   DIR/db/log.given-up.sqlite  the log before the operator gave up some of it
@@ -13,17 +13,20 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::sqlite_log::LOG;
+use crate::sqlite_log::{LOG, draft_of};
 
 const FORMAT: &str = "FORMAT";
 const DRAFT: &str = "FORMAT-draft";
 const LOCK: &str = "LOCK";
 const COMMITS: &str = "db";
+/// What `concave dev` puts beside the data.
+const GITIGNORE: &str = ".gitignore";
 /// Tries to get the lock, and the pause between two: a second together.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -33,7 +36,8 @@ const FIRST_WORDS: &str = "concave data, format ";
 #[derive(Debug)]
 pub struct DataFolder {
     path: PathBuf,
-    _locked: File,
+    /// The folder itself, which nobody deletes by mistake; and its file LOCK, for older programs.
+    _locked: [File; 2],
 }
 
 /// Why a folder cannot be used.
@@ -104,7 +108,7 @@ impl DataFolder {
     pub fn take(path: &Path, format: u32) -> Result<Self, FolderError> {
         let folder = path.to_owned();
         let system = |cause| FolderError::System { folder: folder.clone(), cause };
-        fs::create_dir_all(path).map_err(system)?;
+        make_private(path).map_err(system)?;
         let version = version(path, format)?;
         match version {
             Some(found) if found > format => {
@@ -113,17 +117,21 @@ impl DataFolder {
             Some(_) => {}
             None => check_empty(path)?,
         }
-        let locked = File::create(path.join(LOCK)).map_err(system)?;
-        match lock(&locked, || std::thread::sleep(PAUSE)) {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
-            Err(TryLockError::Error(cause)) => return Err(system(cause)),
+        let itself = File::open(path).map_err(system)?;
+        let file = File::create(path.join(LOCK)).map_err(system)?;
+        for (locked, must) in [(&itself, false), (&file, true)] {
+            match lock(locked, || std::thread::sleep(PAUSE)) {
+                Err(TryLockError::WouldBlock) => return Err(FolderError::InUse { folder }),
+                Err(TryLockError::Error(cause)) if must => return Err(system(cause)),
+                // A file system that cannot lock folders, NFS for one, has LOCK.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+            }
         }
         // Before anything is written that an older program would take for damage.
         if version != Some(format) {
             write_format(path, format).map_err(system)?;
         }
-        Ok(Self { path: folder, _locked: locked })
+        Ok(Self { path: folder, _locked: [itself, file] })
     }
 
     /// Where commits are.
@@ -131,9 +139,41 @@ impl DataFolder {
         self.path.join(COMMITS)
     }
 
+    /// Whether a host has served it: files and keys come after commits, so commits that are not
+    /// there were there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn was_served(&self) -> io::Result<bool> {
+        let mut first = [LOCK, DRAFT, FORMAT, GITIGNORE].map(PathBuf::from).to_vec();
+        // A first start that was interrupted leaves these.
+        first.extend([PathBuf::from(COMMITS), draft_of(Path::new(COMMITS))]);
+        for entry in fs::read_dir(&self.path)? {
+            if !first.contains(&PathBuf::from(entry?.file_name())) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Where files are.
     pub fn files(&self) -> PathBuf {
         self.path.join("files")
+    }
+}
+
+/// Makes a folder that only its owner can look into: environment variables are in the data. One
+/// that is there stays as it is.
+///
+/// # Errors
+/// The system's.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
     }
 }
 
@@ -199,7 +239,7 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
     let system = |cause| FolderError::System { folder: folder.clone(), cause };
     for entry in fs::read_dir(path).map_err(system)? {
         let name = entry.map_err(system)?.file_name().to_string_lossy().into_owned();
-        if ![LOCK, DRAFT, ".gitignore"].contains(&&*name) {
+        if ![LOCK, DRAFT, GITIGNORE].contains(&&*name) {
             return Err(FolderError::Foreign { folder, why: format!("there is {name:?}") });
         }
     }
@@ -208,6 +248,8 @@ fn check_empty(path: &Path) -> Result<(), FolderError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -221,6 +263,28 @@ mod tests {
         drop(DataFolder::take(&path, 4).unwrap());
         let newer = DataFolder::take(&path, 2).unwrap_err().to_string();
         assert!(newer.contains("format 4; this one knows 2"), "{newer}");
+    }
+
+    #[test]
+    fn a_new_folder_is_its_owners_and_an_old_one_stays_as_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let new = root.path().join("above/new");
+        drop(DataFolder::take(&new, 1).unwrap());
+        assert_eq!(mode(&new), 0o700);
+        assert_ne!(mode(&root.path().join("above")), 0o700, "that is not ours");
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(DataFolder::take(&new, 1).unwrap());
+        assert_eq!(mode(&new), 0o755);
+    }
+
+    #[test]
+    fn a_folder_whose_lock_file_is_deleted_still_has_one_host() {
+        let root = tempfile::tempdir().unwrap();
+        let _held = DataFolder::take(root.path(), 1).unwrap();
+        fs::remove_file(root.path().join(LOCK)).unwrap();
+        let again = DataFolder::take(root.path(), 1).unwrap_err();
+        assert!(matches!(again, FolderError::InUse { .. }), "{again}");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::sync::Arc;
 pub use blob::{Blob, BlobError, BlobId, BlobStore, Draft};
 pub use copy::{CopyError, CopyFolder, CopyWriter, Frame};
 pub use folder::FolderStore;
-pub use folder_lock::{DataFolder, FolderError};
+pub use folder_lock::{DataFolder, FolderError, make_private};
 pub use log::{Changes, LogStore, Record, StoreError, Take};
 pub use memory::MemoryStore;
 pub use memory_log::MemoryLog;

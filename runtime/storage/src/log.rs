@@ -87,7 +87,7 @@ impl StoreError {
     }
 
     /// What the system said about a file.
-    pub(crate) fn of(file: &str, error: &io::Error) -> Self {
+    pub fn of(file: &str, error: &io::Error) -> Self {
         let text = format!("{file}: {error}");
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::Denied(text),
@@ -109,10 +109,11 @@ pub trait LogStore: Send + Sync + 'static {
     fn append(&self, records: &[Record]) -> Result<(), StoreError>;
 
     /// The records after `after`, oldest first: at least one if there is one, then as many as
-    /// `bytes` hold.
+    /// `bytes` hold, up to one that is damaged or that does not follow on the one before it.
+    /// Whether the first one follows on `after` is the caller's to check.
     ///
     /// # Errors
-    /// A record that is damaged, or that does not follow on the one before it.
+    /// The first record is damaged.
     fn read(&self, after: u64, bytes: usize) -> Result<Vec<Record>, StoreError>;
 
     /// Hands out the pairs of the checkpoint by key, and gives its timestamp.

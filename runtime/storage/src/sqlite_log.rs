@@ -76,7 +76,7 @@ impl SqliteLog {
     /// The system's.
     pub fn create(folder: &Path, at: u64) -> Result<Self, StoreError> {
         check_time(at)?;
-        let draft = folder.with_extension("draft");
+        let draft = draft_of(folder);
         let named = |error: std::io::Error| StoreError::of("db", &error);
         if draft.exists() {
             fs::remove_dir_all(&draft).map_err(named)?;
@@ -131,7 +131,7 @@ impl SqliteLog {
         let mut at = lock(&self.state).at();
         let mut new = NewLog::create(&self.folder.join(cut::DRAFT))?;
         while at < ts {
-            let mut records = self.read(at, STEP_BYTES).or_else(|_| self.read(at, 0))?;
+            let mut records = self.read(at, STEP_BYTES)?;
             records.retain(|record| record.ts <= ts);
             let follows = records.first().is_some_and(|first| first.previous == at);
             let Some(last) = records.last().filter(|_| follows) else {
@@ -160,6 +160,11 @@ impl SqliteLog {
     fn reader(&self) -> Result<MutexGuard<'_, Connection>, StoreError> {
         self.reader.as_ref().map(lock).map_err(Clone::clone)
     }
+}
+
+/// Where a folder of commits is made.
+pub(crate) fn draft_of(folder: &Path) -> PathBuf {
+    folder.with_extension("draft")
 }
 
 /// Damage is told later, everything else at once.
@@ -203,18 +208,16 @@ impl LogStore for SqliteLog {
         let end = self.undone.unwrap_or(u64::MAX);
         let mut rows = select.query([signed(after), signed(end)]).map_err(failed)?;
         let (mut records, mut left) = (Vec::<Record>::new(), bytes);
-        while let Some(row) = rows.next().map_err(failed)? {
-            let (record, checksum) = record(row).map_err(failed)?;
+        loop {
+            let record = match next(&mut rows, records.last()) {
+                Ok(Some(record)) => record,
+                Ok(None) => break,
+                Err(why) if records.is_empty() => return Err(why),
+                // Whoever reads on meets it as the first one.
+                Err(_) => break,
+            };
             if !records.is_empty() && record.body.len() > left {
                 break;
-            }
-            let ts = record.ts;
-            if checksum != checksum_of(&record) {
-                return Err(damaged(&format!("the commit at {ts} is not what was written")));
-            }
-            let before = records.last().map(|before| before.ts);
-            if before.is_some_and(|before| before != record.previous) {
-                return Err(damaged(&format!("commits before {ts} are missing")));
             }
             left = left.saturating_sub(record.body.len());
             records.push(record);
@@ -238,6 +241,8 @@ impl LogStore for SqliteLog {
     }
 
     fn settle(&self) -> Result<(), StoreError> {
+        // Before the log: it gives room back. Whatever comes of it, the log is next.
+        let state = lock(&self.state).settle();
         let kept = self.kept()?;
         let mover = lock(&kept.mover);
         for _ in 0..MOVES {
@@ -246,13 +251,31 @@ impl LogStore for SqliteLog {
             }
         }
         // Nothing comes meanwhile: the next commit finds the log empty and begins it anew.
-        lock(&kept.writer).settle()
+        lock(&kept.writer).settle().and(state)
     }
 
     fn size(&self) -> Result<u64, StoreError> {
         let reader = self.reader()?;
         Ok(connection::size(LOG, &reader)? + lock(&self.state).size()?)
     }
+}
+
+/// The next record, which follows on the one before it.
+fn next(
+    rows: &mut rusqlite::Rows<'_>,
+    before: Option<&Record>,
+) -> Result<Option<Record>, StoreError> {
+    let row = rows.next().map_err(|error| failed(LOG, &error))?;
+    let Some(row) = row else { return Ok(None) };
+    let (record, checksum) = record(row).map_err(|error| failed(LOG, &error))?;
+    let ts = record.ts;
+    if checksum != checksum_of(&record) {
+        return Err(damaged(&format!("the commit at {ts} is not what was written")));
+    }
+    if before.is_some_and(|before| before.ts != record.previous) {
+        return Err(damaged(&format!("commits before {ts} are missing")));
+    }
+    Ok(Some(record))
 }
 
 fn record(row: &rusqlite::Row<'_>) -> Result<(Record, Vec<u8>), rusqlite::Error> {

@@ -12,6 +12,7 @@
 
 mod budget;
 mod parts;
+mod quotes;
 mod read;
 mod rows;
 mod write;

@@ -13,6 +13,7 @@ use database::limits;
 use database::value::Value;
 use serde_json::value::RawValue;
 
+use super::quotes::Quotes;
 use super::{ArchiveError, Budget};
 
 /// How a file of documents is written.
@@ -130,7 +131,7 @@ fn table(
     budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
     let wrong = |error: csv::Error| ArchiveError::wrong("InvalidCsv", format!("{source}: {error}"));
-    let mut reader = csv::Reader::from_reader(file);
+    let mut reader = csv::Reader::from_reader(Quotes::new(file));
     let names = reader.headers().map_err(wrong)?.clone();
     for (at, name) in names.iter().enumerate() {
         let text = match name {
@@ -143,7 +144,16 @@ fn table(
         return Err(ArchiveError::wrong("InvalidCsv", text));
     }
     let mut rows = Vec::new();
-    for record in reader.records() {
+    loop {
+        let record = reader.records().next();
+        if let Some(line) = reader.get_ref().open() {
+            let text = format!(
+                "{source}:{line}: a quoted field begins here, and the file ends before its quote: \
+                 its end is missing, or a quote is too many."
+            );
+            return Err(ArchiveError::wrong("InvalidCsv", text));
+        }
+        let Some(record) = record else { break };
         let record = record.map_err(wrong)?;
         budget.take(record.as_slice().len())?;
         let line = record.position().map_or(0, csv::Position::line);
@@ -238,10 +248,23 @@ mod tests {
         let wrong = |text: &str, format| read(text, format).unwrap_err();
         assert!(wrong("{}\n{\"a\":}", Rows::Lines).starts_with("f:2: expected a JSON value"));
         assert!(wrong("{}\n[1]", Rows::Lines).starts_with("f:2: a document must be an object"));
-        assert!(wrong("{\"a\":{\"$b\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
+        assert!(wrong("{\"a\":{\"$other\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
         assert!(wrong("\u{feff}{}", Rows::Lines).contains("byte order mark"));
         assert!(wrong("a,a\n1,2", Rows::Csv).contains("two columns"));
         assert!(wrong("a,b\n1", Rows::Csv).contains("line: 2"));
+        for (text, line) in [
+            ("a,b\n1,\"unterminated\n", 2),
+            ("a,b\n1,2\n\"x\ny\",\"z\n3,4\n", 4),
+            ("a,b\n1,\"x\"\"\n", 2),
+            ("\"a", 1),
+            ("a,b\n\"", 2),
+        ] {
+            let told = wrong(text, Rows::Csv);
+            assert!(told.starts_with(&format!("f:{line}: a quoted field begins")), "{told}");
+        }
+        for whole in ["a,b\n1,\"x\"", "\"a\"\r\n\"x\n\"", "a\nx\"y\nz\"\n", "a\n\"x\"y\"\n"] {
+            assert!(read(whole, Rows::Csv).is_ok(), "{whole:?}");
+        }
         assert!(wrong("{}", Rows::Array).contains("not a JSON array"));
         assert!(wrong("[{},3]", Rows::Array).starts_with("f:2:"));
     }

@@ -33,6 +33,10 @@ pub(crate) async fn health() -> Response {
 /// `GET /ready`: the host answers, takes new work, and keeps what it is told. 503 where it cannot.
 pub(crate) async fn ready(State(host): State<Arc<Host>>) -> Result<Response, Failure> {
     let cannot_keep = host.database.cannot_keep().map(Refusal::from);
+    let cannot_keep = match cannot_keep {
+        None => host.files.check().await.err().map(Refusal::from),
+        known => known,
+    };
     match cannot_keep.or_else(|| host.database.out_of_memory()) {
         None => Ok(answer(r#"{"status":"ready"}"#)),
         Some(why) => Err(Failure::refused(why, host.config.redact)),

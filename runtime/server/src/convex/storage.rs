@@ -120,7 +120,9 @@ impl From<FileError> for Failure {
             FileError::Store(BlobError::Full { .. }) => {
                 new(StatusCode::INSUFFICIENT_STORAGE, "FileStorageFull")
             }
-            FileError::Store(BlobError::Io(_)) | FileError::Damaged(_) => Self::broken(message),
+            FileError::Store(BlobError::Io(_)) | FileError::Damaged(_) | FileError::Missing(_) => {
+                Self::broken(message)
+            }
             FileError::Undone(_) => new(StatusCode::SERVICE_UNAVAILABLE, NOT_DURABLE),
         }
     }
@@ -143,7 +145,11 @@ pub(crate) async fn download(
         Failure::bad("InvalidStoragePath", message)
     })?;
     let Of { component } = request::parameters(&head.uri)?;
-    let Some((file, blob)) = host.files.download(&component, id).await? else {
+    let found = host.files.download(&component, id).await.map_err(|(file, why)| {
+        host.unreadable(&file, &why);
+        why
+    });
+    let Some((file, blob)) = found? else {
         let message = "There is no such file: it was deleted, or it never existed.";
         return Err(Failure::new(StatusCode::NOT_FOUND, "FileNotFound", message));
     };

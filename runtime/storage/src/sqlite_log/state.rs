@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::connection::{create, failed, open, size};
+use super::writer::emptied;
 use super::{Checksum, checksum, signed, unsigned};
 use crate::log::{Changes, StoreError, Take};
 
@@ -96,6 +97,8 @@ impl State {
         let cached = connection.pragma_update(None, "cache_size", CACHE_KIB);
         cached.map_err(|error| failed(STATE, &error))?;
         let whole = Whole::read(&connection)?;
+        // Of a host that was killed. Where there is no room for it, it can stay.
+        let _ = emptied(&connection);
         Ok(Self { connection, whole })
     }
 
@@ -131,6 +134,11 @@ impl State {
             return Err(damaged(&format!("{is} pairs are there, and {was} were written")));
         }
         Ok(self.whole.ts)
+    }
+
+    /// Moves the write-ahead log into the database, and gives its room back.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        emptied(&self.connection).map_err(|error| failed(STATE, &error))
     }
 
     pub(super) fn checkpoint(&mut self, ts: u64, changes: &Changes) -> Result<(), StoreError> {

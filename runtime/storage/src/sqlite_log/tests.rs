@@ -196,12 +196,14 @@ fn a_log_that_is_too_short_is_read_as_far_as_it_goes() {
     file.set_len(file.metadata().unwrap().len() - 4_096).unwrap();
     let store = SqliteLog::open(&path).unwrap();
     assert!(matches!(store.promised(), Err(StoreError::Damaged { .. })));
-    let mut read = Vec::new();
-    while let Ok(more) = store.read(read.last().map_or(5, |last: &Record| last.ts), 0) {
-        assert_eq!(more.len(), 1, "it ends with an error");
-        read.extend(more);
-    }
+    // All of it at once, and then the error: who looks for the end need not read it twice.
+    let read = store.read(5, 1 << 20).unwrap();
     assert!(read.len() > 80 && read == all[..read.len()], "{} were read", read.len());
+    let last = read.last().unwrap().ts;
+    for bytes in [0, 1 << 20] {
+        assert!(matches!(store.read(last, bytes), Err(StoreError::Damaged { .. })));
+    }
+    assert_eq!(store.read(last - 1, 0).unwrap(), read[read.len() - 1..]);
     let store = store.cut(read.last().unwrap().ts).unwrap();
     assert_eq!(store.read(5, 1 << 20).unwrap(), read);
 }
@@ -274,7 +276,14 @@ type Seen = (Vec<Record>, (u64, Pairs), u64);
 /// What a start reads, or that it is refused: the log must reach what was promised.
 fn look(path: &Path) -> Result<Seen, StoreError> {
     let store = SqliteLog::open(path)?;
-    let records = store.read(0, 1 << 20)?;
+    let mut records: Vec<Record> = Vec::new();
+    loop {
+        let more = store.read(records.last().map_or(0, |last| last.ts), 1 << 20)?;
+        if more.is_empty() {
+            break;
+        }
+        records.extend(more);
+    }
     let mut all = Vec::new();
     let ts = store.load(&mut |key, value| {
         all.push((key.to_vec(), value.to_vec()));
@@ -286,6 +295,30 @@ fn look(path: &Path) -> Result<Seen, StoreError> {
         return Err(damaged("commits are missing"));
     }
     Ok((records, (ts, all), promised))
+}
+
+#[test]
+fn a_settled_checkpoint_gives_the_room_of_its_write_ahead_log_back() {
+    let (root, path) = folder();
+    let store = SqliteLog::create(&path, 5).unwrap();
+    let text = "x".repeat(100_000);
+    let written = |ts: u64| {
+        let keys: Vec<String> = (0..20).map(|n| format!("{ts} {n}")).collect();
+        let pairs: Vec<_> = keys.iter().map(|key| (&**key, Some(&*text))).collect();
+        store.checkpoint(ts, &changes(&pairs)).unwrap();
+    };
+    let bytes = |folder: &Path| fs::metadata(folder.join("state.sqlite-wal")).unwrap().len();
+    (6..9).for_each(written);
+    assert!(bytes(&path) > 2_000_000, "{}", bytes(&path));
+    store.settle().unwrap();
+    assert_eq!(bytes(&path), 0);
+    // What a host that was killed has left goes with the next start.
+    (9..12).for_each(written);
+    let crashed = root.path().join("crashed");
+    killed(&path, &crashed);
+    assert!(bytes(&crashed) > 2_000_000);
+    let again = SqliteLog::open(&crashed).unwrap();
+    assert_eq!((bytes(&crashed), pairs(&again).1.len()), (0, 120));
 }
 
 /// Pages of the write-ahead log that its file holds.

@@ -150,7 +150,7 @@ fn repaired(path: &Path, newest: u64, mark: &Mark) -> Result<Connection, StoreEr
 }
 
 /// Moves the whole write-ahead log into the database and syncs both.
-fn emptied(connection: &Connection) -> Result<(), rusqlite::Error> {
+pub(super) fn emptied(connection: &Connection) -> Result<(), rusqlite::Error> {
     let busy: i64 =
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy == 0 {
