@@ -135,7 +135,7 @@ impl Deployed {
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
         let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
         let (tokens, room) = (Arc::new(UploadTokens::new("key")), Arc::default());
-        let storage = Storage { blobs: blobs.clone(), tokens, room };
+        let storage = Storage { blobs: blobs.clone(), tokens, room, past: None };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
         let helper = helper();
         let config = Config {

@@ -221,6 +221,7 @@ impl Running {
         let mut storage = files_in_memory(&admin_key, options.memory);
         if let Some(data) = &kept {
             storage.blobs = data.files.clone();
+            storage.past = options.data.as_ref().map(|kept| kept.history_disk.bytes);
         }
         let (database, is_stale) = match &kept {
             Some(data) => (Arc::clone(&data.database), data.is_stale),
@@ -547,6 +548,7 @@ pub fn files_in_memory(admin_key: &str, memory: Option<Budget>) -> Storage {
         blobs: Arc::new(MemoryStore::new(most)),
         tokens: Arc::new(UploadTokens::new(admin_key)),
         room: Arc::default(),
+        past: None,
     }
 }
 

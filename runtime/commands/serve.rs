@@ -47,8 +47,8 @@ pub struct Arguments {
     /// Memory that the host may take, with its processes for actions: 512M, 2G [default: no bound]
     #[arg(long, value_name = "SIZE")]
     memory: Option<Budget>,
-    /// Room for history in DIR: what a start brings back of it, oldest left out: 64M
-    /// [default: 16M]
+    /// Room for history in DIR: what a start brings back of it, and as much again for deleted
+    /// files that it shows; oldest left out: 64M [default: 16M]
     #[arg(long, value_name = "SIZE", requires = "data")]
     history_disk: Option<Room>,
     #[command(flatten)]

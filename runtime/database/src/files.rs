@@ -18,6 +18,7 @@ use crate::error::UserError;
 use crate::id::DocumentId;
 use crate::key::{Interval, encode_value};
 use crate::log::LogEntry;
+use crate::record::Timestamp;
 use crate::snapshot::Snapshot;
 use crate::transaction::{Transaction, check_table};
 use crate::value::Value;
@@ -73,10 +74,7 @@ impl StoredFile {
             _ => None,
         };
         let sha256 = text(&value, "sha256").and_then(|text| STANDARD.decode(text).ok());
-        let size = match value.field("size") {
-            Some(Value::Float64(size)) => *size as u64,
-            _ => 0,
-        };
+        let size = size(&value);
         Self {
             id: document.id,
             blob: text(&blob.value(), "blob").unwrap_or_default(),
@@ -304,6 +302,22 @@ impl Database {
         known.extend(history.entries.iter().flat_map(|entry| entry.deleted_blobs()));
         known
     }
+
+    /// The blobs of files that were deleted after `since`, but for the latest deletions, as many as
+    /// have `most` bytes together. Gives the time of the newest of them too, else `since`.
+    pub fn past_blobs(&self, since: Timestamp, most: u64) -> (Timestamp, Vec<String>) {
+        let (mut bytes, mut newest, mut names) = (0_u64, since, Vec::new());
+        let history = self.history();
+        for entry in history.entries.iter().take_while(|entry| entry.ts > since) {
+            bytes = bytes.saturating_add(entry.deleted_bytes());
+            if bytes > most {
+                let before = names.len();
+                names.extend(entry.deleted_blobs());
+                newest = if names.len() > before { newest.max(entry.ts) } else { newest };
+            }
+        }
+        (newest, names)
+    }
 }
 
 impl LogEntry {
@@ -315,6 +329,20 @@ impl LogEntry {
             let after = write.after.as_deref().and_then(blob_name);
             (after.as_ref() != Some(&before)).then_some(before)
         })
+    }
+
+    /// How many bytes those files have.
+    fn deleted_bytes(&self) -> u64 {
+        let files = self.writes.iter().filter(|write| *write.table.name == *STORAGE);
+        let before = files.filter_map(|write| write.before.as_deref());
+        before.fold(0, |sum, row| sum.saturating_add(size(&row.value())))
+    }
+}
+
+fn size(file: &Value) -> u64 {
+    match file.field("size") {
+        Some(Value::Float64(size)) => *size as u64,
+        _ => 0,
     }
 }
 

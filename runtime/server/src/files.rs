@@ -49,6 +49,8 @@ pub struct Files {
     pins: Mutex<Pins>,
     /// Held while blobs are deleted, and while a name is given to a new one.
     names: Mutex<()>,
+    /// Until when files that the past shows have gone for its bounds.
+    freed: Mutex<Timestamp>,
 }
 
 /// What whoever stores a file says about it.
@@ -152,8 +154,8 @@ pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
 impl Files {
     /// The files of a database, with their bytes in `storage`.
     pub fn new(database: Arc<Database>, storage: Storage, world: Arc<dyn World>) -> Arc<Self> {
-        let (pins, names) = (Mutex::default(), Mutex::default());
-        let files = Arc::new(Self { database, storage, world, pins, names });
+        let (pins, names, freed) = Default::default();
+        let files = Arc::new(Self { database, storage, world, pins, names, freed });
         let weak = Arc::downgrade(&files);
         files.storage.room.answer(move || {
             weak.upgrade().into_iter().for_each(|files: Arc<Self>| files.discard(files.history()));
@@ -365,6 +367,22 @@ impl Files {
         loop {
             tokio::time::sleep(BETWEEN_COLLECTIONS).await;
             self.collect().await;
+            self.bound_the_past().await;
+        }
+    }
+
+    /// Deletes blobs of deleted files, the oldest deletions first, as far as they are more than the
+    /// past may have: it is bounded by what commits write, and a file's bytes are not among that.
+    async fn bound_the_past(self: &Arc<Self>) {
+        let Some(most) = self.storage.past else { return };
+        let names = {
+            let mut freed = self.freed.lock().unwrap_or_else(PoisonError::into_inner);
+            let (newest, names) = self.database.past_blobs(*freed, most);
+            *freed = newest;
+            names
+        };
+        if !names.is_empty() {
+            self.remove(names).await;
         }
     }
 

@@ -54,4 +54,6 @@ pub struct Storage {
     pub tokens: Arc<UploadTokens>,
     /// Who makes room when the bytes are too many.
     pub room: Arc<Room>,
+    /// How many bytes of deleted files stay for the past that shows them; `None`: all that fit.
+    pub past: Option<u64>,
 }

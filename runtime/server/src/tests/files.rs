@@ -197,6 +197,32 @@ async fn a_full_store_says_so_and_deleted_files_make_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn deleted_files_that_the_past_shows_are_bounded_the_oldest_deletions_go() {
+    let Shelf { bench, files: unbounded, blobs } = shelf();
+    let (database, world) = (bench.fake.database.clone(), bench.fake.world.clone());
+    let storage = Storage { past: Some(10), ..storage_of(blobs.clone()) };
+    let bounded = Files::new(database, storage, world);
+    let shelf = Shelf { bench, files: unbounded, blobs };
+    let mut names = Vec::new();
+    for text in ["the first", "a second", "3rd"] {
+        let id = shelf.put(text).await;
+        names.push(shelf.blobs.list().unwrap().into_iter().find(|n| !names.contains(n)).unwrap());
+        shelf.files.delete("", &id).unwrap();
+    }
+    let kept = shelf.put("nobody deletes this").await;
+    let tending = tokio::spawn(bounded.tend());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let left = shelf.blobs.list().unwrap();
+    assert_eq!(
+        names.iter().map(|name| left.contains(name)).collect::<Vec<_>>(),
+        [false, false, true]
+    );
+    assert_eq!(left.len(), 2);
+    assert!(shelf.files.url("", &kept).unwrap().is_some());
+    tending.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_blob_of_a_deleted_file_goes_with_the_last_snapshot_that_shows_it() {
     let shelf = shelf();
     let id = shelf.put("soon gone").await;

@@ -278,7 +278,8 @@ fn files<W: World>(database: &Arc<Database>, world: &Arc<W>) -> (Arc<MemoryStore
 }
 
 fn storage_of(blobs: Arc<dyn BlobStore>) -> Storage {
-    Storage { blobs, tokens: Arc::new(UploadTokens::new(KEY)), room: Arc::default() }
+    let (tokens, room) = (Arc::new(UploadTokens::new(KEY)), Arc::default());
+    Storage { blobs, tokens, room, past: None }
 }
 
 /// An app without `http.ts`.
