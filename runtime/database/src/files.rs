@@ -311,9 +311,8 @@ impl Database {
         for entry in history.entries.iter().take_while(|entry| entry.ts > since) {
             bytes = bytes.saturating_add(entry.deleted_bytes());
             if bytes > most {
-                let before = names.len();
+                newest = newest.max(entry.ts);
                 names.extend(entry.deleted_blobs());
-                newest = if names.len() > before { newest.max(entry.ts) } else { newest };
             }
         }
         (newest, names)
