@@ -245,4 +245,16 @@ impl Analysis {
             mounted.map(|(path, found)| (&**path, &*self.components.units[found.unit].analysis));
         std::iter::once(("", self)).chain(mounted)
     }
+
+    /// The same with other ways to make contexts: `tier` is asked for the app's, then for that of
+    /// each unit of its components, in their order.
+    #[must_use]
+    pub fn with_tiers(&self, mut tier: impl FnMut(&Self) -> Tier) -> Self {
+        let mut with = |analysis: &Self| Self { tier: tier(analysis), ..analysis.clone() };
+        let mut changed = with(self);
+        for unit in &mut changed.components.units {
+            unit.analysis = Arc::new(with(&unit.analysis));
+        }
+        changed
+    }
 }

@@ -257,15 +257,8 @@ pub(crate) fn remade(
 ) -> Result<Arc<Analysis>, PushError> {
     let built = with_sources(environment, deployment, |sources| built_whole(helper, sources))?;
     let mut tiers = built.into_iter().map(|(tier, _)| tier);
-    let mut with = |analysis: &Analysis| {
-        let tier = tiers.next().expect("the builder answers for each part");
-        Analysis { tier, ..analysis.clone() }
-    };
-    let mut remade = with(&deployment.analysis);
-    for unit in &mut remade.components.units {
-        unit.analysis = Arc::new(with(&unit.analysis));
-    }
-    Ok(Arc::new(remade))
+    let next = |_: &Analysis| tiers.next().expect("the builder answers for each part");
+    Ok(Arc::new(deployment.analysis.with_tiers(next)))
 }
 
 /// What a deployment is built of: the app, then the units of its components.
@@ -303,21 +296,18 @@ pub(crate) fn complete(
         let is_same = built.parts.iter().zip(known).all(|(part, known)| is_same(part, known));
         is_same.then_some(built).ok_or_else(|| DIFFERENT.to_owned())
     });
-    let with = |analysis: &Analysis, at: usize| {
-        let tier = match (&made, &analysis.tier) {
-            (Ok(Built { parts, blob }), _) => builder::tier(blob, &parts[at].filled),
-            (Err(why), Tier::Evaluate { blob, .. }) => {
-                Tier::Evaluate { reason: Some(why.clone()), blob: Arc::clone(blob) }
-            }
-            (Err(_), made) => made.clone(),
-        };
-        Analysis { tier, ..analysis.clone() }
+    let mut made = made.map(|Built { parts, blob }| (parts.into_iter(), blob));
+    let tier = |analysis: &Analysis| match (&mut made, &analysis.tier) {
+        (Ok((parts, blob)), _) => {
+            let part = parts.next().expect("the builder answers for each part");
+            builder::tier(blob, &part.filled)
+        }
+        (Err(why), Tier::Evaluate { blob, .. }) => {
+            Tier::Evaluate { reason: Some(why.clone()), blob: Arc::clone(blob) }
+        }
+        (Err(_), made) => made.clone(),
     };
-    let mut completed = with(analysis, 0);
-    for (unit, at) in completed.components.units.iter_mut().zip(1..) {
-        unit.analysis = Arc::new(with(&unit.analysis, at));
-    }
-    Arc::new(completed)
+    Arc::new(analysis.with_tiers(tier))
 }
 
 /// Why there is no snapshot of modules that are other modules in one.

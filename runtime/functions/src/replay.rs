@@ -125,14 +125,8 @@ fn evaluated(code: &Code, helper: &Helper) -> Result<Arc<Code>, Refusal> {
     let source = Source { definition: "", bundle: &nothing, environment: Imported::new() };
     let Built { blob, .. } = builder::build(helper, &[source], Mode::Evaluate)
         .map_err(|why| Refusal::Broken(format!("the prelude alone cannot be built: {why:?}")))?;
-    let bare = |analysis: &Analysis| {
-        let (reason, blob) = (None, Arc::clone(&blob));
-        Analysis { tier: Tier::Evaluate { reason, blob }, ..analysis.clone() }
-    };
-    let mut analysis = bare(&code.analysis);
-    for unit in &mut analysis.components.units {
-        unit.analysis = Arc::new(bare(&unit.analysis));
-    }
+    let bare = |_: &Analysis| Tier::Evaluate { reason: None, blob: Arc::clone(&blob) };
+    let analysis = code.analysis.with_tiers(bare);
     Ok(Arc::new(Code::new(Arc::clone(&code.bundle), Arc::new(analysis))))
 }
 
