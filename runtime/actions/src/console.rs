@@ -24,7 +24,7 @@ impl Console {
         if self.lines > self.limits.log_lines + 1 {
             return None;
         }
-        let truncated = truncate(&mut messages, self.limits.log_line_bytes);
+        let truncated = web::console::truncate(&mut messages, self.limits.log_line_bytes);
         let (run, level) = (self.run, level.to_owned());
         Some(ToHost::Log { run, level, messages, truncated })
     }
@@ -34,24 +34,6 @@ impl Console {
         let (run, level) = (self.run, "WARN".to_owned());
         ToHost::Log { run, level, messages: vec![text], truncated: false }
     }
-}
-
-/// Cuts a line at the limit of bytes, at a character's boundary.
-fn truncate(messages: &mut Vec<String>, limit: u64) -> bool {
-    let mut left = usize::try_from(limit).unwrap_or(usize::MAX);
-    for at in 0..messages.len() {
-        if messages[at].len() > left {
-            let mut end = left;
-            while !messages[at].is_char_boundary(end) {
-                end -= 1;
-            }
-            messages[at].truncate(end);
-            messages.truncate(at + 1);
-            return true;
-        }
-        left = left.saturating_sub(messages[at].len() + 1);
-    }
-    false
 }
 
 #[cfg(test)]
@@ -80,12 +62,5 @@ mod tests {
         let mut console = Console::new(1, limits(3, 100));
         let lines = (0..9).filter_map(|n| console.line("LOG", vec![n.to_string()]));
         assert_eq!(lines.count(), 4, "the host sees that there were too many");
-    }
-
-    #[test]
-    fn a_long_line_is_cut_at_a_character() {
-        let mut messages = vec!["é".repeat(20), "gone".to_owned()];
-        assert!(truncate(&mut messages, 31));
-        assert_eq!(messages, ["é".repeat(15)]);
     }
 }

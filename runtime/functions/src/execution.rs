@@ -341,7 +341,7 @@ impl Log {
             self.lines.push(LogLine { level, messages, truncated: false, logged });
             return;
         }
-        let truncated = truncate(&mut messages);
+        let truncated = web::console::truncate(&mut messages, limits::LOG_LINE_BYTES);
         self.lines.push(LogLine { level, messages, truncated, logged: Logged::AtEnd });
     }
 
@@ -354,24 +354,6 @@ impl Log {
     pub(crate) fn into_lines(self) -> Vec<LogLine> {
         self.lines
     }
-}
-
-/// Cuts a line at the limit of bytes, at a character's boundary.
-fn truncate(messages: &mut Vec<String>) -> bool {
-    let mut left = usize::try_from(limits::LOG_LINE_BYTES).expect("32 KiB fits");
-    for at in 0..messages.len() {
-        if messages[at].len() > left {
-            let mut end = left;
-            while !messages[at].is_char_boundary(end) {
-                end -= 1;
-            }
-            messages[at].truncate(end);
-            messages.truncate(at + 1);
-            return true;
-        }
-        left = left.saturating_sub(messages[at].len() + 1);
-    }
-    false
 }
 
 #[cfg(test)]
@@ -394,9 +376,11 @@ mod tests {
 
     #[test]
     fn a_long_line_is_cut_at_a_character() {
-        let mut messages = vec!["é".repeat(20_000), "gone".to_owned()];
-        assert!(truncate(&mut messages));
-        assert_eq!(messages.len(), 1);
-        assert_eq!(messages[0].len() as u64, limits::LOG_LINE_BYTES);
+        let mut log = Log::default();
+        log.push(LogLevel::Log, vec!["é".repeat(20_000), "gone".to_owned()]);
+        let line = &log.into_lines()[0];
+        assert!(line.truncated);
+        assert_eq!(line.messages.len(), 1);
+        assert_eq!(line.messages[0].len() as u64, limits::LOG_LINE_BYTES);
     }
 }

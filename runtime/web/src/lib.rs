@@ -1,12 +1,13 @@
 //! The web platform that every function kind shares: JavaScript sources and pure functions.
 //!
 //! In: nothing but arguments. Out: scripts in the form of deno's lazily loaded extension scripts,
-//! and WebCrypto's algorithms as plain functions.
+//! and WebCrypto's algorithms and the like as plain functions.
 //! Invariant: no clock, no socket, no randomness of its own: the same source serves queries and
 //! mutations, where it must be deterministic, and actions.
 #![forbid(unsafe_code)]
 
 pub mod clone;
+pub mod console;
 pub mod crypto;
 mod scripts;
 pub mod url_pattern;
