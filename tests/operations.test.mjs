@@ -23,6 +23,7 @@ const SCHEMA = (index) => `
 const NOTES = {
   "schema.ts": SCHEMA(""),
   "notes.ts": `
+    import { ConvexError } from "convex/values";
     import { mutation, query } from "./_generated/server";
     export const add = mutation({ handler: async ({ db }, { n, bytes }) =>
       await db.insert("notes", { n, text: "x".repeat(bytes) }) });
@@ -43,7 +44,11 @@ const NOTES = {
       console.log("hello", { n: 1 });
       console.warn("careful");
     } });
-    export const fails = query({ handler: async () => { throw new Error("on purpose"); } });`,
+    export const fails = query({ handler: async () => {
+      console.log("a secret");
+      throw new Error("on purpose");
+    } });
+    export const told = query({ handler: async () => { throw new ConvexError("sold out"); } });`,
 };
 const APP = app("operations", NOTES);
 const MIB = 2 ** 20;
@@ -283,7 +288,7 @@ test("structured logs: every line is JSON, with facts in fields and without secr
   }
   const find = (message) => lines.find((line) => message.test(line.message));
   assert.equal(find(/^serving/).url, host.url);
-  assert.equal(find(/^a push is running/).functions, 8);
+  assert.equal(find(/^a push is running/).functions, 9);
   const call = lines.find((line) => line.function === "notes:add");
   const { kind, caller, identity, documents_written, duration_ms, level } = call;
   assert.deepEqual({ kind, caller, identity, documents_written, level },
@@ -292,11 +297,36 @@ test("structured logs: every line is JSON, with facts in fields and without secr
   assert.ok(duration_ms > 0 && /^[0-9a-f]{16}$/.test(call.request_id));
   const said = lines.filter(({ target }) => target === "concave::console");
   assert.deepEqual(said.map(({ level, message }) => [level, message]),
-    [["INFO", "'hello' { n: 1 }"], ["WARN", "'careful'"]]);
+    [["INFO", "'hello' { n: 1 }"], ["WARN", "'careful'"], ["INFO", "'a secret'"]]);
   const failed = find(/^a call failed/);
   assert.equal(failed.level, "INFO");
   assert.match(failed.error, /on purpose\n +at handler \(.*convex\/notes\.ts:\d+:\d+\)/);
   assert.ok(find(/^stopping/));
   const key = readFileSync(join(data, "admin-key"), "utf8");
   assert.ok(!host.output.includes(key), "the admin key stands in its file");
+});
+
+test("clients are not told what functions throw and log, where the operator wants that", async () => {
+  const flags = ["serve", "--in-memory", "--port", "0", "--site-port", "0", "--push", APP];
+  const host = await start([...flags, "--redact-logs-to-client", "--log-level", "debug"]);
+  const request = { method: "POST", headers: { "content-type": "application/json" },
+    body: JSON.stringify({ path: "notes:fails", args: {} }) };
+  const answer = await (await fetch(`${host.url}/api/query`, request)).json();
+  assert.match(answer.errorMessage, /^\[Request ID: [0-9a-f]{16}\] Server Error$/);
+  assert.equal(answer.logLines, undefined);
+  const live = new ConvexClient(host.url);
+  const overSocket = await live.query(api.notes.fails).catch((error) => error);
+  assert.doesNotMatch(overSocket.message, /on purpose|notes\.ts/);
+  assert.match(overSocket.message, /Server Error/);
+  await assert.rejects(live.query(api.notes.told), { data: "sold out" });
+  await live.close();
+  // The operator is.
+  await host.says(/a secret/);
+  await host.says(/on purpose/);
+  await host.stop();
+  const environment = { ...process.env, REDACT_LOGS_TO_CLIENT: "" };
+  const open = await start(flags, { env: environment });
+  const whole = await (await fetch(`${open.url}/api/query`, request)).json();
+  assert.match(whole.errorMessage, /on purpose/, "an empty variable is none");
+  await open.stop();
 });

@@ -112,12 +112,12 @@ pub async fn run(arguments: Arguments) -> Result<(), DevError> {
         loopback: true,
         events: Some(Arc::new(move |event| tell.print(event))),
         node: arguments.node.clone(),
-        fresh_contexts: false,
         answers_at_once: true,
         data: if arguments.in_memory { None } else { Some(kept(&root)?) },
-        memory: None,
-        warn: Arc::new(|text| terminal::warning(text)),
-        tell: Arc::new(|text| terminal::news(text)),
+        ..Options::new(
+            Arc::new(|text| terminal::warning(text)),
+            Arc::new(|text| terminal::news(text)),
+        )
     })
     .await?;
     let address = host.address.clone();

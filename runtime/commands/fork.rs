@@ -74,25 +74,16 @@ pub async fn run(arguments: Arguments) -> Result<(), ForkError> {
 async fn in_folder(client: &Client, folder: PathBuf, schedules: bool) -> Result<(), ForkError> {
     let ts = backup::copy(client, &folder, false).await?.ts;
     let mut host = Running::start(host::Options {
-        port: 0,
-        site_port: 0,
-        admin_key: None,
-        private_network: false,
-        loopback: false,
-        events: None,
-        node: None,
-        fresh_contexts: false,
-        answers_at_once: false,
         data: Some(Kept {
             folder: folder.clone(),
             give_up_after: None,
             history_disk: Room::default(),
         }),
         schedules,
-        invariants: false,
-        memory: None,
-        warn: Arc::new(|text| terminal::warning(text)),
-        tell: Arc::new(|text| terminal::news(text)),
+        ..host::Options::new(
+            Arc::new(|text| terminal::warning(text)),
+            Arc::new(|text| terminal::news(text)),
+        )
     })
     .await?;
     host.open();

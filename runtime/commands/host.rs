@@ -69,6 +69,8 @@ pub struct Options {
     pub node: Option<PathBuf>,
     /// Whether no module's contexts are kept because they were proved to keep nothing of a call.
     pub fresh_contexts: bool,
+    /// Whether clients get `Server Error` alone: no message, no log lines.
+    pub redact: bool,
     /// Whether a push after the first serves before its snapshot is made.
     pub answers_at_once: bool,
     /// Where data is kept; `None`: in memory.
@@ -83,6 +85,30 @@ pub struct Options {
     pub schedules: bool,
     /// Whether it checks the invariants of `convex/invariants.ts`.
     pub invariants: bool,
+}
+
+impl Options {
+    /// On free ports and in memory, with nothing on that can be off.
+    pub fn new(warn: Tell, tell: Tell) -> Self {
+        Self {
+            port: 0,
+            site_port: 0,
+            admin_key: None,
+            private_network: false,
+            loopback: false,
+            events: None,
+            node: None,
+            fresh_contexts: false,
+            redact: false,
+            answers_at_once: false,
+            data: None,
+            memory: None,
+            warn,
+            tell,
+            schedules: false,
+            invariants: false,
+        }
+    }
 }
 
 /// What a host serves.
@@ -269,7 +295,7 @@ impl Running {
                 instance_name: "concave".to_owned(),
                 cloud_origin: url.clone(),
                 site_origin: site_url.clone(),
-                redact: false,
+                redact: options.redact,
                 world: world.clone(),
                 events: options.events.clone(),
                 warn: options.warn.clone(),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use thiserror::Error;
 
 use super::host::{DRAIN, KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
@@ -62,6 +63,10 @@ pub struct Arguments {
     /// Run every call in a fresh context: only modules that ask for it share theirs between calls
     #[arg(long)]
     fresh_contexts: bool,
+    /// Show clients `Server Error` in place of what a function threw, and no log lines, as Convex
+    /// does in production; the data of a ConvexError still comes
+    #[arg(long, env = "REDACT_LOGS_TO_CLIENT", value_parser = FalseyValueParser::new())]
+    redact_logs_to_client: bool,
     /// The operator's secret; without ':'
     #[arg(long, env = super::environment::ADMIN_KEY, hide_env_values = true, value_name = "KEY")]
     admin_key: Option<String>,
@@ -113,16 +118,16 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
         admin_key: arguments.admin_key,
         private_network: arguments.allow_private_network,
         schedules: true,
-        invariants: false,
-        loopback: false,
         events: log.events(),
         node: arguments.node,
         fresh_contexts: arguments.fresh_contexts,
-        answers_at_once: false,
+        redact: arguments.redact_logs_to_client,
         data: arguments.data.map(|folder| Kept { folder, give_up_after, history_disk }),
         memory: arguments.memory,
-        warn: Arc::new(move |text| warn.warning(text)),
-        tell: Arc::new(move |text| tell.news(text)),
+        ..Options::new(
+            Arc::new(move |text| warn.warning(text)),
+            Arc::new(move |text| tell.news(text)),
+        )
     })
     .await?;
     if !arguments.in_memory && !is_kept {
