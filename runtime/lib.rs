@@ -2,6 +2,13 @@
 //!
 //! In: parsed arguments. Out: a running host, or a client of one.
 //! Invariant: this is the only package that sees all the crates; they meet nowhere else.
+//!
+//! ```text
+//! commands/    what a user types           world.rs    time and randomness
+//! durable/     data in a folder            memory.rs   the budget
+//! outside/     actions, by processes       purity.rs   which contexts may serve many calls
+//! testing/     `concave test`
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod commands;

@@ -306,7 +306,7 @@ test("structured logs: every line is JSON, with facts in fields and without secr
   assert.ok(!host.output.includes(key), "the admin key stands in its file");
 });
 
-test("clients are not told what functions throw and log, where the operator wants that", async () => {
+test("clients are told nothing of errors and logs where the operator wants that", async () => {
   const flags = ["serve", "--in-memory", "--port", "0", "--site-port", "0", "--push", APP];
   const host = await start([...flags, "--redact-logs-to-client", "--log-level", "debug"]);
   const request = { method: "POST", headers: { "content-type": "application/json" },

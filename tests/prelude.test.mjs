@@ -483,9 +483,15 @@ test('AsyncLocalStorage nests, and leaves nothing behind', () => {
   const { run, begin } = world();
   assert.equal(run(`const a = new AsyncLocalStorage(); const b = new AsyncLocalStorage();
     const log = [a.getStore()];
-    a.run(1, () => { log.push(a.getStore()); b.run(2, () => {
-      log.push(a.getStore(), b.getStore()); a.run(3, (x) => log.push(a.getStore(), x), 'arg') });
-      a.exit(() => log.push(a.getStore())); log.push(a.getStore(), b.getStore()) });
+    a.run(1, () => {
+      log.push(a.getStore());
+      b.run(2, () => {
+        log.push(a.getStore(), b.getStore());
+        a.run(3, (x) => log.push(a.getStore(), x), 'arg');
+      });
+      a.exit(() => log.push(a.getStore()));
+      log.push(a.getStore(), b.getStore());
+    });
     try { a.run(9, () => { throw 1 }) } catch {}
     log.push(a.getStore());
     const bound = a.run(4, () => AsyncLocalStorage.bind(() => a.getStore()));

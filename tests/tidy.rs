@@ -99,9 +99,10 @@ fn paths(root: &Path) -> Vec<PathBuf> {
 
 /// The rules that look at one file.
 fn check(file: &File) -> Vec<String> {
-    let rules: [fn(&File) -> Vec<String>; 9] = [
+    let rules: [fn(&File) -> Vec<String>; 10] = [
         check_name,
         check_header,
+        check_map,
         check_stop,
         check_lengths,
         check_functions,
@@ -153,6 +154,29 @@ fn check_header(file: &File) -> Vec<String> {
     }
 }
 
+/// A folder's first file says what each of the others is.
+fn check_map(file: &File) -> Vec<String> {
+    const FILES_MIN: usize = 3;
+    let is_first = file.name.ends_with("/lib.rs") || file.name.ends_with("/mod.rs");
+    if !is_first || file.name.contains("/tests/") || file.is_input() {
+        return Vec::new();
+    }
+    let header: Vec<&str> = file.text.lines().take_while(|l| l.starts_with("//!")).collect();
+    let header = header.join("\n");
+    let mut of_tests = false;
+    let mut named = Vec::new();
+    for line in file.text.lines() {
+        let words = line.trim_start_matches("pub(crate) ").trim_start_matches("pub ");
+        let name = words.strip_prefix("mod ").and_then(|rest| rest.strip_suffix(';'));
+        named.extend(name.filter(|_| !of_tests));
+        of_tests = line == "#[cfg(test)]";
+    }
+    let missing = named.iter().filter(|name| !has_word(&header, name));
+    let missing: Vec<_> = missing.copied().filter(|_| named.len() >= FILES_MIN).collect();
+    let finding = |name: &str| file.finding(0, format!("the header does not say what {name} is"));
+    missing.into_iter().map(finding).collect()
+}
+
 /// The files on the path of a call say where they stand on it.
 fn check_stop(file: &File) -> Vec<String> {
     let stop = match file.name.strip_prefix("runtime/").unwrap_or("") {
@@ -199,8 +223,10 @@ fn check_functions(file: &File) -> Vec<String> {
         return Vec::new();
     }
     let lines: Vec<&str> = file.text.lines().collect();
+    let script = !file.is(&["rs"]);
+    let starts = |line: &str| starts_function(line) || (script && starts_member(line));
     let mut findings = Vec::new();
-    for (at, line) in lines.iter().enumerate().filter(|(_, line)| starts_function(line)) {
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| starts(line)) {
         let indent = &line[..line.len() - line.trim_start().len()];
         let ends =
             |line: &&str| line.strip_prefix(indent).is_some_and(|rest| rest.starts_with('}'));
@@ -222,6 +248,24 @@ fn starts_function(line: &str) -> bool {
         &["pub", "pub(crate)", "pub(super)", "const", "async", "unsafe", "export", "static"];
     let mut words = line.split_whitespace().skip_while(|word| BEFORE.contains(word));
     words.next().is_some_and(|word| word == "fn" || word == "function")
+}
+
+/// Arrow functions and methods of JavaScript.
+fn starts_member(line: &str) -> bool {
+    // Wrappers of whole files, and of parts that run when they are needed (`js/README.md`).
+    const WRAPPERS: &[&str] = &["section(", "later(", "((prelude) =>"];
+    const BLOCKS: &[&str] = &["if", "for", "while", "switch", "catch"];
+    const BEFORE: &[&str] = &["async ", "static ", "get ", "set ", "*", "#"];
+    let mut code = line.trim_start();
+    if code.ends_with("=> {") {
+        return !WRAPPERS.iter().any(|wrapper| code.contains(wrapper));
+    }
+    while let Some(rest) = BEFORE.iter().find_map(|word| code.strip_prefix(word)) {
+        code = rest;
+    }
+    let name = code.split('(').next().unwrap_or("").trim_end();
+    let is_name = name.starts_with(char::is_alphabetic) && name.chars().all(char::is_alphanumeric);
+    code.ends_with(") {") && is_name && !BLOCKS.contains(&name)
 }
 
 /// Words that do not belong: anywhere, or outside the crate that is allowed them.
@@ -426,6 +470,15 @@ mod of_the_checker {
     }
 
     #[test]
+    fn maps() {
+        let text = "//! a.rs, b.rs\nmod a;\npub mod b;\nmod c;\n#[cfg(test)]\nmod tests;\n";
+        assert_eq!(count(check_map, "runtime/x/mod.rs", text), 1);
+        assert_eq!(count(check_map, "runtime/x/mod.rs", &text.replace("b.rs", "b.rs c.rs")), 0);
+        assert_eq!(count(check_map, "runtime/x/mod.rs", &text.replace("mod c;", "")), 0);
+        assert_eq!(count(check_map, "runtime/x.rs", text), 0);
+    }
+
+    #[test]
     fn stops() {
         let name = "runtime/database/src/commit.rs";
         assert_eq!(count(check_stop, name, "//! Stop 6 of 8: commit.\n"), 0);
@@ -453,6 +506,14 @@ mod of_the_checker {
             assert_eq!(count(check_functions, "a.rs", &fits), 0, "{head}");
             let long = function(head, FUNCTION_LINES_MAX - 1);
             assert_eq!(count(check_functions, "a.rs", &long), 1, "{head}");
+        }
+        for head in ["const f = async (a) =>", "f(a)", "static async f()", "test('f', () =>"] {
+            let long = function(head, FUNCTION_LINES_MAX - 1);
+            assert_eq!(count(check_functions, "a.js", &long), 1, "{head}");
+        }
+        for head in ["if (a)", "const f = section(() =>", "later((prelude) =>", "match f(a)"] {
+            let long = function(head, FUNCTION_LINES_MAX - 1);
+            assert_eq!(count(check_functions, "a.js", &long), 0, "{head}");
         }
         let short_then_long = format!("fn f() {{}}\n{}", "x\n".repeat(200));
         assert_eq!(count(check_functions, "a.rs", &short_then_long), 0);

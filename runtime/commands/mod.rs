@@ -12,13 +12,15 @@
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
 //! variables.rs          the same: concave env
+//! json5.rs              arguments as people type them
 //! test.rs               run test files (../testing/)   test_server.rs: for vitest
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions
 //! backup.rs fork.rs     the same: a whole copy, at rest or served
 //! limits.rs             print the table of limits
 //! codegen.rs            write convex/_generated
-//! log.rs                what serve says: text or JSON
+//! log.rs                what serve says: text, or JSON (structured.rs)
 //! watch.rs              which saves matter    events.rs: one line an event
+//! repair.rs             what else repairs a failed push
 //! environment.rs        .env.local            terminal.rs: where lines go
 //! ```
 

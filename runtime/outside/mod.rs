@@ -1,8 +1,12 @@
 //! The outside world of a host: actions and HTTP actions, run by worker processes.
 //!
+//! ```text
+//! http.rs     a request to `http.ts`            node.rs      modules with "use node"
+//! calls.rs    what they call of functions       services.rs  and of scheduler and storage
+//! ```
 //! In: actions from `functions`, requests from `server`. Out: their results; while they run, their
-//! calls back to functions, scheduler and storage (`calls.rs`, `services.rs`). Invariant: every
-//! call back is a call like any other, made with the identity that the action was called with.
+//! calls back to functions, scheduler and storage. Invariant: every call back is a call like any
+//! other, made with the identity that the action was called with.
 
 mod calls;
 mod http;

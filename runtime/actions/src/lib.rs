@@ -18,7 +18,10 @@
 //!         scripts.rs    the platform's, when touched    wire.rs       messages out
 //!         sharing.rs    contexts of many runs           threads.rs    used again, run after run
 //!         residents.rs  modules of the snapshot
-//!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
+//!         fetch.rs      requests                        network.rs    where they may go
+//!         outgoing.rs   their bodies                    decoding.rs   codings of responses
+//!         tls.rs        TLS                             explanation.rs  what went wrong
+//!         crypto.rs     WebCrypto                       coverage.rs   what ran, for tests
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
 //! both    confinement.rs  what a process may do to others

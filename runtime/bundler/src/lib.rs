@@ -4,11 +4,14 @@
 //! links them. Invariant: the same files give the same bytes.
 //!
 //! ```text
+//! bundle   one run, and what is kept between runs           error    what can be wrong
+//! package  the `package.json` that governs a file
 //! project  what is an entry                    resolve  where a specifier leads
 //! component  which components there are; each is bundled as a project of its own
 //! memo     which of them need not be bundled again
 //! graph    every file that is reached    ---  compile  one file: strip types, take imports out
-//! link     what runs, what is used             (cached by content)
+//! tables   what a file takes from others, and gives      (cached by content)
+//! define   `process.env.NODE_ENV`              link     what runs, what is used
 //! equals   `import x = require()`, `export =`
 //! early    what V8 would refuse to compile and the parser lets pass
 //! check    what is wrong, with place and cure
@@ -18,6 +21,7 @@
 //!          (family)
 //! purity   whether a module of the output keeps anything of a call in its variables
 //! emit     ES modules, source maps             single   schema and definition: one module each
+//! inline   for those: imports become properties         place    where in a file
 //! tests    test files, and lists of function files      glob     `import.meta.glob`
 //! mocks    `vi.mock` of test files                          vitest   their configuration
 //! ```

@@ -5,20 +5,26 @@
 //! | stop | file |
 //! |---|---|
 //! | the door | `host.rs`: cache, equal queries, queue |
-//! | threads | `pool.rs`, `watchdog.rs`: one isolate a thread |
-//! | 3 call | `call.rs`: begin, run, commit, retry |
-//! | 4 function | `run.rs`: one function in one context |
-//! | contexts | `context.rs`: fresh ones |
+//! | threads | `pool.rs`, `reserves.rs`; `watchdog.rs`: one isolate a thread |
+//! | 3 call | `call.rs`: begin, run, commit, retry; `action.rs`: what runs in another process |
+//! | checked | `check.rs`: before, after; `twice.rs`: two runs that should be one; `warnings.rs` |
+//! | 4 function | `run.rs`: one function in one context; `execution.rs`: the call of this thread |
+//! | isolates | `platform.rs`: V8 once a process; `isolate.rs`, `engine.rs`, `entries.rs` |
+//! | contexts | `context.rs`: fresh ones; `modules.rs`, `code.rs`, `wasm.rs`: what is in them |
 //! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `coverage.rs`, `inspector.rs` |
+//! | what functions find | `natives.rs` and its folder; `linear_memory.rs`: WebAssembly's |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
-//! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server` |
+//! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server`; `address.rs`: names |
+//! | errors | `exception.rs`, `rejections.rs`, `traces.rs`: in TypeScript's positions |
 //! | memory | `allocator.rs`: jemalloc gives pages back |
 //! | functions of tests | `elsewhere.rs`, `syscall/elsewhere.rs`: JavaScript of another process |
 //! | calls run again | `replay.rs`, `debug.rs`: with a debugger |
 //! | inline queries | `inline.rs`: a module that is not deployed |
-//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs` |
+//! | push | `push.rs`, `builder.rs` (child process), `startup.rs`, `analyze.rs`, `define.rs` |
+//! | what a snapshot cannot hold | `late.rs`; `overtime.rs`: modules that do not finish |
 //!
-//! Safety rules: this is the only crate with `unsafe` and with V8. Each block says why it is sound.
+//! Safety rules: here and in the workers (`actions`) alone are `unsafe` and V8. Each block says why
+//! it is sound.
 //! An isolate lives and dies on one thread; every handle to it is dropped before it.
 
 mod action;

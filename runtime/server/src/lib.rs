@@ -2,9 +2,9 @@
 //!
 //! In: HTTP requests of Convex clients and of the CLI. Out: calls through the one seam
 //! [`Functions`], deployments activated through the same seam, and JSON.
-//! Invariant: this crate knows no V8 and holds no data: what it remembers between two requests is
-//! only pushes that were analyzed and not yet finished, and public keys of identity providers;
-//! both are bounded.
+//! Invariant: this crate knows no V8 and holds no documents: all that it remembers between two
+//! requests is bounded, and can be lost: pushes, imports and exports under way, the last calls and
+//! log lines, public keys of identity providers.
 //!
 //! ```text
 //! connections.rs  before stop 1: connections: how many, and how long they may be silent

@@ -4,6 +4,12 @@
 //! and WebCrypto's algorithms and the like as plain functions.
 //! Invariant: no clock, no socket, no randomness of its own: the same source serves queries and
 //! mutations, where it must be deterministic, and actions.
+//!
+//! ```text
+//! scripts.rs  js/web and what deno publishes      crypto.rs         WebCrypto, one pure function
+//! clone.rs    structuredClone                     url_pattern.rs    URLPattern's parsers
+//! console.rs  the length of a line                wasm_memories.rs  what a module may grow to
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod clone;

@@ -4,6 +4,7 @@
 //! ```text
 //!   Snapshot ─▶ write.rs ─▶ zip          parts.rs: uploaded parts as one file
 //!   zip ─▶ read.rs ─▶ Import             rows.rs: the other formats, and the lines of a zip
+//!                                        quotes.rs: those of a CSV file
 //!                                        budget.rs: how much may come
 //! ```
 //! In: a snapshot and blobs, or bytes from anywhere. Out: the other. Invariant: what was written

@@ -1,5 +1,12 @@
 //! Everything that exists only because Convex's clients and its CLI expect it.
 //!
+//! ```text
+//! api.rs     calls of functions      answer.rs  their answers      client.rs  who asks
+//! sync/      the WebSocket protocol  site.rs    HTTP actions       storage.rs files
+//! push/      the deploy protocol     inline.rs  inline queries     system.rs  what the CLI calls
+//! admin.rs   components.rs  environment.rs  logs.rs                for the operator
+//! export.rs  import/                 data out and in
+//! ```
 //! In: heads and bodies from `http.rs`. Out: responses in the shapes of the `convex` npm package.
 //! Invariant: nothing outside this folder knows these shapes. The table of what is served, and what
 //! not yet, is `README.md` here.

@@ -5,6 +5,7 @@
 //!   perform_import ─▶ in_progress ─▶ (perform.rs: one commit) ─▶ completed │ failed
 //!   cancel_import  ─▶ failed, unless that commit was made
 //!   /api/import    ─▶ all of it in one request (once.rs)
+//!   what is under way, and how it goes: state.rs
 //! ```
 //! In: parts of a file; what to do with it. Out: a row that the operator follows, and one commit.
 //! Invariant: nothing changes before it is confirmed, and then all of it or nothing: the row says

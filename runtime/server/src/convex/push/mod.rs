@@ -3,12 +3,13 @@
 //!
 //! ```text
 //! get_config_hashes    which modules need not be sent again
-//! evaluate_schema      what the new schema would do to tables and indexes   ┐ assemble a bundle,
-//! evaluate_push        the same for CLIs before 1.46                        │ analyze it, remember
-//! start_push           what the functions are, for code generation          ┘ both (pending.rs)
-//! wait_for_schema      do the documents that exist fit?
-//! finish_push          make it the running deployment
+//! evaluate_schema      what the new schema would do: evaluate.rs     ┐ assemble.rs: a bundle;
+//! evaluate_push        the same for CLIs before 1.46                 │ analyzed, in the protocol's
+//! start_push           for code generation: started.rs               ┘ words: definition.rs
+//! wait_for_schema      do the documents that exist fit? staged.rs: those of a later push, too?
+//! finish_push          make it the running deployment: finish.rs
 //! report_push_completed
+//! between two requests: pending.rs; what changes of the indexes: indexes.rs
 //! ```
 //!
 //! In: brotli JSON from the CLI. Out: the JSON that it checks with zod.
