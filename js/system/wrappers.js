@@ -271,5 +271,5 @@ const registered = (definition, visibility) => {
 /** A query as `convex/server` makes it. */
 export const query = (definition) => registered(definition, 'isPublic');
 
-/** The same for the operator alone, which he is here. */
+/** The same for the operator alone, who asks here. */
 export const internalQuery = (definition) => registered(definition, 'isInternal');

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::actions::protocol::Network;
+use data_encoding::HEXLOWER;
 use database::commit::{Database, Options as DatabaseOptions};
 use database::error::PushError;
 use database::limits;
@@ -597,8 +598,7 @@ pub async fn asked_to_stop() {
 
 /// `concave|` and 64 hex digits: unguessable, and without the `:` that ends a key in a header.
 pub fn fresh_key(world: &dyn World) -> String {
-    let digits: String = world.seed().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("concave|{digits}")
+    format!("concave|{}", HEXLOWER.encode(&world.seed()))
 }
 
 fn check_key(key: &str) -> Result<(), StartError> {

@@ -15,6 +15,7 @@ use axum::extract::ws::{Message as Local, WebSocket, WebSocketUpgrade};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{any, get};
+use data_encoding::HEXLOWER;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -85,7 +86,7 @@ pub(super) async fn run(
     let listener = TcpListener::bind((here, port)).await.map_err(unavailable)?;
     let address = listener.local_addr().map_err(unavailable)?;
     let seed = RealWorld::new().map_err(unavailable)?.seed();
-    let id = seed.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let id = HEXLOWER.encode(&seed[..16]);
     let (debuggers, mut connected) = mpsc::channel(1);
     let shared = Arc::new(Shared { id, title, address, debuggers });
     terminal::news(format!("debugger: {}", shared.frontend()));

@@ -13,6 +13,7 @@ use bundler::{
     Project,
 };
 use clap::Args;
+use data_encoding::HEXLOWER;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -441,7 +442,7 @@ fn sent(module: &BundledModule) -> Value {
 fn module_hash(module: &BundledModule) -> String {
     let map = module.source_map.as_deref().unwrap_or_default();
     let hash = Sha256::new().chain_update(&module.source).chain_update(map).finalize();
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&hash)
 }
 
 async fn wait_for_schema(client: &Client, change: &Value) -> Result<(), PushError> {

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ::actions::pool::{CallLimits, Code, Config, Ended, Input, Job, Line, Pool, Source};
 use ::actions::protocol::{End, FetchLimits, ImportPhase, Limits, Network, Residents};
+use data_encoding::HEXLOWER;
 use database::deployment::{Analysis, Bundle, CodeVersion, Environment};
 use database::environment::Variables;
 use database::limits;
@@ -260,7 +261,7 @@ impl Version {
         let modules = here.map(|m| (Arc::clone(&m.path), Arc::clone(&m.source))).collect();
         let version = analysis.version;
         let code = Code {
-            version: version.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            version: HEXLOWER.encode(&version.0),
             modules,
             import: ImportPhase { now_ms: bundle.import_time_ms, seed: words(&bundle.import_seed) },
             ..Code::default()

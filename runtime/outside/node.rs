@@ -4,7 +4,6 @@
 //! process has seen one set of modules, packages and environment variables, and no other.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,6 +13,7 @@ use ::actions::node_folder::{self, Folder};
 use ::actions::node_packages::{Packages, PackagesError, Tell};
 use ::actions::pool::{Callbacks, Code, Config, Ended, Input, Job, Pool, Reply, Replying, Syscall};
 use ::actions::protocol::{End, Network, Residents, Thrown};
+use data_encoding::HEXLOWER;
 use database::deployment::{Bundle, Environment};
 use database::limits;
 use database::record::{Call, Unanalyzed};
@@ -299,11 +299,7 @@ fn version(bundle: &Bundle, environment: &BTreeMap<String, String>) -> String {
         feed(name);
         feed(value);
     }
-    hash.finalize().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    HEXLOWER.encode(&hash.finalize())
 }
 
 fn refused(message: String) -> Ended {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use ::actions::pool::{Reply, Syscall};
+use data_encoding::HEXLOWER;
 use database::commit::{Database, Writer};
 use database::components::Bindings;
 use database::error::UserError;
@@ -125,7 +126,7 @@ impl Services {
             _ => {
                 let found = self.files.metadata(component, &storage_id)?;
                 let described = found.map(|file| {
-                    let sha256: String = file.sha256.iter().map(|b| format!("{b:02x}")).collect();
+                    let sha256 = HEXLOWER.encode(&file.sha256);
                     json!({
                         "storageId": file.id.encode(),
                         "sha256": sha256,

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use data_encoding::HEXLOWER;
 use database::commit::Database;
 use database::deployment::{Analysis, Bundle};
 use database::error::PushError;
@@ -64,14 +65,18 @@ impl Step {
         let history = database.history();
         for entry in history.entries.iter().take_while(|entry| entry.ts > self.since) {
             let keys = entry.keys();
-            writes.extend(keys.map(|(index, key, _)| json!([index.0, hex(key)])));
+            writes.extend(keys.map(|(index, key, _)| json!([index.0, HEXLOWER.encode(key)])));
             let new = entry.writes.iter().filter(|write| write.before.is_none());
             inserts.extend(new.map(|write| write.table.by_id.id.0));
         }
         // Indexes that a step makes have the numbers of those that another one makes.
         let is_alone = writes.iter().any(|write| write[0] == CATALOG.0);
         let reads = self.reads.iter().map(|(index, range)| {
-            json!([index.0, hex(&range.start), range.end.as_deref().map(hex)])
+            json!([
+                index.0,
+                HEXLOWER.encode(&range.start),
+                range.end.as_deref().map(|end| HEXLOWER.encode(end))
+            ])
         });
         json!({
             "reads": reads.collect::<Vec<_>>(), "writes": writes, "inserts": inserts,
@@ -114,8 +119,4 @@ impl Functions for Noted {
 fn lock<T>(notes: &Mutex<T>) -> MutexGuard<'_, T> {
     // Notes are added one by one; each is whole.
     notes.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }

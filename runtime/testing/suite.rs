@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use ::actions::pool::{CallLimits, Code, Config as PoolConfig, Ended, Input, Job, Line, Pool};
 use ::actions::protocol::{End, ImportPhase, Limits, Network, Residents};
 use bundler::{BundledModule, Bundler, Mocks, Project, TestFiles, VitestConfig, is_test_file};
+use data_encoding::HEXLOWER;
 use database::commit::{Database, Options as DatabaseOptions};
 use database::limits;
 use database::record::{Action, ActionEnd, ActionReply, Actions, FunctionError, World as Seam};
@@ -230,7 +231,7 @@ impl Suite {
         let import = phase(engine.import);
         // Equal code may run in the process of an earlier run.
         let hash = Sha256::digest(format!("{modules:?}"));
-        let version = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        let version = HEXLOWER.encode(&hash);
         let code = Code { version, modules, import, ..Code::default() };
         let bench = Arc::new(engine.bench(root.clone(), output.modules, options.seed));
         let (pool, mut watched, code) = (Arc::clone(&engine.pool), output.watched, Arc::new(code));

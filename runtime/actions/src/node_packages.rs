@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -203,7 +204,7 @@ fn name(node: &Node, wanted: &BTreeMap<String, String>) -> String {
     for (name, version) in wanted {
         hash.update(format!("{name}@{version}\n"));
     }
-    hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&hash.finalize()[..16])
 }
 
 /// The folder that npm works in; a lock file of an earlier time is used again.

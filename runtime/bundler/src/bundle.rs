@@ -44,13 +44,6 @@ impl Environment {
     }
 }
 
-/// What a caller may change about bundling.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// Conditions of package exports besides `convex` and `module`.
-    pub conditions_extra: Vec<String>,
-}
-
 /// One ES module of the output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BundledModule {
@@ -104,7 +97,6 @@ pub struct Output {
 /// Bundles projects; keeps compiled files in memory between runs.
 #[derive(Default)]
 pub struct Bundler {
-    pub(crate) options: Options,
     pub(crate) cache: Cache,
     memo: Memo,
     /// See [`Bundler::watched`].
@@ -115,11 +107,6 @@ impl Bundler {
     /// A bundler with nothing cached.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// A bundler with settings.
-    pub fn with_options(options: Options) -> Self {
-        Self { options, ..Self::default() }
     }
 
     /// Files and folders whose change calls for another run after the last one of a project, which
@@ -159,7 +146,7 @@ impl Bundler {
         prepare: &(dyn Fn(&Folder) -> Result<(), String> + Sync),
     ) -> Result<Output, BundleErrors> {
         let packages = Packages::default();
-        let resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        let resolvers = Resolvers::new(project);
         let mut run = Run::new(project, resolvers, &packages, &self.cache);
         run.watched.insert(project.functions_dir.clone());
         let definitions = component::definitions(&mut run);

@@ -58,7 +58,7 @@ mod tables;
 mod tests;
 mod vitest;
 
-pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Options, Output};
+pub use bundle::{BundledModule, Bundler, EntryModule, Environment, Output};
 pub use component::{Component, Folder};
 pub use error::{BundleError, BundleErrors};
 pub use mocks::Mocks;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use crate::graph::{Graph, ModuleId};
@@ -178,7 +179,7 @@ fn component(part: &str, suffix: &str) -> String {
 
 /// 12 hex digits.
 fn short_hash(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(text.as_bytes())[..6])
 }
 
 #[cfg(test)]

@@ -117,8 +117,7 @@ pub(crate) struct Resolvers {
 }
 
 impl Resolvers {
-    pub(crate) fn new(project: &Project, extra_conditions: &[String]) -> Self {
-        let options = |environment, require| options(environment, require, extra_conditions);
+    pub(crate) fn new(project: &Project) -> Self {
         let first = Resolver::new(options(Environment::Isolate, false));
         let more = |environment, require| first.clone_with_options(options(environment, require));
         let (browser_require, node_import, node_require) = (
@@ -386,11 +385,10 @@ fn resolve_from(
     }
 }
 
-fn options(environment: Environment, require: bool, extra: &[String]) -> ResolveOptions {
+fn options(environment: Environment, require: bool) -> ResolveOptions {
     let list = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let node = environment == Environment::Node;
     let mut conditions = list(&["convex", "module"]);
-    conditions.extend_from_slice(extra);
     conditions.push(if require { "require" } else { "import" }.to_owned());
     conditions.push(if node { "node" } else { "browser" }.to_owned());
     conditions.push("default".to_owned());

@@ -57,7 +57,7 @@ impl Bundler {
     /// Bundles test files; what is wrong with one is thrown when it is imported.
     pub fn bundle_tests(&mut self, project: &Project, tests: &TestFiles) -> Output {
         let packages = Packages::default();
-        let mut resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        let mut resolvers = Resolvers::new(project);
         resolvers.aliases.clone_from(&tests.aliases);
         let mut run = Run::new(project, resolvers, &packages, &self.cache);
         run.tests(tests);
@@ -77,7 +77,7 @@ impl Bundler {
         files: &BTreeMap<String, PathBuf>,
     ) -> Result<Output, BundleErrors> {
         let packages = Packages::default();
-        let resolvers = Resolvers::new(project, &self.options.conditions_extra);
+        let resolvers = Resolvers::new(project);
         let mut run = Run::new(project, resolvers, &packages, &self.cache);
         let entry = |(path, file): (&String, &PathBuf)| {
             let text = std::fs::read_to_string(file).unwrap_or_default();

@@ -3,7 +3,7 @@
 //!
 //! In: the functions of each push. Out: `function://<id>#<name>`, and the function behind one.
 //! Invariant: a function keeps its handle for as long as the database lives, gone and come back
-//! included; nobody guesses the handle of a function that he was not given.
+//! included; nobody guesses the handle of a function that was not given to them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub struct Memory {
 /// The shares, and the pressure.
 pub(crate) struct Pressed {
     pressure: ArcSwap<Pressure>,
-    /// Counts how often somebody was asked to give up what he can.
+    /// Counts how often somebody was asked to give up what they can.
     squeezes: AtomicU64,
     cache_bytes: u64,
     history_bytes: usize,
@@ -100,7 +100,7 @@ impl Database {
         self.bury(&forgotten);
     }
 
-    /// Changes whenever whoever holds what he can make again should give it up.
+    /// Changes whenever whoever holds what can be made again should give it up.
     pub fn squeezes(&self) -> u64 {
         self.pressed.squeezes.load(Ordering::Acquire)
     }

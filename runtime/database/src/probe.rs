@@ -42,7 +42,7 @@ pub struct Site {
     /// The JavaScript function around it; `None` for an anonymous one.
     pub function: Option<String>,
     /// Whether the read or the write itself stands here. If not, a package did it behind the
-    /// author's back, and this is where his function begins.
+    /// author's back, and this is where their function begins.
     pub exact: bool,
 }
 

@@ -762,7 +762,7 @@ pub trait Functions: Send + Sync + 'static {
     }
 
     /// Runs a call again with what was decided for it then, without cache and without commit, and
-    /// finds the author's line at which `probe` first held. `None`: no line of his did it, as when
+    /// finds the author's line at which `probe` first held. `None`: no line of theirs did it, as when
     /// the code itself was replaced. Blocks for as long as the call runs.
     ///
     /// # Errors

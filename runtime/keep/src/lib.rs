@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 type Hash = [u8; 32];
@@ -76,7 +77,7 @@ impl Keep {
     }
 
     fn file(&self) -> PathBuf {
-        let name: String = self.key[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = HEXLOWER.encode(&self.key[..8]);
         self.shelf.path.join(name).with_extension(ENDING)
     }
 

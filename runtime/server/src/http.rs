@@ -40,7 +40,7 @@ pub struct Listeners {
 }
 
 /// Before a host's first deployment is active: clients that connect wait, unanswered, instead of
-/// being told that nothing is deployed. The operator comes in by a socket of his own.
+/// being told that nothing is deployed. The operator comes in by another socket.
 pub struct Gate {
     /// Serves the same routes as `cloud`, from the start.
     pub operator: TcpListener,

@@ -3,7 +3,7 @@
 //! In: an [`Event`] for each call and HTTP action that ended. Out: those after a cursor, at once or
 //! when there are some.
 //! Invariant: memory is bounded by the limits table. A cursor is a time in milliseconds that no two
-//! entries share, so that whoever goes on from the newest one he saw misses none that is kept and
+//! entries share, so that whoever goes on from the newest one seen misses none that is kept and
 //! sees none twice.
 
 use std::collections::VecDeque;

@@ -5,9 +5,9 @@
 //! Invariant: `call` and `committed` alone decide a replay; everything else is there to be read and
 //! to be compared with. No number in it has more digits than a double keeps.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use database::commit::Database;
 use database::record::{
     CallRecord, FunctionError, FunctionKind, Identity, LogLine, Observed, Outcome, Timestamp, Usage,
@@ -41,7 +41,7 @@ pub(crate) fn of(host: &Host, call: &Recorded) -> Value {
         "snapshot": record.given.snapshot.to_string(),
         "committed": outcome.ts.to_string(),
         "code": record.given.code.to_string(),
-        "seed": hex(&record.given.seed),
+        "seed": HEXLOWER.encode(&record.given.seed),
         "now": record.given.now.to_string(),
         "cached": outcome.cached,
         "retries": outcome.retries.len(),
@@ -73,7 +73,7 @@ pub(crate) fn ended(outcome: &Outcome, touched: Known) -> Vec<(&'static str, Val
         ("error", error),
         ("reads", json!(touched.reads)),
         ("writes", json!(touched.writes.map(|all| all.iter().map(wrote).collect::<Vec<_>>()))),
-        ("writesDigest", hex(&outcome.writes_digest).into()),
+        ("writesDigest", HEXLOWER.encode(&outcome.writes_digest).into()),
         ("logs", json!(logs)),
         ("looked", json!(looked(outcome.observed))),
         ("usage", usage(&outcome.usage)),
@@ -175,13 +175,6 @@ pub(crate) fn argument(args: &str) -> Option<&RawValue> {
 
 fn raw(text: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(text.to_owned()).ok()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What decides a replay.

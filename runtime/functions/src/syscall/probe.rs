@@ -138,7 +138,7 @@ fn awaiting(scope: &mut v8::PinScope<'_, '_>) -> Option<String> {
     text.is_string().then(|| text.to_rust_string_lossy(scope))
 }
 
-/// The frame's place in TypeScript, if the author wrote it and not one of his packages.
+/// The frame's place in TypeScript, if the author wrote it and not one of their packages.
 fn authored(code: &Code, frame: &Frame) -> Option<Site> {
     let function = frame.name.clone().filter(|name| !name.is_empty());
     match code.position(&frame.path, frame.line, frame.column) {

@@ -5,10 +5,10 @@
 //! showed a URL runs again when the file is deleted.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use data_encoding::HEXLOWER;
 use database::environment::CLOUD_URL;
 use database::error::UserError;
 use database::files::{NewFile, StoredFile, url_suffix};
@@ -39,10 +39,7 @@ pub(super) fn url(execution: &mut Execution, arguments: &str) -> Answer {
 /// The older form of the `_storage` document.
 pub(super) fn metadata(execution: &mut Execution, arguments: &str) -> Answer {
     let Some(file) = file(execution, "storage.getMetadata", arguments)? else { return null() };
-    let mut sha256 = String::with_capacity(64);
-    for byte in file.sha256 {
-        let _ = write!(sha256, "{byte:02x}");
-    }
+    let sha256 = HEXLOWER.encode(&file.sha256);
     Ok(json!({
         "storageId": file.id.encode(),
         "sha256": sha256,
@@ -135,7 +132,7 @@ fn random(execution: &mut Execution) -> [u8; 16] {
 }
 
 fn check_hash(promised: &str, found: &[u8; 32]) -> Result<(), UserError> {
-    let hex: String = found.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = HEXLOWER.encode(found);
     let base64 = STANDARD.encode(found);
     if promised.eq_ignore_ascii_case(&hex)
         || promised == base64

@@ -3,7 +3,7 @@
 //!
 //! In: any request. Out: what the app's `http.ts` answers, byte for byte as it comes; in its place
 //! 404 as text where nothing matches, 500 as JSON where the handler threw.
-//! Invariant: nobody is turned away for who he is: a header that proves nothing may be the app's
+//! Invariant: nobody is turned away for who they are: a header that proves nothing may be the app's
 //! own, and only `getUserIdentity()` throws what is wrong with it.
 //!
 //! ```text

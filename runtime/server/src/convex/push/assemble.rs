@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use data_encoding::HEXLOWER;
 use database::deployment::{Bundle, Environment, Module};
 use database::limits;
 use serde::Deserialize;
@@ -290,7 +291,7 @@ fn sha256(module: &Module) -> String {
     let mut hash = Sha256::new();
     hash.update(module.source.as_bytes());
     hash.update(module.source_map.as_deref().unwrap_or("").as_bytes());
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&hash.finalize())
 }
 
 impl From<Place> for Environment {
