@@ -110,12 +110,7 @@ pub fn marked(kind: &str, text: &str) -> String {
 }
 
 fn call_lines(call: &CallEvent) -> Vec<String> {
-    let kind = match call.kind {
-        Some(FunctionKind::Query) => "query",
-        Some(FunctionKind::Mutation) => "mutation",
-        Some(FunctionKind::Action) => "action",
-        None => "refused",
-    };
+    let kind = call.kind.map_or("refused", FunctionKind::lower_name);
     let name = full_name(&call.component, &call.path);
     let mut head = format!("{name} {}", dim().apply_to(duration(call.duration_ns)));
     if call.cached {

@@ -156,12 +156,7 @@ fn structured(event: &Event) {
 
 fn call_ended(call: &CallEvent) {
     console(&call.request_id, &call.path, &call.log_lines);
-    let kind = match call.kind {
-        Some(FunctionKind::Query) => "query",
-        Some(FunctionKind::Mutation) => "mutation",
-        Some(FunctionKind::Action) => "action",
-        None => "refused",
-    };
+    let kind = call.kind.map_or("refused", FunctionKind::lower_name);
     let caller = match call.caller {
         Caller::HttpApi => "http",
         Caller::SyncWorker => "socket",

@@ -66,6 +66,15 @@ impl FunctionKind {
             Self::Action => "Action",
         }
     }
+
+    /// `query`, `mutation` or `action`, as authors write it.
+    pub fn lower_name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Mutation => "mutation",
+            Self::Action => "action",
+        }
+    }
 }
 
 /// The folder of modules that are the host's own: no author's module can be in it.

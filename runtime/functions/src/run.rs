@@ -141,12 +141,7 @@ fn never_resolves(path: &FunctionPath) -> String {
 fn start(target: &Target) -> Start {
     #[expect(clippy::cast_precision_loss, reason = "Date.now() is a float of milliseconds")]
     let now_ms = (target.now / 1_000_000) as f64;
-    let kind = match target.kind {
-        FunctionKind::Query => "query",
-        FunctionKind::Mutation => "mutation",
-        FunctionKind::Action => "action",
-    };
-    Start { seed: target.seed, now_ms, kind }
+    Start { seed: target.seed, now_ms, kind: target.kind.lower_name() }
 }
 
 /// What calling the function gave.

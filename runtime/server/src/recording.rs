@@ -31,7 +31,7 @@ pub(crate) fn of(host: &Host, call: &Recorded) -> Value {
         "id": number.to_string(),
         "function": record.path.identifier(),
         "component": &*record.path.component,
-        "kind": kind(outcome.kind),
+        "kind": outcome.kind.lower_name(),
         "args": argument(&record.args),
         "identity": identity(&record.identity),
         "caller": caller(&record),
@@ -134,15 +134,6 @@ fn usage(usage: &Usage) -> Value {
         "bytesWritten": usage.bytes_written,
         "functionsScheduled": usage.functions_scheduled,
     })
-}
-
-/// `query`, `mutation` or `action`.
-pub(crate) fn kind(kind: FunctionKind) -> &'static str {
-    match kind {
-        FunctionKind::Query => "query",
-        FunctionKind::Mutation => "mutation",
-        FunctionKind::Action => "action",
-    }
 }
 
 /// Who called, for people.

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::convex::push::{self, Keyed, StartPush};
 use crate::host::Host;
-use crate::recording::{self, Again, ended};
+use crate::recording::{Again, ended};
 use crate::refusal::Failure;
 
 /// What is to be run again.
@@ -58,7 +58,7 @@ impl Asked {
         };
         let Again { record, committed } = Again::read(&self.recording).map_err(unusable)?;
         let is_repeat = self.recording["cached"] == true
-            && self.recording["kind"] == recording::kind(FunctionKind::Mutation);
+            && self.recording["kind"] == FunctionKind::Mutation.lower_name();
         if is_repeat {
             return Err(unusable(
                 "it is a repeated delivery of a mutation that had committed, so nothing ran. Look \
@@ -86,7 +86,7 @@ pub(crate) fn shown(replayed: Replayed) -> Value {
     let Replayed { outcome, touched, code } = replayed;
     let mut shown: Map<String, Value> = Map::new();
     shown.insert("code".to_owned(), json!(code.to_string()));
-    shown.insert("kind".to_owned(), json!(recording::kind(outcome.kind)));
+    shown.insert("kind".to_owned(), json!(outcome.kind.lower_name()));
     let fields = ended(&outcome, touched.into());
     shown.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));
     Value::Object(shown)

@@ -134,7 +134,7 @@ fn enter(execution: &mut Execution, arguments: &str) -> Result<Entered, UserErro
     };
     let caller = execution.kind();
     if caller == FunctionKind::Query && kind != FunctionKind::Query {
-        let (kind, caller) = (kind.name().to_lowercase(), caller.name().to_lowercase());
+        let (kind, caller) = (kind.lower_name(), caller.lower_name());
         return Err(UserError::new(
             "InvalidNestedCall",
             format!("Cannot call a {kind} function from a {caller} function"),
