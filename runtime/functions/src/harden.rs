@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::context::Ready;
 use crate::inspector::Inspector;
 use crate::natives::string;
+use crate::sentinel;
 
 /// Where the inspector leaves what it found, while it looks; no code of the deployment runs then.
 const FOUND: &str = "__concave_found";
@@ -37,15 +38,38 @@ pub(crate) fn harden(scope: &mut v8::PinScope<'_, '_, ()>, ready: &Ready) -> Res
     v8::scope!(let scope, scope);
     let context = v8::Local::new(scope, &ready.context);
     let scope = &mut v8::ContextScope::new(scope, context);
+    let known = meet(scope).ok_or(SILENT)?;
+    let hardened = harden_known(scope, ready, known);
+    if hardened.is_err() {
+        sentinel::of(scope, |inspector| inspector.forget(context));
+    }
+    hardened
+}
+
+/// Makes the current context known to the inspector, which adds to the console that it finds.
+fn meet(scope: &mut v8::PinScope<'_, '_>) -> Option<u32> {
+    let context = scope.get_current_context();
+    let global = context.global(scope);
+    let console = string(scope, "console");
+    let shown = global.get(scope, console.into())?;
+    let nothing = v8::undefined(scope);
+    global.set(scope, console.into(), nothing.into())?;
+    let known = sentinel::of(scope, |inspector| inspector.meet(context));
+    global.set(scope, console.into(), shown)?;
+    Some(known)
+}
+
+/// The same, of the context that the inspector knows by this number.
+fn harden_known(scope: &mut v8::PinScope<'_, '_>, ready: &Ready, known: u32) -> Result<(), String> {
     let hooks = v8::Local::new(scope, &ready.hooks);
-    refuse_state(scope)?;
+    refuse_state(scope, known)?;
     drop_compile(scope).ok_or("regular expressions cannot be made safe")?;
     let own = own_objects(scope, hooks).ok_or("the prelude does not open")?;
     let mut count = 0;
     for _ in 0..ROUNDS {
         // What this round makes is gone when the next one looks.
         v8::scope!(let scope, scope);
-        let all = Everything::of(scope, own)?;
+        let all = Everything::of(scope, own, known)?;
         let before = count;
         count = all.open(scope);
         if count == before {
@@ -58,10 +82,10 @@ pub(crate) fn harden(scope: &mut v8::PinScope<'_, '_, ()>, ready: &Ready) -> Res
 
 /// Looks for objects whose state is not in properties. The parts of the prelude that have such are
 /// not open yet, unless a module has touched them while it was imported.
-fn refuse_state(scope: &mut v8::PinScope<'_, '_>) -> Result<(), String> {
+fn refuse_state(scope: &mut v8::PinScope<'_, '_>, known: u32) -> Result<(), String> {
     v8::scope!(let scope, scope);
     let holder = v8::Object::new(scope);
-    let found = query_objects(scope, holder).ok_or(SILENT)?;
+    let found = query_objects(scope, holder, known).ok_or(SILENT)?;
     let classes = stateful_classes(scope);
     for at in 0..found.length() {
         v8::scope!(let scope, scope);
@@ -186,9 +210,13 @@ struct Everything<'s> {
 }
 
 impl<'s> Everything<'s> {
-    fn of(scope: &mut v8::PinScope<'s, '_>, own: v8::Local<'s, v8::Set>) -> Result<Self, String> {
+    fn of(
+        scope: &mut v8::PinScope<'s, '_>,
+        own: v8::Local<'s, v8::Set>,
+        known: u32,
+    ) -> Result<Self, String> {
         let holder = v8::Object::new(scope);
-        let found = query_objects(scope, holder);
+        let found = query_objects(scope, holder, known);
         let found = found.ok_or(SILENT)?;
         own.add(scope, holder.into());
         own.add(scope, found.into());
@@ -309,25 +337,20 @@ fn is_pending(object: v8::Local<'_, v8::Object>) -> bool {
     promise.is_ok_and(|promise| promise.state() == v8::PromiseState::Pending)
 }
 
-/// All objects of the current context that inherit from its `Object.prototype`.
+/// All objects of the current context that inherit from its `Object.prototype`; `known`: the
+/// inspector's number of it.
 fn query_objects<'s>(
     scope: &mut v8::PinScope<'s, '_>,
     holder: v8::Local<'s, v8::Object>,
+    known: u32,
 ) -> Option<v8::Local<'s, v8::Array>> {
-    let context = scope.get_current_context();
-    let global = context.global(scope);
-    // The inspector adds to the console that it finds.
-    let console = string(scope, "console");
-    let shown = global.get(scope, console.into())?;
-    let nothing = v8::undefined(scope);
-    global.set(scope, console.into(), nothing.into())?;
+    let global = scope.get_current_context().global(scope);
     let prototype = string(scope, "prototype");
     let root = holder.get_prototype(scope)?;
     holder.set(scope, prototype.into(), root)?;
     let key = string(scope, FOUND);
     global.set(scope, key.into(), holder.into())?;
-    let asked = Inspector::of(scope).with_context(context, ask);
-    global.set(scope, console.into(), shown)?;
+    let asked = sentinel::of(scope, |inspector| ask(inspector, known));
     global.delete(scope, key.into())?;
     asked?;
     let list = string(scope, "list");
@@ -335,25 +358,30 @@ fn query_objects<'s>(
     v8::Local::<v8::Array>::try_from(found).ok()
 }
 
-/// Has the inspector put its list into the object that [`FOUND`] names.
-fn ask(inspector: &Inspector) -> Option<()> {
+/// Has the inspector put its list into the object that [`FOUND`] names, and let go of it.
+fn ask(inspector: &Inspector, known: u32) -> Option<()> {
     let id = |value: &Value, of: &str| Some(value["result"][of]["objectId"].as_str()?.to_owned());
     let call = |method: &str, params: Value| {
         serde_json::from_str::<Value>(&inspector.ask(method, &params)).ok()
     };
-    let evaluate =
-        |text: &str| call("Runtime.evaluate", json!({ "expression": text, "contextId": 1 }));
+    let evaluate = |text: &str| {
+        let params = json!({ "expression": text, "contextId": known, "objectGroup": FOUND });
+        call("Runtime.evaluate", params)
+    };
     let root = evaluate(&format!("{FOUND}.prototype"))?;
     let holder = evaluate(FOUND)?;
     let prototype = id(&root, "result")?;
-    let all = call("Runtime.queryObjects", json!({ "prototypeObjectId": prototype }))?;
+    let all = json!({ "prototypeObjectId": prototype, "objectGroup": FOUND });
+    let all = call("Runtime.queryObjects", all)?;
     let kept = call(
         "Runtime.callFunctionOn",
         json!({
             "objectId": id(&all, "objects")?,
             "functionDeclaration": "function (holder) { holder.list = this; }",
             "arguments": [{ "objectId": id(&holder, "result")? }],
+            "objectGroup": FOUND,
         }),
     )?;
+    call("Runtime.releaseObjectGroup", json!({ "objectGroup": FOUND }))?;
     kept["error"].is_null().then_some(())
 }

@@ -1,9 +1,10 @@
 //! V8's inspector, asked like a protocol client asks it, from within.
 //!
-//! In: methods of the Chrome DevTools Protocol. Out: their answers, at once. Invariant: an
-//! inspector is dropped before its isolate, and stops nothing: it has no debugger.
+//! In: methods of the Chrome DevTools Protocol. Out: their answers, at once, and whether something
+//! was thrown. Invariant: an inspector is dropped before its isolate, an isolate has one at a time,
+//! and nothing that runs waits for it: where it pauses it goes on at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use serde_json::{Value, json};
@@ -21,31 +22,47 @@ pub(crate) struct Inspector {
     session: V8InspectorSession,
     inspector: V8Inspector,
     answer: Rc<RefCell<String>>,
+    /// How many contexts were made known: V8 numbers them.
+    contexts: Cell<u32>,
+    paused: Rc<Cell<bool>>,
 }
 
 impl Inspector {
     /// Begins to inspect.
     pub(crate) fn of(isolate: &mut v8::Isolate) -> Self {
-        let inspector = V8Inspector::create(isolate, V8InspectorClient::new(Box::new(Client)));
+        let paused = Rc::new(Cell::new(false));
+        let client = V8InspectorClient::new(Box::new(Client(Rc::clone(&paused))));
+        let inspector = V8Inspector::create(isolate, client);
         let answer = Rc::new(RefCell::new(String::new()));
         let channel = Channel::new(Box::new(Answers(Rc::clone(&answer))));
         let state = StringView::from(&b"{}"[..]);
         let trusted = V8InspectorClientTrustLevel::FullyTrusted;
         let session = inspector.connect(GROUP, channel, state, trusted);
-        Self { session, inspector, answer }
+        Self { session, inspector, answer, contexts: Cell::new(0), paused }
     }
 
-    /// Makes a context known for as long as `look` runs; its number is 1 where no other was.
-    pub(crate) fn with_context<R>(
-        &self,
-        context: v8::Local<'_, v8::Context>,
-        look: impl FnOnce(&Self) -> R,
-    ) -> R {
+    /// Makes a context known, for good: V8 forgets it when it is collected. Gives its number.
+    pub(crate) fn meet(&self, context: v8::Local<'_, v8::Context>) -> u32 {
         let nothing = StringView::empty;
         self.inspector.context_created(context, GROUP, nothing(), nothing());
-        let found = look(self);
+        self.contexts.update(|count| count + 1);
+        self.contexts.get()
+    }
+
+    /// Lets it be unknown again.
+    pub(crate) fn forget(&self, context: v8::Local<'_, v8::Context>) {
         self.inspector.context_destroyed(context);
-        found
+    }
+
+    /// Notices from now on whatever is thrown in a known context, caught or not.
+    pub(crate) fn watch_throws(&self) {
+        self.ask("Debugger.enable", &json!({}));
+        self.ask("Debugger.setPauseOnExceptions", &json!({ "state": "all" }));
+    }
+
+    /// Whether something was thrown since the last question.
+    pub(crate) fn take_thrown(&self) -> bool {
+        self.paused.take()
     }
 
     /// The answer to a question, as it came: `{"id": 1, "result": …}`. Empty: there was none.
@@ -56,10 +73,14 @@ impl Inspector {
     }
 }
 
-/// Nothing stops at breakpoints here, and nobody is asked back.
-struct Client;
+/// Nobody is asked back: what pauses goes on.
+struct Client(Rc<Cell<bool>>);
 
-impl V8InspectorClientImpl for Client {}
+impl V8InspectorClientImpl for Client {
+    fn run_message_loop_on_pause(&self, _: i32) {
+        self.0.set(true);
+    }
+}
 
 /// Keeps the answer to the last question.
 struct Answers(Rc<RefCell<String>>);

@@ -2,7 +2,7 @@
 //!
 //! In: contexts whose call has ended. Out: the same, for the next call of their module at their
 //! depth. Invariant: an attempt in which anything threw is decided by one in fresh contexts
-//! ([`Traces::threw`]), and a context that is not frozen is dropped then; at most one call uses a
+//! ([`Traces::threw`]), even if it was caught (`sentinel.rs`), and a context that is not frozen is dropped then; at most one call uses a
 //! context at a time; no call waits while a context is frozen: that is done between calls.
 
 use std::cell::{Cell, RefCell};
@@ -15,7 +15,7 @@ use crate::code::Code;
 use crate::context::{Purpose, Ready};
 use crate::execution::Visits;
 use crate::reuse::Keeping;
-use crate::{engine, execution, harden};
+use crate::{engine, execution, harden, sentinel};
 
 /// Whether an attempt may use kept contexts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,12 +71,14 @@ thread_local! {
 pub(crate) fn begin(mode: Mode) {
     MODE.set(mode);
     TRACES.take();
+    sentinel::take_thrown();
 }
 
 /// Ends it.
 pub(crate) fn end() -> Traces {
     MODE.set(Mode::Fresh);
-    TRACES.take()
+    let Traces { served, threw } = TRACES.take();
+    Traces { served, threw: threw | sentinel::take_thrown() }
 }
 
 /// Drops all contexts: before their isolate goes.
@@ -84,6 +86,7 @@ pub(crate) fn clear() {
     KEPT.take();
     WISH.take();
     FROZEN.take();
+    sentinel::end();
 }
 
 /// A kept context for a call of a function of `module` at `depth`. `None`: there is none, the
