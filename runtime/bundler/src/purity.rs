@@ -7,6 +7,7 @@
 //! of the global object, it is refused as well: what it throws may be caught.
 
 mod globals;
+mod stamps;
 mod walk;
 
 use std::collections::HashSet;
@@ -67,6 +68,15 @@ pub enum Reason {
     /// A private field is assigned outside its constructor.
     #[error("`#{0}` is assigned in an object that import may have made, and cannot be frozen")]
     PrivateField(String),
+    /// A class may give private fields to an object that is not new.
+    #[error(
+        "this class has private members, and what it extends may return an object that is not new: \
+         one that outlives the call would keep them"
+    )]
+    Stamp,
+    /// A function asks whether an object is frozen, or is told so instead of an error.
+    #[error("`{0}` shows a function whether an object is frozen, as those that outlive a call are")]
+    Shown(String),
     /// Import makes an object without a prototype, which no search for live objects finds.
     #[error("`{0}` at import may make an object without a prototype, which cannot be frozen")]
     NullPrototype(&'static str),
@@ -346,6 +356,61 @@ mod tests {
     }
 
     #[test]
+    fn private_members_are_given_to_new_objects_only() {
+        let returns = "class Return { constructor(o) { return o; } }";
+        let tag = "class Tag extends Return { #who = 1; }";
+        assert_eq!(said(&format!("{returns} {tag}")), "1:65 Stamp");
+        assert_eq!(said(&format!("{tag} {returns}")), "1:19 Stamp", "in any order");
+        let between = format!("{returns} class Plain extends Return {{}}");
+        assert!(said(&format!("{between} {}", tag.replace("Return", "Plain"))).ends_with(" Stamp"));
+        let method = tag.replace("#who = 1;", "#who() {}");
+        assert!(said(&format!("{returns} {method}")).ends_with(" Stamp"));
+        for unknown in [
+            "import { Return } from './a.js';",
+            "function Return(o) { return o; }",
+            "const Return = f();",
+        ] {
+            assert!(said(&format!("{unknown} {tag}")).ends_with(" Stamp"), "{unknown}");
+        }
+        for pure in [
+            "class Base { constructor() { [].map(() => { return 1; }); return; } } class A extends \
+             Base { #a = 1; }",
+            "class A extends Error { #a = 1; } const B = class extends A { #b = 2; };",
+            "class A extends Array { static #a = 1; } class B { #b; constructor(o) { return o; } }",
+        ] {
+            assert_eq!(said(pure), "pure", "{pure}");
+        }
+    }
+
+    #[test]
+    fn functions_do_not_ask_what_is_frozen() {
+        for (code, what) in [
+            ("Object.isFrozen(a)", "Object.isFrozen"),
+            ("globalThis.Object.isSealed(a)", "Object.isSealed"),
+            ("Object['getOwnPropertyDescriptor'](a, 'b')", "Object.getOwnPropertyDescriptor"),
+            ("Reflect.set(a, 'b', 1)", "Reflect.set"),
+            ("Reflect[a](1)", "Reflect.[…]"),
+            ("[Reflect.deleteProperty]", "Reflect.deleteProperty"),
+        ] {
+            let refused = said(&format!("const f = (a) => {{ g({code}); }};"));
+            assert!(refused.ends_with(&format!(" Shown({what:?})")), "{code}: {refused}");
+        }
+        let alias = said("const f = () => { const { isFrozen } = Object; };");
+        assert_eq!(alias, "1:40 Shown(\"Object.[…]\")");
+        let kept = said("const isFrozen = Object.isFrozen; const f = (a) => isFrozen(a);");
+        assert_eq!(kept, "1:18 Shown(\"Object.isFrozen\")");
+        let statics = said("const f = () => /a/.constructor.lastMatch;");
+        assert_eq!(statics, "1:17 Stateful(\"RegExp.lastMatch\")");
+        for pure in [
+            "const d = Object.getOwnPropertyDescriptor(o, 'a');",
+            "const f = () => Object.getOwnPropertyDescriptor(globalThis, 'window');",
+            "const f = (a) => Object.keys(a).concat(Reflect.ownKeys(a), Reflect.get(a, 'b'));",
+        ] {
+            assert_eq!(said(pure), "pure", "{pure}");
+        }
+    }
+
+    #[test]
     fn import_makes_no_object_that_a_search_misses() {
         for (code, what) in [
             ("Object.create(null)", "Object.create"),
@@ -365,11 +430,10 @@ mod tests {
         ] {
             let refused = said(&format!("let x; f({code});"));
             assert!(refused.ends_with(&format!(" NullPrototype({what:?})")), "{code}: {refused}");
-            assert_eq!(
-                said(&format!("let x; const g = (x) => {{ f({code}); }}")),
-                "pure",
-                "{code}"
-            );
+            let in_call = said(&format!("let x; const g = (x) => {{ f({code}); }}"));
+            let is_shown = code.starts_with("Reflect.") || code.starts_with("Object[");
+            assert_eq!(in_call.contains("Shown"), is_shown, "{code}: {in_call}");
+            assert_eq!(in_call == "pure", !is_shown, "{code}: {in_call}");
             let ran = said(&format!("let x; const g = (x) => {{ f({code}); }}§"));
             assert!(ran.contains("NullPrototype"), "{code}: {ran}");
         }

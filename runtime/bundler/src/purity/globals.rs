@@ -13,6 +13,25 @@ use super::walk::Walk;
 /// `RegExp`'s memory of the last match; `$1` to `$9` and their like begin with `$`.
 const LEGACY: [&str; 5] = ["input", "lastMatch", "lastParen", "leftContext", "rightContext"];
 
+/// Those of its names that hardly anything else has, so that an alias of `RegExp` is found too.
+const OF_ANY_ALIAS: [&str; 4] = ["lastMatch", "lastParen", "leftContext", "rightContext"];
+
+/// Functions of `Object` and `Reflect` that show whether an object is frozen, and throw nothing.
+const SHOW_FROZEN: [(&str, &str); 12] = [
+    ("Object", "getOwnPropertyDescriptor"),
+    ("Object", "getOwnPropertyDescriptors"),
+    ("Object", "isExtensible"),
+    ("Object", "isFrozen"),
+    ("Object", "isSealed"),
+    ("Reflect", "defineProperty"),
+    ("Reflect", "deleteProperty"),
+    ("Reflect", "getOwnPropertyDescriptor"),
+    ("Reflect", "isExtensible"),
+    ("Reflect", "preventExtensions"),
+    ("Reflect", "set"),
+    ("Reflect", "setPrototypeOf"),
+];
+
 /// Names of the global object.
 const GLOBAL: [&str; 4] = ["globalThis", "self", "window", "global"];
 
@@ -67,6 +86,10 @@ impl Walk<'_> {
         match callee.as_member() {
             Some(member) => {
                 self.prototype_given(member, &call.args);
+                let of_global = call.args.first().and_then(|arg| self.global(&arg.expr));
+                if !self.is_outside_functions() && !of_global.is_some_and(|g| GLOBAL.contains(&g)) {
+                    self.shows_frozen(member);
+                }
                 self.read(member, true);
             }
             None => self.callee(callee),
@@ -96,11 +119,41 @@ impl Walk<'_> {
         }
     }
 
+    /// A function of `Object` or `Reflect` is named: nothing is thrown where it finds an object
+    /// frozen, so nobody notices what the call came to.
+    fn shows_frozen(&mut self, member: &MemberExpr) {
+        let Some(object @ ("Object" | "Reflect")) = self.global(&member.obj) else { return };
+        let is_shown = match property(&member.prop) {
+            Some(name) => SHOW_FROZEN.contains(&(object, name)),
+            None => true,
+        };
+        if is_shown {
+            let text = format!("{object}.{}", property(&member.prop).unwrap_or("[…]"));
+            self.refuse(member.span, Reason::Shown(text));
+        }
+    }
+
+    /// `const { isFrozen } = Object`.
+    pub(super) fn taken_apart(&mut self, variable: &VarDeclarator) {
+        let Some(given) = variable.init.as_deref().filter(|_| variable.name.is_object()) else {
+            return;
+        };
+        if let Some(object @ ("Object" | "Reflect")) = self.global(given) {
+            self.refuse(given.span(), Reason::Shown(format!("{object}.[…]")));
+        }
+    }
+
     /// A property is read; `is_called`: and called, so it is not passed on.
     pub(super) fn read(&mut self, member: &MemberExpr, is_called: bool) {
         let name = property(&member.prop);
         if let MemberProp::Computed(computed) = &member.prop {
             computed.visit_with(self);
+        }
+        if !is_called {
+            self.shows_frozen(member);
+        }
+        if name.is_some_and(|name| OF_ANY_ALIAS.contains(&name)) {
+            self.refuse(member.span, Reason::Stateful(format!("RegExp.{}", name.unwrap_or(""))));
         }
         if name == Some("groups") && self.is_at_import() {
             self.groups.push(member.span.lo);

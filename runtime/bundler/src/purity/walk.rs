@@ -11,6 +11,7 @@ use deno_ast::swc::common::{BytePos, Span, Spanned, SyntaxContext};
 use deno_ast::swc::ecma_visit::{Visit, VisitWith};
 use deno_ast::swc::utils::find_pat_ids;
 
+use super::stamps::Stamps;
 use super::{Ends, Reason};
 use crate::prune::has_silent_members;
 
@@ -30,6 +31,7 @@ pub(super) struct Walk<'a> {
     functions: Vec<Scope>,
     current: usize,
     classes: Vec<Fields>,
+    stamps: Stamps,
     declared: HashMap<Id, usize>,
     makers: HashSet<Id>,
     writes: Vec<Write>,
@@ -102,6 +104,7 @@ impl<'a> Walk<'a> {
             functions: vec![Scope { ran: true, made: None }],
             current: MODULE,
             classes: Vec::new(),
+            stamps: Stamps::default(),
             declared: HashMap::new(),
             makers: HashSet::new(),
             writes: Vec::new(),
@@ -124,6 +127,9 @@ impl<'a> Walk<'a> {
             if self.outlives(&write) {
                 self.faults.push((write.at, Reason::Property(write.id.0.to_string())));
             }
+        }
+        if let Some(at) = self.stamps.unproved(self.unresolved) {
+            self.faults.push((at, Reason::Stamp));
         }
         if self.has_named_groups {
             let groups = self.groups.iter();
@@ -397,13 +403,19 @@ fn ends(member: &ClassMember) -> Vec<BytePos> {
     vec![last, member.span_hi()]
 }
 
+/// What a function that is nothing but `return variable = class …` assigns, and to what.
+fn made_by(function: &Function) -> Option<(&BindingIdent, &Class)> {
+    let body = &function.body.as_ref()?.stmts[..];
+    let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = body else { return None };
+    let Expr::Assign(AssignExpr { left, right, .. }) = &**arg else { return None };
+    let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = left else { return None };
+    let Expr::Class(ClassExpr { class, .. }) = &**right else { return None };
+    Some((name, class))
+}
+
 impl Maker {
     fn of(function: &Function) -> Option<Self> {
-        let body = &function.body.as_ref()?.stmts[..];
-        let [Stmt::Return(ReturnStmt { arg: Some(arg), .. })] = body else { return None };
-        let Expr::Assign(AssignExpr { left, right, .. }) = &**arg else { return None };
-        let AssignTarget::Simple(SimpleAssignTarget::Ident(name)) = left else { return None };
-        let Expr::Class(ClassExpr { class, .. }) = &**right else { return None };
+        let (name, class) = made_by(function)?;
         let parent = match class.super_class.as_deref() {
             None => Parent::None,
             Some(Expr::Ident(parent)) => Parent::Name(parent.to_id()),
@@ -447,6 +459,7 @@ impl Visit for Walk<'_> {
 
     fn visit_class(&mut self, class: &Class) {
         self.super_class(class);
+        self.stamps.see(class);
         class.super_class.visit_with(self);
         let fields = self.fields(class);
         self.classes.push(fields);
@@ -459,17 +472,34 @@ impl Visit for Walk<'_> {
         let made = self.is_outside_functions().then(|| Maker::of(&function.function)).flatten();
         if made.is_some() {
             self.makers.insert(function.ident.to_id());
+            if let Some((_, class)) = made_by(&function.function) {
+                self.stamps.name(function.ident.to_id(), class);
+            }
         }
         self.function(&function.function, made);
     }
 
     fn visit_class_decl(&mut self, class: &ClassDecl) {
         self.declare_name(&class.ident);
+        self.stamps.name(class.ident.to_id(), &class.class);
+        class.class.visit_with(self);
+    }
+
+    fn visit_class_expr(&mut self, class: &ClassExpr) {
+        if let Some(name) = &class.ident {
+            self.stamps.name(name.to_id(), &class.class);
+        }
         class.class.visit_with(self);
     }
 
     fn visit_var_declarator(&mut self, variable: &VarDeclarator) {
         self.declare(&variable.name);
+        if let (Pat::Ident(name), Some(Expr::Class(made))) =
+            (&variable.name, variable.init.as_deref())
+        {
+            self.stamps.name(name.id.to_id(), &made.class);
+        }
+        self.taken_apart(variable);
         variable.visit_children_with(self);
     }
 
