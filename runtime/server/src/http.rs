@@ -67,11 +67,8 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
-    let host = Arc::new(Host::new(server));
-    host.config.inner.connect(&host);
+    let (host, mut scheduler) = begin(server).await?;
     let routes = Routes::of(&host);
-    let schedules = host.config.schedules;
-    let mut scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
@@ -119,6 +116,19 @@ pub async fn serve(
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
         Err(_) => Ok(Stopped::CutOff),
     }
+}
+
+/// Makes the host and starts its scheduler, on a thread that may wait: both commit, and code may
+/// have to be evaluated anew for the host's origins.
+async fn begin(server: Server) -> io::Result<(Arc<Host>, Option<scheduler::Thread>)> {
+    let work = move || {
+        let host = Arc::new(Host::new(server));
+        host.config.inner.connect(&host);
+        let schedules = host.config.schedules;
+        let scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
+        Ok((host, scheduler))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Begins to serve when it may, unless it is to stop before.

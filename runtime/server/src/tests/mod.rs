@@ -19,6 +19,7 @@ mod session;
 mod shutdown;
 mod signing;
 mod socket;
+mod turn;
 mod why;
 
 use std::sync::atomic::{AtomicU64, Ordering};
