@@ -25,8 +25,8 @@ use crate::convex::{
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{
-    Server, admission, calls, copy, fork, history, inspect, invariants, replay, scheduler, socket,
-    stats, why,
+    Server, admission, calls, copy, essential, fork, history, inspect, invariants, replay,
+    scheduler, socket, stats, why,
 };
 
 /// The sockets to serve on.
@@ -68,14 +68,15 @@ pub async fn serve(
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
     let (host, mut scheduler) = begin(server).await?;
-    let routes = Routes::of(&host);
+    let (routes, warn) = (Routes::of(&host), &host.config.warn);
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
     let start = |listener: TcpListener, router, opened| {
         listener.local_addr()?;
         let serving = connections.clone().serve(listener, router, stopping.clone());
-        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
+        let serving = once_open(opened, stopping.clone(), serving);
+        io::Result::Ok(essential::task("listener", warn, serving))
     };
     let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
     if let Some(site) = listeners.site {
@@ -91,12 +92,16 @@ pub async fn serve(
         });
     }
     drop(stopping);
-    let tending =
-        [tokio::spawn(host.files.clone().tend()), tokio::spawn(import::tend(host.clone()))];
-    let checks = host.config.invariants.then(|| tokio::spawn(invariants::tend(host.clone())));
+    let mut tending = vec![
+        essential::task("collection of files", warn, host.files.clone().tend()),
+        essential::task("care for imports", warn, import::tend(host.clone())),
+    ];
+    if host.config.invariants {
+        let checks = invariants::tend(host.clone());
+        tending.push(essential::task("check of invariants", warn, checks));
+    }
     shutdown.await;
     tending.into_iter().for_each(|tending| tending.abort());
-    checks.into_iter().for_each(|checks| checks.abort());
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
