@@ -19,6 +19,7 @@ mod node;
 mod path;
 mod purity;
 mod push;
+mod restored;
 mod reuse;
 mod schedule;
 mod tidy;

@@ -116,3 +116,38 @@ pub fn initialize() {
         v8::V8::initialize();
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "the test below runs it, in a process with another time zone"]
+    fn sets_the_time_zone_beside_other_threads() {
+        set_time_zone();
+    }
+
+    #[test]
+    #[ignore = "the test below runs it, in a process with another time zone"]
+    fn starts_v8_without_a_time_zone() {
+        initialize();
+    }
+
+    #[test]
+    fn nobody_writes_to_the_environment_beside_other_threads() {
+        let fails = |test: &str| {
+            let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+            let test = format!("platform::tests::{test}");
+            process
+                .args(["--exact", &test, "--ignored", "--nocapture"])
+                .env(TIME_ZONE, "Asia/Tokyo");
+            let ended = process.output().unwrap();
+            assert!(!ended.status.success(), "{test}");
+            String::from_utf8(ended.stderr).unwrap()
+        };
+        let said = fails("sets_the_time_zone_beside_other_threads");
+        assert!(said.contains("is set before it has other threads"), "{said}");
+        let said = fails("starts_v8_without_a_time_zone");
+        assert!(said.contains("begins with platform::set_time_zone()"), "{said}");
+    }
+}
