@@ -26,3 +26,4 @@ mod tidy;
 mod variables;
 mod wasm;
 mod why;
+mod worlds;

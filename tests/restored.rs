@@ -45,7 +45,7 @@ fn push_twice(folder: &Path) -> Timestamp {
 }
 
 /// A builder that waits while there is a file, though not for ever, and removes it then.
-fn waiting(folder: &Path, gate: &Path) -> Helper {
+pub fn waiting(folder: &Path, gate: &Path) -> Helper {
     let (script, Helper { program, arguments, .. }) = (folder.join("builder"), helper());
     let text = format!(
         "#!/bin/sh\ni=0\nwhile [ -e '{}' ] && [ $i -lt 1000 ]; do i=$((i+1)); sleep 0.01; done\n\

@@ -1,9 +1,9 @@
 //! V8 once a process: flags, platform, time zone, locale.
 //!
 //! In: nothing. Out: an initialised V8. Invariant: V8 and ICU, which read the variable `TZ` once,
-//! find UTC there, and nobody writes to the environment beside other threads. Every process that makes or uses a snapshot runs
-//! with exactly [`FLAGS`]; a blob made under other flags must not be loaded (`runtime.md` section
-//! 1.4).
+//! find UTC there, and nobody writes to the environment beside other threads. Every process that
+//! makes or uses a snapshot runs with exactly [`FLAGS`]; a blob made under other flags must not be
+//! loaded (`runtime.md` section 1.4).
 
 use std::ffi::OsStr;
 use std::sync::Once;
