@@ -24,6 +24,7 @@ use database::limits;
 use database::memory::Pressure;
 use database::record::Timestamp;
 use functions::allocator;
+use server::essential;
 use thiserror::Error;
 
 use crate::durable::Tell;
@@ -223,6 +224,7 @@ impl Watch {
         let (stop, stopping) = mpsc::channel();
         let Watched { budget, database, processes, tell } = watched;
         let database = Arc::downgrade(&database);
+        let warn = Arc::clone(&tell);
         let mut state = State { budget, processes, tell, ..State::default() };
         // What is full with its data alone is full before anybody can ask.
         state.look(&database);
@@ -234,7 +236,7 @@ impl Watch {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("memory".into()).spawn(run)?;
+        let thread = essential::thread("watch over memory", &warn, run)?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
@@ -243,7 +245,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // It panics only with a bug that its own message names.
+            // One that panics ends the process.
             let _ = thread.join();
         }
     }

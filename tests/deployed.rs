@@ -130,14 +130,19 @@ impl Deployed {
     }
 
     /// A host with nothing deployed.
-    pub fn made(Made { threads, purity, answers_at_once }: Made) -> Self {
-        let world = Arc::new(SeededWorld::new(1));
+    pub fn made(made: Made) -> Self {
         let database = Arc::new(Database::new(Options::at(1_699_999_999_000_000_000)));
+        Self::over(made, database, helper())
+    }
+
+    /// A host of a database, with another builder.
+    pub fn over(made: Made, database: Arc<Database>, helper: Helper) -> Self {
+        let Made { threads, purity, answers_at_once } = made;
+        let world = Arc::new(SeededWorld::new(1));
         let blobs = Arc::new(MemoryStore::new(FILE_BYTES));
         let (tokens, room) = (Arc::new(UploadTokens::new("key")), Arc::default());
         let storage = Storage { blobs: blobs.clone(), tokens, room, past: None };
         let (actions, given) = (Arc::new(NoActions), storage.clone());
-        let helper = helper();
         let config = Config {
             threads,
             spare_threads: 0,

@@ -15,7 +15,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi as api } from "convex/server";
 import { app } from "./app.mjs";
 import { clock, disk, folder, serve } from "./crash.mjs";
-import { CONCAVE, concave, eventually, pointedAt, within } from "./host.mjs";
+import { CONCAVE, concave, eventually, pointedAt, start, within } from "./host.mjs";
 import { watch } from "./watch.mjs";
 
 const APP = app("faults", {
@@ -42,6 +42,8 @@ const APP = app("faults", {
       await Promise.all(texts.map((text) => storage.store(new Blob([text])))) });
     export const load = action({ handler: async ({ storage }, { id }) =>
       await (await storage.get(id)).text() });
+    const imported = String(new Date(0));
+    export const zones = query(() => [imported, String(new Date(0))]);
     export const uploadUrl = mutation(({ storage }) => storage.generateUploadUrl());
     export const url = query({ handler: async ({ storage }, { id }) => storage.getUrl(id) });
     export const beat = internalMutation({ handler: async ({ db }) => {
@@ -84,6 +86,33 @@ test("SIGTERM: what runs is answered and kept, nobody new gets in, exit code 0",
   const texts = (await again.client.query(api.notes.list)).map(({ text }) => text);
   assert.deepEqual(texts, ["began", "the last word"]);
   assert.equal(await again.stop(), 0);
+});
+
+test("functions know UTC alone, wherever the host stands", async (t) => {
+  const env = { ...process.env, NO_COLOR: "1", TZ: "Asia/Tokyo" };
+  const host = await serve(folder(), ["--push", APP], { env });
+  t.after(() => host.stop());
+  const utc = "Thu Jan 01 1970 00:00:00 GMT+0000 (Coordinated Universal Time)";
+  assert.deepEqual(await host.client.query(api.notes.zones), [utc, utc]);
+});
+
+test("a key that was never written whole is made anew, and that of the folder stays", async (t) => {
+  const data = folder();
+  mkdirSync(data);
+  const key = join(data, "admin-key");
+  const serving = () => start(["serve", "--data", data, ...PORTS]);
+  assert.equal(await (await serving()).stop(), 0);
+  const first = readFileSync(key, "utf8");
+  assert.match(first, /^concave\|[0-9a-f]{64}$/);
+  // What a full disk, or a power cut in the middle, left behind.
+  writeFileSync(key, "");
+  const again = await serving();
+  t.after(() => again.stop());
+  const second = readFileSync(key, "utf8");
+  assert.match(second, /^concave\|[0-9a-f]{64}$/);
+  assert.notEqual(second, first);
+  const command = ["run", "notes:list", "--url", again.url, "--admin-key", second];
+  assert.match(concave(command).stderr, /Nothing is deployed yet/);
 });
 
 test("a second signal ends the wait for what runs, and that is said", async (t) => {

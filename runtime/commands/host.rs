@@ -5,10 +5,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::Ipv4Addr;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -528,21 +527,20 @@ fn resume(
     }
 }
 
-/// The admin key of a data folder, made up at its first start.
+/// The admin key of a data folder, made up at its first start. An empty file is none: a start that
+/// was interrupted, or had no room, may have left one.
 fn key_in(folder: &Path, world: &dyn World) -> Result<String, StartError> {
     let file = folder.join(KEY_FILE);
     let failed = |cause| StartError::KeyFile { file: file.clone(), cause };
     match fs::read_to_string(&file) {
-        Ok(key) => Ok(key.trim_end().to_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let key = fresh_key(world);
-            let mut options = fs::OpenOptions::new();
-            let opened = options.write(true).create_new(true).mode(0o600).open(&file);
-            opened.and_then(|mut file| file.write_all(key.as_bytes())).map_err(failed)?;
-            Ok(key)
-        }
-        Err(cause) => Err(failed(cause)),
+        Ok(key) if !key.trim_end().is_empty() => return Ok(key.trim_end().to_owned()),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(cause) => return Err(failed(cause)),
     }
+    let key = fresh_key(world);
+    storage::write_whole(&file, key.as_bytes(), 0o600).map_err(failed)?;
+    Ok(key)
 }
 
 /// Says what the operator does without on a system that cannot filter system calls.
@@ -647,6 +645,23 @@ mod tests {
         assert_ne!(one, other);
         assert_eq!(one.len(), "concave|".len() + 64);
         assert!(check_key(&one).is_ok());
+    }
+
+    #[test]
+    fn a_folder_keeps_its_key_and_an_empty_file_is_none() {
+        let (folder, world) = (tempfile::tempdir().unwrap(), SeededWorld::new(1));
+        let file = folder.path().join(KEY_FILE);
+        let key = || key_in(folder.path(), &world).unwrap();
+        for left in [None, Some(""), Some("\n")] {
+            left.into_iter().for_each(|left| fs::write(&file, left).unwrap());
+            let made = key();
+            assert!(check_key(&made).is_ok(), "{left:?}: {made:?}");
+            assert_eq!(fs::read_to_string(&file).unwrap(), made);
+            assert_eq!(key(), made, "the next start finds it");
+        }
+        fs::write(&file, "of-the-operator\n").unwrap();
+        assert_eq!(key(), "of-the-operator");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     }
 
     #[test]

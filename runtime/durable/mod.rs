@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 
 use database::commit::{Database, Options as DatabaseOptions};
 use database::stored;
-use server::Disk;
+use server::{Disk, essential};
 use storage::{
     BlobError, BlobStore as _, DataFolder, FolderError, FolderStore, LogStore, StoreError,
 };
@@ -206,12 +206,13 @@ impl Keeper {
             tell: Arc::clone(&tell),
         };
         let committer = Arc::clone(&self.committer);
-        let commits = std::thread::Builder::new().name("committer".into());
-        self.threads.push(commits.spawn(move || committer.run(&work))?);
+        let keep = move || committer.run(&work);
+        self.threads.push(essential::thread("committer", &tell, keep)?);
         let (database, store) = (Arc::clone(database), Arc::clone(store));
         let checkpointer = Arc::clone(&self.checkpointer);
-        let checkpoints = std::thread::Builder::new().name("checkpointer".into());
-        self.threads.push(checkpoints.spawn(move || checkpointer.run(&database, &*store, &tell))?);
+        let warn = Arc::clone(&tell);
+        let checkpoint = move || checkpointer.run(&database, &*store, &tell);
+        self.threads.push(essential::thread("checkpointer", &warn, checkpoint)?);
         Ok(())
     }
 
@@ -226,7 +227,7 @@ impl Keeper {
         self.committer.stop();
         self.checkpointer.stop();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // One that panics ends the process.
             let _ = thread.join();
         }
     }

@@ -72,6 +72,11 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// One that has run in no world yet.
+    pub fn of(deployment: Arc<Deployment>) -> Self {
+        Self { deployment, first: OnceLock::new() }
+    }
+
     /// An empty database in which the deployment runs, for a world whose clock shows `now`, in
     /// nanoseconds; `None` while there is none from before that.
     pub fn copy(&self, now: u64) -> Option<Arc<Snapshot>> {
@@ -126,7 +131,7 @@ impl Deployer {
             return Ok(Arc::clone(known));
         }
         let bundle = Arc::new(self.bundle(&mut made, parts)?);
-        let ready = Ready { deployment: self.analysed(bundle)?, first: OnceLock::new() };
+        let ready = Ready::of(self.analysed(bundle)?);
         Ok(Arc::clone(made.deployments.entry(key).or_insert(Arc::new(ready))))
     }
 

@@ -320,12 +320,12 @@ impl Realm {
     }
 
     /// The call that a test asks for.
-    fn prepare(&self, asked: Asked) -> Result<(Arc<World>, Call), UserError> {
+    async fn prepare(&self, asked: Asked) -> Result<(Arc<World>, Call), UserError> {
         let world = self.world(asked.world)?;
         world.clock.set(asked.now);
         let mut env = asked.env;
         env.remove("NODE_ENV");
-        world.set_environment(env).map_err(pushed)?;
+        world.set_environment(env).await.map_err(pushed)?;
         let path = parse::<Address<'_>>(&asked.address)?
             .path(&world.database.newest(), &asked.component)?;
         let args = Arguments::parse(&path, &asked.args)?;
@@ -346,14 +346,14 @@ impl Realm {
 
     /// Watches a query.
     async fn watch(&self, Watching { watch, asked }: Watching) -> Result<Value, UserError> {
-        let (world, call) = self.prepare(asked)?;
+        let (world, call) = self.prepare(asked).await?;
         world.watch(watch, call);
         Ok(json!({ "changes": world.changes().await }))
     }
 
     /// Runs a named function.
     async fn call(&self, asked: Asked) -> Result<Value, UserError> {
-        let (world, call) = self.prepare(asked)?;
+        let (world, call) = self.prepare(asked).await?;
         let outcome = world.call(call).await;
         let outcome = outcome.map_err(|refusal| UserError::new("Refused", refusal.to_string()))?;
         let (jobs, changes) = (world.new_jobs(), world.changes().await);
@@ -527,7 +527,7 @@ impl Realm {
                 let Due { world, now, skip } = parse(json)?;
                 let world = self.world(world)?;
                 world.clock.set(now);
-                world.next_due(&skip)
+                world.next_due(&skip).await
             }
             "step" => {
                 let Due { world, .. } = parse(json)?;

@@ -4,6 +4,7 @@
 //! did not ask for: what is scheduled waits until the test's timers say so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -78,6 +79,15 @@ impl Seam for Clock {
     }
 }
 
+/// Does what may wait for others on a thread that may wait: a function of the test can hold the
+/// right to commit while it asks this one.
+async fn waiting<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(ended) => resume_unwind(ended.into_panic()),
+    }
+}
+
 /// What a world is opened with.
 pub struct Opening {
     /// Its number, for messages of the worker.
@@ -108,7 +118,7 @@ pub struct World {
     pub noted: Arc<Noted>,
     /// What its actions may ask for.
     pub services: Arc<Services>,
-    environment: Mutex<BTreeMap<String, String>>,
+    environment: Arc<AsyncMutex<BTreeMap<String, String>>>,
     /// Jobs that the test knows of.
     told: Mutex<BTreeSet<DocumentId>>,
     watched: Mutex<BTreeMap<u64, Watched>>,
@@ -152,11 +162,11 @@ impl World {
     pub async fn fork(&self, host: &functions::Host, opening: Opening) -> Self {
         let options = Options::at(opening.clock.now());
         let forked = Self::of(host, Database::fork(self.database.newest(), &options), opening);
-        let environment = self.environment.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let environment = self.environment.lock().await.clone();
         let called: Arc<dyn Functions> = Arc::clone(&forked.functions) as Arc<dyn Functions>;
         let invariants = self.invariants.fork(&forked.database, &called).await;
         forked.noted.start(&forked.database);
-        Self { environment: Mutex::new(environment), invariants, ..forked }
+        Self { environment: Arc::new(AsyncMutex::new(environment)), invariants, ..forked }
     }
 
     fn of(host: &functions::Host, database: Database, opening: Opening) -> Self {
@@ -206,8 +216,8 @@ impl World {
     ///
     /// # Errors
     /// Modules that fail at import with the new values.
-    pub fn set_environment(&self, wanted: BTreeMap<String, String>) -> Result<(), PushError> {
-        let mut known = self.environment.lock().unwrap_or_else(PoisonError::into_inner);
+    pub async fn set_environment(&self, wanted: BTreeMap<String, String>) -> Result<(), PushError> {
+        let mut known = Arc::clone(&self.environment).lock_owned().await;
         if *known == wanted {
             return Ok(());
         }
@@ -218,7 +228,10 @@ impl World {
             .chain(gone.map(|name| (name.clone(), None)))
             .map(|(name, value)| Change { name, value })
             .collect();
-        self.functions.change_environment(&changes)?;
+        // Modules may have to be evaluated again, in another process. Who comes next waits until
+        // this one's call is on its way.
+        let functions = Arc::clone(&self.functions);
+        waiting(move || functions.change_environment(&changes).map(drop)).await?;
         *known = wanted;
         Ok(())
     }
@@ -258,14 +271,15 @@ impl World {
     }
 
     /// What is due next but for some, a scheduled function or a cron job, and when: milliseconds.
-    pub fn next_due(&self, skip: &BTreeSet<String>) -> Value {
+    pub async fn next_due(&self, skip: &BTreeSet<String>) -> Value {
         let now = self.clock.now();
         for cron in crons::jobs(&self.database.newest()).flatten() {
             if cron.next.is_none()
                 && let Ok(schedule) = Schedule::parse(&cron.name, &cron.schedule)
             {
                 let first = schedule.first(cron.previous, now);
-                crons::set_next(&self.database, &*self.clock, cron.id, (None, first));
+                let (database, clock) = self.to_commit();
+                waiting(move || crons::set_next(&database, &*clock, cron.id, (None, first))).await;
             }
         }
         let snapshot = self.database.newest();
@@ -288,30 +302,40 @@ impl World {
         let snapshot = self.database.newest();
         let deployment = snapshot.deployment.as_ref();
         let function = deployment.and_then(|now| now.analysis.function(&path));
-        let end = |state: JobState| {
-            scheduling::end(&self.database, &*self.clock, job, &state);
+        let end = async |state: JobState| {
+            let (database, clock) = self.to_commit();
+            waiting(move || scheduling::end(&database, &*clock, job, &state)).await;
         };
         let kind = match function.map(|function| function.kind) {
             Some(kind @ (FunctionKind::Mutation | FunctionKind::Action)) => kind,
             Some(FunctionKind::Query) => {
-                return end(JobState::Failed(format!("{path} is a query.")));
+                return end(JobState::Failed(format!("{path} is a query."))).await;
             }
             None => {
-                return end(JobState::Failed(format!("Could not find function for '{path}'")));
+                let why = format!("Could not find function for '{path}'");
+                return end(JobState::Failed(why)).await;
             }
         };
         let is_action = kind == FunctionKind::Action;
-        if is_action && scheduling::begin(&self.database, &*self.clock, job).is_none() {
-            return;
+        if is_action {
+            let (database, clock) = self.to_commit();
+            if waiting(move || scheduling::begin(&database, &*clock, job)).await.is_none() {
+                return;
+            }
         }
         let call = job.call(kind, (path, args), request_id);
         match self.call(call).await {
             Ok(Outcome { result: Ok(_), .. }) if !is_action => {}
-            Ok(Outcome { result: Ok(_), .. }) => end(JobState::Success),
-            Ok(Outcome { result: Err(error), .. }) => end(JobState::Failed(error.message)),
+            Ok(Outcome { result: Ok(_), .. }) => end(JobState::Success).await,
+            Ok(Outcome { result: Err(error), .. }) => end(JobState::Failed(error.message)).await,
             Err(Refusal::Bad(UserError { code: "JobNotPending", .. })) => {}
-            Err(refusal) => end(JobState::Failed(refusal.to_string())),
+            Err(refusal) => end(JobState::Failed(refusal.to_string())).await,
         }
+    }
+
+    /// What a commit of its own needs on another thread.
+    fn to_commit(&self) -> (Arc<Database>, Arc<Clock>) {
+        (Arc::clone(&self.database), Arc::clone(&self.clock))
     }
 
     /// Looks at a query from now on.

@@ -48,6 +48,13 @@ pub struct NotDurable {
     pub why: Arc<str>,
 }
 
+impl NotDurable {
+    /// Whoever was to say how a commit ended has gone: nobody may take it for kept.
+    pub fn unsaid() -> Self {
+        Self { why: "the host is shutting down".into() }
+    }
+}
+
 impl From<NotDurable> for Refusal {
     fn from(error: NotDurable) -> Self {
         Self::Overloaded { code: NOT_DURABLE, message: error.to_string() }
@@ -227,8 +234,7 @@ impl Database {
         let (tell, told) = mpsc::sync_channel(1);
         // The receiver lives below.
         self.when_durable(ts, Box::new(move |durable| drop(tell.send(durable))));
-        let gone = || NotDurable { why: "the host is shutting down".into() };
-        told.recv().unwrap_or_else(|_| Err(gone()))
+        told.recv().unwrap_or_else(|_| Err(NotDurable::unsaid()))
     }
 
     /// The journal keeps every commit up to this one.

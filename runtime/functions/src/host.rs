@@ -5,6 +5,7 @@
 //! nothing that they read is written between their snapshots.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError, Weak};
 
 use database::cache::{Asker, CacheKey};
@@ -13,6 +14,7 @@ use database::deployment::{Analysis, Bundle, CodeVersion, Module, Tier};
 use database::durability::NotDurable;
 use database::environment::{Change, Variables};
 use database::error::{PushError, Refusal, UserError};
+use database::limits;
 use database::probe::{Probe, Site};
 use database::record::{
     Actions, Call, Caller, Expect, FunctionKind, FunctionPath, Functions, Given, Outcome, Reply,
@@ -30,7 +32,7 @@ use crate::check;
 use crate::code::Code;
 use crate::elsewhere::Elsewhere;
 use crate::inline;
-use crate::pool::{Job, Pool};
+use crate::pool::{self, Job, Pool};
 use crate::push::{self, Circumstances, Pace};
 use crate::replay;
 use crate::reuse::{self, Purity, Ran, Reuse};
@@ -104,6 +106,8 @@ pub(crate) struct Shared {
     helper: Helper,
     codes: RwLock<Codes>,
     waiting: Mutex<HashMap<CacheKey, Vec<Follower>>>,
+    /// Calls at snapshots whose code came without what V8 wrote, while that is made anew.
+    unmade: Mutex<BTreeMap<CodeVersion, Vec<Asked>>>,
     /// Held by whoever makes a snapshot that a push did not wait for.
     completing: Mutex<()>,
 }
@@ -123,6 +127,13 @@ const LIBRARY_KEPT: usize = 64;
 
 /// How many versions stay loaded: the newest, the one before, and what `at` queries ask for.
 const VERSIONS_KEPT: usize = 4;
+
+/// A call that is to be started.
+struct Asked {
+    call: Call,
+    snapshot: Arc<Snapshot>,
+    reply: Reply,
+}
 
 /// A query that waits for an equal one that runs.
 struct Follower {
@@ -158,6 +169,7 @@ impl Host {
             helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
+            unmade: Mutex::default(),
             completing: Mutex::default(),
         });
         let (pool, library) =
@@ -188,6 +200,7 @@ impl Host {
             helper: helper.clone(),
             codes: RwLock::default(),
             waiting: Mutex::default(),
+            unmade: Mutex::default(),
             completing: Mutex::default(),
         });
         Arc::new_cyclic(|this| {
@@ -342,6 +355,67 @@ impl Host {
         });
     }
 
+    /// Starts a call of the code of its snapshot; `None`: nothing was deployed then.
+    fn start_call(&self, code: Option<Arc<Code>>, asked: Asked) {
+        let Asked { call, snapshot, reply } = asked;
+        let Some(code) = code else {
+            let given = Given { snapshot: snapshot.ts, ..Given::default() };
+            return reply(Ok(call::failed(&call, &given, no_functions(&call))));
+        };
+        let function = match check::find(&code.analysis, &call) {
+            Ok(function) => function,
+            Err(error) => {
+                return reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
+            }
+        };
+        match function.kind {
+            FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
+            FunctionKind::Mutation => {
+                let reply = self.when_durable(reply);
+                let shared = Arc::clone(&self.shared);
+                self.submit(Job { shared, call, code, snapshot, reply });
+            }
+            FunctionKind::Action => {
+                action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
+            }
+        }
+    }
+
+    /// Starts a call when its code is made. That takes a process, and whoever calls may be a task
+    /// that others wait for: a thread waits for it, one for all calls of a version.
+    fn call_when_made(&self, version: CodeVersion, asked: Asked) {
+        let snapshot = Arc::clone(&asked.snapshot);
+        {
+            let mut unmade = self.shared.unmade();
+            let waiting = unmade.get(&version).map_or(0, Vec::len) as u64;
+            if waiting >= limits::MAX_QUEUED_CALLS {
+                drop(unmade);
+                return (asked.reply)(Err(too_many_unmade()));
+            }
+            unmade.entry(version).or_default().push(asked);
+            if waiting > 0 {
+                return;
+            }
+        }
+        let (shared, this) = (Arc::clone(&self.shared), self.this.clone());
+        let make = move || {
+            let made = catch_unwind(AssertUnwindSafe(|| shared.code_of(&snapshot)));
+            // From here on it is at hand, or the next call tries again.
+            for asked in shared.take_unmade(version) {
+                match (this.upgrade(), &made) {
+                    (Some(this), Ok(code)) => this.start_call(code.clone(), asked),
+                    (Some(_), Err(_)) => (asked.reply)(Err(pool::broken())),
+                    (None, _) => (asked.reply)(Err(pool::shutting_down())),
+                }
+            }
+        };
+        if std::thread::Builder::new().name("old code".to_owned()).spawn(make).is_err() {
+            for asked in self.shared.take_unmade(version) {
+                (asked.reply)(Err(no_thread()));
+            }
+        }
+    }
+
     fn submit(&self, job: Job) {
         match self.pool.try_read() {
             Ok(pool) => pool.submit(job),
@@ -435,27 +509,11 @@ impl Functions for Host {
                 Err(refusal) => return reply(Err(refusal)),
             },
         };
-        let Some(code) = self.shared.code_of(&snapshot) else {
-            let given = Given { snapshot: snapshot.ts, ..Given::default() };
-            return reply(Ok(call::failed(&call, &given, no_functions(&call))));
+        let version = match self.shared.code_at_hand(&snapshot) {
+            Ok(code) => return self.start_call(code, Asked { call, snapshot, reply }),
+            Err(version) => version,
         };
-        let function = match check::find(&code.analysis, &call) {
-            Ok(function) => function,
-            Err(error) => {
-                return reply(Ok(call::failed(&call, &code.given(&snapshot), error)));
-            }
-        };
-        match function.kind {
-            FunctionKind::Query => self.query(Follower { call, code, snapshot, reply }),
-            FunctionKind::Mutation => {
-                let reply = self.when_durable(reply);
-                let shared = Arc::clone(&self.shared);
-                self.submit(Job { shared, call, code, snapshot, reply });
-            }
-            FunctionKind::Action => {
-                action::run(&*self.actions, (&self.shared, code, snapshot), call, reply);
-            }
-        }
+        self.call_when_made(version, Asked { call, snapshot, reply });
     }
 
     fn waiting(&self) -> usize {
@@ -501,30 +559,39 @@ impl Shared {
         self.codes.read().unwrap_or_else(PoisonError::into_inner).newest.clone()
     }
 
-    /// The code a snapshot's calls run.
+    /// The code a snapshot's calls run. It may have to be made, and waits for a process then.
     pub(crate) fn code_of(&self, snapshot: &Snapshot) -> Option<Arc<Code>> {
         // That of the newest deployment was made before the first call. An old one's that cannot be
         // made any more is as good as gone.
         self.made_code_of(snapshot).ok().flatten()
     }
 
-    /// The same, with why it cannot be made.
-    fn made_code_of(&self, snapshot: &Snapshot) -> Result<Option<Arc<Code>>, PushError> {
+    /// The same without waiting; where it must be made, its version.
+    fn code_at_hand(&self, snapshot: &Snapshot) -> Result<Option<Arc<Code>>, CodeVersion> {
         let Some(deployment) = &snapshot.deployment else { return Ok(None) };
         let version = deployment.analysis.version;
         if let Some(code) = self.loaded(version) {
             return Ok(Some(code));
         }
-        if !deployment.analysis.tier.is_missing() {
-            let code = self.load(&deployment.bundle, &deployment.analysis);
-            self.keep(&code);
-            return Ok(Some(code));
+        if deployment.analysis.tier.is_missing() {
+            return Err(version);
+        }
+        let code = self.load(&deployment.bundle, &deployment.analysis);
+        self.keep(&code);
+        Ok(Some(code))
+    }
+
+    /// The same, made if need be, with why it cannot be made. Waits for a process.
+    fn made_code_of(&self, snapshot: &Snapshot) -> Result<Option<Arc<Code>>, PushError> {
+        if let Ok(code) = self.code_at_hand(snapshot) {
+            return Ok(code);
         }
         // One at a time: the second caller finds what the first has made.
         let _turn = self.completing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(code) = self.loaded(version) {
-            return Ok(Some(code));
+        if let Ok(code) = self.code_at_hand(snapshot) {
+            return Ok(code);
         }
+        let Some(deployment) = &snapshot.deployment else { return Ok(None) };
         let analysis = push::remade(&self.helper, snapshot.environment(), deployment)?;
         let code = self.load(&deployment.bundle, &analysis);
         self.keep(&code);
@@ -571,7 +638,7 @@ impl Shared {
                     ran.get(part.part).unwrap_or(&nothing),
                 )
             };
-            let verdict = std::panic::catch_unwind(std::panic::AssertUnwindSafe(prove));
+            let verdict = catch_unwind(AssertUnwindSafe(prove));
             let verdict = match verdict {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(impure)) => Err(part.place(&impure)),
@@ -619,6 +686,15 @@ impl Shared {
         self.codes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn unmade(&self) -> MutexGuard<'_, BTreeMap<CodeVersion, Vec<Asked>>> {
+        // Each change is a single call.
+        self.unmade.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_unmade(&self, version: CodeVersion) -> Vec<Asked> {
+        self.unmade().remove(&version).unwrap_or_default()
+    }
+
     fn waiting(&self) -> MutexGuard<'_, HashMap<CacheKey, Vec<Follower>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -644,6 +720,20 @@ fn is_new_work(call: &Call) -> bool {
         }
         Caller::Scheduler | Caller::Cron => false,
     }
+}
+
+fn too_many_unmade() -> Refusal {
+    let message = format!(
+        "Too many concurrent requests at a timestamp before the running deployment: {} wait for \
+         the code of then. Try again in a moment.",
+        limits::MAX_QUEUED_CALLS
+    );
+    Refusal::Overloaded { code: "TooManyConcurrentRequests", message }
+}
+
+fn no_thread() -> Refusal {
+    let message = "The system has no thread to make the code of that timestamp. Try again.";
+    Refusal::Overloaded { code: "NoThread", message: message.to_owned() }
 }
 
 pub(crate) fn nothing_deployed() -> Refusal {

@@ -1,9 +1,11 @@
 //! V8 once a process: flags, platform, time zone, locale.
 //!
-//! In: nothing. Out: an initialised V8. Invariant: every process that makes or uses a snapshot runs
-//! with exactly [`FLAGS`]; a blob made under other flags must not be loaded (`runtime.md` section
-//! 1.4).
+//! In: nothing. Out: an initialised V8. Invariant: V8 and ICU, which read the variable `TZ` once,
+//! find UTC there, and nobody writes to the environment beside other threads. Every process that
+//! makes or uses a snapshot runs with exactly [`FLAGS`]; a blob made under other flags must not be
+//! loaded (`runtime.md` section 1.4).
 
+use std::ffi::OsStr;
 use std::sync::Once;
 
 /// The flags of every isolate, with their reasons.
@@ -63,13 +65,44 @@ pub(crate) fn has_extra_flags() -> bool {
     std::env::var_os(EXTRA_FLAGS).is_some()
 }
 
+/// The variable with the time zone, and the only one that functions know.
+const TIME_ZONE: &str = "TZ";
+const UTC: &str = "UTC";
+
+fn is_utc() -> bool {
+    std::env::var_os(TIME_ZONE).as_deref() == Some(OsStr::new(UTC))
+}
+
+/// Makes UTC the time zone of this process. The first thing that `main` does: from the first thread
+/// on nobody may write to the environment, which libraries read without asking. Processes that
+/// this one starts inherit it; tests have it from cargo (`.cargo/config.toml`).
+///
+/// # Panics
+/// There are other threads already.
+pub fn set_time_zone() {
+    if is_utc() {
+        return;
+    }
+    // Where the system does not say it, `main` is trusted.
+    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    assert_eq!(threads, 1, "the time zone of a process is set before it has other threads");
+    // SAFETY: no other thread could read the environment meanwhile, as was just counted.
+    unsafe { std::env::set_var(TIME_ZONE, UTC) };
+}
+
 /// Initialises V8, once a process; later calls return at once.
+///
+/// # Panics
+/// The time zone is another than UTC: `main` did not begin with [`set_time_zone`], or a test was
+/// not started by cargo.
 pub fn initialize() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        // SAFETY: the first thing that `main` and every test of this crate do; no other thread
-        // reads the environment yet. V8 and ICU read TZ once, below.
-        unsafe { std::env::set_var("TZ", "UTC") };
+        assert!(
+            is_utc(),
+            "the environment of a process that runs functions must say TZ=UTC before its first \
+             thread starts: a program begins with platform::set_time_zone(), tests are run by cargo"
+        );
         let mut flags = FLAGS.join(" ");
         // Tests run the corpus again under other flags and must get equal outcomes.
         if let Ok(extra) = std::env::var(EXTRA_FLAGS) {
@@ -82,4 +115,39 @@ pub fn initialize() {
         v8::V8::initialize_platform(platform);
         v8::V8::initialize();
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "the test below runs it, in a process with another time zone"]
+    fn sets_the_time_zone_beside_other_threads() {
+        set_time_zone();
+    }
+
+    #[test]
+    #[ignore = "the test below runs it, in a process with another time zone"]
+    fn starts_v8_without_a_time_zone() {
+        initialize();
+    }
+
+    #[test]
+    fn nobody_writes_to_the_environment_beside_other_threads() {
+        let fails = |test: &str| {
+            let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+            let test = format!("platform::tests::{test}");
+            process
+                .args(["--exact", &test, "--ignored", "--nocapture"])
+                .env(TIME_ZONE, "Asia/Tokyo");
+            let ended = process.output().unwrap();
+            assert!(!ended.status.success(), "{test}");
+            String::from_utf8(ended.stderr).unwrap()
+        };
+        let said = fails("sets_the_time_zone_beside_other_threads");
+        assert!(said.contains("is set before it has other threads"), "{said}");
+        let said = fails("starts_v8_without_a_time_zone");
+        assert!(said.contains("begins with platform::set_time_zone()"), "{said}");
+    }
 }

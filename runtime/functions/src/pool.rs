@@ -65,8 +65,23 @@ impl Job {
 
     /// Answers it while the threads end.
     pub(crate) fn refuse_at_shutdown(self) {
-        self.refuse("ShuttingDown", "The host is shutting down.".to_owned());
+        (self.reply)(Err(shutting_down()));
     }
+}
+
+/// Nothing new is begun.
+pub(crate) fn shutting_down() -> Refusal {
+    let message = "The host is shutting down.".to_owned();
+    Refusal::Overloaded { code: "ShuttingDown", message }
+}
+
+/// A panic: our bug, not the caller's.
+pub(crate) fn broken() -> Refusal {
+    Refusal::Broken(
+        "Your request couldn't be completed: the host hit a bug of its own and recovered. Nothing \
+         was committed. Please report what you called."
+            .to_owned(),
+    )
 }
 
 /// The threads and their queues.
@@ -343,11 +358,7 @@ impl Worker {
                 // Our bug, not the user's: the caller gets an error and the isolate goes.
                 crate::execution::abandon();
                 self.engine = None;
-                reply(Err(Refusal::Broken(
-                    "Your request couldn't be completed: the host hit a bug of its own and \
-                     recovered. Nothing was committed. Please report what you called."
-                        .to_owned(),
-                )));
+                reply(Err(broken()));
             }
         }
         if self.engine.as_ref().is_some_and(Engine::is_spent) {

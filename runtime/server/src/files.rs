@@ -6,6 +6,7 @@
 //! file is deleted goes when no snapshot that is kept shows it.
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -234,7 +235,7 @@ impl Files {
     /// An id that is none, or of no file.
     pub fn delete(&self, component: &str, id: &str) -> Result<(), UserError> {
         let deleted = |now: &mut Transaction| now.delete_file(component, id, "storage.delete");
-        let (_, ts) = self.commit("storage.delete", deleted)?;
+        let (_, ts) = self.commit_blocking("storage.delete", deleted)?;
         Ok(self.database.wait_durable(ts)?)
     }
 
@@ -288,17 +289,19 @@ impl Files {
     }
 
     /// Makes a kept blob a file; or, if that fails, nothing.
-    async fn add(
-        self: &Arc<Self>,
-        component: &str,
-        file: NewFile<'_>,
-    ) -> Result<String, FileError> {
-        let added = match self.commit("storage.store", |now| now.store_file(component, file)) {
+    async fn add(self: &Arc<Self>, component: String, kept: Kept) -> Result<String, FileError> {
+        let blob = kept.blob.to_string();
+        let write = move |now: &mut Transaction| {
+            let (blob, content_type) = (kept.blob.to_string(), kept.content_type.as_deref());
+            let Kept { sha256, size, .. } = kept;
+            now.store_file(&component, NewFile { blob: &blob, sha256, size, content_type })
+        };
+        let added = match self.commit("storage.store", write).await {
             Ok((id, ts)) => self.durable(ts).await.map(|()| id.encode()),
             Err(error) => Err(error.into()),
         };
         if added.is_err() {
-            self.remove(vec![file.blob.to_owned()]).await;
+            self.remove(vec![blob]).await;
         }
         added
     }
@@ -354,12 +357,12 @@ impl Files {
     /// Waits until a commit is durable.
     ///
     /// # Errors
-    /// It was undone.
+    /// It was undone, or nobody is left to say.
     pub(crate) async fn durable(&self, ts: Timestamp) -> Result<(), FileError> {
         let (tell, told) = oneshot::channel();
         // Whoever waits may go away.
         self.database.when_durable(ts, Box::new(move |durable| drop(tell.send(durable))));
-        told.await.unwrap_or(Ok(())).map_err(FileError::Undone)
+        told.await.unwrap_or_else(|_| Err(NotDurable::unsaid())).map_err(FileError::Undone)
     }
 
     /// Collects for as long as it is polled.
@@ -457,8 +460,25 @@ impl Files {
         use_it(&mut now)
     }
 
-    /// Runs a transaction while nobody else commits: it cannot conflict. Gives when.
-    pub(crate) fn commit<T>(
+    /// Runs a transaction while nobody else commits: it cannot conflict. Gives when. Whoever
+    /// commits may hold the turn for as long as a function may run, so the wait for it is not on
+    /// the thread of a task: others would wait with it.
+    pub(crate) async fn commit<T: Send + 'static>(
+        self: &Arc<Self>,
+        operation: &'static str,
+        write: impl FnOnce(&mut Transaction) -> Result<T, UserError> + Send + 'static,
+    ) -> Result<(T, Timestamp), UserError> {
+        let files = Arc::clone(self);
+        let work = move || files.commit_blocking(operation, write);
+        match tokio::task::spawn_blocking(work).await {
+            Ok(committed) => committed,
+            Err(ended) if ended.is_panic() => resume_unwind(ended.into_panic()),
+            Err(_) => Err(NotDurable::unsaid().into()),
+        }
+    }
+
+    /// The same on a thread that may wait.
+    pub(crate) fn commit_blocking<T>(
         &self,
         operation: &str,
         write: impl FnOnce(&mut Transaction) -> Result<T, UserError>,
@@ -478,6 +498,14 @@ pub(crate) struct Incoming {
     state: Receiving,
     gathered: Vec<u8>,
     size: u64,
+}
+
+/// Bytes that are kept and have no row yet.
+struct Kept {
+    blob: BlobId,
+    sha256: [u8; 32],
+    size: u64,
+    content_type: Option<String>,
 }
 
 struct Receiving {
@@ -555,8 +583,8 @@ impl Incoming {
         }
         let blob = files.fresh_name();
         kept(state.draft, blob).await?;
-        let (name, content_type) = (blob.to_string(), promised.content_type.as_deref());
-        files.add(&component, NewFile { blob: &name, sha256, size, content_type }).await
+        let content_type = promised.content_type;
+        files.add(component, Kept { blob, sha256, size, content_type }).await
     }
 }
 

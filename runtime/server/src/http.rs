@@ -25,8 +25,8 @@ use crate::convex::{
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{
-    Server, admission, calls, copy, fork, history, inspect, invariants, replay, scheduler, socket,
-    stats, why,
+    Server, admission, calls, copy, essential, fork, history, inspect, invariants, replay,
+    scheduler, socket, stats, why,
 };
 
 /// The sockets to serve on.
@@ -67,18 +67,16 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<Stopped> {
     let drain = server.config.drain;
-    let host = Arc::new(Host::new(server));
-    host.config.inner.connect(&host);
-    let routes = Routes::of(&host);
-    let schedules = host.config.schedules;
-    let mut scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
+    let (host, mut scheduler) = begin(server).await?;
+    let (routes, warn) = (Routes::of(&host), &host.config.warn);
     let (stop, stopping) = watch::channel(());
     let (open, opened) = watch::channel(listeners.gate.is_none());
     let connections = Connections::new();
     let start = |listener: TcpListener, router, opened| {
         listener.local_addr()?;
         let serving = connections.clone().serve(listener, router, stopping.clone());
-        io::Result::Ok(tokio::spawn(once_open(opened, stopping.clone(), serving)))
+        let serving = once_open(opened, stopping.clone(), serving);
+        io::Result::Ok(essential::task("listener", warn, serving))
     };
     let mut serving = vec![start(listeners.cloud, routes.cloud.clone(), opened.clone())?];
     if let Some(site) = listeners.site {
@@ -94,12 +92,16 @@ pub async fn serve(
         });
     }
     drop(stopping);
-    let tending =
-        [tokio::spawn(host.files.clone().tend()), tokio::spawn(import::tend(host.clone()))];
-    let checks = host.config.invariants.then(|| tokio::spawn(invariants::tend(host.clone())));
+    let mut tending = vec![
+        essential::task("collection of files", warn, host.files.clone().tend()),
+        essential::task("care for imports", warn, import::tend(host.clone())),
+    ];
+    if host.config.invariants {
+        let checks = invariants::tend(host.clone());
+        tending.push(essential::task("check of invariants", warn, checks));
+    }
     shutdown.await;
     tending.into_iter().for_each(|tending| tending.abort());
-    checks.into_iter().for_each(|checks| checks.abort());
     // Dropping the sender is the signal: every receiver sees the channel close.
     drop(stop);
     let drained = async {
@@ -119,6 +121,19 @@ pub async fn serve(
         Ok(finished) => finished.map(|()| Stopped::Drained).map_err(io::Error::other),
         Err(_) => Ok(Stopped::CutOff),
     }
+}
+
+/// Makes the host and starts its scheduler, on a thread that may wait: both commit, and code may
+/// have to be evaluated anew for the host's origins.
+async fn begin(server: Server) -> io::Result<(Arc<Host>, Option<scheduler::Thread>)> {
+    let work = move || {
+        let host = Arc::new(Host::new(server));
+        host.config.inner.connect(&host);
+        let schedules = host.config.schedules;
+        let scheduler = schedules.then(|| scheduler::Thread::start(&host)).transpose()?;
+        Ok((host, scheduler))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 /// Begins to serve when it may, unless it is to stop before.

@@ -28,6 +28,7 @@
 //! stats.rs      where memory and time go, for the operator and for Prometheus
 //! host.rs       what every handler needs: database, functions, configuration, request ids
 //! refusal.rs    an error → status, code and message
+//! essential.rs  the threads and tasks without which a host ends
 //! event.rs      what the terminal is told about each call and push
 //! logs.rs       what functions did lately, for whoever tails
 //! why.rs        why calls ran again, for the operator
@@ -47,6 +48,7 @@ mod connections;
 mod convex;
 mod copy;
 mod crons;
+pub mod essential;
 mod event;
 mod files;
 mod fork;

@@ -31,6 +31,7 @@ use database::snapshot::Snapshot;
 use database::subscriptions::{Invalidation, Owner, SubscriptionId, Watcher};
 
 use crate::crons::Schedule;
+use crate::essential;
 use crate::event::Told;
 use crate::host::Host;
 
@@ -535,7 +536,7 @@ impl Thread {
             // Whoever waits may have gone.
             let _ = end.send(());
         };
-        let _: JoinHandle<()> = std::thread::Builder::new().name("scheduler".into()).spawn(run)?;
+        let _: JoinHandle<()> = essential::thread("scheduler", &host.config.warn, run)?;
         Ok(Self { outbox, ended })
     }
 

@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::convex::client::takes_chunks;
 use crate::convex::sync::{self, Writer};
+use crate::essential;
+use crate::event::Warn;
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::round::{self, Running};
@@ -77,10 +79,10 @@ impl Sockets {
     }
 
     /// From the first client on, what commits end is delivered as they come.
-    fn deliver(&self) {
+    fn deliver(&self, warn: &Warn) {
         self.delivery.call_once(|| {
             let hub = Arc::clone(&self.hub);
-            tokio::spawn(async move { hub.run().await });
+            essential::task("delivery", warn, async move { hub.run().await });
         });
     }
 }
@@ -95,7 +97,7 @@ pub(crate) async fn upgrade(
     let takes_chunks = takes_chunks(version, request.headers());
     let writer = Writer { redact: host.config.redact, takes_chunks };
     let upgraded = upgrade::accept(request, move |socket| async move {
-        host.sockets.deliver();
+        host.sockets.deliver(&host.config.warn);
         Connection::new(host, writer).serve(socket).await;
     });
     upgraded.unwrap_or_else(|why| {

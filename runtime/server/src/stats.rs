@@ -251,9 +251,11 @@ fn histogram(text: &mut String, kind: &str, durations: &Durations) {
 
 /// Every figure without labels.
 fn figures(host: &Host) -> Vec<Figure> {
-    let mut figures = memory(host);
+    // Once: it asks about every process, and one answer shows one moment.
+    let measured = host.config.measure.as_ref().map(|measure| measure()).unwrap_or_default();
+    let mut figures = memory(host, &measured);
     figures.extend(history(host));
-    figures.extend(work(host));
+    figures.extend(work(host, &measured));
     figures
 }
 
@@ -265,8 +267,7 @@ macro_rules! figures {
     };
 }
 
-fn memory(host: &Host) -> Vec<Figure> {
-    let measured = host.config.measure.as_ref().map(|measure| measure()).unwrap_or_default();
+fn memory(host: &Host, measured: &Measured) -> Vec<Figure> {
     let held = host.database.memory();
     let mut figures = figures! {
         "memory" "workers" "memory_worker_bytes" "Memory of the processes that run actions."
@@ -321,9 +322,8 @@ fn history(host: &Host) -> Vec<Figure> {
     }
 }
 
-fn work(host: &Host) -> Vec<Figure> {
+fn work(host: &Host, measured: &Measured) -> Vec<Figure> {
     let counts = &host.counts;
-    let measured = host.config.measure.as_ref().map(|measure| measure()).unwrap_or_default();
     figures! {
         "work" "waiting" "calls_waiting" "Calls that wait for an isolate."
             = host.functions.waiting() as u64;

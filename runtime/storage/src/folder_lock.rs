@@ -12,7 +12,7 @@
 //! folder; a folder of a newer program, or one that holds something else, is not touched.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,8 +20,10 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::sqlite_log::{LOG, draft_of};
+use crate::whole::write_whole;
 
 const FORMAT: &str = "FORMAT";
+/// What `write_whole` makes FORMAT of.
 const DRAFT: &str = "FORMAT-draft";
 const LOCK: &str = "LOCK";
 const COMMITS: &str = "db";
@@ -191,12 +193,7 @@ fn lock(file: &File, mut pause: impl FnMut()) -> Result<(), TryLockError> {
 
 /// Says what the folder is, before anything is in it.
 fn write_format(path: &Path, format: u32) -> io::Result<()> {
-    let draft = path.join(DRAFT);
-    let mut file = File::create(&draft)?;
-    file.write_all(format!("{FIRST_WORDS}{format}\n").as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path.join(FORMAT))?;
-    File::open(path)?.sync_all()
+    write_whole(&path.join(FORMAT), format!("{FIRST_WORDS}{format}\n").as_bytes(), 0o666)
 }
 
 /// The format of a folder; `None`: it has none.

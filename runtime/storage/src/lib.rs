@@ -16,6 +16,7 @@
 //! sqlite_log.rs  commits in a folder
 //! folder_lock.rs that folder: its version, and one host at a time
 //! copy.rs        a whole deployment as a stream, and a folder made of it
+//! whole.rs       a small file that is there whole or not at all
 //! ```
 #![forbid(unsafe_code)]
 
@@ -30,6 +31,7 @@ mod overlay;
 mod room;
 mod sqlite_log;
 mod token;
+mod whole;
 
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ pub use overlay::Overlay;
 pub use room::Room;
 pub use sqlite_log::SqliteLog;
 pub use token::{TokenError, UploadGrant, UploadTokens};
+pub use whole::write_whole;
 
 /// What functions and the server share of file storage.
 #[derive(Clone)]

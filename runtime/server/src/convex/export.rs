@@ -173,11 +173,15 @@ pub(crate) async fn set_expiration(
 }
 
 /// Changes a field of an export's row.
-async fn note(host: &Host, row: DocumentId, (field, value): (&str, Value)) -> Result<(), Failure> {
-    let set = |now: &mut Transaction| {
+async fn note(
+    host: &Host,
+    row: DocumentId,
+    (field, value): (&'static str, Value),
+) -> Result<(), Failure> {
+    let set = move |now: &mut Transaction| {
         Ok::<_, UserError>(now.set_backup(Backups::Exports, row, field, value))
     };
-    let (_, ts) = host.files.commit("export", set)?;
+    let (_, ts) = host.files.commit("export", set).await?;
     Ok(host.files.durable(ts).await?)
 }
 
@@ -210,8 +214,9 @@ async fn hold(host: &Host, asked: Asked) -> Result<Held, Failure> {
         ("requestor", text("snapshotExport")),
     ];
     let fields: BTreeMap<_, _> = fields.map(|(name, value)| (name.to_owned(), value)).into();
-    let add = |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, fields.clone()));
-    let (row, at) = host.files.commit("export", add)?;
+    let row = fields.clone();
+    let add = move |now: &mut Transaction| Ok(now.add_backup(Backups::Exports, row));
+    let (row, at) = host.files.commit("export", add).await?;
     // Where nothing can be written any more, the data must still get out.
     let is_kept = host.files.durable(at).await.is_ok();
     let unkept = (!is_kept).then(|| row_in_memory(row, at, fields));

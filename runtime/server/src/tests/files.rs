@@ -355,7 +355,7 @@ async fn a_file_that_somebody_holds_or_brought_back_outlives_its_deletion() {
     let files = vec![ImportFiles { component: "".into(), files: vec![again] }];
     let (mode, tables) = (Mode::Append, Vec::new());
     let import = Import { mode, component: "".into(), tables, files };
-    shelf.files.commit("import", |now| now.import(&import)).unwrap();
+    shelf.files.commit_blocking("import", |now| now.import(&import)).unwrap();
     drop(held);
     shelf.files.collect_history().await;
     assert_eq!(blob(), name, "it was brought back");

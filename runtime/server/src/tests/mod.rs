@@ -19,8 +19,10 @@ mod session;
 mod shutdown;
 mod signing;
 mod socket;
+mod turn;
 mod why;
 
+use std::process::{Command, ExitStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -338,6 +340,18 @@ impl Bench {
         let with = (&*format!("Convex {KEY}"), body.to_string());
         self.authorized(Method::POST, path, with).await
     }
+}
+
+/// Runs a test that ends its process, in a process of its own; gives how it ended and what it said.
+pub(crate) fn run_alone(test: &str) -> (ExitStatus, String) {
+    let mut alone = Command::new(std::env::current_exe().unwrap());
+    let ended = alone.args(["--exact", test, "--ignored", "--nocapture"]).output().unwrap();
+    (ended.status, String::from_utf8(ended.stderr).unwrap())
+}
+
+/// Waits for the end of such a process; without one the test has failed.
+pub(crate) fn outlive() {
+    std::thread::sleep(Duration::from_secs(20));
 }
 
 /// A `console.log` line.

@@ -178,3 +178,23 @@ async fn a_command_line_that_is_too_old_is_told_to_upgrade() {
     }
     assert_ne!(ask("npm-1.20.0", "/api/query").await.failure().1, "UpgradeRequired");
 }
+
+#[tokio::test]
+async fn one_answer_shows_one_moment_of_the_process() {
+    let (mut server, fake, events) = server(false, Box::new(|_| Ok(Ok("null".into()))));
+    let looks = AtomicU64::new(0);
+    server.config.measure = Some(Arc::new(move || {
+        let look = looks.fetch_add(1, Ordering::Relaxed);
+        let (workers, worker_processes) = (look * 1_000, look);
+        crate::Measured { workers, worker_processes, ..crate::Measured::default() }
+    }));
+    let Routes { cloud, site } = Routes::new(server);
+    let bench = Bench { fake, cloud, site, events };
+    let auth = format!("Convex {KEY}");
+    for look in 0..3 {
+        let shown = bench.authorized(Method::GET, "/api/concave/stats", (&auth, String::new()));
+        let shown = shown.await.json();
+        assert_eq!(shown["memory"]["workers"], look * 1_000, "{shown}");
+        assert_eq!(shown["work"]["workerProcesses"], look, "{shown}");
+    }
+}

@@ -380,3 +380,20 @@ fn nothing_is_started_while_memory_is_short() {
     desk.scheduler.step();
     assert_eq!(desk.numbers(), [1]);
 }
+
+#[test]
+#[ignore = "it ends its process: the test below runs it"]
+fn a_scheduler_that_panics() {
+    let desk = desk("{}", |_| panic!("a bug in what it calls"));
+    desk.schedule("jobs:tick", 1, 0.0);
+    let _thread = crate::scheduler::Thread::start(&desk.host).unwrap();
+    outlive();
+}
+
+#[test]
+fn a_host_does_not_go_on_without_its_scheduler() {
+    let (status, said) = run_alone("tests::scheduler::a_scheduler_that_panics");
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("The host ends, because a part"), "{said}");
+    assert!(said.contains(r#"scheduler panicked with "a bug in what it calls""#), "{said}");
+}

@@ -15,6 +15,7 @@ use database::error::UserError;
 use database::id::DocumentId;
 use database::json;
 use database::limits;
+use database::transaction::Transaction;
 use database::value::Value;
 use storage::BlobId;
 
@@ -294,8 +295,8 @@ pub(super) async fn add(host: &Host, wanted: &Wanted) -> Result<DocumentId, Fail
         ("component_path", text(wanted.component())),
     ];
     let fields = fields.map(|(name, value)| (name.to_owned(), value));
-    let (id, ts) =
-        host.files.commit("import", |now| Ok(now.add_backup(Backups::Imports, fields.into())))?;
+    let add = move |now: &mut Transaction| Ok(now.add_backup(Backups::Imports, fields.into()));
+    let (id, ts) = host.files.commit("import", add).await?;
     host.files.durable(ts).await?;
     Ok(id)
 }
@@ -303,18 +304,18 @@ pub(super) async fn add(host: &Host, wanted: &Wanted) -> Result<DocumentId, Fail
 /// Says how an import goes. That it cannot be said is no reason to stop. Gives whether it was.
 pub(super) fn set(host: &Host, id: DocumentId, progress: Progress) -> bool {
     let value = progress.value();
-    let set = |now: &mut database::transaction::Transaction| {
+    let set = |now: &mut Transaction| {
         Ok::<_, UserError>(now.set_backup(Backups::Imports, id, "state", value))
     };
     // It shows when it is durable.
-    let said = host.files.commit("import", set);
+    let said = host.files.commit_blocking("import", set);
     said.is_ok_and(|(_, ts)| host.database.wait_durable(ts).is_ok())
 }
 
 /// Asks for confirmation, unless somebody has confirmed or canceled it by now.
 pub(super) fn ask(host: &Host, id: DocumentId, progress: Progress) {
     let value = progress.value();
-    let set = |now: &mut database::transaction::Transaction| {
+    let set = |now: &mut Transaction| {
         // Under the turn: who takes it from those that wait writes the row after this.
         if host.imports.waits(id) {
             now.set_backup(Backups::Imports, id, "state", value);
@@ -322,7 +323,7 @@ pub(super) fn ask(host: &Host, id: DocumentId, progress: Progress) {
         Ok(())
     };
     // That it cannot be said is no reason to stop.
-    let _ = host.files.commit("import", set);
+    let _ = host.files.commit_blocking("import", set);
 }
 
 /// Takes a step of an import; if it fails, or panics, the import has failed and is over.
