@@ -187,6 +187,9 @@ fn call_ended(call: &CallEvent) {
             )
         };
     }
+    if let Some(remark) = &call.remark {
+        warn!(target: "concave::call", request_id = &*call.request_id, "{remark}");
+    }
     match call {
         CallEvent { kind: None, .. } => say!(warn, "a call was refused"),
         CallEvent { error: Some(_), .. } => say!(info, "a call failed"),

@@ -125,6 +125,12 @@ impl QueryCache {
         kept && again.is_none_or(|key| self.insert_under(key, outcome))
     }
 
+    /// Drops everything: what computed it was found to be wrong. Who has a result already keeps it
+    /// until a commit ends it.
+    pub fn clear(&self) {
+        self.entries.clear();
+    }
+
     /// How many results are kept.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -329,6 +329,10 @@ impl Attempts<'_> {
             let why = differed(call, what, &first.outcome);
             kept.iter().for_each(|standing| standing.refuse(why.clone()));
             fresh.outcome.remark = Some(why.into());
+            // Others of its results may have come to something else as well.
+            self.shared.database.cache().clear();
+        } else if traces.threw {
+            kept.iter().for_each(|standing| standing.threw());
         }
         fresh
     }

@@ -83,6 +83,8 @@ const TRIED: u8 = 5;
 pub(crate) struct Standing {
     state: AtomicU8,
     calls: AtomicU64,
+    /// Calls in kept contexts in which something was thrown, so that a fresh one decided.
+    throws: AtomicU64,
     /// Why its contexts are not kept.
     why: OnceLock<String>,
 }
@@ -131,6 +133,19 @@ impl Standing {
             || calls.is_multiple_of(limits::CALLS_PER_CANARY)
     }
 
+    /// Something was thrown in a kept context, and a fresh one came to the same. Where that is the
+    /// rule, each call runs twice: then its contexts are not worth keeping.
+    pub(crate) fn threw(&self) {
+        let throws = self.throws.fetch_add(1, Ordering::AcqRel) + 1;
+        let calls = self.calls.load(Ordering::Acquire);
+        if throws >= THROWS_BEFORE_VERDICT && throws * CALLS_PER_THROW > calls {
+            self.refuse(format!(
+                "something was thrown in {throws} of its last {calls} calls, and each of those \
+                 runs again in a fresh context"
+            ));
+        }
+    }
+
     /// What a proof said.
     pub(crate) fn proved(&self, verdict: Result<(), String>) {
         match verdict {
@@ -154,6 +169,11 @@ impl Standing {
         }
     }
 }
+
+/// A module whose contexts are kept is judged by so many calls in which something was thrown,
+const THROWS_BEFORE_VERDICT: u64 = 64;
+/// and may have one among so many.
+const CALLS_PER_THROW: u64 = 3;
 
 /// Calls in kept contexts that are executed twice before it is only samples.
 const FIRST_SAMPLES: u64 = 8;
@@ -221,6 +241,27 @@ mod tests {
         assert_eq!(standing.keeping(), None);
         assert_eq!(standing.shown(), Reuse::Never("first".to_owned()));
         assert!(!standing.is_due(), "for good");
+    }
+
+    #[test]
+    fn a_module_that_throws_in_most_calls_has_fresh_contexts() {
+        let (seldom, often) = (Standing::of(false), Standing::of(false));
+        for standing in [&seldom, &often] {
+            standing.proved(Ok(()));
+        }
+        for call in 0..1_000 {
+            seldom.is_sampled();
+            often.is_sampled();
+            if call % 5 == 0 {
+                seldom.threw();
+            }
+            if call % 2 == 0 {
+                often.threw();
+            }
+        }
+        assert_eq!(seldom.keeping(), Some(Keeping::Frozen));
+        assert_eq!(often.keeping(), None);
+        assert!(matches!(often.shown(), Reuse::Never(why) if why.contains("was thrown in 64")));
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl Told {
         if let (Some(record), Some(outcome)) = (&self.record, ran) {
             host.calls.add(record, outcome, self.begun, duration_ns);
         }
+        let new = ran.filter(|outcome| !outcome.cached);
+        let remark = new.and_then(|outcome| outcome.remark.clone());
+        if let (Some(remark), None) = (&remark, &host.config.events) {
+            (host.config.warn)(remark);
+        }
         let error = match outcome {
             Ok(outcome) => outcome.result.as_ref().err().map(|error| error.message.clone()),
             Err(refusal) => Some(refusal.to_string()),
@@ -185,7 +190,7 @@ impl Told {
             error,
             cause: cause.map(|(why, reader)| why.cause(&reader.function)),
             conflicts: ran.map(|outcome| outcome.retries.clone()).unwrap_or_default(),
-            remark: ran.and_then(|outcome| outcome.remark.clone()),
+            remark,
             log_lines: ran.map_or_else(|| Arc::from([]), |outcome| outcome.log_lines.clone()),
             usage: ran.map(|outcome| outcome.usage).unwrap_or_default(),
         }));
