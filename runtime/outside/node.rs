@@ -82,11 +82,11 @@ impl NodeActions {
         Self { options, network, runtime, packages, pool, codes, pushes }
     }
 
-    /// The processes that take jobs, each with how many it has.
-    pub(super) fn processes(&self) -> Vec<(u32, usize)> {
+    /// All processes, also those that take no more jobs.
+    pub(super) fn live(&self) -> Vec<u32> {
         let pool = self.pool.try_lock().ok();
         let pool = pool.as_ref().and_then(|pool| pool.as_ref());
-        pool.map(|(_, pool)| pool.processes()).unwrap_or_default()
+        pool.map(|(_, pool)| pool.live()).unwrap_or_default()
     }
 
     /// Whether a bundle has anything for Node.
@@ -333,14 +333,15 @@ mod tests {
         let variables = BTreeMap::new();
         let (first, second) = (node.pushed(), node.pushed());
         node.deployed(second, &newer, &variables).await;
-        while node.processes().is_empty() {
+        let (_, pool) = node.pool().await.unwrap();
+        while pool.processes().is_empty() {
             tokio::task::yield_now().await;
         }
-        let processes = node.processes();
+        let processes = pool.processes();
         node.deployed(first, &older, &variables).await;
-        assert_eq!(node.processes(), processes, "those of the newer code go on");
+        assert_eq!(pool.processes(), processes, "those of the newer code go on");
         node.deployed(node.pushed(), &older, &variables).await;
-        assert!(!node.processes().contains(&processes[0]), "the older code was pushed again");
+        assert!(!pool.processes().contains(&processes[0]), "the older code was pushed again");
         node.shut_down();
     }
 }

@@ -462,8 +462,14 @@ impl Pool {
     /// The processes that take jobs: the system's number of each, and how many runs it has.
     pub fn processes(&self) -> Vec<(u32, usize)> {
         let state = self.state();
-        let live = state.processes.iter();
-        live.filter_map(|process| Some((process.pid?, process.load()?))).collect()
+        let all = state.processes.iter();
+        all.filter_map(|process| Some((process.pid?, process.load()?))).collect()
+    }
+
+    /// All processes by the system's number, also those that take no more jobs: they have memory
+    /// until they are dead.
+    pub fn live(&self) -> Vec<u32> {
+        self.state().processes.iter().filter_map(|process| process.pid).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -654,7 +660,7 @@ pub(crate) mod tests {
             let looks = scope.spawn(|| {
                 let mut fewest = usize::MAX;
                 while !is_over.load(Ordering::Relaxed) {
-                    fewest = fewest.min(pool.state().processes.len());
+                    fewest = fewest.min(pool.live().len());
                 }
                 fewest
             });
@@ -666,6 +672,21 @@ pub(crate) mod tests {
         });
         assert_eq!(fewest, 16, "a host that stops must find all of them");
         assert!(pool.state().processes.iter().all(|process| process.load().is_none()));
+    }
+
+    #[tokio::test]
+    async fn a_process_of_older_code_counts_until_it_is_dead() {
+        let (pool, old) = (Pool::start(config(1, 8)), code("1"));
+        let long = run(&pool, &old).await.unwrap();
+        let process = Arc::clone(&long.guard.as_ref().unwrap().0);
+        pool.deployed(code("2"));
+        let pid = process.pid.unwrap();
+        assert!(pool.processes().iter().all(|(taking, _)| *taking != pid), "it takes no more jobs");
+        assert!(pool.live().contains(&pid), "and its run has its memory still");
+        process.kill("this test has seen enough".to_owned());
+        while pool.live().contains(&pid) {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]
