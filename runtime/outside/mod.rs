@@ -114,11 +114,6 @@ impl Outside {
         self.node.shut_down();
     }
 
-    /// The pool, for tests.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
     /// The processes that run actions now, those of older code too.
     pub fn processes(&self) -> Vec<u32> {
         let mut processes = self.pool.live();

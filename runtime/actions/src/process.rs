@@ -22,9 +22,7 @@ use crate::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Line, Reply, ResponseHead,
     Source, Syscall,
 };
-use crate::protocol::{
-    self, CallId, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker,
-};
+use crate::protocol::{self, CallId, End, Frame, HttpHead, RunId, Thrown, ToHost, ToWorker};
 use crate::streams::Streams;
 
 /// How long a run may take to stop when it is told to, before its process is killed.
@@ -172,8 +170,7 @@ impl Process {
             self.state().environment = Some(Arc::clone(known));
         }
         for (path, source) in &code.modules {
-            let message = ToWorker::Module { path: path.to_string(), part: ModulePart::Source };
-            self.streams.send(&message, source.as_bytes());
+            self.streams.send(&ToWorker::Module { path: path.to_string() }, source.as_bytes());
         }
     }
 

@@ -72,12 +72,10 @@ pub enum ToWorker {
         /// What a run may use.
         limits: Limits,
     },
-    /// A part of the code; the tail is its text or bytes.
+    /// A module of the code; the tail is its JavaScript.
     Module {
         /// `dir/mod.js`, as in `convex:/dir/mod.js`.
         path: String,
-        /// Which part.
-        part: ModulePart,
     },
     /// Replaces `process.env` for the runs that follow.
     Environment {
@@ -204,20 +202,6 @@ pub enum ToHost {
         /// How.
         end: End,
     },
-}
-
-/// What a message with a module carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModulePart {
-    /// JavaScript.
-    Source,
-    /// JavaScript of a module with `"use node"`.
-    NodeSource,
-    /// Its source map, JSON text.
-    Map,
-    /// Compiled WebAssembly code in its binary form.
-    Wasm,
 }
 
 /// An HTTP request without its body.

@@ -22,7 +22,7 @@ use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
 use crate::protocol::{
-    self, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, ToHost, ToWorker,
+    self, Frame, ImportPhase, Limits, RunId, Stream, StreamId, ToHost, ToWorker,
 };
 use crate::run::{Job, Shared, Spare};
 use crate::run_state::{Answered, Event};
@@ -123,7 +123,7 @@ impl Deployed {
         let mut snapshot = Vec::new();
         let mut expected = None;
         let mut modules = BTreeMap::new();
-        let mut parts = 0;
+        let mut received = 0;
         loop {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
@@ -131,16 +131,14 @@ impl Deployed {
                 ToWorker::Deploy { modules, limits, network, import, .. } => {
                     expected = Some((modules, limits, network, import));
                 }
-                ToWorker::Module { path, part } => {
-                    parts += 1;
-                    if part == ModulePart::Source {
-                        let text = String::from_utf8(tail).map_err(io::Error::other)?;
-                        modules.insert(path, text.into());
-                    }
+                ToWorker::Module { path } => {
+                    received += 1;
+                    let text = String::from_utf8(tail).map_err(io::Error::other)?;
+                    modules.insert(path, text.into());
                 }
                 other => return Err(unexpected(&other)),
             }
-            let complete = expected.take_if(|(count, ..)| parts >= *count);
+            let complete = expected.take_if(|(count, ..)| received >= *count);
             if let Some((_, limits, network, import)) = complete {
                 return Ok(Some(Self { snapshot, modules, import, limits, network }));
             }
