@@ -237,7 +237,8 @@ impl Process {
             }
             Input::Action { arguments } => (None, arguments),
             Input::Http { url, routed_path, method, headers, body } => {
-                let body = body.map(|body| self.streams.transmit(run, body));
+                // The first of its run always has a number.
+                let body = body.and_then(|body| self.streams.transmit(run, body).ok());
                 (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
             }
         };
@@ -400,11 +401,13 @@ impl Process {
             entry.lines.push(line);
         }
         // With the lock held: the run ends before this stream is opened, or ends it.
-        let body = body.map(|body| self.streams.transmit(run, body));
+        let body = body.map(|body| self.streams.transmit(run, body)).transpose();
         drop(state);
-        let (json, error) = match result {
-            Ok(json) => (json, None),
-            Err(error) => (String::new(), Some(error)),
+        let thrown = |message| Thrown { message, ..Thrown::default() };
+        let answer = body.map_err(thrown).and_then(|body| Ok((result?, body)));
+        let (json, body, error) = match answer {
+            Ok((json, body)) => (json, body, None),
+            Err(error) => (String::new(), None, Some(error)),
         };
         self.streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
     }

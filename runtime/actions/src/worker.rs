@@ -21,9 +21,7 @@ use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
-use crate::protocol::{
-    self, Frame, ImportPhase, Limits, RunId, Stream, StreamId, ToHost, ToWorker,
-};
+use crate::protocol::{self, Frame, ImportPhase, Limits, RunId, ToHost, ToWorker};
 use crate::run::{Job, Shared, Spare};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
@@ -205,15 +203,10 @@ struct Worker {
 impl Worker {
     fn serve(mut self, socket: &mut impl io::Read) -> io::Result<()> {
         let mut environment = Arc::new(BTreeMap::new());
-        // Streams of requests and answers, by number: whose they are.
-        let mut owners: HashMap<StreamId, RunId> = HashMap::new();
         while let Some(Frame { head, tail }) = protocol::read::<ToWorker>(socket)? {
             match head {
                 ToWorker::Environment { variables } => environment = Arc::new(variables),
                 ToWorker::Run { run, module, export, request_id, timeout_ms, reuse, http } => {
-                    if let Some(stream) = http.as_ref().and_then(|http| http.body) {
-                        owners.insert(stream, run);
-                    }
                     let (sender, events) = unbounded_channel();
                     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                     let running = Running { events: sender, deadline, switch: None, doomed: None };
@@ -237,26 +230,13 @@ impl Worker {
                     });
                 }
                 ToWorker::Answer { run, call, error, body } => {
-                    if let Some(stream) = body {
-                        owners.insert(stream, run);
-                    }
                     let text = String::from_utf8(tail).map_err(io::Error::other)?;
                     let result = error.map_or(Ok(text), Err);
                     let answer = Answered { result, body };
                     self.tell(run, Event::Answer { call, answer });
                 }
                 ToWorker::Stream(about) => {
-                    let run = match &about {
-                        Stream::Chunk { stream } => owners.get(stream).copied(),
-                        Stream::End { stream, .. } => owners.remove(stream),
-                        // Streams to the host carry their run's number.
-                        Stream::Credit { stream, .. } | Stream::Stop { stream } => {
-                            Some(stream >> 20)
-                        }
-                    };
-                    if let Some(run) = run {
-                        self.tell(run, Event::Stream(about, tail));
-                    }
+                    self.tell(about.id().run(), Event::Stream(about, tail));
                 }
                 ToWorker::Gone { run } => self.tell(run, Event::Gone),
                 ToWorker::Cancel { run } => {
