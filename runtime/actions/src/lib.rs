@@ -17,7 +17,7 @@
 //!         globals.rs    what an action finds            lazy.rs       from its first touch on
 //!         scripts.rs    the platform's, when touched    wire.rs       messages out
 //!         sharing.rs    contexts of many runs           threads.rs    used again, run after run
-//!         residents.rs  modules of the snapshot
+//!         residents.rs  modules of the snapshot         owed.rs       an end, come what may
 //!         fetch.rs      requests, and the addresses they may reach   crypto.rs  WebCrypto
 //! Node    node.rs       which Node, how it is started   node_folder.rs    modules as files
 //!         node_packages.rs  what npm installs           js/node       the process's own half
@@ -43,6 +43,7 @@ pub mod node;
 pub mod node_folder;
 pub mod node_packages;
 mod outgoing;
+mod owed;
 pub mod pool;
 mod process;
 pub mod protocol;

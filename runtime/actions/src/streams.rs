@@ -177,9 +177,13 @@ impl Streams {
         Ok(())
     }
 
-    /// Ends the streams to a run that has ended.
+    /// Ends the streams to and from a run that has ended. It has ended those from it itself, where
+    /// its thread came to that.
     pub(crate) fn ended(&self, run: RunId) {
         lock(&self.opened).remove(&run);
+        for (_, incoming) in lock(&self.incoming).extract_if(|stream, _| stream.run() == run) {
+            let _ = incoming.chunks.send(Err("the function ended before its body did".to_owned()));
+        }
         for (_, credit) in lock(&self.outgoing).extract_if(|stream, _| stream.run() == run) {
             credit.close();
         }
@@ -276,5 +280,17 @@ mod tests {
         *lock(&streams.opened).entry(100).or_default() = 1 << 20;
         let refused = streams.transmit(100, mpsc::channel(1).1).unwrap_err();
         assert!(refused.contains("and receive as many"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_body_from_a_run_that_ended_without_ending_it_is_not_waited_for() {
+        let streams = Streams::new(mpsc::unbounded_channel().0);
+        let of = |run| streams.receive(StreamId::of(run, 0).unwrap());
+        let (mut lost, mut other) = (of(1), of(2));
+        streams.ended(1);
+        let why = lost.recv().await.unwrap().unwrap_err();
+        assert_eq!(why, "the function ended before its body did");
+        settle().await;
+        assert!(other.try_recv().is_err() && !other.is_closed(), "that run goes on");
     }
 }

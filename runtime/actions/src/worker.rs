@@ -21,8 +21,9 @@ use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
+use crate::owed::{self, Owed};
 use crate::protocol::{self, Frame, ImportPhase, Limits, RunId, ToHost, ToWorker};
-use crate::run::{Job, Shared, Spare};
+use crate::run::{Job, Shared, Spare, path};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
 use crate::sharing::{Place, Sharing};
@@ -59,6 +60,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     let mut socket = io::BufReader::with_capacity(64 << 10, socket);
     let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
     leave_no_core();
+    owed::listen();
     // Before there are threads, which would not be confined.
     Filter::new().map_or(Ok(()), |mut filter| filter.enter())?;
     runtime::initialize();
@@ -212,7 +214,8 @@ impl Worker {
                     let running = Running { events: sender, deadline, switch: None, doomed: None };
                     self.runs.begin(run, running);
                     let arguments = String::from_utf8(tail).map_err(io::Error::other)?;
-                    let (started, ended) = self.watchers(run);
+                    let path = path(&module, &export, http.as_ref());
+                    let (started, owed) = self.watchers(run, path);
                     self.start(Job {
                         run,
                         module,
@@ -226,7 +229,7 @@ impl Worker {
                         environment: Arc::clone(&environment),
                         events,
                         started,
-                        ended,
+                        owed,
                     });
                 }
                 ToWorker::Answer { run, call, error, body } => {
@@ -264,18 +267,18 @@ impl Worker {
         let forecast = Forecast::of(&job);
         let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
         let is_given = spare.is_ok();
-        Spare::give(spare, &self.shared, job);
+        Spare::give(spare, job);
         if is_given {
             self.spare = Spare::start(&self.shared, Some(forecast)).ok();
         }
     }
 
-    /// What a run tells the process when it starts and when it has ended.
-    #[expect(clippy::type_complexity, reason = "the two fields of a job")]
+    /// What a run tells the process when it starts, and when it has ended.
     fn watchers(
         &self,
         run: RunId,
-    ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Box<dyn FnOnce() + Send>) {
+        path: String,
+    ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Owed) {
         let (at_start, at_end) = (Arc::clone(&self.runs), Arc::clone(&self.runs));
         let started = move |switch| {
             if let Some(running) = at_start.lock().get_mut(&run) {
@@ -288,7 +291,7 @@ impl Worker {
         let ended = move || {
             at_end.lock().remove(&run);
         };
-        (Box::new(started), Box::new(ended))
+        (Box::new(started), Owed::new(run, path, Arc::clone(&self.shared.wire), ended))
     }
 
     fn tell(&self, run: RunId, event: Event) {
