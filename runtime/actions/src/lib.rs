@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! host    pool.rs       which process runs a job        process.rs    one process: runs, socket
+//!         starting.rs   processes on their way, and who waits for them
 //!         streams.rs    bodies, a window at a time      bounds.rs     what a run may leave here
 //!         protocol.rs   what the two say to each other
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
@@ -53,6 +54,7 @@ mod run_state;
 mod runtime;
 mod scripts;
 mod sharing;
+mod starting;
 pub mod streams;
 mod syscalls;
 mod threads;

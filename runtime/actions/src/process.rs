@@ -180,6 +180,11 @@ impl Process {
         (!state.is_retired && !state.is_dead).then_some(state.runs.len())
     }
 
+    /// Whether it has ended.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead
+    }
+
     /// How many runs it has, also when it takes no more.
     pub(crate) fn runs(&self) -> usize {
         self.state().runs.len()
@@ -555,7 +560,7 @@ async fn watch(process: Weak<Process>) {
     loop {
         tokio::time::sleep(PERIOD).await;
         let Some(process) = process.upgrade() else { return };
-        if process.state().is_dead {
+        if process.is_dead() {
             return;
         }
         process.check();
