@@ -150,6 +150,11 @@ fn slow() -> (tokio::runtime::Runtime, mpsc::Sender<()>) {
     (runtime, go)
 }
 
+fn within_a_minute(runtime: &tokio::runtime::Runtime, test: impl Future<Output = ()>) {
+    let limit = Duration::from_mins(1);
+    runtime.block_on(async { tokio::time::timeout(limit, test).await }).unwrap();
+}
+
 /// Asks for runs, each in a task of its own.
 fn ask(pool: &Arc<Pool>, code: &Arc<Code>, count: usize) -> JoinSet<Outcome> {
     let mut tasks = JoinSet::new();
@@ -177,7 +182,7 @@ fn process(run: &Outcome) -> &Arc<Process> {
 #[test]
 fn jobs_that_wait_for_a_process_are_counted_and_share_it() {
     let (runtime, go) = slow();
-    runtime.block_on(async {
+    within_a_minute(&runtime, async {
         let (pool, code) = (Pool::start(config(2, 3)), code("1"));
         let tasks = ask(&pool, &code, 3);
         until_waiting(&pool, 3).await;
@@ -197,7 +202,7 @@ fn jobs_that_wait_for_a_process_are_counted_and_share_it() {
 #[test]
 fn a_process_of_older_code_that_is_being_started_runs_what_waits_and_nothing_else() {
     let (runtime, go) = slow();
-    runtime.block_on(async {
+    within_a_minute(&runtime, async {
         let (pool, old) = (Pool::start(config(2, 8)), code("1"));
         let first = ask(&pool, &old, 1);
         until_waiting(&pool, 1).await;
@@ -216,7 +221,7 @@ fn a_process_of_older_code_that_is_being_started_runs_what_waits_and_nothing_els
 #[test]
 fn a_process_that_is_being_started_does_not_outlive_its_pool() {
     let (runtime, go) = slow();
-    runtime.block_on(async {
+    within_a_minute(&runtime, async {
         let (pool, code) = (Pool::start(config(1, 8)), code("1"));
         let tasks = ask(&pool, &code, 1);
         until_waiting(&pool, 1).await;
