@@ -348,6 +348,13 @@ mod tests {
         })
     }
 
+    /// A wire, and the host's end of it.
+    fn wire() -> (Arc<Wire>, UnixStream) {
+        let (ours, host) = UnixStream::pair().unwrap();
+        host.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        (Arc::new(Wire::new(ours)), host)
+    }
+
     fn job(started: impl FnOnce() + Send + 'static, wire: &Arc<Wire>) -> (Job, Arc<AtomicBool>) {
         let forgotten = Arc::<AtomicBool>::default();
         let tells = Arc::clone(&forgotten);
@@ -393,9 +400,7 @@ mod tests {
     fn a_run_whose_thread_panics_has_one_end_and_its_process_is_retired() {
         owed::listen();
         let snapshot = runtime::make_snapshot(&Residents::default()).unwrap();
-        let (ours, mut host) = UnixStream::pair().unwrap();
-        host.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let wire = Arc::new(Wire::new(ours));
+        let (wire, mut host) = wire();
         let shared = shared(Box::leak(snapshot), &wire);
         let (fine, _) = job(|| {}, &wire);
         Spare::start(&shared, None).unwrap().take(fine);
@@ -411,8 +416,7 @@ mod tests {
 
     #[test]
     fn a_job_for_a_thread_that_is_gone_has_its_end() {
-        let (ours, mut host) = UnixStream::pair().unwrap();
-        let wire = Arc::new(Wire::new(ours));
+        let (wire, mut host) = wire();
         let (job, forgotten) = job(|| {}, &wire);
         let (jobs, gone) = channel();
         drop(gone);
