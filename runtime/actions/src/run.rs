@@ -41,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) threads: Arc<Threads>,
 }
 
+/// Is told the switch of a run that starts.
+pub(crate) type Starts = Box<dyn FnOnce(Arc<StopSwitch>) + Send>;
+
 pub(crate) type Environment = Arc<BTreeMap<String, String>>;
 
 /// One function to run.
@@ -60,7 +63,7 @@ pub(crate) struct Job {
     pub(crate) environment: Environment,
     pub(crate) events: UnboundedReceiver<Event>,
     /// Told the run's switch when it starts.
-    pub(crate) started: Box<dyn FnOnce(Arc<StopSwitch>) + Send>,
+    pub(crate) started: Starts,
     /// Its end, which is sent if only by dropping it.
     pub(crate) owed: Owed,
 }

@@ -23,7 +23,7 @@ use crate::loader::Code;
 use crate::network::Network;
 use crate::owed::{self, Owed};
 use crate::protocol::{self, Frame, ImportPhase, Limits, RunId, ToHost, ToWorker};
-use crate::run::{Job, Shared, Spare, path};
+use crate::run::{Job, Shared, Spare, Starts, path};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
 use crate::sharing::{Place, Sharing};
@@ -274,11 +274,7 @@ impl Worker {
     }
 
     /// What a run tells the process when it starts, and when it has ended.
-    fn watchers(
-        &self,
-        run: RunId,
-        path: String,
-    ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Owed) {
+    fn watchers(&self, run: RunId, path: String) -> (Starts, Owed) {
         let (at_start, at_end) = (Arc::clone(&self.runs), Arc::clone(&self.runs));
         let started = move |switch| {
             if let Some(running) = at_start.lock().get_mut(&run) {
