@@ -1,8 +1,8 @@
 //! The end that a job is owed, whatever becomes of the thread that has it.
 //!
 //! In: whether the end was sent. Out: where the job is dropped without one, an end that says that
-//! the worker hit a bug. Invariant: exactly one end per job; after a panic the process takes no more
-//! jobs, as nobody knows what it has left half-done.
+//! the worker hit a bug. Invariant: exactly one end per job; after a panic the process takes no
+//! more jobs, as nobody knows what it has left half-done.
 
 use std::cell::RefCell;
 use std::panic::{self, PanicHookInfo};

@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Streams are bodies of requests, responses and files. Their numbers are chosen by the sender, per
-//! direction, and carry their run's: see [`StreamId`]. A sender keeps at most [`WINDOW_BYTES`] under way: it stops until the receiver gives
-//! credit for what it has consumed.
+//! direction, and carry their run's: see [`StreamId`]. A sender keeps at most [`WINDOW_BYTES`]
+//! under way: it stops until the receiver gives credit for what it has consumed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
