@@ -16,6 +16,7 @@ import { ConvexClient, ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
 import { ConvexError } from "convex/values";
 import { isPublic } from "../js/node/addresses.mjs";
+import { Streams } from "../js/node/streams.mjs";
 import { answers } from "./answers.mjs";
 import { KEY, ROOT, concave, eventually, pointedAt, serve, start, within } from "./host.mjs";
 import { until } from "./watch.mjs";
@@ -501,4 +502,15 @@ test("no process and no folder outlives its host, whatever a function does", asy
   const next = await serve();
   await until(() => folders().length === 0, "the next host sweeps");
   await next.stop();
+});
+
+test("a run has no more streams than its numbers are, and none of the next run's", () => {
+  const streams = new Streams(7, () => {});
+  for (let n = 0; n < 2 ** 20; n++) {
+    const stream = streams.open();
+    if (Math.floor(stream / 2 ** 20) !== 7) assert.fail(`${stream} is another run's`);
+    streams.takeIn({ event: "stop", stream });
+  }
+  assert.throws(() => streams.open(), /Too many streams: an action may send 1048576 bodies/);
+  assert.equal(new Streams(8, () => {}).open(), 8 * 2 ** 20);
 });

@@ -30,6 +30,10 @@ export class Streams {
 
   /** Opens a stream to the host. */
   open() {
+    if (this.#next >= RUN_SHIFT) {
+      throw new Error(`Too many streams: an action may send ${RUN_SHIFT} bodies and files in all, `
+        + 'and receive as many. Split its work over several actions.');
+    }
     const stream = this.#run * RUN_SHIFT + this.#next++;
     this.#outgoing.set(stream, { credit: WINDOW_BYTES, wake: undefined });
     return stream;

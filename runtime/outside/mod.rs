@@ -119,15 +119,11 @@ impl Outside {
         self.node.shut_down();
     }
 
-    /// The pool, for tests.
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    /// The processes that run actions now.
+    /// The processes that run actions now, those of older code too.
     pub fn processes(&self) -> Vec<u32> {
-        let own = self.pool.processes().into_iter();
-        own.chain(self.node.processes()).map(|(process, _)| process).collect()
+        let mut processes = self.pool.live();
+        processes.extend(self.node.live());
+        processes
     }
 
     fn services(&self) -> Option<Arc<Services>> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use database::record::{Call, Unanalyzed};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use super::{calls_of_a_run, count, limits_of_a_run};
 
@@ -43,7 +45,9 @@ pub(super) struct NodeActions {
     network: Network,
     runtime: Handle,
     packages: Packages,
-    pool: tokio::sync::Mutex<Option<(Node, Arc<Pool>)>>,
+    /// Stays empty until there is a Node. Whoever only looks at it waits for nobody.
+    pool: OnceCell<(Node, Arc<Pool>)>,
+    is_shut: AtomicBool,
     codes: Mutex<Vec<Arc<Code>>>,
     /// How many pushes there were.
     pushes: Mutex<u64>,
@@ -78,15 +82,13 @@ impl NodeActions {
         let patience = Duration::from_millis(limits::NODE_INSTALL_MS);
         let packages = Packages::new(patience, Arc::clone(&options.tell));
         runtime.spawn_blocking(node_folder::sweep);
-        let (pool, codes, pushes) = Default::default();
-        Self { options, network, runtime, packages, pool, codes, pushes }
+        let (pool, is_shut, codes, pushes) = Default::default();
+        Self { options, network, runtime, packages, pool, is_shut, codes, pushes }
     }
 
-    /// The processes that take jobs, each with how many it has.
-    pub(super) fn processes(&self) -> Vec<(u32, usize)> {
-        let pool = self.pool.try_lock().ok();
-        let pool = pool.as_ref().and_then(|pool| pool.as_ref());
-        pool.map(|(_, pool)| pool.processes()).unwrap_or_default()
+    /// All processes, also those that take no more jobs.
+    pub(super) fn live(&self) -> Vec<u32> {
+        self.pool.get().map(|(_, pool)| pool.live()).unwrap_or_default()
     }
 
     /// Whether a bundle has anything for Node.
@@ -192,9 +194,8 @@ impl NodeActions {
 
     /// Kills the processes and removes their folders.
     pub(super) fn shut_down(&self) {
-        if let Ok(pool) = self.pool.try_lock()
-            && let Some((_, pool)) = &*pool
-        {
+        self.is_shut.store(true, Ordering::SeqCst);
+        if let Some((_, pool)) = self.pool.get() {
             pool.shut_down();
         }
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -248,15 +249,20 @@ impl NodeActions {
 
     /// Looks for Node until there is one.
     async fn pool(&self) -> Result<(Node, Arc<Pool>), NodeError> {
-        let mut pool = self.pool.lock().await;
-        if let Some((node, pool)) = &*pool {
-            return Ok((node.clone(), Arc::clone(pool)));
+        let (node, pool) = self.pool.get_or_try_init(|| self.start()).await?;
+        // Who shut it down may have looked before there was a pool.
+        if self.is_shut.load(Ordering::SeqCst) {
+            pool.shut_down();
         }
+        Ok((node.clone(), Arc::clone(pool)))
+    }
+
+    async fn start(&self) -> Result<(Node, Arc<Pool>), NodeError> {
         let program = self.options.program.as_deref();
         let heap_mib = limits::NODE_HEAP_BYTES >> 20;
         let (process, file) = (limits::ACTION_PROCESS_BYTES, limits::NODE_FILE_BYTES);
         let node = Node::find(program, heap_mib, process, file).await?;
-        let started = Pool::start(Config {
+        let pool = Pool::start(Config {
             program: node.program.clone(),
             arguments: Vec::new(),
             runtime: self.runtime.clone(),
@@ -271,8 +277,7 @@ impl NodeActions {
             residents: Residents::default(),
             keep: None,
         });
-        *pool = Some((node.clone(), Arc::clone(&started)));
-        Ok((node, started))
+        Ok((node, pool))
     }
 }
 
@@ -320,23 +325,59 @@ mod tests {
         Bundle { modules: BTreeMap::from([(path, module)]), ..Bundle::default() }
     }
 
-    #[tokio::test(flavor = "multi_thread")]
-    async fn of_two_pushes_the_later_one_is_the_newest_though_it_is_ready_first() {
+    fn actions() -> NodeActions {
         let timeout = Duration::from_millis(limits::NODE_ACTION_TIME_MS);
         let options = NodeOptions { program: None, timeout, tell: Arc::new(|_| {}) };
-        let node = NodeActions::new(options, Network::default(), Handle::current());
+        NodeActions::new(options, Network::default(), Handle::current())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_two_pushes_the_later_one_is_the_newest_though_it_is_ready_first() {
+        let node = actions();
         let (older, newer) = (bundle("export {};"), bundle("export const a = 1;"));
         let variables = BTreeMap::new();
         let (first, second) = (node.pushed(), node.pushed());
         node.deployed(second, &newer, &variables).await;
-        while node.processes().is_empty() {
+        let (_, pool) = node.pool().await.unwrap();
+        while pool.processes().is_empty() {
             tokio::task::yield_now().await;
         }
-        let processes = node.processes();
+        let processes = pool.processes();
         node.deployed(first, &older, &variables).await;
-        assert_eq!(node.processes(), processes, "those of the newer code go on");
+        assert_eq!(pool.processes(), processes, "those of the newer code go on");
         node.deployed(node.pushed(), &older, &variables).await;
-        assert!(!node.processes().contains(&processes[0]), "the older code was pushed again");
+        assert!(!pool.processes().contains(&processes[0]), "the older code was pushed again");
         node.shut_down();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn processes_are_seen_and_killed_whoever_asks_for_the_pool_meanwhile() {
+        let (node, is_over) = (Arc::new(actions()), Arc::new(AtomicBool::new(false)));
+        let (_, pool) = node.pool().await.unwrap();
+        node.deployed(node.pushed(), &bundle("export {};"), &BTreeMap::new()).await;
+        while pool.live().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let (asking, until) = (Arc::clone(&node), Arc::clone(&is_over));
+        let asks = tokio::spawn(async move {
+            while !until.load(Ordering::Relaxed) {
+                asking.pool().await.unwrap();
+            }
+        });
+        assert!((0..100_000).all(|_| !node.live().is_empty()), "a look finds the process");
+        is_over.store(true, Ordering::Relaxed);
+        asks.await.unwrap();
+        node.shut_down();
+        while !pool.live().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_is_started_once_it_is_shut_down() {
+        let node = actions();
+        node.shut_down();
+        let why = node.analyze(&bundle("export {};"), BTreeMap::new()).await.unwrap_err();
+        assert_eq!(why.message, "The host is shutting down.");
     }
 }

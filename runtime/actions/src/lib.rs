@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! host    pool.rs       which process runs a job        process.rs    one process: runs, socket
+//!         starting.rs   processes on their way, and who waits for them
 //!         streams.rs    bodies, a window at a time      bounds.rs     what a run may leave here
 //!         protocol.rs   what the two say to each other
 //! worker  worker.rs     messages in, threads            run.rs        one run on its thread
@@ -17,7 +18,7 @@
 //!         globals.rs    what an action finds            lazy.rs       from its first touch on
 //!         scripts.rs    the platform's, when touched    wire.rs       messages out
 //!         sharing.rs    contexts of many runs           threads.rs    used again, run after run
-//!         residents.rs  modules of the snapshot
+//!         residents.rs  modules of the snapshot         owed.rs       an end, come what may
 //!         fetch.rs      requests                        network.rs    where they may go
 //!         outgoing.rs   their bodies                    decoding.rs   codings of responses
 //!         tls.rs        TLS                             explanation.rs  what went wrong
@@ -46,6 +47,7 @@ pub mod node;
 pub mod node_folder;
 pub mod node_packages;
 mod outgoing;
+mod owed;
 pub mod pool;
 mod process;
 pub mod protocol;
@@ -55,6 +57,7 @@ mod run_state;
 mod runtime;
 mod scripts;
 mod sharing;
+mod starting;
 pub mod streams;
 mod syscalls;
 mod threads;

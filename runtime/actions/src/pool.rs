@@ -23,8 +23,15 @@ use crate::node::Node;
 use crate::node_folder::Folder;
 use crate::process::{Process, Started};
 use crate::protocol::{End, ImportPhase, Limits, Network, Residents, RunId, Thrown};
+use crate::starting::{Asked, Placed, Starting};
 use crate::streams::Body;
 use crate::worker::SNAPSHOT_ARGUMENT;
+
+/// What whoever wants to run something reads from then on.
+const SHUTTING_DOWN: &str = "The host is shutting down.";
+
+/// What a run reads that is killed.
+const KILLED: &str = "the host is shutting down";
 
 /// How a pool is made.
 #[derive(Clone, Debug)]
@@ -271,11 +278,16 @@ pub struct Running {
 }
 
 impl Running {
+    pub(crate) fn new(process: Arc<Process>, started: Started) -> Self {
+        let Started { run, head, done } = started;
+        Self { head, done, guard: Some((process, run)) }
+    }
+
     /// Waits for the end.
     pub async fn end(&mut self) -> Ended {
         let ended = (&mut self.done).await;
         self.guard = None;
-        ended.unwrap_or_else(|_| refused("The host is shutting down."))
+        ended.unwrap_or_else(|_| refused(SHUTTING_DOWN))
     }
 
     /// Nobody waits for the response any more: tells the handler, which may finish what it does.
@@ -306,8 +318,55 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     processes: Vec<Arc<Process>>,
+    starting: Vec<Starting>,
+    /// How many processes have been started or were to be.
+    begun: u64,
     newest: Option<Arc<Code>>,
     is_closed: bool,
+}
+
+impl State {
+    /// Whether one run more may be.
+    fn admits(&self, most: usize) -> Result<(), String> {
+        if self.is_closed {
+            return Err(SHUTTING_DOWN.to_owned());
+        }
+        let running: usize = self.processes.iter().map(|process| process.runs()).sum();
+        let waiting: usize = self.starting.iter().map(|starting| starting.jobs.len()).sum();
+        if running + waiting >= most {
+            return Err(format!(
+                "Too many concurrent requests. Your backend is limited to {most} concurrent \
+                 actions. Run fewer of them at a time, or make them shorter."
+            ));
+        }
+        Ok(())
+    }
+
+    /// A process of this code with room for a run.
+    fn with_room(&self, code: &Arc<Code>, runs_per_process: usize) -> Option<Arc<Process>> {
+        let of_code = self.processes.iter().filter(|process| process.code == *code);
+        let with_room = of_code
+            .filter_map(|process| process.load().map(|load| (load, process)))
+            .filter(|(load, _)| *load < runs_per_process)
+            // Of equals the oldest: it has imported most.
+            .rev()
+            // The fullest: the others may become idle and end.
+            .max_by_key(|(load, _)| *load);
+        with_room.map(|(_, process)| Arc::clone(process))
+    }
+
+    /// Has a job wait for a process that is being started, or for one that is to be: its number.
+    fn wait(&mut self, code: &Arc<Code>, asked: Option<Asked>, most: usize) -> Option<u64> {
+        if let Some(starting) = self.starting.iter_mut().find(|one| one.takes(code, most)) {
+            starting.jobs.extend(asked);
+            return None;
+        }
+        let number = self.begun;
+        self.begun += 1;
+        let (code, jobs) = (Arc::clone(code), asked.into_iter().collect());
+        self.starting.push(Starting { number, code, jobs, is_retired: false });
+        Some(number)
+    }
 }
 
 impl Pool {
@@ -339,12 +398,18 @@ impl Pool {
         for process in state.processes.iter().filter(|process| process.code != code) {
             process.retire();
         }
+        for starting in state.starting.iter_mut().filter(|starting| starting.code != code) {
+            starting.is_retired = true;
+        }
         drop(state);
         let Some(pool) = self.this.upgrade() else { return };
         self.config.runtime.spawn(async move {
             // Jobs may have come first, and have what they need.
-            let serves = |process: &Arc<Process>| process.load().is_some() && process.code == code;
-            let has_any = pool.state().processes.iter().any(serves);
+            let has_any = {
+                let state = pool.state();
+                state.with_room(&code, usize::MAX).is_some()
+                    || state.starting.iter().any(|starting| starting.takes(&code, usize::MAX))
+            };
             if !has_any {
                 pool.make_ready(&code).await;
             }
@@ -355,24 +420,22 @@ impl Pool {
     ///
     /// # Errors
     /// Why it could not be started, as an end.
-    pub async fn run(&self, job: Job, callbacks: Arc<dyn Callbacks>) -> Result<Running, Ended> {
+    pub async fn run(&self, mut job: Job, callbacks: Arc<dyn Callbacks>) -> Result<Running, Ended> {
         let code = Arc::clone(&job.code);
-        let snapshot = self.snapshot().await.map_err(|why| refused(&why))?;
-        let mut waiting = Some(job);
+        self.snapshot().await.map_err(|why| refused(&why))?;
         loop {
-            let (process, started) = {
-                // One lock for both: of jobs that come at once, each must see those before it.
-                let mut state = self.state();
-                let process = self.process_for(&mut state, snapshot, &code);
-                let process = process.map_err(|why| refused(&why))?;
-                let started = process.run(&mut waiting, &callbacks, &self.config);
-                (process, started)
-            };
-            if let Some(Started { run, head, done }) = started {
-                self.keep_spare(&code);
-                return Ok(Running { head, done, guard: Some((process, run)) });
+            let (tell, told) = oneshot::channel();
+            self.place(&code, Some(Asked { job, callbacks: Arc::clone(&callbacks), tell }));
+            match told.await {
+                Ok(Placed::Runs(running)) => {
+                    self.keep_spare(&code);
+                    return Ok(running);
+                }
+                Ok(Placed::Refused(why)) => return Err(refused(&why)),
+                // It died, or was killed, in this moment, and is not found again.
+                Ok(Placed::Again(back)) => job = back,
+                Err(_) => return Err(refused(SHUTTING_DOWN)),
             }
-            // It died, or was killed, in this moment, and is not found again.
         }
     }
 
@@ -387,55 +450,80 @@ impl Pool {
         self.config.runtime.spawn(async move { pool.make_ready(&code).await });
     }
 
-    /// Sees to it that a process of this code has room for a run.
+    /// Sees to it that a process of this code, the newest, has room for a run.
     async fn make_ready(&self, code: &Arc<Code>) {
-        if let Ok(snapshot) = self.snapshot().await {
-            // Whoever needs it finds out himself why there is none.
-            let _ = self.process_for(&mut self.state(), snapshot, code);
+        // Whoever needs it finds out himself why there is none.
+        if self.snapshot().await.is_ok() {
+            self.place(code, None);
         }
     }
 
-    /// A process of this code with room for a run.
-    fn process_for(
-        &self,
-        state: &mut State,
-        snapshot: &[u8],
-        code: &Arc<Code>,
-    ) -> Result<Arc<Process>, String> {
-        if state.is_closed {
-            return Err("The host is shutting down.".to_owned());
+    /// Sees to it that a process of this code has room for a run, and gives that to the job.
+    fn place(&self, code: &Arc<Code>, asked: Option<Asked>) {
+        // One lock for all of it: of jobs that come at once, each must see those before it.
+        let mut state = self.state();
+        if asked.is_none() && state.newest.as_ref() != Some(code) {
+            // It would have nothing to do, and nothing would end it.
+            return;
         }
-        let running: usize = state.processes.iter().map(|process| process.runs()).sum();
-        if running >= self.config.runs {
-            return Err(format!(
-                "Too many concurrent requests. Your backend is limited to {} concurrent actions. \
-                 Run fewer of them at a time, or make them shorter.",
-                self.config.runs
-            ));
+        if let Err(why) = state.admits(self.config.runs) {
+            asked.into_iter().for_each(|asked| asked.refuse(&why));
+            return;
         }
-        let of_code = state.processes.iter().filter(|process| process.code == *code);
-        let with_room = of_code
-            .filter_map(|process| process.load().map(|load| (load, process)))
-            .filter(|(load, _)| *load < self.config.runs_per_process)
-            // Of equals the oldest: it has imported most.
-            .rev()
-            // The fullest: the others may become idle and end.
-            .max_by_key(|(load, _)| *load);
-        if let Some((_, process)) = with_room {
-            return Ok(Arc::clone(process));
+        if let Some(process) = state.with_room(code, self.config.runs_per_process) {
+            asked.into_iter().for_each(|asked| asked.begin_in(&process, &self.config));
+            return;
         }
-        let pool = self.this.clone();
-        let when_dead = move |dead: &Arc<Process>| {
-            if let Some(pool) = pool.upgrade() {
-                pool.state().processes.retain(|process| !Arc::ptr_eq(process, dead));
-            }
+        let number = state.wait(code, asked, self.config.runs_per_process);
+        drop(state);
+        if let Some(number) = number {
+            self.start_process(number, Arc::clone(code));
+        }
+    }
+
+    /// Starts a process with no lock held, and on no thread of tokio's: the system may take long.
+    fn start_process(&self, number: u64, code: Arc<Code>) {
+        let Some(pool) = self.this.upgrade() else { return };
+        self.config.runtime.spawn_blocking(move || {
+            let of_pool = pool.this.clone();
+            let when_dead = move |dead: &Arc<Process>| {
+                if let Some(pool) = of_pool.upgrade() {
+                    pool.state().processes.retain(|process| !Arc::ptr_eq(process, dead));
+                }
+            };
+            // Node has none. Whoever else has a process started has waited for it.
+            let snapshot = pool.snapshot.get().map_or(&[][..], Vec::as_slice);
+            pool.started(number, Process::start(&pool.config, snapshot, code, when_dead));
+        });
+    }
+
+    /// Gives a process that was started to those that wait for it.
+    fn started(&self, number: u64, process: std::io::Result<Arc<Process>>) {
+        let mut state = self.state();
+        let mut found = state.starting.extract_if(.., |starting| starting.number == number);
+        let Some(Starting { jobs, is_retired, .. }) = found.next() else { return };
+        drop(found);
+        let process = match process {
+            Ok(process) => process,
+            Err(why) => return not_started(jobs, &why.to_string()),
         };
-        let started = Process::start(&self.config, snapshot, Arc::clone(code), when_dead);
-        let process = started.map_err(|e| {
-            format!("The host could not start a process for the action: {e}. Try again later.")
-        })?;
-        state.processes.push(Arc::clone(&process));
-        Ok(process)
+        // Where it has died already, nothing would take it off the list.
+        if !process.is_dead() {
+            state.processes.push(Arc::clone(&process));
+        }
+        if state.is_closed {
+            process.kill(KILLED.to_owned());
+            return jobs.into_iter().for_each(|asked| asked.refuse(SHUTTING_DOWN));
+        }
+        if process.load().is_none() {
+            return not_started(jobs, "it ended at once");
+        }
+        for asked in jobs {
+            asked.begin_in(&process, &self.config);
+        }
+        if is_retired {
+            process.retire();
+        }
     }
 
     /// The startup snapshot, made once, and tried again where it failed.
@@ -455,15 +543,21 @@ impl Pool {
             state.processes.clone()
         };
         for process in processes {
-            process.kill("the host is shutting down".to_owned());
+            process.kill(KILLED.to_owned());
         }
     }
 
     /// The processes that take jobs: the system's number of each, and how many runs it has.
     pub fn processes(&self) -> Vec<(u32, usize)> {
         let state = self.state();
-        let live = state.processes.iter();
-        live.filter_map(|process| Some((process.pid?, process.load()?))).collect()
+        let all = state.processes.iter();
+        all.filter_map(|process| Some((process.pid?, process.load()?))).collect()
+    }
+
+    /// All processes by the system's number, also those that take no more jobs: they have memory
+    /// until they are dead.
+    pub fn live(&self) -> Vec<u32> {
+        self.state().processes.iter().filter_map(|process| process.pid).collect()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -487,6 +581,12 @@ impl Pool {
             }
         }
     }
+}
+
+/// Refuses jobs whose process could not be started.
+fn not_started(jobs: Vec<Asked>, why: &str) {
+    let why = format!("The host could not start a process for the action: {why}. Try again later.");
+    jobs.into_iter().for_each(|asked| asked.refuse(&why));
 }
 
 fn refused(why: &str) -> Ended {
@@ -542,147 +642,4 @@ async fn tend(pool: Weak<Pool>) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::HashSet;
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use tokio::sync::Barrier;
-    use tokio::task::JoinSet;
-
-    use super::*;
-    use crate::node::Version;
-
-    /// Asks for nothing.
-    pub(crate) struct Silent;
-
-    impl Callbacks for Silent {
-        fn syscall(&self, _: Syscall) -> Replying {
-            Box::pin(std::future::pending())
-        }
-    }
-
-    /// A pool whose processes hear everything and say nothing: their runs end when a test says so.
-    pub(crate) fn config(runs_per_process: usize, runs: usize) -> Config {
-        let version = Version { major: 20, minor: 0 };
-        let program = PathBuf::from("/bin/cat");
-        let (heap_mib, process_bytes, file_bytes) = Default::default();
-        // It is not started, as the code has no folder. With it there is no snapshot to be made.
-        let node = Node { program: program.clone(), version, heap_mib, process_bytes, file_bytes };
-        Config {
-            program,
-            arguments: Vec::new(),
-            runtime: Handle::current(),
-            limits: Limits::default(),
-            calls: CallLimits { count: 8, bytes: 1 << 20 },
-            runs_per_process,
-            runs,
-            retire_after: u64::MAX,
-            idle: Duration::from_secs(3600),
-            node: Some(node),
-            network: Network::default(),
-            residents: Residents::default(),
-            keep: None,
-        }
-    }
-
-    pub(crate) fn code(version: &str) -> Arc<Code> {
-        Arc::new(Code { version: version.to_owned(), ..Code::default() })
-    }
-
-    pub(crate) fn job(code: &Arc<Code>) -> Job {
-        Job {
-            code: Arc::clone(code),
-            environment: Arc::default(),
-            module: "m.js".to_owned(),
-            export: "f".to_owned(),
-            request_id: String::new(),
-            timeout: Duration::from_secs(3600),
-            reuse: false,
-            input: Input::Action { arguments: "[]".to_owned() },
-        }
-    }
-
-    async fn run(pool: &Pool, code: &Arc<Code>) -> Result<Running, Ended> {
-        pool.run(job(code), Arc::new(Silent)).await
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
-    async fn jobs_that_come_at_once_have_a_process_each_and_are_no_more_than_may_be() {
-        let jobs = 32;
-        for limit in [1, 2, 3, 16].into_iter().cycle().take(100) {
-            let (pool, code) = (Pool::start(config(1, limit)), code("1"));
-            let together = Arc::new(Barrier::new(jobs));
-            let mut tasks = JoinSet::new();
-            for _ in 0..jobs {
-                let (pool, code) = (Arc::clone(&pool), Arc::clone(&code));
-                let together = Arc::clone(&together);
-                tasks.spawn(async move {
-                    together.wait().await;
-                    run(&pool, &code).await
-                });
-            }
-            let running: Vec<_> =
-                tasks.join_all().await.into_iter().filter_map(Result::ok).collect();
-            let processes: HashSet<_> =
-                running.iter().map(|run| run.guard.as_ref().unwrap().0.pid).collect();
-            assert_eq!((running.len(), processes.len()), (limit, limit));
-            pool.shut_down();
-        }
-    }
-
-    #[tokio::test]
-    async fn runs_of_older_code_are_among_those_that_may_be() {
-        let (pool, old) = (Pool::start(config(1, 2)), code("1"));
-        let first = run(&pool, &old).await.unwrap();
-        let new = code("2");
-        pool.deployed(Arc::clone(&new));
-        assert_eq!(first.guard.as_ref().unwrap().0.load(), None, "it is retired");
-        let _second = run(&pool, &new).await.unwrap();
-        let refused = run(&pool, &new).await.err().unwrap();
-        assert!(
-            matches!(refused.end, End::Threw(thrown) if thrown.message.contains("limited to 2"))
-        );
-    }
-
-    #[tokio::test]
-    async fn all_processes_can_be_found_while_those_of_older_code_are_retired() {
-        let (pool, old) = (Pool::start(config(1, 1)), code("1"));
-        let start = || Process::start(&pool.config, &[], Arc::clone(&old), |_| {}).unwrap();
-        pool.state().processes = std::iter::repeat_with(start).take(16).collect();
-        let is_over = AtomicBool::new(false);
-        let fewest = std::thread::scope(|scope| {
-            let looks = scope.spawn(|| {
-                let mut fewest = usize::MAX;
-                while !is_over.load(Ordering::Relaxed) {
-                    fewest = fewest.min(pool.state().processes.len());
-                }
-                fewest
-            });
-            for push in 0..2000 {
-                pool.deployed(code(&format!("later {push}")));
-            }
-            is_over.store(true, Ordering::Relaxed);
-            looks.join().unwrap()
-        });
-        assert_eq!(fewest, 16, "a host that stops must find all of them");
-        assert!(pool.state().processes.iter().all(|process| process.load().is_none()));
-    }
-
-    #[tokio::test]
-    async fn a_snapshot_that_could_not_be_made_is_tried_again() {
-        let mark = std::env::temp_dir().join(format!("concave-snapshot-{}", std::process::id()));
-        let script = "cat > /dev/null; if mkdir \"$0\"; then exit 1; fi; echo made";
-        let config = Config {
-            program: "/bin/sh".into(),
-            arguments: vec!["-c".into(), script.into(), mark.clone().into()],
-            node: None,
-            ..config(1, 1)
-        };
-        let pool = Pool::start(config);
-        // The pool tries by itself as it starts: one of the two tries fails, whichever comes first.
-        let _ = pool.snapshot().await;
-        let then = pool.snapshot().await.map(<[u8]>::to_vec);
-        std::fs::remove_dir(&mark).unwrap();
-        assert_eq!(then.as_deref(), Ok(&b"made\n"[..]));
-    }
-}
+pub(crate) mod tests;

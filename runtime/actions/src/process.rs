@@ -22,9 +22,7 @@ use crate::pool::{
     CallLimits, Callbacks, Code, Config, Content, Ended, Input, Job, Line, Reply, ResponseHead,
     Source, Syscall,
 };
-use crate::protocol::{
-    self, CallId, End, Frame, HttpHead, ModulePart, RunId, Thrown, ToHost, ToWorker,
-};
+use crate::protocol::{self, CallId, End, Frame, HttpHead, RunId, Thrown, ToHost, ToWorker};
 use crate::streams::Streams;
 
 /// How long a run may take to stop when it is told to, before its process is killed.
@@ -172,8 +170,7 @@ impl Process {
             self.state().environment = Some(Arc::clone(known));
         }
         for (path, source) in &code.modules {
-            let message = ToWorker::Module { path: path.to_string(), part: ModulePart::Source };
-            self.streams.send(&message, source.as_bytes());
+            self.streams.send(&ToWorker::Module { path: path.to_string() }, source.as_bytes());
         }
     }
 
@@ -181,6 +178,11 @@ impl Process {
     pub(crate) fn load(&self) -> Option<usize> {
         let state = self.state();
         (!state.is_retired && !state.is_dead).then_some(state.runs.len())
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state().is_dead
     }
 
     /// How many runs it has, also when it takes no more.
@@ -240,7 +242,8 @@ impl Process {
             }
             Input::Action { arguments } => (None, arguments),
             Input::Http { url, routed_path, method, headers, body } => {
-                let body = body.map(|body| self.streams.transmit(run, body));
+                // The first of its run always has a number.
+                let body = body.and_then(|body| self.streams.transmit(run, body).ok());
                 (Some(HttpHead { url, routed_path, method, headers, body }), String::new())
             }
         };
@@ -403,11 +406,13 @@ impl Process {
             entry.lines.push(line);
         }
         // With the lock held: the run ends before this stream is opened, or ends it.
-        let body = body.map(|body| self.streams.transmit(run, body));
+        let body = body.map(|body| self.streams.transmit(run, body)).transpose();
         drop(state);
-        let (json, error) = match result {
-            Ok(json) => (json, None),
-            Err(error) => (String::new(), Some(error)),
+        let thrown = |message| Thrown { message, ..Thrown::default() };
+        let answer = body.map_err(thrown).and_then(|body| Ok((result?, body)));
+        let (json, body, error) = match answer {
+            Ok((json, body)) => (json, body, None),
+            Err(error) => (String::new(), None, Some(error)),
         };
         self.streams.send(&ToWorker::Answer { run, call, error, body }, json.as_bytes());
     }
@@ -555,7 +560,7 @@ async fn watch(process: Weak<Process>) {
     loop {
         tokio::time::sleep(PERIOD).await;
         let Some(process) = process.upgrade() else { return };
-        if process.state().is_dead {
+        if process.is_dead() {
             return;
         }
         process.check();

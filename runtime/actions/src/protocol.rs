@@ -19,8 +19,8 @@
 //! ```
 //!
 //! Streams are bodies of requests, responses and files. Their numbers are chosen by the sender, per
-//! direction. A sender keeps at most [`WINDOW_BYTES`] under way: it stops until the receiver gives
-//! credit for what it has consumed.
+//! direction, and carry their run's: see [`StreamId`]. A sender keeps at most [`WINDOW_BYTES`]
+//! under way: it stops until the receiver gives credit for what it has consumed.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -44,8 +44,37 @@ pub const CHUNK_BYTES: usize = 64 << 10;
 pub type RunId = u64;
 /// Names one call back to the host in its run.
 pub type CallId = u64;
-/// Names a stream in its process and direction.
-pub type StreamId = u64;
+
+/// How many bits of a stream's number tell the streams of one run apart.
+const STREAM_BITS: u32 = 20;
+
+/// Names a stream in its process and direction: the number of its run, and above how many others
+/// of that run it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StreamId(pub u64);
+
+impl StreamId {
+    /// The stream of a run that comes after so many others of it.
+    ///
+    /// # Errors
+    /// What the author of the function reads, who had as many streams as a run may have.
+    pub fn of(run: RunId, before: u64) -> Result<Self, String> {
+        let most = 1 << STREAM_BITS;
+        if before >= most {
+            return Err(format!(
+                "Too many streams: an action may send {most} bodies and files in all, and receive \
+                 as many. Split its work over several actions."
+            ));
+        }
+        Ok(Self((run << STREAM_BITS) | before))
+    }
+
+    /// Whose it is.
+    pub fn run(self) -> RunId {
+        self.0 >> STREAM_BITS
+    }
+}
 
 /// What a host says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,12 +101,10 @@ pub enum ToWorker {
         /// What a run may use.
         limits: Limits,
     },
-    /// A part of the code; the tail is its text or bytes.
+    /// A module of the code; the tail is its JavaScript.
     Module {
         /// `dir/mod.js`, as in `convex:/dir/mod.js`.
         path: String,
-        /// Which part.
-        part: ModulePart,
     },
     /// Replaces `process.env` for the runs that follow.
     Environment {
@@ -204,20 +231,6 @@ pub enum ToHost {
         /// How.
         end: End,
     },
-}
-
-/// What a message with a module carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModulePart {
-    /// JavaScript.
-    Source,
-    /// JavaScript of a module with `"use node"`.
-    NodeSource,
-    /// Its source map, JSON text.
-    Map,
-    /// Compiled WebAssembly code in its binary form.
-    Wasm,
 }
 
 /// An HTTP request without its body.
@@ -349,6 +362,18 @@ pub enum Stream {
     },
 }
 
+impl Stream {
+    /// Which stream it is about.
+    pub fn id(&self) -> StreamId {
+        match self {
+            Self::Chunk { stream }
+            | Self::End { stream, .. }
+            | Self::Credit { stream, .. }
+            | Self::Stop { stream } => *stream,
+        }
+    }
+}
+
 /// A head and its tail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame<T> {
@@ -443,8 +468,8 @@ mod tests {
     fn messages_survive_the_way() {
         let messages = [
             ToHost::Ready,
-            ToHost::Syscall { run: 1, call: 2, op: "1.0/x".into(), body: Some(7) },
-            ToHost::Stream(Stream::Credit { stream: 3, bytes: 9 }),
+            ToHost::Syscall { run: 1, call: 2, op: "1.0/x".into(), body: Some(StreamId(7)) },
+            ToHost::Stream(Stream::Credit { stream: StreamId(3), bytes: 9 }),
             ToHost::Done { run: 1, end: End::Returned },
             ToHost::Done {
                 run: 1,
@@ -463,7 +488,7 @@ mod tests {
 
     #[test]
     fn the_wire_form_is_what_other_languages_read() {
-        let chunk = ToWorker::Stream(Stream::Chunk { stream: 5 });
+        let chunk = ToWorker::Stream(Stream::Chunk { stream: StreamId(5) });
         let bytes = encode(&chunk, b"xy").unwrap();
         let head = br#"{"type":"stream","event":"chunk","stream":5}"#;
         let (length, rest) = bytes.split_at(8);
@@ -475,6 +500,15 @@ mod tests {
             serde_json::to_string(&done).unwrap(),
             r#"{"type":"done","run":1,"end":{"how":"no_route"}}"#
         );
+    }
+
+    #[test]
+    fn streams_are_numbered_by_run_and_no_run_reaches_the_numbers_of_the_next() {
+        let last = StreamId::of(7, (1 << 20) - 1).unwrap();
+        let next = StreamId::of(8, 0).unwrap();
+        assert_eq!((last.run(), next.run(), next.0 - last.0), (7, 8, 1));
+        let refused = StreamId::of(7, 1 << 20).unwrap_err();
+        assert!(refused.contains("may send 1048576 bodies and files"), "{refused}");
     }
 
     #[test]

@@ -18,7 +18,8 @@ use crate::ahead::{Ahead, Forecast, Loud};
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
-use crate::protocol::{End, HttpHead, Limits, RunId, Thrown, ToHost};
+use crate::owed::Owed;
+use crate::protocol::{End, HttpHead, Limits, RunId, Thrown};
 use crate::run_state::{Event, RunState};
 use crate::runtime::{Argument, Runtime};
 use crate::sharing::{After, Sharing, Turn};
@@ -40,6 +41,9 @@ pub(crate) struct Shared {
     pub(crate) threads: Arc<Threads>,
 }
 
+/// Is told the switch of a run that starts.
+pub(crate) type Starts = Box<dyn FnOnce(Arc<StopSwitch>) + Send>;
+
 pub(crate) type Environment = Arc<BTreeMap<String, String>>;
 
 /// One function to run.
@@ -59,9 +63,9 @@ pub(crate) struct Job {
     pub(crate) environment: Environment,
     pub(crate) events: UnboundedReceiver<Event>,
     /// Told the run's switch when it starts.
-    pub(crate) started: Box<dyn FnOnce(Arc<StopSwitch>) + Send>,
-    /// Told when it has ended.
-    pub(crate) ended: Box<dyn FnOnce() + Send>,
+    pub(crate) started: Starts,
+    /// Its end, which is sent if only by dropping it.
+    pub(crate) owed: Owed,
 }
 
 impl Job {
@@ -90,18 +94,17 @@ impl Spare {
 
     /// Gives it its job.
     pub(crate) fn take(self, job: Job) {
-        // The thread waits until it has a job.
+        // The thread waits until it has a job; where it is gone, the job's end says so.
         let _ = self.jobs.send(job);
     }
 
     /// Gives a thread its job, or says to whoever waits for it that there is none.
-    pub(crate) fn give(spare: std::io::Result<Self>, shared: &Shared, job: Job) {
+    pub(crate) fn give(spare: std::io::Result<Self>, job: Job) {
         match spare {
             Ok(spare) => spare.take(job),
             Err(why) => {
                 let message = format!("The worker has no thread for another action: {why}.");
-                (job.ended)();
-                shared.wire.send(&ToHost::Done { run: job.run, end: threw(message) }, &[]);
+                job.owed.pay(threw(message));
             }
         }
     }
@@ -110,41 +113,43 @@ impl Spare {
 fn wait_and_run(shared: &Shared, waiting: Receiver<Job>, forecast: Option<Forecast>) {
     let made = Ahead::make(shared, forecast);
     let Ok(mut job) = waiting.recv() else { return };
-    let (timers, mut runtime) = match made.and_then(|made| made.for_job(shared, &job)) {
+    let (timers, runtime) = match made.and_then(|made| made.for_job(shared, &job)) {
         Ok(made) => made,
         Err(why) => {
             let state = state_of(shared, &job);
             let message = format!("The worker could not start a JavaScript runtime: {why}");
             state.set_end(threw(message), String::new());
             state.finish();
-            return (job.ended)();
+            return job.owed.paid();
         }
     };
+    // What V8 and deno_core free is freed inside of their event loop's runtime, after a panic too:
+    // what is declared later is dropped before.
+    let _entered = timers.enter();
+    let mut runtime = runtime;
     let mut runs = 0;
     let mut function;
-    let ended = loop {
+    let owed = loop {
         runs += 1;
         function = job.function();
         let state = Rc::new(state_of(shared, &job));
         job.reuse &= runs < shared.limits.context_runs;
         match timers.block_on(drive(shared, &mut runtime, &state, job)) {
-            Next::Over(ended) => break ended,
+            Next::Over(owed) => break Some(owed),
             Next::Run(next) => job = *next,
             Next::Waits(more) => match more.recv() {
                 Ok(next) => job = next,
                 // Nobody wants its context any more.
-                Err(_) => break Box::new(|| {}),
+                Err(_) => break None,
             },
         }
     };
-    // What V8 and deno_core free is freed inside of their event loop's runtime.
-    let _entered = timers.enter();
     if shared.code.count_run(&function) && runtime.switch.reason().is_none() {
         runtime.keep_compiled();
     }
     shared.code.keep_scripts(function, runtime.platform.take_touched());
     drop(runtime);
-    ended();
+    drop(owed);
 }
 
 fn state_of(shared: &Shared, job: &Job) -> RunState {
@@ -154,8 +159,8 @@ fn state_of(shared: &Shared, job: &Job) -> RunState {
 
 /// What a thread does after a run.
 enum Next {
-    /// It ends; then there is something to tell.
-    Over(Box<dyn FnOnce() + Send>),
+    /// It ends; then the process is to forget the run, whose end was sent.
+    Over(Owed),
     /// It goes on with this job.
     Run(Box<Job>),
     /// It waits for another job.
@@ -165,11 +170,8 @@ enum Next {
 /// Runs the job to its end, which is sent.
 async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job: Job) -> Next {
     let Job { module, export, request_id, timeout_ms, http, arguments, .. } = job;
-    let (mut events, started, ended, mut turn) = (job.events, job.started, job.ended, job.turn);
-    let path = match &http {
-        Some(head) => format!("{} {}", head.method, head.routed_path),
-        None => identifier(&module, &export),
-    };
+    let (mut events, started, mut owed, mut turn) = (job.events, job.started, job.owed, job.turn);
+    let path = path(&module, &export, http.as_ref());
     runtime.js.op_state().borrow_mut().put(Rc::clone(state));
     started(Arc::clone(&runtime.switch));
     if let Some(stream) = http.as_ref().and_then(|http| http.body) {
@@ -204,20 +206,22 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
     let may_share = job.reuse && state.ended_well();
     if !(may_share && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await) {
         state.finish();
-        return Next::Over(ended);
+        owed.paid();
+        return Next::Over(owed);
     }
     // From here on nobody can stop this run; somebody may have done so before.
-    ended();
+    owed.forget();
     let may_wait = runtime.switch.reason().is_none() && runtime.has_room(&shared.limits);
     let (jobs, waiting) = channel();
     let turn = turn.filter(|_| may_wait);
     let after = turn.map_or(After::End, |turn| turn.end(job.environment, Spare { jobs }));
     // Last: the host may send the next job as soon as it reads this.
     state.finish();
+    owed.paid();
     match after {
         After::Run(job) => Next::Run(job),
         After::Rest => Next::Waits(waiting),
-        After::End => Next::Over(Box::new(|| {})),
+        After::End => Next::Over(owed),
     }
 }
 
@@ -267,6 +271,14 @@ fn step(
     Poll::Ready(())
 }
 
+/// As messages name a run.
+pub(crate) fn path(module: &str, export: &str, http: Option<&HttpHead>) -> String {
+    match http {
+        Some(head) => format!("{} {}", head.method, head.routed_path),
+        None => identifier(module, export),
+    }
+}
+
 /// `dir/mod:fn`, as messages name a function.
 fn identifier(module: &str, export: &str) -> String {
     let stem = module.strip_suffix(".js").unwrap_or(module);
@@ -313,7 +325,108 @@ fn broke(error: &CoreError) -> End {
 
 #[cfg(test)]
 mod tests {
-    use super::identifier;
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::protocol::{self, ImportPhase, Residents, ToHost};
+    use crate::{owed, runtime};
+
+    fn shared(snapshot: &'static [u8], wire: &Arc<Wire>) -> Arc<Shared> {
+        let module = "export const f = { isAction: true, invokeAction: async () => '1' };";
+        let modules = BTreeMap::from([("m.js".to_owned(), module.into())]);
+        let mib = 1 << 20;
+        Arc::new(Shared {
+            snapshot,
+            code: Arc::new(Code::new(modules, ImportPhase::default())),
+            limits: Limits { heap_bytes: 64 * mib, buffer_bytes: mib, ..Limits::default() },
+            network: Arc::default(),
+            wire: Arc::clone(wire),
+            sharing: Sharing::default(),
+            loud: Loud::default(),
+            threads: Arc::default(),
+        })
+    }
+
+    /// A wire, and the host's end of it.
+    fn wire() -> (Arc<Wire>, UnixStream) {
+        let (ours, host) = UnixStream::pair().unwrap();
+        host.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        (Arc::new(Wire::new(ours)), host)
+    }
+
+    fn job(started: impl FnOnce() + Send + 'static, wire: &Arc<Wire>) -> (Job, Arc<AtomicBool>) {
+        let forgotten = Arc::<AtomicBool>::default();
+        let tells = Arc::clone(&forgotten);
+        let forget = move || tells.store(true, Ordering::SeqCst);
+        let job = Job {
+            run: 7,
+            module: "m.js".to_owned(),
+            export: "f".to_owned(),
+            request_id: String::new(),
+            timeout_ms: 60_000,
+            reuse: false,
+            turn: None,
+            http: None,
+            arguments: "[]".to_owned(),
+            environment: Arc::default(),
+            events: unbounded_channel().1,
+            started: Box::new(|_| started()),
+            owed: Owed::new(7, "m:f".to_owned(), Arc::clone(wire), forget),
+        };
+        (job, forgotten)
+    }
+
+    /// What a run says besides its console lines, up to its end.
+    fn said(host: &mut UnixStream) -> Vec<ToHost> {
+        let mut said = Vec::new();
+        while !matches!(said.last(), Some(ToHost::Done { .. })) {
+            said.push(protocol::read(host).unwrap().unwrap().head);
+        }
+        said
+    }
+
+    fn assert_bug(said: &[ToHost], what: &str) {
+        let [ToHost::Retire, ToHost::Done { run: 7, end: End::Threw(Thrown { message, .. }) }] =
+            said
+        else {
+            panic!("{said:?}")
+        };
+        assert!(message.starts_with("The worker that ran m:f hit a bug of its own: "), "{message}");
+        assert!(message.contains(what), "{message}");
+    }
+
+    #[test]
+    fn a_run_whose_thread_panics_has_one_end_and_its_process_is_retired() {
+        owed::listen();
+        let snapshot = runtime::make_snapshot(&Residents::default()).unwrap();
+        let (wire, mut host) = wire();
+        let shared = shared(Box::leak(snapshot), &wire);
+        let (fine, _) = job(|| {}, &wire);
+        Spare::start(&shared, None).unwrap().take(fine);
+        assert_eq!(said(&mut host), [ToHost::Done { run: 7, end: End::Returned }]);
+        let (bad, forgotten) = job(|| panic!("a bug of a test"), &wire);
+        Spare::start(&shared, None).unwrap().take(bad);
+        assert_bug(&said(&mut host), "a bug of a test (run.rs:");
+        assert!(forgotten.load(Ordering::SeqCst));
+        let (fine, _) = job(|| {}, &wire);
+        Spare::start(&shared, None).unwrap().take(fine);
+        assert_eq!(said(&mut host), [ToHost::Done { run: 7, end: End::Returned }], "it goes on");
+    }
+
+    #[test]
+    fn a_job_for_a_thread_that_is_gone_has_its_end() {
+        let (wire, mut host) = wire();
+        let (job, forgotten) = job(|| {}, &wire);
+        let (jobs, gone) = channel();
+        drop(gone);
+        Spare { jobs }.take(job);
+        assert_bug(&said(&mut host), "its thread is gone");
+        assert!(forgotten.load(Ordering::SeqCst));
+    }
 
     #[test]
     fn functions_are_named_as_users_do() {

@@ -54,6 +54,8 @@ pub(crate) struct RunState {
     response: RefCell<Option<(ToHost, Vec<u8>)>>,
     console: RefCell<Console>,
     next_call: Cell<CallId>,
+    /// How many streams it has opened.
+    opened: Cell<u64>,
     calls: RefCell<HashMap<CallId, oneshot::Sender<Answered>>>,
     /// Names of operations that have not ended, by their number.
     under_way: RefCell<BTreeMap<u64, &'static str>>,
@@ -101,6 +103,7 @@ impl RunState {
             response: RefCell::default(),
             console: RefCell::new(Console::new(run, limits)),
             next_call: Cell::new(0),
+            opened: Cell::new(0),
             calls: RefCell::default(),
             under_way: RefCell::default(),
             incoming: RefCell::default(),
@@ -218,11 +221,13 @@ impl RunState {
         UnderWay { state: Rc::clone(self), number }
     }
 
-    /// Opens a stream to the host that may carry `limit` bytes, and gives it a number: the run's
-    /// own, so that runs need no counter in common.
-    pub(crate) fn open(&self, limit: u64) -> StreamId {
-        let stream = (self.run << 20) | self.next_call.get();
-        self.next_call.set(self.next_call.get() + 1);
+    /// Opens a stream to the host that may carry `limit` bytes, and gives it a number.
+    ///
+    /// # Errors
+    /// As [`StreamId::of`].
+    pub(crate) fn open(&self, limit: u64) -> Result<StreamId, String> {
+        let stream = StreamId::of(self.run, self.opened.get())?;
+        self.opened.set(self.opened.get() + 1);
         let outgoing = Outgoing {
             left: Cell::new(limit),
             credit: Cell::new(WINDOW_BYTES),
@@ -230,7 +235,7 @@ impl RunState {
             changed: Notify::new(),
         };
         self.outgoing.borrow_mut().insert(stream, Rc::new(outgoing));
-        stream
+        Ok(stream)
     }
 
     /// A stream to the host that still wants bytes.
@@ -408,7 +413,21 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use super::unawaited;
+    use super::*;
+
+    #[test]
+    fn streams_of_a_run_that_asked_much_are_its_own() {
+        let (network, wire) = (Arc::new(Network::default()), Arc::new(Wire::deaf()));
+        let state = RunState::new(7, Limits::default(), Arc::default(), network, wire);
+        state.next_call.set(1 << 20);
+        drop(state.ask("1.0/actions/query", "{}", None));
+        let stream = state.open(0).unwrap();
+        assert_eq!(stream.run(), 7, "the host and the worker take it for this run's");
+        state.opened.set(1 << 20);
+        let refused = state.open(0).unwrap_err();
+        assert!(refused.starts_with("Too many streams"), "{refused}");
+        assert!(state.outgoing(stream).is_some(), "those before are as they were");
+    }
 
     #[test]
     fn the_warning_names_what_nobody_awaited() {

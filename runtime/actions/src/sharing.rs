@@ -110,7 +110,7 @@ impl State {
 fn begin(shared: &Arc<Shared>, place: Place) {
     match place {
         Place::Context(spare, job) => spare.take(job),
-        Place::Fresh(job) => Spare::give(Spare::start(shared, None), shared, job),
+        Place::Fresh(job) => Spare::give(Spare::start(shared, None), job),
         Place::Waits => {}
     }
 }

@@ -24,8 +24,9 @@ pub(crate) type Outbox = mpsc::UnboundedSender<Vec<u8>>;
 pub(crate) struct Streams {
     outbox: Outbox,
     incoming: Mutex<HashMap<StreamId, Incoming>>,
-    outgoing: Mutex<HashMap<StreamId, Outgoing>>,
-    next: Mutex<StreamId>,
+    outgoing: Mutex<HashMap<StreamId, Arc<Semaphore>>>,
+    /// How many there were to each run that has not ended.
+    opened: Mutex<HashMap<RunId, u64>>,
 }
 
 struct Incoming {
@@ -34,18 +35,13 @@ struct Incoming {
     under_way: usize,
 }
 
-struct Outgoing {
-    run: RunId,
-    credit: Arc<Semaphore>,
-}
-
 impl Streams {
     pub(crate) fn new(outbox: Outbox) -> Arc<Self> {
         Arc::new(Self {
             outbox,
             incoming: Mutex::default(),
             outgoing: Mutex::default(),
-            next: Mutex::new(1),
+            opened: Mutex::default(),
         })
     }
 
@@ -100,15 +96,20 @@ impl Streams {
         }
     }
 
-    /// Sends `body` to the worker for a run; gives the stream's number.
-    pub(crate) fn transmit(self: &Arc<Self>, run: RunId, body: Body) -> StreamId {
+    /// Sends `body` to the worker for a run, which has not ended; gives the stream's number.
+    ///
+    /// # Errors
+    /// As [`StreamId::of`].
+    pub(crate) fn transmit(self: &Arc<Self>, run: RunId, body: Body) -> Result<StreamId, String> {
         let stream = {
-            let mut next = lock(&self.next);
-            *next += 1;
-            *next
+            let mut opened = lock(&self.opened);
+            let count = opened.entry(run).or_default();
+            let stream = StreamId::of(run, *count)?;
+            *count += 1;
+            stream
         };
         let credit = Arc::new(Semaphore::new(WINDOW_BYTES));
-        lock(&self.outgoing).insert(stream, Outgoing { run, credit: Arc::clone(&credit) });
+        lock(&self.outgoing).insert(stream, Arc::clone(&credit));
         let streams = Arc::clone(self);
         tokio::spawn(async move {
             let error = streams.pump(stream, body, &credit).await;
@@ -116,7 +117,7 @@ impl Streams {
                 streams.send(&ToWorker::Stream(Stream::End { stream, error }), &[]);
             }
         });
-        stream
+        Ok(stream)
     }
 
     /// Sends chunk after chunk as credit allows; gives the error that ends the body.
@@ -164,28 +165,28 @@ impl Streams {
             }
             Stream::Credit { stream, bytes } => {
                 if let Some(found) = lock(&self.outgoing).get(stream) {
-                    let bytes = (*bytes as usize).min(WINDOW_BYTES);
-                    found.credit.add_permits(bytes);
+                    found.add_permits((*bytes as usize).min(WINDOW_BYTES));
                 }
             }
             Stream::Stop { stream } => {
                 if let Some(found) = lock(&self.outgoing).remove(stream) {
-                    found.credit.close();
+                    found.close();
                 }
             }
         }
         Ok(())
     }
 
-    /// Ends the streams to a run that has ended.
+    /// Ends the streams to and from a run that has ended. It has ended those from it itself, where
+    /// its thread came to that.
     pub(crate) fn ended(&self, run: RunId) {
-        lock(&self.outgoing).retain(|_, outgoing| {
-            let keep = outgoing.run != run;
-            if !keep {
-                outgoing.credit.close();
-            }
-            keep
-        });
+        lock(&self.opened).remove(&run);
+        for (_, incoming) in lock(&self.incoming).extract_if(|stream, _| stream.run() == run) {
+            let _ = incoming.chunks.send(Err("the function ended before its body did".to_owned()));
+        }
+        for (_, credit) in lock(&self.outgoing).extract_if(|stream, _| stream.run() == run) {
+            credit.close();
+        }
     }
 
     /// Ends all streams: the process is gone.
@@ -193,8 +194,8 @@ impl Streams {
         for (_, incoming) in lock(&self.incoming).drain() {
             let _ = incoming.chunks.send(Err(why.to_owned()));
         }
-        for (_, outgoing) in lock(&self.outgoing).drain() {
-            outgoing.credit.close();
+        for (_, credit) in lock(&self.outgoing).drain() {
+            credit.close();
         }
     }
 }
@@ -228,7 +229,7 @@ mod tests {
         let (outbox, mut frames) = mpsc::unbounded_channel();
         let streams = Streams::new(outbox);
         let (chunks, body) = mpsc::channel(1);
-        let stream = streams.transmit(1, body);
+        let stream = streams.transmit(1, body).unwrap();
         let feeder = tokio::spawn(async move {
             while chunks.send(Ok(Bytes::from(vec![7; CHUNK_BYTES]))).await.is_ok() {}
         });
@@ -248,8 +249,9 @@ mod tests {
     async fn a_body_in_is_credited_as_it_is_read_and_no_worker_may_send_more() {
         let (outbox, mut frames) = mpsc::unbounded_channel();
         let streams = Streams::new(outbox);
-        let mut body = streams.receive(9);
-        let chunk = Stream::Chunk { stream: 9 };
+        let stream = StreamId(9);
+        let mut body = streams.receive(stream);
+        let chunk = Stream::Chunk { stream };
         for _ in 0..WINDOW_BYTES / CHUNK_BYTES {
             streams.take_in(&chunk, vec![1; CHUNK_BYTES]).unwrap();
         }
@@ -261,7 +263,34 @@ mod tests {
         assert!(!credit.is_empty());
         drop(body);
         settle().await;
-        let stop = ToWorker::Stream(Stream::Stop { stream: 9 });
+        let stop = ToWorker::Stream(Stream::Stop { stream });
         assert!(said(&mut frames).iter().any(|frame| frame.head == stop), "nobody reads it");
+    }
+
+    #[tokio::test]
+    async fn streams_to_a_run_carry_its_number_and_nothing_is_kept_of_those_that_ended() {
+        let (outbox, _frames) = mpsc::unbounded_channel();
+        let streams = Streams::new(outbox);
+        for run in 1..100 {
+            let sent = [(); 3].map(|()| streams.transmit(run, mpsc::channel(1).1).unwrap());
+            assert!(sent.iter().all(|stream| stream.run() == run), "{sent:?}");
+            streams.ended(run);
+        }
+        assert!(lock(&streams.opened).is_empty() && lock(&streams.outgoing).is_empty());
+        *lock(&streams.opened).entry(100).or_default() = 1 << 20;
+        let refused = streams.transmit(100, mpsc::channel(1).1).unwrap_err();
+        assert!(refused.contains("and receive as many"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_body_from_a_run_that_ended_without_ending_it_is_not_waited_for() {
+        let streams = Streams::new(mpsc::unbounded_channel().0);
+        let of = |run| streams.receive(StreamId::of(run, 0).unwrap());
+        let (mut lost, mut other) = (of(1), of(2));
+        streams.ended(1);
+        settle().await;
+        let why = lost.try_recv().unwrap().unwrap_err();
+        assert_eq!(why, "the function ended before its body did");
+        assert!(other.try_recv().is_err() && !other.is_closed(), "that run goes on");
     }
 }

@@ -131,7 +131,7 @@ async fn op_action_ask_with_body(
     #[string] json: String,
     #[number] body: u64,
 ) -> Result<AnswerJs, JsErrorBox> {
-    ask(run(&state), &op, &json, Some(body)).await
+    ask(run(&state), &op, &json, Some(StreamId(body))).await
 }
 
 async fn ask(
@@ -172,9 +172,10 @@ fn name_of(op: &str) -> &'static str {
 
 #[op2(fast)]
 #[number]
-fn op_action_body_open(state: &mut OpState, is_response: bool) -> u64 {
+fn op_action_body_open(state: &mut OpState, is_response: bool) -> Result<u64, JsErrorBox> {
     let run = state.borrow::<Rc<RunState>>();
-    run.open(if is_response { run.limits.response_bytes } else { u64::MAX })
+    let opened = run.open(if is_response { run.limits.response_bytes } else { u64::MAX });
+    opened.map(|stream| stream.0).map_err(JsErrorBox::generic)
 }
 
 #[op2]
@@ -183,7 +184,7 @@ async fn op_action_body_read(
     state: Rc<RefCell<OpState>>,
     #[number] stream: u64,
 ) -> Result<Option<ToJsBuffer>, JsErrorBox> {
-    let run = run(&state);
+    let (run, stream) = (run(&state), StreamId(stream));
     let Some(incoming) = run.incoming(stream) else { return Ok(None) };
     match incoming.next().await {
         Ok(Some(chunk)) => {
@@ -204,7 +205,7 @@ async fn op_action_body_read(
 
 #[op2(fast)]
 fn op_action_body_stop(state: &mut OpState, #[number] stream: u64) {
-    state.borrow::<Rc<RunState>>().forget(stream);
+    state.borrow::<Rc<RunState>>().forget(StreamId(stream));
 }
 
 /// Sends bytes in pieces, as credit allows; false when nobody wants more.
@@ -214,7 +215,7 @@ async fn op_action_body_write(
     #[number] stream: u64,
     #[buffer] bytes: JsBuffer,
 ) -> Result<bool, JsErrorBox> {
-    let run = run(&state);
+    let (run, stream) = (run(&state), StreamId(stream));
     let Some(outgoing) = run.outgoing(stream) else { return Ok(false) };
     if !outgoing.count(bytes.len()) {
         return Err(too_large(&run));
@@ -234,7 +235,7 @@ async fn op_action_body_write(
 
 #[op2]
 fn op_action_body_end(state: &mut OpState, #[number] stream: u64, #[string] error: Option<String>) {
-    state.borrow::<Rc<RunState>>().close(stream, error);
+    state.borrow::<Rc<RunState>>().close(StreamId(stream), error);
 }
 
 fn too_large(run: &RunState) -> JsErrorBox {
@@ -255,7 +256,7 @@ fn op_action_http_head(
     #[string] route: String,
 ) {
     let run = state.borrow::<Rc<RunState>>();
-    let (body, route) = (Some(body), Some(route));
+    let (body, route) = (Some(StreamId(body)), Some(route));
     run.say(&ToHost::HttpHead { run: run.run, status, headers, body, route }, &[]);
 }
 

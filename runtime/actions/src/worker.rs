@@ -21,10 +21,9 @@ use crate::confinement::Filter;
 use crate::heap::{StopSwitch, Stopped};
 use crate::loader::Code;
 use crate::network::Network;
-use crate::protocol::{
-    self, Frame, ImportPhase, Limits, ModulePart, RunId, Stream, StreamId, ToHost, ToWorker,
-};
-use crate::run::{Job, Shared, Spare};
+use crate::owed::{self, Owed};
+use crate::protocol::{self, Frame, ImportPhase, Limits, RunId, ToHost, ToWorker};
+use crate::run::{Job, Shared, Spare, Starts, path};
 use crate::run_state::{Answered, Event};
 use crate::runtime;
 use crate::sharing::{Place, Sharing};
@@ -61,6 +60,7 @@ pub fn main(arguments: &[String]) -> io::Result<()> {
     let mut socket = io::BufReader::with_capacity(64 << 10, socket);
     let Some(deployed) = Deployed::receive(&mut socket)? else { return Ok(()) };
     leave_no_core();
+    owed::listen();
     // Before there are threads, which would not be confined.
     Filter::new().map_or(Ok(()), |mut filter| filter.enter())?;
     runtime::initialize();
@@ -123,7 +123,7 @@ impl Deployed {
         let mut snapshot = Vec::new();
         let mut expected = None;
         let mut modules = BTreeMap::new();
-        let mut parts = 0;
+        let mut received = 0;
         loop {
             let Some(Frame { head, tail }) = protocol::read(socket)? else { return Ok(None) };
             match head {
@@ -131,16 +131,14 @@ impl Deployed {
                 ToWorker::Deploy { modules, limits, network, import, .. } => {
                     expected = Some((modules, limits, network, import));
                 }
-                ToWorker::Module { path, part } => {
-                    parts += 1;
-                    if part == ModulePart::Source {
-                        let text = String::from_utf8(tail).map_err(io::Error::other)?;
-                        modules.insert(path, text.into());
-                    }
+                ToWorker::Module { path } => {
+                    received += 1;
+                    let text = String::from_utf8(tail).map_err(io::Error::other)?;
+                    modules.insert(path, text.into());
                 }
                 other => return Err(unexpected(&other)),
             }
-            let complete = expected.take_if(|(count, ..)| parts >= *count);
+            let complete = expected.take_if(|(count, ..)| received >= *count);
             if let Some((_, limits, network, import)) = complete {
                 return Ok(Some(Self { snapshot, modules, import, limits, network }));
             }
@@ -207,21 +205,17 @@ struct Worker {
 impl Worker {
     fn serve(mut self, socket: &mut impl io::Read) -> io::Result<()> {
         let mut environment = Arc::new(BTreeMap::new());
-        // Streams of requests and answers, by number: whose they are.
-        let mut owners: HashMap<StreamId, RunId> = HashMap::new();
         while let Some(Frame { head, tail }) = protocol::read::<ToWorker>(socket)? {
             match head {
                 ToWorker::Environment { variables } => environment = Arc::new(variables),
                 ToWorker::Run { run, module, export, request_id, timeout_ms, reuse, http } => {
-                    if let Some(stream) = http.as_ref().and_then(|http| http.body) {
-                        owners.insert(stream, run);
-                    }
                     let (sender, events) = unbounded_channel();
                     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
                     let running = Running { events: sender, deadline, switch: None, doomed: None };
                     self.runs.begin(run, running);
                     let arguments = String::from_utf8(tail).map_err(io::Error::other)?;
-                    let (started, ended) = self.watchers(run);
+                    let path = path(&module, &export, http.as_ref());
+                    let (started, owed) = self.watchers(run, path);
                     self.start(Job {
                         run,
                         module,
@@ -235,30 +229,17 @@ impl Worker {
                         environment: Arc::clone(&environment),
                         events,
                         started,
-                        ended,
+                        owed,
                     });
                 }
                 ToWorker::Answer { run, call, error, body } => {
-                    if let Some(stream) = body {
-                        owners.insert(stream, run);
-                    }
                     let text = String::from_utf8(tail).map_err(io::Error::other)?;
                     let result = error.map_or(Ok(text), Err);
                     let answer = Answered { result, body };
                     self.tell(run, Event::Answer { call, answer });
                 }
                 ToWorker::Stream(about) => {
-                    let run = match &about {
-                        Stream::Chunk { stream } => owners.get(stream).copied(),
-                        Stream::End { stream, .. } => owners.remove(stream),
-                        // Streams to the host carry their run's number.
-                        Stream::Credit { stream, .. } | Stream::Stop { stream } => {
-                            Some(stream >> 20)
-                        }
-                    };
-                    if let Some(run) = run {
-                        self.tell(run, Event::Stream(about, tail));
-                    }
+                    self.tell(about.id().run(), Event::Stream(about, tail));
                 }
                 ToWorker::Gone { run } => self.tell(run, Event::Gone),
                 ToWorker::Cancel { run } => {
@@ -286,18 +267,14 @@ impl Worker {
         let forecast = Forecast::of(&job);
         let spare = self.spare.take().map_or_else(|| Spare::start(&self.shared, None), Ok);
         let is_given = spare.is_ok();
-        Spare::give(spare, &self.shared, job);
+        Spare::give(spare, job);
         if is_given {
             self.spare = Spare::start(&self.shared, Some(forecast)).ok();
         }
     }
 
-    /// What a run tells the process when it starts and when it has ended.
-    #[expect(clippy::type_complexity, reason = "the two fields of a job")]
-    fn watchers(
-        &self,
-        run: RunId,
-    ) -> (Box<dyn FnOnce(Arc<StopSwitch>) + Send>, Box<dyn FnOnce() + Send>) {
+    /// What a run tells the process when it starts, and when it has ended.
+    fn watchers(&self, run: RunId, path: String) -> (Starts, Owed) {
         let (at_start, at_end) = (Arc::clone(&self.runs), Arc::clone(&self.runs));
         let started = move |switch| {
             if let Some(running) = at_start.lock().get_mut(&run) {
@@ -310,7 +287,7 @@ impl Worker {
         let ended = move || {
             at_end.lock().remove(&run);
         };
-        (Box::new(started), Box::new(ended))
+        (Box::new(started), Owed::new(run, path, Arc::clone(&self.shared.wire), ended))
     }
 
     fn tell(&self, run: RunId, event: Event) {
