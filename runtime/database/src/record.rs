@@ -677,6 +677,8 @@ pub struct ActionEnd {
     pub result: Result<String, FunctionError>,
     /// Console lines, in order.
     pub log_lines: Vec<LogLine>,
+    /// Whether the host did not begin it; `result` says why.
+    pub refused: bool,
 }
 
 /// How the end of an action travels back: called exactly once, on any thread, must not block.
