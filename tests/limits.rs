@@ -76,10 +76,10 @@ fn time_runs_out() {
 #[test]
 fn others_are_served_while_a_call_is_inside_a_built_in_that_cannot_be_stopped() {
     let deployed = hungry();
-    let start = |name: &str| deployed.start(deployed.make(name, "{}"));
-    // As many as there are isolates.
-    let deaf = [start("hungry:deaf"), start("hungry:deaf")];
-    assert!(start("hungry:fine").recv().unwrap().unwrap().result.is_ok());
+    let start = |name: &str, args: &str| deployed.start(deployed.make(name, args));
+    // As many as there are isolates; equal calls would run once.
+    let deaf = [1, 2].map(|n| start("hungry:deaf", &format!(r#"{{"n":{n}}}"#)));
+    assert!(start("hungry:fine", "{}").recv().unwrap().unwrap().result.is_ok());
     for answer in &deaf {
         assert!(answer.try_recv().is_err(), "it was stopped, so this test shows nothing");
     }
