@@ -88,6 +88,11 @@ export const context = action(() => stores.run("kept", async () => {
 export const logs = action(() => { for (let n = 0; n < 1000; n += 1) console.log(n); });
 export const shouts = action(() => console.warn("é".repeat(40000)));
 export const rejects = action(async () => { Promise.reject(new Error("lost")); await sleep(50); });
+export const loses = action(async ({ wait }) => {
+    if (wait) await sleep(1);
+    Promise.reject(null);
+    return "ok";
+});
 const late = () => { throw new Error("late"); };
 export const timer = action(async () => { setTimeout(late); await sleep(50); });
 export const leaks = action(() => {
@@ -472,6 +477,10 @@ async fn what_is_thrown_outside_of_the_handler_ends_the_action_too() {
     let lost = tested.error(tested.job("rejects", "{}")).await;
     let late = tested.error(tested.job("timer", "{}")).await;
     assert_eq!((lost.as_str(), late.as_str()), ("Uncaught Error: lost", "Uncaught Error: late"));
+    // In the turn in which the handler returns, as in a mutation.
+    for arguments in ["{}", r#"{"wait":true}"#] {
+        assert_eq!(tested.error(tested.job("loses", arguments)).await, "Uncaught null");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

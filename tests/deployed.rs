@@ -31,6 +31,7 @@ const wrap = (flag, method) => (handler, visibility = "isPublic") => ({
     },
 });
 export const query = wrap("isQuery", "invokeQuery");
+export const action = wrap("isAction", "invokeAction");
 export const mutation = wrap("isMutation", "invokeMutation");
 const call = async (op, args) => JSON.parse(await Convex.asyncSyscall("1.0/" + op,
     JSON.stringify(args)));
@@ -63,13 +64,15 @@ export const db = {
 };
 "#;
 
-/// The outside world of tests that have none.
+/// The outside world of tests that have none; it does not even begin what is called `crowded`.
 pub struct NoActions;
 
 impl Actions for NoActions {
-    fn run(&self, _action: Action, reply: ActionReply) {
-        let error = FunctionError { message: "no actions here".to_owned(), data: None };
-        reply(ActionEnd { result: Err(error), log_lines: Vec::new() });
+    fn run(&self, action: Action, reply: ActionReply) {
+        let refused = &*action.call.path.export == "crowded";
+        let message = if refused { "too many" } else { "no actions here" }.to_owned();
+        let result = Err(FunctionError { message, data: None });
+        reply(ActionEnd { result, log_lines: Vec::new(), refused });
     }
 }
 
@@ -145,7 +148,7 @@ impl Deployed {
         let (actions, given) = (Arc::new(NoActions), storage.clone());
         let config = Config {
             threads,
-            spare_threads: 0,
+            spare_threads: threads,
             helper,
             actions,
             storage: given,

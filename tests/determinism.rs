@@ -21,6 +21,9 @@ export const subclass = probe(() => {
     const mine = new Mine();
     return [mine instanceof Mine, mine.getTime() === Date.now(), mine.year()];
 });
+const form = () => { const made = new FormData(); made.append("f", new Blob(["x"])); return made; };
+export const files = probe(() => [new File([], "a").lastModified, form().get("f").lastModified]);
+export const boundary = probe(() => new Response(form()).text());
 export const frozen = probe(() => {
     const start = Date.now();
     for (let i = 0; i < 3e6; i++) ;
@@ -81,6 +84,8 @@ export const wasmShared = probe(() => {
 export const dynamicImport = probe(async () => {
     try { await import("./abi.js"); return "imported"; } catch (e) { return e.message; }
 });
+/a(b)/.exec("cabd");
+export const matched = probe(() => [RegExp.lastMatch, RegExp.$1, RegExp.leftContext, RegExp.input]);
 let counter = 0;
 globalThis.leak ??= 0;
 export const leaks = probe(() => [++counter, ++globalThis.leak,
@@ -137,6 +142,7 @@ fn seeded(name: &str) {
 fn randomness_is_seeded_per_call() {
     seeded("random");
     seeded("randomBytes");
+    seeded("boundary");
 }
 
 #[test]
@@ -152,6 +158,11 @@ fn time_is_the_calls_own() {
     assert!(outcome.observed.time && !outcome.observed.randomness);
     let outcome = deployed.run("probes:random", "{}");
     assert!(outcome.observed.randomness && !outcome.observed.time);
+    seeded("files");
+    let outcome = deployed.run("probes:files", "{}");
+    let milliseconds = outcome.given.now / 1_000_000;
+    assert_eq!(&*outcome.result.unwrap(), &format!("[{milliseconds},{milliseconds}]"));
+    assert!(outcome.observed.time);
 }
 
 #[test]
@@ -183,8 +194,7 @@ fn what_could_observe_the_host_is_absent() {
     always("absent", &format!("[{}]", [r#""undefined""#; 9].join(",")));
     always("weak", "true");
     always("code", r#"["EvalError","EvalError","EvalError"]"#);
-    // A shared memory exists, but there is no thread to share it with and no Atomics to watch it.
-    always("wasmShared", r#""[object SharedArrayBuffer]""#);
+    always("wasmShared", r#""TypeError""#);
 }
 
 #[test]
@@ -217,15 +227,17 @@ fn stacks_and_sources_name_no_host_path() {
 fn nothing_leaks_from_call_to_call() {
     always("leaks", "[1,1,1]");
     always("late", "0");
+    always("matched", r#"["","","",""]"#);
     always("leaks", "[1,1,1]");
 }
 
 /// Probes whose outcome no flag of V8's may change; WebAssembly does not exist under `--jitless`.
-const CORPUS: [&str; 17] = [
+const CORPUS: [&str; 18] = [
     "imported",
     "random",
     "randomBytes",
     "now",
+    "files",
     "subclass",
     "frozen",
     "intl",

@@ -3,7 +3,8 @@
 use crate::deployed::Deployed;
 
 const NOTES: &str = r#"
-import { query, mutation, db } from "./abi.js";
+import { action, query, mutation, db } from "./abi.js";
+export const crowded = action(() => 1);
 export const add = mutation((db, { text }) => db.insert("notes", { text }));
 export const list = query(async (db) => (await db.table("notes")).map((note) => note.text));
 export const get = query((db, { id }) => db.get(id));
@@ -90,6 +91,24 @@ fn whatever_is_thrown_becomes_a_text() {
     assert!(error.starts_with("Returned promise will never resolve"), "{error}");
     let error = deployed.error("notes:unhandled", "{}");
     assert!(error.starts_with("Uncaught Error: nobody caught me"), "{error}");
+}
+
+#[test]
+fn an_action_that_the_host_did_not_begin_is_refused_and_not_failed() {
+    use database::error::Refusal;
+    use database::record::Caller;
+    let deployed = notes();
+    let mut call = deployed.make("notes:crowded", "{}");
+    let refusal = deployed.start(call.clone()).recv().unwrap().unwrap_err();
+    assert!(
+        matches!(&refusal, Refusal::Overloaded { code: "ActionNotStarted", message }
+            if message == "too many"),
+        "{refusal:?}"
+    );
+    // A refusal would close the session, and other actions of it run.
+    call.caller = Caller::SyncWorker;
+    let outcome = deployed.start(call).recv().unwrap().unwrap();
+    assert_eq!(outcome.result.unwrap_err().message, "too many");
 }
 
 #[test]

@@ -31,6 +31,9 @@ export const passwords = query(async (db, { iterations }) => {
         ["deriveBits"]);
     const algorithm = { name: "PBKDF2", hash: "SHA-1", salt: new Uint8Array(8), iterations };
     await crypto.subtle.deriveBits(algorithm, key, 168); });
+export const deaf = query(() => new Array(50_000_000).fill(1).length);
+export const listed = query(() => { const many = new Array(4_000_000).fill("abc"); many.name = 1;
+    console.log(many); console.table(many); });
 export const bigResult = query(() => "x".repeat((16 << 20) + 10));
 export const largeResult = query(() => "x".repeat(14_000_000));
 export const logs = query(() => { for (let i = 0; i < 300; i++) console.log("line", i); });
@@ -68,6 +71,33 @@ fn time_runs_out() {
     for name in ["loop", "overCountedLoop", "microtasks", "regexp"] {
         stops(&deployed, name, &expected);
     }
+}
+
+#[test]
+fn others_are_served_while_a_call_is_inside_a_built_in_that_cannot_be_stopped() {
+    let deployed = hungry();
+    let start = |name: &str, args: &str| deployed.start(deployed.make(name, args));
+    // As many as there are isolates; equal calls would run once.
+    let deaf = [1, 2].map(|n| start("hungry:deaf", &format!(r#"{{"n":{n}}}"#)));
+    assert!(start("hungry:fine", "{}").recv().unwrap().unwrap().result.is_ok());
+    for answer in &deaf {
+        assert!(answer.try_recv().is_err(), "it was stopped, so this test shows nothing");
+    }
+    for answer in deaf {
+        let error = answer.recv().unwrap().unwrap().result.unwrap_err().message;
+        assert!(error.starts_with("Function execution timed out"), "{error}");
+    }
+    assert_eq!(deployed.value("hungry:fine", r#"{"again":1}"#), r#""fine""#);
+}
+
+#[test]
+fn the_console_shows_a_large_array_without_listing_its_indices() {
+    let outcome = hungry().run("hungry:listed", "{}");
+    assert!(outcome.result.is_ok(), "{:?}", outcome.result);
+    let lines: Vec<_> =
+        outcome.log_lines.iter().map(database::record::LogLine::client_text).collect();
+    assert!(lines[0].ends_with("... 3999900 more items,\n  name: 1\n]"), "{}", lines[0]);
+    assert!(lines[1].contains("| 999     | 'abc'  |"), "{}", lines[1]);
 }
 
 #[test]

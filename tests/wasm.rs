@@ -51,6 +51,12 @@ export const spin = query(() => one.spin());
 export const many = query(() => { const all = [];
     for (;;) { const next = start(seen); next.to(200); all.push(next); } });
 export const manyHidden = query(() => { const all = []; for (;;) all.push(start(hidden)); });
+const shared = Uint8Array.from([0, 97, 115, 109, 1, 0, 0, 0, 5, 4, 1, 3, 1, 2]);
+export const threads = query(async () => {
+    const all = [() => new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true }),
+        () => start(new WebAssembly.Module(shared)), () => WebAssembly.instantiate(shared)];
+    return Promise.all(all.map(async (make) => { try { await make(); return "made"; } catch (e) {
+        return `${e}`.slice(0, 46); } })); });
 export const once = query(() => { const all = [start(hidden)]; return all.length; });
 "#;
 
@@ -78,6 +84,13 @@ fn memory_without_end_is_an_error_that_names_the_function_and_the_limit() {
     assert_eq!(bytes, (pages * 65536).to_string());
     assert_eq!(deployed.value("hungry:pages", r#"{"again":1}"#), "1");
     assert_eq!(deployed.value("hungry:once", "{}"), "1");
+}
+
+#[test]
+fn memory_for_several_threads_is_refused() {
+    let refused = r#""TypeError: Can't use shared WebAssembly memory""#;
+    let expected = format!("[{}]", [refused; 3].join(","));
+    assert_eq!(hungry().value("hungry:threads", "{}"), expected);
 }
 
 #[test]

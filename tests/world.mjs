@@ -100,6 +100,8 @@ function fakeHost(global, lines, seen) {
     },
     observe: (flag) => { seen.push(flag); },
     log: (level, texts) => { lines.push([level].concat(Array.prototype.slice.call(texts))); },
+    namedKeys: (value) =>
+      Reflect.ownKeys(value).filter((key) => !/^(0|[1-9][0-9]*)$/.test(String(key))),
     env: (name) => new Map([['KEY', 'value'], ['EMPTY', '']]).get(name),
     urlParse: (href, base) => attempt(() => parts(new URL(href, base))),
     urlSet: (href, part, value) => attempt(() => {

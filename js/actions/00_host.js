@@ -15,6 +15,7 @@
     /** Data properties whose values are made when they are first read. */
     lazy(target, names, part) { ops.op_lazy(target, names, part); },
     log(level, parts) { ops.op_action_log(level, parts); },
+    namedKeys(value) { return ops.op_get_non_index_property_names(value, 0); },
     env(name) { return ops.op_action_env(name) ?? undefined; },
     syscall(op) { return ops.op_action_syscall(op); },
     async asyncSyscall(op, json) {

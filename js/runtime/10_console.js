@@ -315,7 +315,8 @@ globalThis.__concave.later((prelude) => {
       /** Own members as `key: value` texts; without those that `skip` names. */
       const members = (run, value, skip) => {
         const out = [];
-        const keys = primordials.ownKeys(value);
+        // There may be millions of indices.
+        const keys = skip === isIndex ? host.namedKeys(value) : primordials.ownKeys(value);
         run.depth++;
         run.indent += 2;
         for (let at = 0; at < keys.length; at++) {
@@ -569,10 +570,24 @@ globalThis.__concave.later((prelude) => {
         return descriptor === undefined ? '' : inspect(descriptor.value);
       };
 
+      const MAX_KEYS = 1000;
+
+      /** Its own keys; of very many indices the first ones. */
+      const keysOf = (owner) => {
+        const size = primordials.isArray(owner) ? owner.length
+          : primordials.isView(owner) ? apply(primordials.TypedArrayLength, owner, []) : 0;
+        if (size <= 100 * MAX_KEYS) return ownKeys(owner);
+        const keys = [];
+        for (let at = 0; at < MAX_KEYS; at++) push(keys, `${at}`);
+        const named = host.namedKeys(owner);
+        for (let at = 0; at < named.length; at++) push(keys, named[at]);
+        return keys;
+      };
+
       const enumerable = (owner) => {
-        const keys = ownKeys(owner);
+        const keys = keysOf(owner);
         const out = [];
-        for (let at = 0; at < keys.length && out.length < 1000; at++) {
+        for (let at = 0; at < keys.length && out.length < MAX_KEYS; at++) {
           const own = typeof keys[at] === 'string'
             && primordials.getOwnPropertyDescriptor(owner, keys[at])?.enumerable;
           if (own) push(out, keys[at]);

@@ -10,7 +10,7 @@
   'use strict';
   const { host, hooks } = prelude;
   const { apply, defineProperty, getter, install } = prelude.primordials;
-  const { WeakMapGet, WeakMapSet } = prelude.primordials;
+  const { RegExpExec, WeakMapGet, WeakMapSet } = prelude.primordials;
 
   const call = { __proto__: null, kind: 'import', nowMs: 0, seed: undefined, stream: undefined,
     timeSeen: false, randomnessSeen: false, console: undefined, resources: 0,
@@ -28,6 +28,8 @@
     call.resources = 0;
     if (call.marked) call.forget?.();
     call.marked = false;
+    // `RegExp.lastMatch` and the like say what the prelude or an import has matched.
+    apply(RegExpExec, /(?:)/, ['']);
     // A frame of an earlier call in this isolate, where the host carries frames.
     host.continuationSet?.(undefined);
     prelude.asyncContext.frame = undefined;

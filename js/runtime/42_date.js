@@ -1,7 +1,7 @@
 // `Date` over the clock of the function: a call's frozen one, or an action's.
 //
-// In: `__concave.now()`, milliseconds since the epoch. Out: `Date`. Invariant: without arguments it
-// gives that time and never the machine's; all else is V8's.
+// In: `__concave.now()`, milliseconds since the epoch. Out: `Date`, and `__concave.Date` for other
+// files. Invariant: without arguments it gives that time and never the machine's; all else is V8's.
 ((prelude) => {
   'use strict';
   const { now } = prelude;
@@ -25,4 +25,5 @@
   });
   install(NativeDate.prototype, { constructor: Date });
   install(globalThis, { Date });
+  prelude.Date = Date;
 })(globalThis.__concave);

@@ -215,6 +215,8 @@ globalThis.__concave.later((prelude) => {
       ArrayIteratorPrototype: getPrototypeOf([][SymbolIterator]()),
       AsyncGeneratorPrototype,
       AsyncGeneratorPrototypeNext: uncurry(AsyncGeneratorPrototype.next),
+      // The primordial is V8's own, over the machine's clock.
+      Date: prelude.Date,
       IteratorPrototype,
       JSONParse: primordials.JSONParse,
       MathRandom: () => prelude.random() / 4294967296,

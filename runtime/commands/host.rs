@@ -563,7 +563,7 @@ fn config(options: &Options, actions: Arc<Outside>, storage: Storage) -> Config 
         keep::Shelf { path: kept.folder.join(SNAPSHOTS), most: SNAPSHOTS_KEPT }
     });
     let (threads, helper) = (isolates(options.memory), Helper { keep, ..helper() });
-    Config { threads, spare_threads: 0, helper, actions, storage, purity, answers_at_once }
+    Config { threads, spare_threads: threads, helper, actions, storage, purity, answers_at_once }
 }
 
 /// File storage of a host without a data folder.

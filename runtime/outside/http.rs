@@ -9,6 +9,7 @@ use ::actions::pool::{self, Ended, Input, Job, ResponseHead, Running};
 use ::actions::protocol::End;
 use ::actions::streams::Body;
 use bytes::Bytes;
+use database::error::Refusal;
 use database::record::{ActionEnd, FunctionError, FunctionPath};
 use server::{Answering, Content, Gone, HttpEnd, HttpFailure, HttpRequest, HttpResponse};
 use tokio::sync::{mpsc, oneshot};
@@ -56,7 +57,7 @@ pub(super) fn fetch(outside: Option<Arc<Outside>>, request: HttpRequest) -> Answ
         };
         match outside.pool.run(job, calls).await {
             Ok(running) => answer(version, running, request.gone).await,
-            Err(refused) => Err(failure(&version, refused)),
+            Err(refused) => Err(not_begun(failure(&version, refused))),
         }
     })
 }
@@ -77,6 +78,16 @@ async fn answer(
     match head {
         Ok(head) => Ok(respond(version, running, head)),
         Err(_) => Err(failure(&version, running.end().await)),
+    }
+}
+
+/// The host could not begin it.
+fn not_begun(failure: HttpFailure) -> HttpFailure {
+    match failure {
+        HttpFailure::Threw(FunctionError { message, .. }, _) => {
+            HttpFailure::Refused(Refusal::Overloaded { code: "ActionNotStarted", message })
+        }
+        failure => failure,
     }
 }
 
@@ -109,7 +120,7 @@ fn respond(version: Arc<Version>, mut running: Running, head: ResponseHead) -> H
             running.client_left();
         }
         let ended = running.end().await;
-        let ActionEnd { result, log_lines } = version.end(ended);
+        let ActionEnd { result, log_lines, .. } = version.end(ended);
         let error = result.err();
         // Nobody wants to know.
         let _ = tell.send(HttpEnd { route, error, log_lines });

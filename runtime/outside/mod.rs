@@ -180,11 +180,10 @@ impl Outside {
             input: Input::Action { arguments: call.args.json.to_string() },
         };
         let calls = Arc::new(Calls::of_action(&self, &action, &version));
-        let ended = match self.pool.run(job, calls).await {
-            Ok(mut running) => running.end().await,
-            Err(refused) => refused,
-        };
-        version.end(ended)
+        match self.pool.run(job, calls).await {
+            Ok(mut running) => version.end(running.end().await),
+            Err(refused) => ActionEnd { refused: true, ..version.end(refused) },
+        }
     }
 
     async fn run_in_node(self: Arc<Self>, action: Action) -> ActionEnd {
@@ -195,7 +194,10 @@ impl Outside {
         let calls = Arc::new(Calls::of_action(&self, &action, &version));
         let environment = self.environment(&action.deployment, "");
         let bundle = &action.deployment.bundle;
-        version.end(self.node.run(bundle, environment, &action.call, calls).await)
+        match self.node.run(bundle, environment, &action.call, calls).await {
+            Ok(ended) => version.end(ended),
+            Err(refused) => ActionEnd { refused: true, ..version.end(refused) },
+        }
     }
 }
 
@@ -292,11 +294,12 @@ impl Version {
                 return ActionEnd {
                     result: Err(FunctionError { message, data: thrown.data }),
                     log_lines,
+                    refused: false,
                 };
             }
         };
         let result = result.map_err(|message| FunctionError { message, data: None });
-        ActionEnd { result, log_lines }
+        ActionEnd { result, log_lines, refused: false }
     }
 
     /// A line of a worker as functions have them.
@@ -319,7 +322,8 @@ impl Version {
 }
 
 fn failed(message: String) -> ActionEnd {
-    ActionEnd { result: Err(FunctionError { message, data: None }), log_lines: Vec::new() }
+    let result = Err(FunctionError { message, data: None });
+    ActionEnd { result, log_lines: Vec::new(), refused: false }
 }
 
 /// A line of a function as workers send them.

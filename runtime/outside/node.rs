@@ -96,18 +96,21 @@ impl NodeActions {
         bundle.modules.values().any(|module| module.environment == Environment::Node)
     }
 
-    /// Runs an action; `Err` says why there was nothing to run it.
+    /// Runs an action.
+    ///
+    /// # Errors
+    /// Why it was not begun, as an end.
     pub(super) async fn run(
         &self,
         bundle: &Bundle,
         environment: Arc<BTreeMap<String, String>>,
         call: &Call,
         callbacks: Arc<dyn Callbacks>,
-    ) -> Ended {
+    ) -> Result<Ended, Ended> {
         let ready = self.ready(bundle, &environment).await;
         let (pool, code) = match ready {
             Ok(ready) => ready,
-            Err(why) => return refused(format!("{} cannot run: {why}", call.path)),
+            Err(why) => return Ok(refused(format!("{} cannot run: {why}", call.path))),
         };
         let input = Input::Action { arguments: call.args.json.to_string() };
         let job = Job {
@@ -120,10 +123,7 @@ impl NodeActions {
             reuse: false,
             input,
         };
-        match pool.run(job, callbacks).await {
-            Ok(mut running) => running.end().await,
-            Err(refused) => refused,
-        }
+        Ok(pool.run(job, callbacks).await?.end().await)
     }
 
     /// What a bundle's Node modules export, as JSON text.

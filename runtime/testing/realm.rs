@@ -460,6 +460,7 @@ impl Realm {
                 (result, None) => ActionEnd {
                     result: Ok(result.unwrap_or_else(|| "null".to_owned())),
                     log_lines: Vec::new(),
+                    refused: false,
                 },
             });
         }
@@ -682,7 +683,8 @@ fn raw(message: &str) -> &str {
 }
 
 fn failed(message: String, data: Option<String>) -> ActionEnd {
-    ActionEnd { result: Err(FunctionError { message, data }), log_lines: Vec::new() }
+    let result = Err(FunctionError { message, data });
+    ActionEnd { result, log_lines: Vec::new(), refused: false }
 }
 
 fn pushed(error: PushError) -> UserError {

@@ -629,7 +629,7 @@ impl Actions for NoActions {
     fn run(&self, _: Action, reply: ActionReply) {
         let message = "Actions run in a world of a test.".to_owned();
         let result = Err(FunctionError { message, data: None });
-        reply(ActionEnd { result, log_lines: Vec::new() });
+        reply(ActionEnd { result, log_lines: Vec::new(), refused: false });
     }
 }
 

@@ -203,6 +203,7 @@ async fn drive(shared: &Shared, runtime: &mut Runtime, state: &Rc<RunState>, job
         polled
     })
     .await;
+    state.settle();
     let may_share = job.reuse && state.ended_well();
     if !(may_share && poll_fn(|context| rests(runtime, LAST_TURNS, context)).await) {
         state.finish();

@@ -67,6 +67,8 @@ pub(crate) struct RunState {
     /// Whether it ends, well, when nothing of it is under way any more.
     lingers: Cell<bool>,
     end: RefCell<Option<(End, String)>>,
+    /// Whether nothing changes its end any more.
+    settled: Cell<bool>,
 }
 
 /// A stream from the host.
@@ -112,6 +114,7 @@ impl RunState {
             when_gone: Notify::new(),
             lingers: Cell::new(false),
             end: RefCell::default(),
+            settled: Cell::new(false),
         }
     }
 
@@ -293,6 +296,21 @@ impl RunState {
     pub(crate) fn set_end(&self, end: End, result: String) {
         self.end.borrow_mut().get_or_insert((end, result));
         self.when_gone.notify_waiters();
+    }
+
+    /// Ends it by an error. One that nobody caught counts although the function has returned just
+    /// before: V8 tells of it only when all that was ready has run.
+    pub(crate) fn fail(&self, thrown: Thrown) {
+        if self.ended_well() && !self.settled.get() {
+            self.end.take();
+            self.response.take();
+        }
+        self.set_end(End::Threw(thrown), String::new());
+    }
+
+    /// The turn of its event loop is over in which it ended.
+    pub(crate) fn settle(&self) {
+        self.settled.set(true);
     }
 
     /// Whether it ended, and not by an error.

@@ -330,9 +330,9 @@ fn op_action_done(
     #[serde] thrown: Option<Described>,
     #[string] result: String,
 ) {
-    let end = match thrown {
-        None => End::Returned,
-        Some(Described { text, stack, data }) => End::Threw(Thrown { message: text, stack, data }),
-    };
-    state.borrow::<Rc<RunState>>().set_end(end, result);
+    let run = state.borrow::<Rc<RunState>>();
+    match thrown {
+        None => run.set_end(End::Returned, result),
+        Some(Described { text, stack, data }) => run.fail(Thrown { message: text, stack, data }),
+    }
 }

@@ -677,6 +677,8 @@ pub struct ActionEnd {
     pub result: Result<String, FunctionError>,
     /// Console lines, in order.
     pub log_lines: Vec<LogLine>,
+    /// Whether the host did not begin it; `result` says why.
+    pub refused: bool,
 }
 
 /// How the end of an action travels back: called exactly once, on any thread, must not block.
@@ -770,9 +772,8 @@ pub trait Functions: Send + Sync + 'static {
         Err(Refusal::Bad(UserError::new("NotSupported", text)))
     }
 
-    /// Runs a call again with what was decided for it then, without cache and without commit, and
-    /// finds the author's line at which `probe` first held. `None`: no line of theirs did it, as when
-    /// the code itself was replaced. Blocks for as long as the call runs.
+    /// Runs a call again, as [`Functions::replay`] does, and finds the author's line at which
+    /// `probe` first held. `None`: no line did it, as when the code itself was replaced.
     ///
     /// # Errors
     /// [`Refusal::OutOfRetention`]: the call's snapshot is no longer kept.

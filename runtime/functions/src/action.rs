@@ -7,9 +7,10 @@
 use std::sync::Arc;
 
 use database::deployment::Environment;
-use database::error::UserError;
+use database::error::{Refusal, UserError};
 use database::record::{
-    Action, ActionEnd, ActionReply, Actions, Call, FunctionError, FunctionKind, Outcome, Reply,
+    Action, ActionEnd, ActionReply, Actions, Call, Caller, FunctionError, FunctionKind, Outcome,
+    Reply,
 };
 use database::snapshot::Snapshot;
 
@@ -51,7 +52,15 @@ pub(crate) fn run(
 fn ended(shared: Arc<Shared>, action: Action, reply: Reply) -> ActionReply {
     Box::new(move |end| {
         let Action { call, deployment, given, .. } = action;
-        let ActionEnd { result, mut log_lines } = end;
+        let ActionEnd { result, mut log_lines, refused } = end;
+        // A session is closed by a refusal, and would lose the answers of its other actions.
+        let result = match result {
+            Err(why) if refused && call.caller != Caller::SyncWorker => {
+                let message = why.message;
+                return reply(Err(Refusal::Overloaded { code: "ActionNotStarted", message }));
+            }
+            result => result,
+        };
         let snapshot = shared.database.snapshot();
         let result = result.and_then(|text| {
             let function = deployment.analysis.function(&call.path).expect("it was found to run");

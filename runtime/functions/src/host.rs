@@ -41,7 +41,8 @@ use crate::reuse::{self, Purity, Ran, Reuse};
 pub struct Config {
     /// Isolate threads; cores are a good number.
     pub threads: usize,
-    /// More of them, which run calls only while others wait for functions elsewhere.
+    /// More of them, which run calls only while others wait for functions elsewhere, or are inside
+    /// a built-in function that does not see that its call was stopped.
     pub spare_threads: usize,
     /// How to start the builder's process.
     pub helper: Helper,

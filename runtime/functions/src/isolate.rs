@@ -16,6 +16,9 @@ use crate::{modules, natives, overtime, rejections};
 /// Room above the user heap for the garbage of finished contexts and V8's own slack, in bytes.
 const HEAP_SLACK_BYTES: usize = 32 << 20;
 
+/// Room of a call that ran out of memory until it unwinds, in bytes.
+const UNWINDING_BYTES: usize = 4 << 30;
+
 /// Why an isolate was stopped in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Termination {
@@ -166,8 +169,9 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current: usize, _initial
     // SAFETY: `data` is the `StopSwitch` that `LimitedIsolate::new` registered and keeps alive.
     let stop = unsafe { &*data.cast::<StopSwitch>() };
     stop.stop(Termination::OutOfMemory);
-    // V8 aborts the process when an allocation really fails: give it room to unwind.
-    current * 4
+    // V8 aborts the process when an allocation really fails: give it room to unwind. So much that a
+    // built-in, which sees only at its end that it was stopped, is not held up by collections.
+    current.saturating_add(UNWINDING_BYTES)
 }
 
 fn counted_allocator(stop: &Arc<StopSwitch>) -> v8::UniqueRef<v8::Allocator> {

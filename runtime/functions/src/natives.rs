@@ -22,13 +22,14 @@ struct Native {
     callback: v8::FunctionCallback,
 }
 
-fn table() -> [Native; 23] {
+fn table() -> [Native; 24] {
     let native = |name, callback| Native { name, callback };
     [
         native("syscall", syscall_sync.map_fn_to()),
         native("asyncSyscall", syscall_async.map_fn_to()),
         native("observe", observe.map_fn_to()),
         native("log", log.map_fn_to()),
+        native("namedKeys", named_keys.map_fn_to()),
         native("env", env.map_fn_to()),
         native("continuationGet", continuation_get.map_fn_to()),
         native("continuationSet", continuation_set.map_fn_to()),
@@ -188,6 +189,24 @@ fn log(
         }
     }
     execution::log(&level, parts);
+}
+
+/// `(object)`: its own keys that are no array indices, which are not even looked at.
+fn named_keys(
+    scope: &mut v8::PinScope<'_, '_>,
+    args: v8::FunctionCallbackArguments<'_>,
+    mut result: v8::ReturnValue<'_, v8::Value>,
+) {
+    let Ok(object) = v8::Local::<v8::Object>::try_from(args.get(0)) else { return };
+    let own = v8::GetPropertyNamesArgs {
+        mode: v8::KeyCollectionMode::OwnOnly,
+        property_filter: v8::PropertyFilter::ALL_PROPERTIES,
+        index_filter: v8::IndexFilter::SkipIndices,
+        ..v8::GetPropertyNamesArgs::default()
+    };
+    if let Some(keys) = object.get_property_names(scope, own) {
+        result.set(keys.into());
+    }
 }
 
 fn env(

@@ -38,6 +38,9 @@ const IDLE: Duration = Duration::from_millis(300);
 /// How often a worker that has done so looks whether memory is short.
 const NAP: Duration = Duration::from_secs(1);
 
+/// After this long without being wanted a spare worker gives its isolate back.
+const WANTED_AGAIN: Duration = Duration::from_millis(limits::ISOLATE_IDLE_MS);
+
 /// A thread's stack: V8 uses at most `--stack-size`; native recursion needs the rest.
 pub(crate) const STACK_BYTES: usize = 8 << 20;
 
@@ -88,6 +91,8 @@ pub(crate) fn broken() -> Refusal {
 pub(crate) struct Pool {
     queues: Option<Senders>,
     threads: Vec<JoinHandle<()>>,
+    /// Those that are no spare ones.
+    isolates: usize,
     reserves: Arc<Reserves>,
 }
 
@@ -201,7 +206,7 @@ impl Drop for Share {
 
 impl Pool {
     /// Starts `threads` workers, and `spare` ones that run calls only while others of them wait
-    /// for functions elsewhere.
+    /// for functions elsewhere, or cannot be stopped.
     ///
     /// # Errors
     /// The system has no threads to give.
@@ -228,8 +233,8 @@ impl Pool {
                     Worker { reserve, ..Worker::new(shared, is_first) }.serve(&jobs, &watchdog);
                 })
         };
-        let threads = (1..=threads + spare).map(start).collect::<Result<_, _>>()?;
-        Ok(Self { queues: Some(queues), threads, reserves })
+        let all = (1..=threads + spare).map(start).collect::<Result<_, _>>()?;
+        Ok(Self { queues: Some(queues), threads: all, isolates: threads, reserves })
     }
 
     /// Queues a job, or answers it with a refusal.
@@ -247,7 +252,7 @@ impl Pool {
                     "Too many concurrent requests. Your backend is limited to {} queued calls; \
                      they wait for {} isolates. Try again in a moment.",
                     limits::MAX_QUEUED_CALLS,
-                    self.threads.len()
+                    self.isolates
                 ),
             ),
             Err(TrySendError::Disconnected(job)) => job.refuse_at_shutdown(),
@@ -318,7 +323,10 @@ impl Worker {
         watchdog.watch(Arc::clone(&watched));
         let mut rest = Rest::Not;
         loop {
-            if let Some((number, reserves)) = &self.reserve {
+            if let Some((number, reserves)) = &self.reserve
+                && !reserves.wait_at_most(*number, WANTED_AGAIN)
+            {
+                self.engine = None;
                 reserves.wait(*number);
             }
             let Ok(next) = jobs.next() else { break };

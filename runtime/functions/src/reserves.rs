@@ -1,11 +1,14 @@
-//! Threads that run calls only while others wait for functions that run elsewhere.
+//! Threads that run calls only while others wait for functions that run elsewhere, or cannot be
+//! stopped.
 //!
-//! In: visits that begin and end. Out: which of the spare threads are wanted. Invariant: as many
-//! are awake as threads wait for a visit, if there are so many; one more would only take turns
-//! with the others on the same cores, each with an isolate and contexts of its own.
+//! In: visits that begin and end, calls that go on although they were stopped. Out: which of the
+//! spare threads are wanted. Invariant: as many are awake as threads are held up so, if there are
+//! so many; one more would only take turns with the others on the same cores, each with an isolate
+//! and contexts of its own.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 thread_local! {
     /// Those of this thread's pool.
@@ -21,7 +24,7 @@ pub(crate) struct Reserves {
 
 #[derive(Default)]
 struct State {
-    /// Threads that wait for a visit.
+    /// Threads that are held up.
     waiting: usize,
     is_closed: bool,
 }
@@ -37,6 +40,15 @@ impl Reserves {
     pub(crate) fn wait(&self, number: usize) {
         let is_needless = |state: &mut State| state.waiting <= number && !state.is_closed;
         drop(self.changed.wait_while(self.lock(), is_needless));
+    }
+
+    /// The same, for so long at most. Says whether it is wanted then.
+    pub(crate) fn wait_at_most(&self, number: usize, longest: Duration) -> bool {
+        let is_needless = |state: &mut State| state.waiting <= number && !state.is_closed;
+        match self.changed.wait_timeout_while(self.lock(), longest, is_needless) {
+            Ok((_, waited)) => !waited.timed_out(),
+            Err(_) => true,
+        }
     }
 
     /// Wakes all: the pool ends.
@@ -58,13 +70,22 @@ impl Reserves {
     }
 }
 
-/// This thread waits for a visit until it is dropped.
+/// Those of the pool that this thread belongs to.
+pub(crate) fn mine() -> Option<Arc<Reserves>> {
+    MINE.with_borrow(Clone::clone)
+}
+
+/// A thread is held up until it is dropped.
 pub(crate) struct Waiting(Option<Arc<Reserves>>);
 
 impl Waiting {
-    /// From now on.
+    /// This one, from now on.
     pub(crate) fn begin() -> Self {
-        let mine = MINE.with_borrow(Clone::clone);
+        Self::of(mine())
+    }
+
+    /// One of the pool with these reserves, from now on.
+    pub(crate) fn of(mine: Option<Arc<Reserves>>) -> Self {
         if let Some(reserves) = &mine {
             reserves.count(|waiting| waiting + 1);
         }

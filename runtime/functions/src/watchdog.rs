@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use database::limits;
 
 use crate::isolate::{StopSwitch, Termination};
+use crate::reserves::{self, Reserves, Waiting};
 
 /// How often running calls are looked at: a call may pass its limit by this much.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -24,6 +25,8 @@ const PERIODS_AWAKE: u32 = 100;
 pub(crate) struct Watched {
     clock: libc::clockid_t,
     running: Mutex<Option<Running>>,
+    /// Who takes over while its call cannot be stopped.
+    reserves: Option<Arc<Reserves>>,
     /// That of the watchdog it belongs to.
     alarm: OnceLock<Arc<Alarm>>,
 }
@@ -64,6 +67,27 @@ struct Running {
     stop: Arc<StopSwitch>,
     /// By how much its limits of time are multiplied.
     patience: u32,
+    /// Since when it has been stopped.
+    stopped: Option<Instant>,
+    /// While it goes on all the same.
+    relief: Option<Waiting>,
+}
+
+/// V8 looks whether it was stopped between two instructions of JavaScript. A call that has not
+/// looked for so long is inside one: a built-in function over millions of items.
+const DEAFNESS: Duration = Duration::from_millis(100);
+
+impl Running {
+    /// Has another thread serve while this one cannot be stopped.
+    fn relieve(&mut self, reserves: Option<&Arc<Reserves>>) {
+        if self.stop.reason().is_none() || self.relief.is_some() {
+            return;
+        }
+        let stopped = *self.stopped.get_or_insert_with(Instant::now);
+        if stopped.elapsed() > DEAFNESS {
+            self.relief = Some(Waiting::of(reserves.cloned()));
+        }
+    }
 }
 
 /// The same for calls that wait for a test.
@@ -91,7 +115,9 @@ impl Watched {
         // SAFETY: the handle is the calling thread's own; the clock is written before use.
         let error = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut clock) };
         assert_eq!(error, 0, "every thread has a CPU clock");
-        let made = Arc::new(Self { clock, running: Mutex::new(None), alarm: OnceLock::new() });
+        let running = Mutex::new(None);
+        let made =
+            Arc::new(Self { clock, running, reserves: reserves::mine(), alarm: OnceLock::new() });
         HERE.set(Some(Arc::clone(&made)));
         made
     }
@@ -99,7 +125,8 @@ impl Watched {
     /// Starts the clocks of one call.
     pub(crate) fn begin(&self, stop: Arc<StopSwitch>) {
         let (cpu_start, wall_start) = (self.cpu_time(), Instant::now());
-        let running = Running { cpu_start, wall_start, stop, patience: 1 };
+        let running =
+            Running { cpu_start, wall_start, stop, patience: 1, stopped: None, relief: None };
         *lock(&self.running) = Some(running);
         if let Some(alarm) = self.alarm.get() {
             alarm.ring();
@@ -117,8 +144,8 @@ impl Watched {
 
     /// Stops its call if that is due; says whether it runs one.
     fn check(&self) -> bool {
-        let running = lock(&self.running);
-        let Some(call) = running.as_ref() else { return false };
+        let mut running = lock(&self.running);
+        let Some(call) = running.as_mut() else { return false };
         let cpu = self.cpu_time().saturating_sub(call.cpu_start);
         let most = |ms| Duration::from_millis(ms) * call.patience;
         if cpu > most(limits::CPU_TIME_MS) {
@@ -128,6 +155,7 @@ impl Watched {
         } else {
             call.stop.check_memories();
         }
+        call.relieve(self.reserves.as_ref());
         true
     }
 }

@@ -1,6 +1,7 @@
 //! The memories that a WebAssembly module declares: what an instance of it may grow to.
 //!
-//! In: a module's bytes. Out: sizes. Invariant: total: what is no module declares nothing.
+//! In: a module's bytes. Out: sizes, and whether threads share one. Invariant: total: what is no
+//! module declares nothing.
 
 /// Bytes of a page.
 const PAGE: usize = 64 << 10;
@@ -8,7 +9,25 @@ const PAGE: usize = 64 << 10;
 /// The most that each memory which a module makes for itself may become, in bytes; `most` where it
 /// says nothing, and nothing for what is no module.
 pub fn declared(module: &[u8], most: usize) -> Vec<usize> {
-    sections(module).unwrap_or_default().iter().flat_map(|text| memories(text, most)).collect()
+    let bytes =
+        |memory: Declared| memory.bound.map_or(most, |pages| pages.saturating_mul(PAGE).min(most));
+    all(module).map(bytes).collect()
+}
+
+/// Whether one of the memories that a module makes for itself is there for several threads.
+pub fn are_shared(module: &[u8]) -> bool {
+    all(module).any(|memory| memory.is_shared)
+}
+
+/// What a module says of a memory.
+struct Declared {
+    /// The most that it may become, in pages.
+    bound: Option<usize>,
+    is_shared: bool,
+}
+
+fn all(module: &[u8]) -> impl Iterator<Item = Declared> {
+    sections(module).unwrap_or_default().into_iter().flat_map(memories)
 }
 
 /// The bodies of the memory sections, of which a valid module has at most one.
@@ -28,7 +47,7 @@ fn sections(module: &[u8]) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-fn memories(mut section: &[u8], most: usize) -> Vec<usize> {
+fn memories(mut section: &[u8]) -> Vec<Declared> {
     let count = number(&mut section).unwrap_or(0);
     let mut found = Vec::new();
     for _ in 0..count {
@@ -36,7 +55,7 @@ fn memories(mut section: &[u8], most: usize) -> Vec<usize> {
         section = rest;
         let _least = number(&mut section);
         let bound = if flags & 1 == 1 { number(&mut section) } else { None };
-        found.push(bound.map_or(most, |pages| pages.saturating_mul(PAGE).min(most)));
+        found.push(Declared { bound, is_shared: flags & 2 == 2 });
     }
     found
 }
@@ -67,6 +86,8 @@ mod tests {
         let bounded = module(&[0, 3, 1, b'x', 7, 5, 4, 1, 1, 1, 2]);
         assert_eq!(declared(&bounded, 1 << 30), [2 * PAGE]);
         assert_eq!(declared(&bounded, PAGE), [PAGE]);
+        assert!(!are_shared(&bounded));
+        assert!(are_shared(&module(&[5, 4, 1, 3, 1, 2])));
         // Two memories without a bound, their least size in two bytes.
         let unbounded = module(&[5, 7, 2, 0, 0x80, 1, 0, 0x80, 1]);
         assert_eq!(declared(&unbounded, 5 * PAGE), [5 * PAGE, 5 * PAGE]);

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 
 use database::limits;
+use web::wasm_memories;
 
-use super::{lazy, string};
+use super::{lazy, string, throw_type_error};
 use crate::isolate::StopSwitch;
 use crate::linear_memory::Memory;
 use crate::wasm;
@@ -58,19 +59,29 @@ pub(super) fn keep_module(
     }
 }
 
-/// `(memory)`: counts it.
+/// `(memory)`: counts it; throws where it is shared.
 pub(super) fn count_memory(
     scope: &mut v8::PinScope<'_, '_>,
     args: v8::FunctionCallbackArguments<'_>,
     _result: v8::ReturnValue<'_, v8::Value>,
 ) {
     if let Ok(memory) = v8::Local::<v8::WasmMemoryObject>::try_from(args.get(0)) {
+        let is_shared = v8::Local::<v8::Value>::from(memory.buffer()).is_shared_array_buffer();
+        // It is there until garbage is collected.
         count(scope, Memory::of(memory));
+        if is_shared {
+            throw_type_error(scope, NOT_SHARED);
+        }
     }
 }
 
+/// Why there are no shared memories.
+const NOT_SHARED: &str = "Can't use shared WebAssembly memory in queries and mutations. They have \
+    no threads that could share it: make the memory without `shared: true`, or compile the module \
+    without threads.";
+
 /// `(module, exported)`: counts the memories of an instance of `module` beyond the `exported` ones
-/// that JavaScript can see.
+/// that JavaScript can see; throws where it declares shared ones.
 pub(super) fn count_hidden(
     scope: &mut v8::PinScope<'_, '_>,
     args: v8::FunctionCallbackArguments<'_>,
@@ -81,10 +92,12 @@ pub(super) fn count_hidden(
     let compiled = module.get_compiled_module();
     // Half of the limit each: one such instance and a memory that is seen fit side by side.
     let most = usize::try_from(limits::WASM_MEMORY_BYTES / 2).expect("64 MiB fits");
-    for bytes in
-        web::wasm_memories::declared(compiled.get_wire_bytes_ref(), most).into_iter().skip(exported)
-    {
+    let bytes = compiled.get_wire_bytes_ref();
+    for bytes in wasm_memories::declared(bytes, most).into_iter().skip(exported) {
         count(scope, Memory::Hidden(bytes));
+    }
+    if wasm_memories::are_shared(bytes) {
+        throw_type_error(scope, NOT_SHARED);
     }
 }
 
