@@ -205,6 +205,8 @@ pub struct Watched {
     pub database: Arc<Database>,
     /// The processes that count too.
     pub processes: Processes,
+    /// Ends those of them that have nothing to do.
+    pub shrink: Arc<dyn Fn() + Send + Sync>,
     /// Told what the operator should know.
     pub tell: Tell,
 }
@@ -222,10 +224,10 @@ impl Watch {
     /// The system gives none.
     pub fn start(watched: Watched) -> std::io::Result<Self> {
         let (stop, stopping) = mpsc::channel();
-        let Watched { budget, database, processes, tell } = watched;
+        let Watched { budget, database, processes, shrink, tell } = watched;
         let database = Arc::downgrade(&database);
         let warn = Arc::clone(&tell);
-        let mut state = State { budget, processes, tell, ..State::default() };
+        let mut state = State { budget, processes, shrink, tell, ..State::default() };
         // What is full with its data alone is full before anybody can ask.
         state.look(&database);
         let run = move || {
@@ -255,6 +257,7 @@ impl Drop for Watch {
 struct State {
     budget: Option<Budget>,
     processes: Processes,
+    shrink: Arc<dyn Fn() + Send + Sync>,
     tell: Tell,
     level: Level,
     pressed: Option<Instant>,
@@ -267,6 +270,7 @@ impl Default for State {
         Self {
             budget: None,
             processes: Arc::new(Vec::new),
+            shrink: Arc::new(|| {}),
             tell: Arc::new(|_| {}),
             level: Level::Calm,
             pressed: None,
@@ -332,6 +336,7 @@ impl State {
             Level::Over => Pressure::Over(full(database, used, budget)),
         });
         if self.level != Level::Calm {
+            (self.shrink)();
             allocator::give_back();
         }
         match (before, self.level) {

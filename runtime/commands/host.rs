@@ -461,6 +461,12 @@ fn processes(outside: &Arc<Outside>) -> Processes {
     })
 }
 
+/// Ends those of them that have nothing to do.
+fn shrink(outside: &Arc<Outside>) -> Arc<dyn Fn() + Send + Sync> {
+    let outside = Arc::downgrade(outside);
+    Arc::new(move || outside.upgrade().iter().for_each(|outside| outside.shrink()))
+}
+
 /// Starts to watch memory; what says at any time what the host takes.
 fn watched(
     options: &Options,
@@ -472,6 +478,7 @@ fn watched(
         budget: options.memory,
         database: database.clone(),
         processes: processes(outside),
+        shrink: shrink(outside),
         tell: options.warn.clone(),
     };
     let measure = measure(&watched, keeper);

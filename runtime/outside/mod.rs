@@ -126,6 +126,12 @@ impl Outside {
         processes
     }
 
+    /// Ends those that have nothing to do: memory is short.
+    pub fn shrink(&self) {
+        self.pool.shrink();
+        self.node.shrink();
+    }
+
     fn services(&self) -> Option<Arc<Services>> {
         self.services.get().cloned()
     }

@@ -91,6 +91,11 @@ impl NodeActions {
         self.pool.get().map(|(_, pool)| pool.live()).unwrap_or_default()
     }
 
+    /// Ends those that have nothing to do.
+    pub(super) fn shrink(&self) {
+        self.pool.get().iter().for_each(|(_, pool)| pool.shrink());
+    }
+
     /// Whether a bundle has anything for Node.
     pub(super) fn is_needed(bundle: &Bundle) -> bool {
         bundle.modules.values().any(|module| module.environment == Environment::Node)

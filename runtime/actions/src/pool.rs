@@ -565,6 +565,15 @@ impl Pool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Retires processes that have nothing to do, all of them: memory is short.
+    pub fn shrink(&self) {
+        for process in &self.state().processes {
+            if process.idle_since().is_some() {
+                process.retire();
+            }
+        }
+    }
+
     /// Retires processes that have had nothing to do for long.
     fn retire_idle(&self) {
         let state = self.state();

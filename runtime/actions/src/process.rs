@@ -122,6 +122,8 @@ impl Process {
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
+            // A terminal's Ctrl-C is for the host, which lets actions end.
+            .process_group(0)
             .spawn()?;
         // It holds the other end of the socket.
         drop(command);

@@ -76,6 +76,8 @@ impl std::fmt::Debug for Subscribed {
 pub struct QueryCache {
     entries: Cache<CacheKey, Arc<CachedResult>, Weight>,
     subscriptions: Arc<Subscriptions>,
+    /// For how long what looked at the clock is served, nanoseconds.
+    timed_ns: AtomicU64,
 }
 
 /// Weighs an entry by its memory.
@@ -99,13 +101,14 @@ impl Weighter<CacheKey, Arc<CachedResult>> for Weight {
 impl QueryCache {
     pub(crate) fn new(bytes: usize, subscriptions: Arc<Subscriptions>) -> Self {
         let entries = Cache::with_weighter(bytes / TYPICAL_ENTRY_BYTES, bytes as u64, Weight);
-        Self { entries, subscriptions }
+        Self { entries, subscriptions, timed_ns: AtomicU64::new(limits::CACHED_TIME_NS) }
     }
 
     /// The result for a question at the snapshot `ts`, asked at the time `now` (nanoseconds since
     /// the Unix epoch): one that anybody may have, else one for the asker in `key`.
     pub fn find(&self, key: &CacheKey, ts: Timestamp, now: u64) -> Option<Arc<CachedResult>> {
-        let holding = |key| self.entries.get(key).filter(|result| result.holds(ts, now));
+        let timed_ns = self.timed_ns.load(Ordering::Relaxed);
+        let holding = |key| self.entries.get(key).filter(|result| result.holds(ts, now, timed_ns));
         let anybody = CacheKey { asker: Asker::Anybody, ..key.clone() };
         holding(&anybody).or_else(|| holding(key))
     }
@@ -123,6 +126,11 @@ impl QueryCache {
         let again = journal.map(|journal| CacheKey { journal: Some(journal), ..key.clone() });
         let kept = self.insert_under(key, outcome);
         kept && again.is_none_or(|key| self.insert_under(key, outcome))
+    }
+
+    /// What looked at the clock is served at that very time only: where a test moves the clock.
+    pub fn keep_to_the_clock(&self) {
+        self.timed_ns.store(1, Ordering::Relaxed);
     }
 
     /// Drops everything: what computed it was found to be wrong. Who has a result already keeps it
@@ -184,11 +192,11 @@ impl CachedResult {
     }
 
     /// Whether it is the answer at the snapshot `ts` and the time `now`.
-    fn holds(&self, ts: Timestamp, now: u64) -> bool {
+    fn holds(&self, ts: Timestamp, now: u64, timed_ns: u64) -> bool {
         let outcome = &self.outcome;
         let computed = outcome.ts <= ts && ts.0 < self.ends.load(Ordering::Acquire);
-        let age = now.saturating_sub(outcome.given.now);
-        computed && (!outcome.observed.time || age < limits::CACHED_TIME_NS)
+        let age = now.abs_diff(outcome.given.now);
+        computed && (!outcome.observed.time || age < timed_ns)
     }
 }
 

@@ -463,8 +463,8 @@ limits! {
         "a longer queue only turns overload into time-outs",
         "Too many concurrent requests.";
     /// Age at which a cached result that looked at the clock is no longer served.
-    CACHED_TIME_NS = 17_000_000_000, Count,
-        "nanoseconds; as Convex: the longest a query may take, and a second",
+    CACHED_TIME_NS = 5_000_000_000, Count,
+        "nanoseconds; as Convex: what expires is seen to expire soon",
         "(never an error: the query runs again)";
     /// Memory of the query cache.
     CACHE_BYTES = 64 << 20, Bytes,
