@@ -415,6 +415,12 @@ impl Transaction {
         ))
     }
 
+    /// Whether the budget has room to read one more document.
+    pub(crate) fn has_room_for(&self, document: &Document) -> bool {
+        let bytes = self.usage.bytes_read + u64::from(document.size);
+        self.usage.documents_read < self.budget.documents_read && bytes <= self.budget.bytes_read
+    }
+
     /// Counts one document read against the budget.
     pub(crate) fn count_document(&mut self, document: &Document) -> Result<(), UserError> {
         self.usage.documents_read += 1;
