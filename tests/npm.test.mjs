@@ -79,6 +79,17 @@ test("mutations sent at once run in the order in which they were sent", async ()
   assert.deepEqual(await client.query(notes.bodies, args), letters);
 });
 
+test("a loop that writes where it reads goes over each document once", async () => {
+  const client = open();
+  const args = { list: list() };
+  for (const body of ["a", "b", "c"]) await client.mutation(notes.add, { ...args, body });
+  assert.equal(await client.mutation(notes.move, { ...args, by: 2 }), 3);
+  await client.mutation(notes.copy, args);
+  const paginationOpts = { cursor: null, numItems: 10 };
+  assert.deepEqual((await client.query(notes.page, { ...args, paginationOpts })).page,
+    [2, 2, 3, 3, 4, 4]);
+});
+
 test("a mutation that throws rejects with its data, and nothing of it is seen", async () => {
   const client = open();
   const args = { list: list() };

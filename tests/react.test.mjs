@@ -117,6 +117,30 @@ const Places = ({ list }, handle) => {
   return results;
 };
 
+/** Component: the places of those notes of a list that have a body, however few can be read. */
+const Found = ({ list, body }, handle) => {
+  handle.edit = useMutation(notes.edit);
+  const { results, status, loadMore } = usePaginatedQuery(
+    notes.found, { list, body }, { initialNumItems: 3 },
+  );
+  Object.assign(handle, { status, loadMore });
+  return results;
+};
+
+test("a page that could not read enough is shown once its halves are there", async () => {
+  const props = { list: list(), body: "17" };
+  const page = show(Found, props);
+  await until(() => page.handle.status === "Exhausted", () => page.handle.status);
+  await page.handle.edit({ list: props.list, add: [...Array(20).keys()], remove: [] });
+  const again = show(Found, props);
+  const exhausted = () => {
+    if (again.handle.status === "CanLoadMore") again.handle.loadMore(3);
+    return again.handle.status === "Exhausted";
+  };
+  await until(exhausted, () => again.handle.status);
+  await Promise.all([page, again].map((page) => page.shows([17])));
+});
+
 /** A small random stream, so that a failure can be had again. */
 function random(seed) {
   return (below) => {

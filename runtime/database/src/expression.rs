@@ -226,7 +226,7 @@ fn problem(message: String) -> UserError {
 fn shown(value: Option<&Value>) -> String {
     match value {
         Some(value) => format!("{} (type {})", Shown(value), value.kind_name()),
-        None => "undefined (type Undefined)".to_owned(),
+        None => "undefined (type undefined)".to_owned(),
     }
 }
 
@@ -335,7 +335,7 @@ mod tests {
         }
         assert_eq!(logic("$and", &no, bad), Ok(false));
         assert_eq!(logic("$or", &yes, bad), Ok(true));
-        let error = "Cannot use value undefined (type Undefined) as a Boolean";
+        let error = "Cannot use value undefined (type undefined) as a Boolean";
         assert_eq!(logic("$and", &yes, bad), Err(error.into()));
         assert_eq!(logic("$or", &no, bad), Err(error.into()));
         assert_eq!(evaluate(r#"{"$and":[]}"#, "{}"), Ok(true));

@@ -14,6 +14,7 @@ use crate::error::UserError;
 use crate::id::DocumentId;
 use crate::json;
 use crate::key::{Interval, Key, encode_value, successor};
+use crate::query::next_key;
 use crate::value::Value;
 
 /// How a field is compared.
@@ -62,7 +63,7 @@ pub(crate) fn index_interval(index: &Index, bounds: &[Bound<'_>]) -> Result<Inte
     }
     let prefix = sorted.prefix(index, bounds)?;
     match bounds.iter().any(|bound| bound.field == ID) {
-        true => id_interval(index, &prefix, &sorted),
+        true => Ok(id_interval(index, &prefix, &sorted)),
         false => Ok(encoded_interval(&prefix, &sorted)),
     }
 }
@@ -239,36 +240,57 @@ fn behind(mut key: Vec<u8>, value: Option<&Value>) -> Option<Vec<u8>> {
 }
 
 /// Keys end with the ids' own bytes, which sort as the ids' texts do.
-fn id_interval(index: &Index, prefix: &Prefix, bounds: &Bounds<'_>) -> Result<Interval, UserError> {
-    let key = |bound: &Bound<'_>| match &bound.value {
-        Some(Value::String(id)) => {
-            let id = DocumentId::decode(id).filter(|id| id.table == index.number)?;
-            Some([&prefix.bytes[..], &id.internal[..]].concat())
-        }
-        _ => None,
-    };
-    let needs_id = |bound: &Bound<'_>| {
-        key(bound).ok_or_else(|| {
-            let value = text(bound.value.as_ref());
-            let table = &index.table;
-            invalid(format!("Can't compare _id with {value}: it is not an ID of table {table:?}."))
-        })
-    };
+fn id_interval(index: &Index, prefix: &Prefix, bounds: &Bounds<'_>) -> Interval {
+    let key = |internal: &[u8; 16]| [&prefix.bytes[..], internal].concat();
     if let Some(equal) = bounds.equal.iter().find(|bound| bound.field == ID) {
         let nothing = Interval { start: [][..].into(), end: Some([][..].into()) };
-        return Ok(key(equal).map_or(nothing, |key| Interval::point(&key)));
+        return own_id(index, equal).map_or(nothing, |id| Interval::point(&key(&id)));
     }
-    let mut interval =
-        Interval { start: prefix.bytes[..].into(), end: prefix.end.clone().map(Key::from) };
-    if let Some(lower) = bounds.lower {
-        let key = needs_id(lower)?;
-        let strict = lower.comparison == Comparison::Gt;
-        interval.start = if strict { crate::query::next_key(&key) } else { key.into() };
+    // Where ids begin that are greater than the bound's value, or not less.
+    let begin = |bound: &Bound<'_>, strict: bool| match (own_id(index, bound), strict) {
+        (Some(id), true) => next_key(&key(&id)),
+        (Some(id), false) => key(&id).into(),
+        (None, _) => match first_id_behind(index, bound) {
+            Some(id) => key(&id).into(),
+            None => next_key(&key(&[0xff; 16])),
+        },
+    };
+    let start = bounds.lower.map(|bound| begin(bound, bound.comparison == Comparison::Gt));
+    let end = bounds.upper.map(|bound| begin(bound, bound.comparison == Comparison::Lte));
+    Interval {
+        start: start.unwrap_or_else(|| prefix.bytes[..].into()),
+        end: end.or_else(|| prefix.end.clone().map(Key::from)),
     }
-    if let Some(upper) = bounds.upper {
-        let key = needs_id(upper)?;
-        let inclusive = upper.comparison == Comparison::Lte;
-        interval.end = Some(if inclusive { crate::query::next_key(&key) } else { key.into() });
+}
+
+/// The id that a bound compares with, if it is one of the index's table.
+fn own_id(index: &Index, bound: &Bound<'_>) -> Option<[u8; 16]> {
+    let Some(Value::String(id)) = &bound.value else { return None };
+    Some(DocumentId::decode(id).filter(|id| id.table == index.number)?.internal)
+}
+
+/// The first id whose text is greater than a value that is no id of the table; `None`: all are
+/// less.
+fn first_id_behind(index: &Index, bound: &Bound<'_>) -> Option<[u8; 16]> {
+    let encoded = |value: Option<&Value>| {
+        let mut bytes = Vec::new();
+        encode_bound(value, &mut bytes);
+        bytes
+    };
+    let value = encoded(bound.value.as_ref());
+    let is_behind = |internal: u128| {
+        let id = DocumentId { table: index.number, internal: internal.to_be_bytes() };
+        encoded(Some(&Value::String(id.encode()))) > value
+    };
+    // The texts sort as the numbers do: bisect.
+    let (mut low, mut high) = (0, u128::MAX);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_behind(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
     }
-    Ok(interval)
+    is_behind(low).then(|| low.to_be_bytes())
 }

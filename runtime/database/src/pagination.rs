@@ -57,7 +57,8 @@ pub struct PageRequest<'a> {
 pub enum PageStatus {
     /// Above three quarters of a budget.
     SplitRecommended,
-    /// A budget stopped it early.
+    /// A budget, or a limit of the function, stopped it early. With an end of its own, it lacks
+    /// documents before that end.
     SplitRequired,
 }
 
@@ -80,7 +81,8 @@ pub struct Page {
     pub is_done: bool,
     /// Where the next page begins.
     pub continue_cursor: String,
-    /// A place in the middle, for a page of more than two documents.
+    /// A place in the middle of what was read, for a page that read more than two documents or must
+    /// be split.
     pub split_cursor: Option<String>,
     /// Whether it should be split.
     pub status: Option<PageStatus>,
@@ -100,11 +102,13 @@ enum Position {
 /// What a page has met so far.
 #[derive(Default)]
 struct Met {
+    /// Those that passed the operators.
     documents: Vec<Arc<Document>>,
+    /// Keys of all that were read.
     keys: Vec<Key>,
-    last: Option<Key>,
-    rows: u64,
     bytes: u64,
+    /// Whether a limit of the function kept it from reading the next.
+    out_of_room: bool,
 }
 
 impl Transaction {
@@ -144,17 +148,21 @@ impl Transaction {
         let whole = query.rest.clone();
         query.rest = part(&whole, begin.as_ref(), end.as_ref(), query.descending);
         let (met, stopped) = match &end {
-            // Its end is fixed, so neither size nor budget stops it.
-            Some(_) => (self.meet(&mut query, None)?, false),
+            // Its end is fixed, so neither size nor budget stops it: only what a function may read.
+            Some(_) => {
+                let met = self.meet(&mut query, None)?;
+                let stopped = met.out_of_room;
+                (met, stopped)
+            }
             None => {
                 let met = self.meet(&mut query, Some(&request))?;
-                let stopped = over_budget(&met, &request, 1.0)
+                let stopped = (met.out_of_room || over_budget(&met, &request, 1.0))
                     && (met.documents.len() as u64) < request.page_size;
                 (met, stopped)
             }
         };
         let full = met.documents.len() as u64 >= request.page_size;
-        let position = match (end, &met.last) {
+        let position = match (end, met.keys.last()) {
             (Some(end), _) => end,
             (None, Some(last)) if full || stopped => Position::After(Arc::clone(last)),
             (None, _) => Position::End,
@@ -164,20 +172,24 @@ impl Transaction {
     }
 
     /// Scans until the page is full, the budget is used up or the interval ends; without a request
-    /// until the interval ends.
+    /// until the interval ends. The first document is refused where the function may not read it: a
+    /// page without one would begin again where it ended.
     fn meet(
         &mut self,
         query: &mut OpenQuery,
         request: Option<&PageRequest<'_>>,
     ) -> Result<Met, UserError> {
         let mut met = Met::default();
-        while let Some(Scanned { key, document, passed }) = self.scan(query)? {
-            met.rows += 1;
+        while let Some(found) = self.find(query) {
+            if !met.keys.is_empty() && !self.has_room_for(&found.1) {
+                met.out_of_room = true;
+                break;
+            }
+            let Scanned { key, document, passed } = self.take(query, found)?;
             met.bytes += u64::from(document.size);
-            met.last = Some(Arc::clone(&key));
+            met.keys.push(key);
             if passed {
                 met.documents.push(document);
-                met.keys.push(key);
             }
             let enough = |request: &PageRequest<'_>| {
                 met.documents.len() as u64 >= request.page_size || over_budget(&met, request, 1.0)
@@ -198,7 +210,11 @@ impl Met {
         status: Option<PageStatus>,
     ) -> Page {
         let continue_cursor = encode(&position, fingerprint);
-        let middle = (self.documents.len() > 2).then(|| self.documents.len() / 2 - 1);
+        // Of what was read, since that is what was too much: few of it may have passed. A client
+        // waits for the halves of a page that must be split, however little was read.
+        let read = self.keys.len();
+        let divides = read > 2 || (status == Some(PageStatus::SplitRequired) && read > 0);
+        let middle = divides.then(|| (read / 2).max(1) - 1);
         let split = middle.map(|at| Position::After(Arc::clone(&self.keys[at])));
         Page {
             is_done: position == Position::End,
@@ -257,7 +273,7 @@ fn part(
 /// Whether the page looked at that share of a budget, or all of it.
 fn over_budget(met: &Met, request: &PageRequest<'_>, share: f64) -> bool {
     let over = |used: u64, limit: u64| used as f64 >= limit as f64 * share;
-    over(met.rows, request.maximum_rows_read.unwrap_or(limits::DOCUMENTS_READ))
+    over(met.keys.len() as u64, request.maximum_rows_read.unwrap_or(limits::DOCUMENTS_READ))
         || over(met.bytes, request.maximum_bytes_read.unwrap_or(limits::BYTES_READ))
 }
 

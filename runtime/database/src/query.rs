@@ -3,7 +3,8 @@
 //!
 //! In: query JSON (`convex-compat.md` section 1.11). Out: documents in index order.
 //! Invariant: what is recorded as read is exactly what was looked at: from the end the scan began
-//! at, up to the last key it met, or to the other end of the interval once that was reached.
+//! at, up to the last key it met, or to the other end of the interval once that was reached. What
+//! the transaction writes after the first look neither adds documents nor takes any away.
 
 use std::sync::Arc;
 
@@ -30,6 +31,8 @@ pub(crate) struct OpenQuery {
     pub(crate) rest: Interval,
     pub(crate) descending: bool,
     pub(crate) operators: Vec<Operator>,
+    /// What it goes over, from the first look on: a loop that writes must not meet its own writes.
+    maps: Option<IndexMaps>,
     done: bool,
 }
 
@@ -40,6 +43,9 @@ pub(crate) enum Operator {
     /// Lets that many more documents pass.
     Limit(u64),
 }
+
+/// The next document of a query, with its key.
+pub(crate) type Found = (Key, Arc<Document>);
 
 /// One document that a scan met.
 pub(crate) struct Scanned {
@@ -172,6 +178,7 @@ impl Transaction {
             rest,
             descending: source.order == Some(Order::Desc),
             operators,
+            maps: None,
             done: false,
         })
     }
@@ -208,37 +215,53 @@ impl Transaction {
         Ok((Some(Arc::clone(index)), index_interval(index, &bounds)?))
     }
 
-    /// Meets the next document of a query, records it as read, and sends it through the operators;
-    /// `None` at the end.
+    /// Meets the next document of a query, and takes it; `None` at the end.
     pub(crate) fn scan(&mut self, query: &mut OpenQuery) -> Result<Option<Scanned>, UserError> {
+        self.find(query).map(|found| self.take(query, found)).transpose()
+    }
+
+    /// Looks at the next document of a query and records it as read; `None` at the end.
+    pub(crate) fn find(&mut self, query: &mut OpenQuery) -> Option<Found> {
         let used_up = |operator: &Operator| matches!(operator, Operator::Limit(0));
         if query.done || query.operators.iter().any(used_up) {
-            return Ok(None);
+            return None;
         }
-        let Some(index) = query.index else { return Ok(None) };
-        let found = query.first(self.state.maps.settled(), index);
-        let Some((key, document)) = found else {
+        let index = query.index?;
+        let maps = query.maps.get_or_insert_with(|| self.state.maps.settled().clone());
+        let Some(found) = first(maps.range(index, &query.rest), query.descending) else {
             self.reads.insert(index, query.rest.clone());
             query.done = true;
-            return Ok(None);
+            query.maps = None;
+            return None;
         };
-        let (met, rest) = divide(&query.rest, &key, query.descending);
-        self.reads.insert(index, met);
-        query.rest = rest;
+        self.reads.insert(index, divide(&query.rest, &found.0, query.descending).0);
+        Some(found)
+    }
+
+    /// Counts the document that was found and sends it through the operators; the query goes on
+    /// behind it.
+    pub(crate) fn take(
+        &mut self,
+        query: &mut OpenQuery,
+        (key, document): Found,
+    ) -> Result<Scanned, UserError> {
+        query.rest = divide(&query.rest, &key, query.descending).1;
         self.count_document(&document)?;
         let passed = query.pass(&document)?;
-        Ok(Some(Scanned { key, document, passed }))
+        Ok(Scanned { key, document, passed })
     }
 }
 
-impl OpenQuery {
-    /// The first document of what is left.
-    fn first(&self, maps: &IndexMaps, index: IndexId) -> Option<(Key, Arc<Document>)> {
-        let mut found = maps.range(index, &self.rest);
-        let (key, document) = if self.descending { found.next_back() } else { found.next() }?;
-        Some((key.into(), Arc::clone(document)))
-    }
+/// The one that a scan meets first.
+fn first<'a>(
+    mut entries: impl DoubleEndedIterator<Item = (&'a [u8], &'a Arc<Document>)>,
+    descending: bool,
+) -> Option<Found> {
+    let (key, document) = if descending { entries.next_back() } else { entries.next() }?;
+    Some((key.into(), Arc::clone(document)))
+}
 
+impl OpenQuery {
     /// Sends a document through the operators.
     fn pass(&mut self, document: &Document) -> Result<bool, UserError> {
         let mut value = None;

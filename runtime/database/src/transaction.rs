@@ -76,7 +76,10 @@ pub(crate) struct State {
 }
 
 /// A moment to which a transaction's writes can return.
-pub struct Savepoint(State);
+pub struct Savepoint {
+    state: State,
+    usage: Usage,
+}
 
 /// How much a function may read and write, in the units of [`Usage`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -296,13 +299,24 @@ impl Transaction {
 
     /// Marks the moment; for nested mutations.
     pub fn savepoint(&mut self) -> Savepoint {
-        Savepoint(self.state.clone())
+        Savepoint { state: self.state.clone(), usage: self.usage }
     }
 
-    /// Takes back every write since the savepoint, tables created included. Reads stay recorded:
-    /// what was thrown away depended on them, and so may whatever happens next.
+    /// Takes back every write since the savepoint, tables created included, and no longer counts
+    /// it. Reads stay recorded and counted: what was thrown away depended on them, and so may
+    /// whatever happens next.
     pub fn rollback(&mut self, savepoint: Savepoint) {
-        self.state = savepoint.0;
+        self.state = savepoint.state;
+        let Usage { documents_read, bytes_read, ranges, files_read, file_bytes_read, .. } =
+            self.usage;
+        self.usage = Usage {
+            documents_read,
+            bytes_read,
+            ranges,
+            files_read,
+            file_bytes_read,
+            ..savepoint.usage
+        };
     }
 
     /// Begins a nested function: its own queries, its own one pagination, and at most `limits` of
@@ -413,6 +427,12 @@ impl Transaction {
             "TooManyReads",
             format!("Too many reads in a single function execution (limit: {limit}). {READ_LESS}"),
         ))
+    }
+
+    /// Whether the budget has room to read one more document.
+    pub(crate) fn has_room_for(&self, document: &Document) -> bool {
+        let bytes = self.usage.bytes_read + u64::from(document.size);
+        self.usage.documents_read < self.budget.documents_read && bytes <= self.budget.bytes_read
     }
 
     /// Counts one document read against the budget.

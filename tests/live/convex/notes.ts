@@ -44,6 +44,16 @@ export const page = query({
   },
 });
 
+/** One page of those notes of a list that have this body, few of which are read at a time. */
+export const found = query({
+  args: { list: v.string(), body: v.string(), paginationOpts: paginationOptsValidator },
+  handler: async (ctx, { list, body, paginationOpts }) => {
+    const notes = inList(ctx, list).filter((q: any) => q.eq(q.field("body"), body));
+    const result = await notes.paginate({ ...paginationOpts, maximumRowsRead: 4 });
+    return { ...result, page: result.page.map((note: any) => note.place) };
+  },
+});
+
 /** A megabyte that depends on nothing but its letter. */
 export const large = query({
   args: { letter: v.string() },
@@ -68,6 +78,29 @@ export const edit = mutation({
       if (remove.includes(note.place)) await ctx.db.delete(note._id);
     }
     for (const place of add) await ctx.db.insert("notes", { list, place, body: `${place}` });
+  },
+});
+
+/** Moves every note of a list, in a loop over the index that has their places. */
+export const move = mutation({
+  args: { list: v.string(), by: v.number() },
+  handler: async (ctx, { list, by }) => {
+    let moved = 0;
+    for await (const note of inList(ctx, list)) {
+      await ctx.db.patch(note._id, { place: note.place + by });
+      moved += 1;
+    }
+    return moved;
+  },
+});
+
+/** Copies every note of a list into the same list. */
+export const copy = mutation({
+  args: { list: v.string() },
+  handler: async (ctx, { list }) => {
+    for await (const note of inList(ctx, list)) {
+      await ctx.db.insert("notes", { list, body: note.body, place: note.place });
+    }
   },
 });
 

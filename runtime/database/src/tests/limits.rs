@@ -4,7 +4,7 @@
 //! 1.7, 2.3, 2.5 and 8.6 in words.
 
 use super::*;
-use crate::transaction::Budget;
+use crate::transaction::{Budget, Metrics};
 
 const READ_LESS: &str = "Consider using smaller limits in your queries, paginating your queries, \
     or using indexed queries with a selective index range expressions.";
@@ -93,6 +93,50 @@ fn a_nested_budget_only_lowers_and_ends_with_its_function() {
     transaction.leave(higher);
     transaction.leave(outer);
     assert_eq!(collect(&mut transaction, &full_scan("a")).unwrap().len(), 5);
+}
+
+#[test]
+fn what_is_rolled_back_counts_as_read_only() {
+    let database = filled();
+    let mut transaction = begin(&database, 5);
+    let insert =
+        |transaction: &mut Transaction| transaction.insert("", "a", value(r#"{"x":1}"#)).map(drop);
+    let work = |transaction: &mut Transaction| {
+        insert(transaction)?;
+        transaction.count_file_written(10)?;
+        transaction.count_file_read(10)
+    };
+    work(&mut transaction).unwrap();
+    let before = transaction.metrics();
+    let (savepoint, scope) = (transaction.savepoint(), transaction.enter(None));
+    work(&mut transaction).unwrap();
+    collect(&mut transaction, &full_scan("a")).unwrap();
+    transaction.leave(scope);
+    transaction.rollback(savepoint);
+    let after = transaction.metrics();
+    let written = |metrics: Metrics| {
+        [
+            metrics.documents_written,
+            metrics.bytes_written,
+            metrics.files_written,
+            metrics.file_bytes_written,
+        ]
+    };
+    assert_eq!(written(after), written(before));
+    assert_eq!((after.documents_read.used, after.files_read.used), (7, 2), "reads stay counted");
+    // Also under limits of its own, a caller loses nothing to what it caught.
+    let two = Budget { documents_written: 2, ..Budget::default() };
+    let scope = transaction.enter(Some(two));
+    for _ in 0..3 {
+        let (savepoint, inner) = (transaction.savepoint(), transaction.enter(None));
+        insert(&mut transaction).unwrap();
+        insert(&mut transaction).unwrap();
+        assert!(insert(&mut transaction).is_err());
+        transaction.leave(inner);
+        transaction.rollback(savepoint);
+    }
+    assert_eq!(transaction.metrics().documents_written.remaining, 2);
+    transaction.leave(scope);
 }
 
 #[test]

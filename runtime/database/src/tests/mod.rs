@@ -22,6 +22,7 @@ mod retention;
 mod scheduling;
 mod serializability;
 mod stored;
+mod streams;
 mod subscriptions;
 mod values;
 

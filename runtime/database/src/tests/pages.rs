@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pagination::{Page, PageRequest, PageStatus};
+use crate::transaction::Budget;
 
 fn request(query: &str, size: u64) -> PageRequest<'_> {
     PageRequest {
@@ -131,6 +132,102 @@ fn a_budget_stops_a_page_early() {
     assert_eq!(page(&database, limited(12)).unwrap().status, Some(PageStatus::SplitRecommended));
     let bytes = PageRequest { maximum_bytes_read: Some(1), ..request(&query, 5) };
     assert_eq!(page(&database, bytes).unwrap().status, Some(PageStatus::SplitRequired));
+}
+
+/// The pages between two cursors, split as clients do it wherever a page says that it must be.
+fn split_up(
+    page: &mut impl FnMut(PageRequest<'_>) -> Page,
+    query: &str,
+    (cursor, end): (Option<&str>, &str),
+) -> Vec<String> {
+    let bounded = PageRequest { cursor, end_cursor: Some(end), ..request(query, 1) };
+    let found = page(bounded);
+    assert_eq!(found.continue_cursor, end, "a page with an end goes on at that end");
+    if found.status != Some(PageStatus::SplitRequired) {
+        return ids(&found.documents);
+    }
+    let split = found.split_cursor.expect("a page that must be split says where");
+    let mut all = split_up(page, query, (cursor, &split));
+    all.extend(split_up(page, query, (Some(&split), end)));
+    all
+}
+
+#[test]
+fn a_page_that_a_budget_stopped_is_split_among_the_rows_read() {
+    let database = deployed();
+    (0..20).for_each(|x| insert(&database, x + 1, x as u8));
+    for (kept, rows) in [(3, 8), (0, 8), (19, 8), (9, 3), (0, 2), (1, 1)] {
+        let filter = format!(r#"{{"filter":{{"$eq":[{{"$field":"x"}},{{"$literal":{kept}}}]}}}}"#);
+        let query = index_query("a.by_x", "", "asc", &filter);
+        let limited = PageRequest { maximum_rows_read: Some(rows), ..request(&query, 5) };
+        let found = page(&database, limited).unwrap();
+        assert_eq!(found.status, Some(PageStatus::SplitRequired), "{kept} {rows}");
+        let split = found.split_cursor.as_deref().expect("there are rows on both sides");
+        let half = |cursor, end_cursor| {
+            let half = PageRequest { cursor, end_cursor: Some(end_cursor), ..limited };
+            page(&database, half).unwrap()
+        };
+        let halves = [half(None, split), half(Some(split), &found.continue_cursor)];
+        for half in &halves {
+            assert_ne!(half.status, Some(PageStatus::SplitRequired), "{kept} {rows}");
+        }
+        let together: Vec<_> = halves.iter().flat_map(|half| ids(&half.documents)).collect();
+        assert_eq!(together, ids(&found.documents));
+    }
+}
+
+#[test]
+fn limits_of_the_function_end_a_page_and_nothing_is_skipped() {
+    let database = deployed();
+    (0..50).for_each(|x| insert(&database, x + 1, x as u8));
+    let size = u64::from(collect(&mut begin(&database, 1), &full_scan("a")).unwrap()[0].size);
+    let filter = r#"{"filter":{"$eq":[{"$mod":[{"$field":"x"},{"$literal":7}]},{"$literal":1}]}}"#;
+    for (documents_read, bytes_read) in [(10, 1 << 20), (1 << 20, 10 * size), (1, 1 << 20)] {
+        for order in ["asc", "desc"] {
+            let query = index_query("a.by_x", "", order, filter);
+            let mut limited = |request: PageRequest<'_>| {
+                let mut reader = database.begin(database.snapshot(), &given(1), true);
+                let budget = Budget { documents_read, bytes_read, ..Budget::default() };
+                reader.enter(Some(budget));
+                let found = reader.page("", request).unwrap();
+                let used = reader.usage();
+                assert!(used.documents_read <= documents_read && used.bytes_read <= bytes_read);
+                found
+            };
+            let whole = page(&database, request(&query, 50)).unwrap();
+            let first = limited(request(&query, 50));
+            assert_eq!((first.status, first.is_done), (Some(PageStatus::SplitRequired), false));
+            assert!(first.split_cursor.is_some());
+            let all = split_up(&mut limited, &query, (None, &whole.continue_cursor));
+            assert_eq!(all, ids(&whole.documents), "{documents_read} {bytes_read} {order}");
+        }
+    }
+}
+
+#[test]
+fn a_page_that_can_read_nothing_is_refused() {
+    let database = deployed();
+    insert(&database, 1, 1);
+    let mut reader = database.begin(database.snapshot(), &given(1), true);
+    reader.enter(Some(Budget { documents_read: 0, ..Budget::default() }));
+    let query = index_query("a.by_x", "", "asc", "");
+    assert_eq!(reader.page("", request(&query, 1)).unwrap_err().code, "TooManyReads");
+}
+
+#[test]
+fn a_page_that_a_limit_ended_has_read_what_stopped_it() {
+    let database = deployed();
+    (0..6).for_each(|x| insert(&database, x + 1, x as u8));
+    let query = index_query("a.by_x", "", "asc", "");
+    let mut reader = database.begin(database.snapshot(), &given(1), true);
+    reader.enter(Some(Budget { documents_read: 3, ..Budget::default() }));
+    reader.page("", request(&query, 6)).unwrap();
+    let reads = Arc::new(reader.reads().clone());
+    let stopping = page(&database, request(&query, 6)).unwrap().documents[3].id.encode();
+    insert(&database, 10, 5);
+    assert!(database.history().entries[0].overlap(&reads).is_none(), "behind what stopped it");
+    mutate(&database, 11, |tx| tx.remove("", &stopping, None));
+    assert!(database.history().entries[0].overlap(&reads).is_some(), "without it, no split");
 }
 
 #[test]

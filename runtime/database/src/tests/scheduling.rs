@@ -105,6 +105,9 @@ fn what_a_transaction_schedules_comes_and_goes_with_it() {
         let savepoint = transaction.savepoint();
         transaction.schedule(job(0.0))?;
         transaction.rollback(savepoint);
+        let metrics = transaction.metrics();
+        let scheduled = (metrics.functions_scheduled.used, metrics.scheduled_bytes.used);
+        assert_eq!(scheduled, (0, 0), "nor does it count");
         transaction.schedule(job(1.0))
     });
     assert_eq!(waiting(&database), [id]);
