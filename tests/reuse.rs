@@ -165,6 +165,41 @@ fn a_module_that_keeps_state_out_of_properties_has_fresh_contexts() {
     }
 }
 
+/// What a call finds frozen throws; a function that catches it must not come to something else.
+#[test]
+fn what_is_thrown_and_caught_is_decided_by_a_fresh_context() {
+    const BODIES: [(&str, &str); 5] = [
+        ("its own error", "try { throw new Gone(); } catch (e) { return e.name; }"),
+        ("a promise", "return (async () => { throw new Gone(); })().catch((e) => e.name);"),
+        ("all settled", "const [a] = await Promise.allSettled([set()]); return a.status;"),
+        ("finally", "try { given.n = 1; return 'set'; } finally { return 'done'; }"),
+        (
+            "an index of words",
+            "try { words['toString'] = 1; return 'set'; } catch { return 'no'; }",
+        ),
+    ];
+    for (what, body) in BODIES {
+        let source = format!(
+            "
+            import {{ query }} from './abi.js';
+            class Gone extends Error {{ constructor() {{ super('gone'); this.name = 'Gone'; }} }}
+            const given = (() => ({{}}))();
+            const set = async () => {{ const own = Object.create(given); own.n = 1; }};
+            export const f = query(async (db, {{ number }}) => {{
+                const words = Object.create(Object.prototype);
+                if (number < 1_000) return 'warm';
+                {body}
+            }});"
+        );
+        let fresh = Deployed::on_threads(1);
+        fresh.push(&[("m", &source)]).expect("it is fine");
+        let expected = fresh.run("m:f", &other(1_000)).result.unwrap().to_string();
+        let deployed = kept(&source, "m:f");
+        assert_eq!(standing(&deployed), Reuse::Proved, "{what}");
+        assert_eq!(answers(&deployed, "m:f"), [expected], "{what}");
+    }
+}
+
 /// Freezing takes longer than a call may: were it done within calls, or again after each error,
 /// these would time out.
 #[test]

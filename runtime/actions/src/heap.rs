@@ -97,6 +97,11 @@ impl StopSwitch {
         assert!(set.is_ok(), "a stop switch serves one isolate");
     }
 
+    /// Whether buffers take so much that V8 collects because of them.
+    pub(crate) fn holds_buffers(&self) -> bool {
+        self.buffer_bytes.load(Ordering::Acquire) >= self.buffer_limit / 4
+    }
+
     /// Counts `length` bytes in, or says no.
     fn reserve(&self, length: usize) -> bool {
         let before = self.buffer_bytes.fetch_add(length, Ordering::AcqRel);

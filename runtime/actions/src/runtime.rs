@@ -42,6 +42,10 @@ const RUN: &[(&str, &str)] = &[
 /// The global function that takes the host off the global object.
 const START: &str = "__concaveStart";
 
+/// How often, and by how much, the limit of the heap gives way to collections for buffers.
+const SPARED_MOST: usize = 64;
+const SPARED_BYTES: usize = 256 << 10;
+
 /// What V8 is started with in every process of ours, with reasons.
 const FLAGS: &[&str] = &[
     // eval and new Function.
@@ -153,7 +157,14 @@ impl Runtime {
             js.op_state().borrow_mut().put(coverage);
         }
         let on_limit = Arc::clone(&switch);
+        let mut spared = 0;
         js.add_near_heap_limit_callback(move |current, _initial| {
+            // V8 says so too where collections for the sake of buffers, which have a limit of their
+            // own, gave the heap itself little.
+            if spared < SPARED_MOST && on_limit.holds_buffers() {
+                spared += 1;
+                return current + SPARED_BYTES;
+            }
             on_limit.stop(Stopped::OutOfMemory);
             // V8 ends the process when an allocation really fails: give it room to unwind.
             current * 4

@@ -122,6 +122,10 @@ fn identity_time_and_journal_narrow_a_result() {
     let last = now + crate::limits::CACHED_TIME_NS - 1;
     assert!(cache.find(&key("time"), ts, last).is_some());
     assert!(cache.find(&key("time"), ts, last + 1).is_none());
+    assert!(cache.find(&key("time"), ts, now - crate::limits::CACHED_TIME_NS).is_none(), "later");
+    cache.keep_to_the_clock();
+    assert!(cache.find(&key("time"), ts, now).is_some());
+    assert!(cache.find(&key("time"), ts, now + 1).is_none(), "a test has moved the clock");
     let journalled = CacheKey { journal: Some("end".into()), ..key("time") };
     assert!(cache.find(&journalled, ts, now).is_some(), "kept under both journals");
     let error = crate::record::FunctionError { message: "no".into(), data: None };
