@@ -56,7 +56,7 @@ async fn a_result_is_copied_as_it_is() {
     let got = echo.post("/api/query", sent).await;
     assert_eq!(got.status, 200);
     assert_eq!(got.headers["content-type"], "application/json");
-    assert_eq!(got.body, r#"{"status":"success","value":{"s":"ü\n","x":[1,null]}}"#);
+    assert_eq!(got.body, r#"{"status":"success","value":{"s":"ü\n","x":[1.0,null]}}"#);
     let none = echo.post("/api/mutation", r#"{"path":"a:b","args":[]}"#).await;
     assert_eq!(none.json(), json!({ "status": "success", "value": {} }));
 }
