@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::request::CALL_BODY;
+use crate::request::{CALL_BODY, refuse_encoded};
 
 /// Bodies of requests in flight.
 pub(crate) struct Bodies {
@@ -71,6 +71,14 @@ pub(crate) async fn begin(State(host): State<Arc<Host>>, request: Request, next:
     }
     host.counts.refused();
     Failure::refused(refusal, host.config.redact).into_response()
+}
+
+/// Turns encoded bodies away, for what reads plain JSON.
+pub(crate) async fn plain(request: Request, next: Next) -> Response {
+    match refuse_encoded(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
 }
 
 /// Counts the body of a call until it is answered: from then on its bytes are nobody's.
