@@ -54,6 +54,7 @@ mod history;
 mod host;
 mod http;
 mod http_action;
+mod inbound;
 mod inspect;
 mod invariants;
 mod logs;

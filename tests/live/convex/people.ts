@@ -16,6 +16,12 @@ export const echo = action({
   handler: async (_ctx, { values }) => values,
 });
 
+/** How many bytes that is. */
+export const size = query({
+  args: { load: v.bytes() },
+  handler: async (_ctx, { load }) => load.byteLength,
+});
+
 /** Throws what it gets. */
 export const refuse = action({
   args: { data: v.any() },
