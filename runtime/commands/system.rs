@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn people_see_whole_numbers_without_a_point() {
         let told = r#"{"a":[1.0,-2.0,0.5,1e21,9007199254740992.0],"b":"3.0"}"#;
-        let shown = r#"{"a":[1,-2,0.5,1e21,9007199254740992.0],"b":"3.0"}"#;
+        let shown = r#"{"a":[1,-2,0.5,1e+21,9007199254740992.0],"b":"3.0"}"#;
         assert_eq!(plain(serde_json::from_str(told).unwrap()).to_string(), shown);
     }
 }

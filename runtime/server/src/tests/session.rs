@@ -383,6 +383,18 @@ fn who_has_as_many_calls_as_one_may_is_not_listened_to_until_one_is_done() {
     assert!(!script.session.listens() && script.took().is_empty());
     script.session.ran(ran(Kind::Action, 7), Ok((answer(Ok("1".into())), Timestamp(1))));
     assert!(script.session.listens());
+
+    let mut script = connected();
+    let text = "x".repeat(limits::SESSION_CALL_BYTES as usize / 2);
+    for request in 0..2 {
+        assert!(script.session.listens());
+        let call = json!({"type":"Action","requestId":request,"udfPath":"a:b","args":[{"x":text}]});
+        script.says(call);
+    }
+    assert!(!script.session.listens());
+    let ended = script.jobs[0].ran();
+    script.session.ran(ended, Ok((answer(Ok("1".into())), Timestamp(1))));
+    assert!(script.session.listens());
 }
 
 #[test]
