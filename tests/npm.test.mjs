@@ -90,6 +90,21 @@ test("a loop that writes where it reads goes over each document once", async () 
     [2, 2, 3, 3, 4, 4]);
 });
 
+for (const many of [1_100, 3_000]) {
+  test(`${many} mutations that nobody awaits all run, once and in order`, async () => {
+    const client = open();
+    const args = { list: list() };
+    const places = Array.from({ length: many }, (_, place) => place);
+    const sent = places.map((place) => client.mutation(notes.log, { ...args, body: "x", place }));
+    const done = Promise.all(sent);
+    const after = client.query(notes.places, args);
+    assert.deepEqual(await done, places);
+    await after;
+    assert.deepEqual(await client.query(notes.places, args), places);
+    assert.equal(client.connectionState().connectionCount, 1);
+  });
+}
+
 test("a mutation that throws rejects with its data, and nothing of it is seen", async () => {
   const client = open();
   const args = { list: list() };
@@ -256,6 +271,29 @@ test("results of many megabytes arrive whole", async () => {
     assert.equal(each.last().length, 1_000_000);
     assert.ok(each.last().startsWith(letters[n]) && each.last().endsWith(letters[n]));
   }
+});
+
+test("arguments of 16 MiB arrive however long their JSON is, larger ones fail alone", async () => {
+  const client = open();
+  const count = watch(client, notes.count, { list: list() });
+  const load = new ArrayBuffer(13 << 20);
+  assert.equal(await client.mutation(notes.weigh, { load }), 13 << 20);
+  const control = "\u0001".repeat(3_000_000);
+  assert.equal(await client.mutation(notes.weigh, { load: control }), 3_000_000);
+  assert.equal((await client.action(people.echo, { values: load })).byteLength, 13 << 20);
+  const size = watch(client, people.size, { load });
+  await size.shows(13 << 20);
+  size.stop();
+
+  const large = "x".repeat(17 << 20);
+  const told = /Arguments for .* are too large \(actual: \d+ bytes, limit: 16777216 bytes\)/;
+  await assert.rejects(client.mutation(notes.weigh, { load: large }), told);
+  await assert.rejects(client.action(people.echo, { values: large }), told);
+  const query = watch(client, notes.count, { list: large });
+  await until(() => query.errors.length === 1);
+  assert.match(String(query.errors[0]), told);
+  await count.shows(0);
+  assert.equal(client.connectionState().connectionCount, 1);
 });
 
 test("an operator acts as a user on a socket, whatever others were told before", async () => {

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
+use super::system::plain;
 use super::target::{Target, TargetError};
 use super::{json5, terminal};
 
@@ -134,7 +135,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
         }
         return Err(RunError::Function { message });
     }
-    terminal::data(pretty(&answer.value));
+    terminal::data(pretty(answer.value));
     Ok(())
 }
 
@@ -206,15 +207,15 @@ fn identity(text: &str) -> Result<Value, RunError> {
     Ok(identity)
 }
 
-fn pretty(value: &Value) -> String {
-    serde_json::to_string_pretty(value).expect("JSON that was read can be written")
+fn pretty(value: Value) -> String {
+    serde_json::to_string_pretty(&plain(value)).expect("JSON that was read can be written")
 }
 
 /// The function's error, a ConvexError's data, and for a missing function the ones there are.
 async fn explain(client: &Client, component: &str, answer: &Answer) -> String {
     let mut text = answer.error_message.trim_end().to_owned();
     if let Some(data) = &answer.error_data {
-        let _ = write!(text, "\nData: {}", pretty(data));
+        let _ = write!(text, "\nData: {}", pretty(data.clone()));
     }
     if text.contains("Could not find") {
         let names = functions(client, component).await;

@@ -279,8 +279,8 @@ limits! {
     HTTP_BODY_BYTES = (16 << 20) + 2_000, Bytes,
         "as Convex: the largest arguments and room for their envelope",
         "Request body is too large";
-    /// Bodies of calls over HTTP that are read or answered at the same time; with a memory budget,
-    /// an eighth of it where that is less.
+    /// Bodies of calls over HTTP and large messages of WebSocket clients that are read or answered
+    /// at the same time; with a memory budget, an eighth of it where that is less.
     HTTP_BODIES_BYTES = 1 << 30, Bytes,
         "a share of the host's memory budget: connections times the largest body would be more",
         "The host holds … bytes of request bodies";
@@ -484,15 +484,20 @@ limits! {
         "Too many queries";
     /// Mutations of one WebSocket client that wait for the one that runs.
     SESSION_MUTATIONS = 1_000, Count,
-        "as Convex; they run one at a time",
-        "TooManyConcurrentMutations";
+        "as Convex; they run one at a time. No more is read from the client until one is done",
+        "(never an error: the client waits)";
     /// Actions of one WebSocket client that run side by side.
     SESSION_ACTIONS = 1_000, Count,
         "as for mutations",
-        "TooManyConcurrentActions";
-    /// One message of a WebSocket client.
-    SOCKET_MESSAGE_BYTES = (16 << 20) + 2_000, Bytes,
-        "as over HTTP: the largest arguments and room for their envelope",
+        "(never an error: the client waits)";
+    /// Arguments of the mutations and actions of one WebSocket client that run and wait, after
+    /// which nothing more is read from it.
+    SESSION_CALL_BYTES = 16 << 20, Bytes,
+        "the largest arguments of one call",
+        "(never an error: the client waits)";
+    /// One message of a WebSocket client; with a memory budget, an eighth of it where that is less.
+    SOCKET_MESSAGE_BYTES = 64 << 20, Bytes,
+        "the largest arguments are a third more as base64, and text may be six times as long",
         "The message is too large";
     /// Frames that wait for a WebSocket client, after which nothing more is read from it.
     SOCKET_UNSENT_BYTES = 4 << 20, Bytes,

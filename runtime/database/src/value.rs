@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use crate::error::UserError;
 use crate::limits;
-use crate::record::Timestamp;
+use crate::record::{FunctionPath, Timestamp};
 
 /// A Convex value. `undefined` is not one: where it can occur, code says `Option<Value>`.
 #[derive(Clone, Debug)]
@@ -92,6 +92,21 @@ impl Value {
             Self::Object(fields) => fields.get(name),
             _ => None,
         })
+    }
+
+    /// Checks that it is not too large to be the argument of a function.
+    ///
+    /// # Errors
+    /// Its size, and the limit.
+    pub fn check_argument_size(&self, path: &FunctionPath) -> Result<(), UserError> {
+        let (size, most) = (self.size() as u64, limits::ARGUMENT_BYTES);
+        if size <= most {
+            return Ok(());
+        }
+        let message = format!(
+            "Arguments for {path} are too large (actual: {size} bytes, limit: {most} bytes)"
+        );
+        Err(UserError::new("ArgumentsTooLarge", message))
     }
 
     /// Checks size, nesting and lengths (`convex-compat.md` section 2.3).

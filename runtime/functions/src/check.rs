@@ -128,16 +128,7 @@ pub(crate) fn arguments(
     path: &FunctionPath,
     arguments: &Arguments,
 ) -> Result<(), UserError> {
-    let size = arguments.value.size() as u64;
-    if size > limits::ARGUMENT_BYTES {
-        return Err(UserError::new(
-            "ArgumentsTooLarge",
-            format!(
-                "Arguments for {path} are too large (actual: {size} bytes, limit: {} bytes)",
-                limits::ARGUMENT_BYTES
-            ),
-        ));
-    }
+    arguments.value.check_argument_size(path)?;
     arguments.value.check_limits()?;
     let tables = tables(snapshot, path);
     function.args.check(&arguments.value, &tables).map_err(|e| {

@@ -11,7 +11,8 @@
 //! | 4 function | `run.rs`: one function in one context; `execution.rs`: the call of this thread |
 //! | isolates | `platform.rs`: V8 once a process; `isolate.rs`, `engine.rs`, `entries.rs` |
 //! | contexts | `context.rs`: fresh ones; `modules.rs`, `code.rs`, `wasm.rs`: what is in them |
-//! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `sentinel.rs`, `coverage.rs`, `inspector.rs` |
+//! | contexts used again | `kept.rs`, `reuse.rs`, `harden.rs`, `sentinel.rs` |
+//! | looked at | `inspector.rs`, `coverage.rs`: by V8's inspector |
 //! | what functions find | `natives.rs` and its folder; `linear_memory.rs`: WebAssembly's |
 //! | files | `files.rs`: bytes that a mutation stores, kept until it commits |
 //! | syscalls | `syscall.rs` and its folder: the ABI of `convex/server`; `address.rs`: names |

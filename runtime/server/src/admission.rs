@@ -1,7 +1,7 @@
 //! Before a request's body is read: is there memory for it?
 //!
 //! In: request heads. Out: 503 with the reason, or the request goes on, its body counted until it
-//! is answered.
+//! is answered; large messages of WebSocket clients count too.
 //! Invariant: the operator is let in, so that room can be made; what was begun is not cut off.
 
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 
 use crate::host::Host;
 use crate::refusal::Failure;
-use crate::request::CALL_BODY;
+use crate::request::{CALL_BODY, refuse_encoded};
 
 /// Bodies of requests in flight.
 pub(crate) struct Bodies {
@@ -23,7 +23,8 @@ pub(crate) struct Bodies {
 }
 
 /// Room for one body.
-struct Held {
+#[derive(Debug)]
+pub(crate) struct Held {
     bytes: u64,
     all: Arc<AtomicU64>,
 }
@@ -39,7 +40,16 @@ impl Bodies {
         self.held.load(Ordering::Relaxed)
     }
 
-    fn hold(&self, bytes: u64) -> Result<Held, Failure> {
+    /// How much that may be.
+    pub(crate) fn most(&self) -> u64 {
+        self.most
+    }
+
+    /// Takes room, until what is given is dropped.
+    ///
+    /// # Errors
+    /// 503: others have it.
+    pub(crate) fn hold(&self, bytes: u64) -> Result<Held, Failure> {
         // Gives it back when it is dropped, fit or not.
         let held = Held { bytes, all: Arc::clone(&self.held) };
         let together = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -71,6 +81,14 @@ pub(crate) async fn begin(State(host): State<Arc<Host>>, request: Request, next:
     }
     host.counts.refused();
     Failure::refused(refusal, host.config.redact).into_response()
+}
+
+/// Turns encoded bodies away, for what reads plain JSON.
+pub(crate) async fn plain(request: Request, next: Next) -> Response {
+    match refuse_encoded(request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(failure) => failure.into_response(),
+    }
 }
 
 /// Counts the body of a call until it is answered: from then on its bytes are nobody's.

@@ -13,7 +13,7 @@ use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -205,6 +205,7 @@ fn calls(host: &Arc<Host>) -> Router<Arc<Host>> {
         .route("/api/{version}/sync", any(socket::upgrade))
         .route("/api/sync", any(socket::upgrade))
         .route_layer(from_fn_with_state(host.clone(), admission::hold))
+        .route_layer(from_fn(admission::plain))
         .route_layer(from_fn_with_state(host.clone(), admission::begin))
 }
 
@@ -252,9 +253,9 @@ fn operator() -> Router<Arc<Host>> {
         .route("/api/v1/deployment_info", get(admin::deployment_info))
         .route("/api/v1/list_environment_variables", get(environment::list))
         .route("/api/list_environment_variables", get(environment::list))
-        .route("/api/v1/update_environment_variables", post(environment::update))
-        .route("/api/update_environment_variables", post(environment::update))
-        .route("/api/delete_component", post(components::delete))
+        .route("/api/v1/update_environment_variables", plain(post(environment::update)))
+        .route("/api/update_environment_variables", plain(post(environment::update)))
+        .route("/api/delete_component", plain(post(components::delete)))
 }
 
 /// `convex-compat.md` sections 6.12 and 6.13.
@@ -263,15 +264,20 @@ fn backups() -> Router<Arc<Host>> {
         .route("/api/export/request/zip", post(export::request))
         .route("/api/export/zip/{ts}", get(export::download))
         .route("/api/export/cancel/{id}", post(export::cancel))
-        .route("/api/export/set_expiration/{id}", post(export::set_expiration))
+        .route("/api/export/set_expiration/{id}", plain(post(export::set_expiration)))
         .route("/api/import", post(import::once))
         .route("/api/import/start_upload", post(import::start_upload))
         .route("/api/import/upload_part", post(import::upload_part))
-        .route("/api/import/finish_upload", post(import::finish_upload))
-        .route("/api/perform_import", post(import::perform))
-        .route("/api/cancel_import", post(import::cancel))
+        .route("/api/import/finish_upload", plain(post(import::finish_upload)))
+        .route("/api/perform_import", plain(post(import::perform)))
+        .route("/api/cancel_import", plain(post(import::cancel)))
         .route("/api/concave/copy", get(copy::copy))
         .route("/api/concave/fork", post(fork::fork))
+}
+
+/// For what reads JSON as it comes: encoded bodies are told so.
+fn plain(route: MethodRouter<Arc<Host>>) -> MethodRouter<Arc<Host>> {
+    route.layer(from_fn(admission::plain))
 }
 
 /// Browsers of any origin may call, with credentials (`convex-compat.md` section 4.3).

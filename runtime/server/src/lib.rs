@@ -10,7 +10,8 @@
 //! connections.rs  before stop 1: connections: how many, and how long they may be silent
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
-//! upgrade.rs    from an HTTP request to a WebSocket; unsent.rs: what is on its way to a client
+//! upgrade.rs    from an HTTP request to a WebSocket
+//! inbound.rs    a client's bytes → messages; unsent.rs: what is on its way to a client
 //! session.rs    Stop 2: the same client as a state machine
 //! round.rs      the queries of a session, at one timestamp
 //! subscriber.rs Stop 8: who relies on which result, and is told when it ends
@@ -56,6 +57,7 @@ mod history;
 mod host;
 mod http;
 mod http_action;
+mod inbound;
 mod inspect;
 mod invariants;
 mod logs;

@@ -49,6 +49,24 @@ pub(crate) async fn read(body: Body, limit: usize) -> Result<Bytes, Failure> {
     }
 }
 
+/// Turns a body away that is encoded: a call's is not.
+///
+/// # Errors
+/// 415 with the encoding.
+pub(crate) fn refuse_encoded(headers: &HeaderMap) -> Result<(), Failure> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let Some(encoding) = encodings.find(|name| !name.as_bytes().eq_ignore_ascii_case(b"identity"))
+    else {
+        return Ok(());
+    };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    Err(Failure::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "UnsupportedContentEncoding",
+        format!("Content-Encoding is {encoding:?}; send the JSON as it is, without that header."),
+    ))
+}
+
 /// Undoes `Content-Encoding: br`, the only compression the CLI uses.
 ///
 /// # Errors

@@ -88,7 +88,7 @@ pub(crate) enum Said {
 }
 
 /// What a request runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     /// One at a time, in the order they came.
     Mutation,
@@ -388,10 +388,12 @@ impl<W> Session<W> {
     }
 
     /// Whether a message may be given to it now: not while a token is being verified, because what
-    /// follows is said by whoever that is; and not while the arguments of what runs and waits fill
-    /// their share of memory.
+    /// follows is said by whoever that is; and not while as many calls, or as large ones, run and
+    /// wait as one client may have.
     pub(crate) fn listens(&self) -> bool {
-        let room = self.job_bytes < limits::SOCKET_MESSAGE_BYTES;
+        let room = (self.mutations.len() as u64) < limits::SESSION_MUTATIONS
+            && self.acting < limits::SESSION_ACTIONS
+            && self.job_bytes < limits::SESSION_CALL_BYTES;
         !self.verifying && !self.closed && room
     }
 
@@ -717,17 +719,6 @@ impl<W> Session<W> {
         let session = self.id.filter(|_| kind == Kind::Mutation);
         let once = session.map(|session| RequestKey { session, request });
         let job = Job { kind, request, asked, identity: self.identity.clone(), once };
-        let (waiting, most, code) = match kind {
-            Kind::Mutation => {
-                let (most, code) = (limits::SESSION_MUTATIONS, "TooManyConcurrentMutations");
-                (self.mutations.len() as u64, most, code)
-            }
-            Kind::Action => (self.acting, limits::SESSION_ACTIONS, "TooManyConcurrentActions"),
-        };
-        if waiting >= most {
-            let reason = format!("{code}: {most} of this client wait already");
-            return self.close(Close { code: Some(Close::BUSY), reason });
-        }
         self.job_bytes += bytes(&job.asked);
         match kind {
             Kind::Mutation => {

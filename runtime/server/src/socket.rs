@@ -17,20 +17,22 @@ use axum::response::{IntoResponse, Response};
 use database::commit::Database;
 use database::error::Refusal;
 use database::limits;
-use futures_util::Stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior};
+use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
+use crate::admission::{Bodies, Held};
 use crate::convex::client::takes_chunks;
 use crate::convex::sync::{self, Writer};
 use crate::essential;
 use crate::event::Warn;
 use crate::host::Host;
+use crate::inbound::{Heard, Inbound, Unheard};
 use crate::refusal::Failure;
 use crate::round::{self, Running};
-use crate::session::{Close, Effect, QueryId, Say, Session, Token, TokenRefused};
+use crate::session::{Close, Effect, Kind, QueryId, Said, Say, Session, Token, TokenRefused};
 use crate::subscriber::{Hub, Live, Mail, Mailbox, Watch, answer};
 use crate::unsent::Unsent;
 use crate::upgrade::{self, WebSocket};
@@ -117,9 +119,14 @@ struct Connection {
     causes: HashMap<QueryId, Arc<Live>>,
     /// The place in the queue for a round.
     waiting: Option<Pin<Box<dyn Future<Output = OwnedSemaphorePermit> + Send>>>,
+    inbound: Inbound,
     unsent: Unsent,
+    /// Room of the large messages whose calls run or wait.
+    held: HashMap<(Kind, u32), Held>,
     heard: Instant,
     stopping: bool,
+    /// The client has said that it closes.
+    over: bool,
     /// When a connection that was closed is dropped at the latest.
     goodbye: Option<Instant>,
 }
@@ -127,7 +134,7 @@ struct Connection {
 /// What the select of [`Connection::serve`] came back with.
 enum Woken {
     Wrote(tungstenite::Result<()>),
-    Read(Option<tungstenite::Result<Message>>),
+    Read(Option<Result<Heard, Unheard>>),
     Permit(OwnedSemaphorePermit),
     Mail,
     Beat,
@@ -145,9 +152,12 @@ impl Connection {
             round: None,
             causes: HashMap::new(),
             waiting: None,
+            inbound: Inbound::default(),
             unsent: Unsent::new(),
+            held: HashMap::new(),
             heard: Instant::now(),
             stopping: false,
+            over: false,
             goodbye: None,
         }
     }
@@ -159,7 +169,10 @@ impl Connection {
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.settle();
-            let reads = self.reads();
+            if self.over && self.unsent.is_empty() {
+                break;
+            }
+            let reads = self.reads().then_some((&mut self.inbound, &self.host.bodies));
             let (unsent, waiting, mailbox) = (&mut self.unsent, &mut self.waiting, &self.mailbox);
             let goodbye = self.goodbye;
             let woken = tokio::select! {
@@ -171,9 +184,10 @@ impl Connection {
                 () = until(goodbye) => Woken::Goodbye,
             };
             match woken {
-                Woken::Wrote(Err(_)) | Woken::Read(None) | Woken::Goodbye => break,
+                Woken::Wrote(Err(_)) | Woken::Goodbye => break,
+                Woken::Read(None | Some(Err(Unheard::Broken(_)))) => break,
                 Woken::Wrote(Ok(())) | Woken::Mail => {}
-                Woken::Read(Some(message)) => self.heard(message),
+                Woken::Read(Some(heard)) => self.heard(heard),
                 Woken::Permit(permit) => {
                     self.waiting = None;
                     self.begin(permit);
@@ -293,6 +307,7 @@ impl Connection {
                 }
             }
             Mail::Ran(ran, ended) => {
+                self.held.remove(&(ran.kind, ran.request));
                 let (outcome, told) = *ended;
                 let request_id = Arc::clone(&told.request_id);
                 told.tell(&self.host, &outcome);
@@ -342,26 +357,44 @@ impl Connection {
         });
     }
 
-    /// A frame came, or what came was none.
-    fn heard(&mut self, message: tungstenite::Result<Message>) {
+    /// A message came, or what came was none.
+    fn heard(&mut self, heard: Result<Heard, Unheard>) {
         self.heard = Instant::now();
-        if self.session.is_closed() {
-            return;
-        }
-        match message {
-            Ok(Message::Text(text)) => match sync::read(&text) {
-                Ok(said) => {
-                    let newest = self.host.database.snapshot().ts;
-                    self.session.said(said, newest, self.host.config.world.now());
+        match heard {
+            Ok(Heard::Closed(code)) => {
+                self.over = true;
+                let code = code.filter(|code| CloseCode::from(*code).is_allowed());
+                self.session.close(Close { code, reason: String::new() });
+            }
+            Ok(Heard::Ping(payload)) => self.unsent.pong(payload),
+            _ if self.session.is_closed() => {}
+            Ok(Heard::Text(text, held)) => self.said(&text, held),
+            Ok(Heard::Binary) => self.session.fail("Messages are text frames, not binary."),
+            Ok(Heard::Pong) => {}
+            Err(Unheard::NoRoom(Failure { code, message, .. })) => {
+                self.host.counts.refused();
+                let reason = format!("{code}: {message}");
+                self.session.close(Close { code: Some(Close::BUSY), reason });
+            }
+            Err(why) => {
+                if let Unheard::TooLarge { .. } = why {
+                    (self.host.config.warn)(&format!("A WebSocket client was sent away. {why}"));
                 }
-                Err(error) => self.session.fail(error),
-            },
-            Ok(Message::Binary(_)) => self.session.fail("Messages are text frames, not binary."),
-            Ok(_) => {}
-            Err(error) => self.session.fail(format!(
-                "The message is too large or no WebSocket message: {error}. At most {} bytes.",
-                limits::SOCKET_MESSAGE_BYTES
-            )),
+                self.session.fail(why.to_string());
+            }
+        }
+    }
+
+    fn said(&mut self, text: &str, held: Option<Held>) {
+        match sync::read(text) {
+            Ok(said) => {
+                if let (Some(held), Said::Run(kind, request, Ok(_))) = (held, &said) {
+                    self.held.insert((*kind, *request), held);
+                }
+                let newest = self.host.database.snapshot().ts;
+                self.session.said(said, newest, self.host.config.world.now());
+            }
+            Err(error) => self.session.fail(error),
         }
     }
 
@@ -398,16 +431,18 @@ fn refused_token(failure: Failure) -> TokenRefused {
     TokenRefused::Host(Close { code: Some(Close::BUSY), reason })
 }
 
-/// Writes and reads, whichever comes first.
-async fn exchange(socket: &mut WebSocket, unsent: &mut Unsent, reads: bool) -> Woken {
+/// Writes and, where it may, reads, whichever comes first.
+async fn exchange(
+    socket: &mut WebSocket,
+    unsent: &mut Unsent,
+    mut reads: Option<(&mut Inbound, &Bodies)>,
+) -> Woken {
     poll_fn(|context| {
         if let Poll::Ready(wrote) = unsent.poll_write(Pin::new(socket), context) {
             return Poll::Ready(Woken::Wrote(wrote));
         }
-        if !reads {
-            return Poll::Pending;
-        }
-        Pin::new(&mut *socket).poll_next(context).map(Woken::Read)
+        let Some((inbound, bodies)) = &mut reads else { return Poll::Pending };
+        inbound.poll_next(Pin::new(socket.get_mut()), bodies, context).map(Woken::Read)
     })
     .await
 }

@@ -18,6 +18,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 use crate::convex::sync::{Frames, ping};
 use crate::upgrade::WebSocket;
 
+/// What an answer to a ping takes at most while it waits.
+const PONG_BYTES: u64 = 256;
+
 /// Messages for one client.
 pub(crate) struct Unsent {
     queue: VecDeque<Parcel>,
@@ -78,6 +81,12 @@ impl Unsent {
     /// Appends a ping of the WebSocket: no message of the protocol.
     pub(crate) fn ping(&mut self) {
         self.enqueue(Content::Control(Message::Ping(Default::default())), Weight::default());
+    }
+
+    /// Appends the answer to a client's ping. It counts, so that one who only asks is not heard on.
+    pub(crate) fn pong(&mut self, payload: Vec<u8>) {
+        let weight = Weight { bytes: PONG_BYTES, ..Weight::default() };
+        self.enqueue(Content::Control(Message::Pong(payload.into())), weight);
     }
 
     /// Appends the close frame, behind which nothing goes.

@@ -1,7 +1,7 @@
 //! From an HTTP request to a WebSocket (RFC 6455 section 4.2, RFC 8441 over HTTP/2).
 //!
 //! In: a request. Out: the response that makes its connection a WebSocket, and that. Invariant:
-//! what a client sends at once is bounded by the limits table, and little is kept for a quiet one.
+//! frames are written here alone and read in `inbound.rs`; little is kept for a quiet client.
 
 use std::future::Future;
 
@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{Method, Version};
 use axum::response::Response;
-use database::limits;
 use hyper::ext::Protocol;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -20,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 /// A client's connection.
 pub(crate) type WebSocket = WebSocketStream<TokioIo<Upgraded>>;
 
-/// Bytes of a client's read buffer, and of small frames that leave together.
+/// Bytes of small frames that leave together.
 const BUFFER_BYTES: usize = 4096;
 
 /// Accepts a request for a WebSocket; `serve` gets it.
@@ -56,10 +55,5 @@ where
 }
 
 fn config() -> WebSocketConfig {
-    let message_bytes = usize::try_from(limits::SOCKET_MESSAGE_BYTES).expect("fits into memory");
-    WebSocketConfig::default()
-        .read_buffer_size(BUFFER_BYTES)
-        .write_buffer_size(BUFFER_BYTES)
-        .max_message_size(Some(message_bytes))
-        .max_frame_size(Some(message_bytes))
+    WebSocketConfig::default().read_buffer_size(0).write_buffer_size(BUFFER_BYTES)
 }

@@ -70,6 +70,31 @@ export const add = mutation({
   },
 });
 
+/** Adds a note, and reads nothing. */
+export const log = mutation({
+  args: { list: v.string(), body: v.string(), place: v.number() },
+  handler: async (ctx, note) => {
+    await ctx.db.insert("notes", note);
+    return note.place;
+  },
+});
+
+/** The places of a list, in the order in which they were added. */
+export const places = query({
+  args: { list: v.string() },
+  handler: async (ctx, { list }) => {
+    const notes = await inList(ctx, list).collect();
+    notes.sort((one: any, other: any) => one._creationTime - other._creationTime);
+    return notes.map((note: any) => note.place);
+  },
+});
+
+/** How many bytes or characters that is. */
+export const weigh = mutation({
+  args: { load: v.union(v.bytes(), v.string()) },
+  handler: async (_ctx, { load }) => (typeof load === "string" ? load.length : load.byteLength),
+});
+
 /** Adds and removes notes by place, in one transaction. */
 export const edit = mutation({
   args: { list: v.string(), add: v.array(v.number()), remove: v.array(v.number()) },

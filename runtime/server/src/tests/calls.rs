@@ -56,7 +56,7 @@ async fn a_result_is_copied_as_it_is() {
     let got = echo.post("/api/query", sent).await;
     assert_eq!(got.status, 200);
     assert_eq!(got.headers["content-type"], "application/json");
-    assert_eq!(got.body, r#"{"status":"success","value":{"s":"ü\n","x":[1,null]}}"#);
+    assert_eq!(got.body, r#"{"status":"success","value":{"s":"ü\n","x":[1.0,null]}}"#);
     let none = echo.post("/api/mutation", r#"{"path":"a:b","args":[]}"#).await;
     assert_eq!(none.json(), json!({ "status": "success", "value": {} }));
 }
@@ -88,7 +88,7 @@ async fn errors_are_answers_too() {
     assert!(got.json().get("errorData").is_none(), "absent, not null");
 
     let got = zoo.post("/api/query", body("a:refuses")).await;
-    assert_eq!(got.json()["errorData"], json!({ "why": 1 }));
+    assert_eq!(got.json()["errorData"], json!({ "why": 1.0 }));
     let wrong = r#"{"path":"a:b","args":[3]}"#;
     let got = zoo.post("/api/query", wrong).await;
     assert_eq!(got.json()["status"], "error");
@@ -100,7 +100,7 @@ async fn redaction_leaves_the_id_and_the_data() {
     let zoo = zoo(true);
     let got = zoo.post("/api/query", body("a:refuses")).await;
     assert!(got.json()["errorMessage"].as_str().unwrap().ends_with("] Server Error"));
-    assert_eq!(got.json()["errorData"], json!({ "why": 1 }));
+    assert_eq!(got.json()["errorData"], json!({ "why": 1.0 }));
     assert!(got.json().get("logLines").is_none());
 }
 
@@ -169,6 +169,15 @@ async fn wrong_requests_are_told_what_is_wrong() {
     assert!(message("[]").await.contains("line 1"));
     let path = echo.post("/api/query", r#"{"path":"a b:c","args":{}}"#).await;
     assert_eq!(path.failure(), (400, "InvalidFunctionPath".into()));
+    for (path, encoding) in [("/api/query", "gzip"), ("/api/update_environment_variables", "br")] {
+        let packed = Request::post(path).header(header::CONTENT_ENCODING, encoding);
+        let got = echo.send(packed.body(Body::from("\u{1f}packed")).unwrap()).await;
+        assert_eq!(got.failure(), (415, "UnsupportedContentEncoding".into()));
+        assert!(got.json()["message"].as_str().unwrap().contains(encoding), "{}", got.body);
+    }
+    let as_it_is = Request::post("/api/query").header(header::CONTENT_ENCODING, "identity");
+    let got = echo.send(as_it_is.body(Body::from(body("a:b"))).unwrap()).await;
+    assert_eq!(got.status, 200, "{}", got.body);
     let large = "x".repeat(usize::try_from(database::limits::HTTP_BODY_BYTES).unwrap() + 1);
     let got = echo.post("/api/query", large).await;
     assert_eq!(got.failure(), (413, "RequestBodyTooLarge".into()));

@@ -52,9 +52,9 @@ async fn tables_are_listed_counted_and_paged() {
     let tables = system(&bench, "_system/cli/tables", json!({})).await;
     assert_eq!(tables["value"]["page"], json!([{ "name": "numbers" }, { "name": "words" }]));
     let size = json!({ "tableName": "numbers" });
-    assert_eq!(system(&bench, "_system/cli/tableSize:default", size).await["value"], 3);
+    assert_eq!(system(&bench, "_system/cli/tableSize:default", size).await["value"], 3.0);
     let size = json!({ "tableName": "nothing" });
-    assert_eq!(system(&bench, "_system/cli/tableSize", size).await["value"], 0);
+    assert_eq!(system(&bench, "_system/cli/tableSize", size).await["value"], 0.0);
 
     let first = page(&bench, "asc", json!(null)).await;
     assert_eq!((ns(&first), &first["isDone"]), (vec![1.0, 2.0], &json!(false)));

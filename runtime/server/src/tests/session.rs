@@ -355,20 +355,50 @@ fn a_client_that_breaks_the_rules_is_told_which() {
 }
 
 #[test]
-fn too_many_at_once_and_the_hosts_own_troubles_close_with_a_code() {
+fn who_has_as_many_calls_as_one_may_is_not_listened_to_until_one_is_done() {
     let mut script = connected();
-    for request in 0..=limits::SESSION_MUTATIONS {
-        script.says(mutation(u32::try_from(request).unwrap()));
+    // The first one runs, and does not wait.
+    for request in 0..=u32::try_from(limits::SESSION_MUTATIONS).unwrap() {
+        assert!(script.session.listens(), "{request}");
+        script.says(mutation(request));
     }
-    assert!(script.took().is_empty());
-    script.says(mutation(5_000));
-    assert!(script.took()[0].starts_with("! Some(1013) TooManyConcurrentMutations"));
-    let mut script = connected();
-    for request in 0..=limits::SESSION_ACTIONS {
-        script.says(json!({"type":"Action","requestId":request,"udfPath":"a:b","args":[]}));
+    for request in 0..3_000 {
+        assert!(!script.session.listens());
+        script
+            .session
+            .ran(ran(Kind::Mutation, request), Ok((answer(Ok("1".into())), Timestamp(1))));
+        script.drain();
+        assert!(script.session.listens());
+        script.says(mutation(request + u32::try_from(limits::SESSION_MUTATIONS).unwrap() + 1));
     }
-    assert!(script.took()[0].starts_with("! Some(1013) TooManyConcurrentActions"));
+    let order: Vec<u32> = script.jobs.iter().map(|job| job.request).collect();
+    assert_eq!(order, (0..=3_000).collect::<Vec<_>>(), "in the order they came, each once");
 
+    let mut script = connected();
+    let action = |n| json!({"type":"Action","requestId":n,"udfPath":"a:b","args":[]});
+    for request in 0..limits::SESSION_ACTIONS {
+        assert!(script.session.listens(), "{request}");
+        script.says(action(request));
+    }
+    assert!(!script.session.listens() && script.took().is_empty());
+    script.session.ran(ran(Kind::Action, 7), Ok((answer(Ok("1".into())), Timestamp(1))));
+    assert!(script.session.listens());
+
+    let mut script = connected();
+    let text = "x".repeat(limits::SESSION_CALL_BYTES as usize / 2);
+    for request in 0..2 {
+        assert!(script.session.listens());
+        let call = json!({"type":"Action","requestId":request,"udfPath":"a:b","args":[{"x":text}]});
+        script.says(call);
+    }
+    assert!(!script.session.listens());
+    let ended = script.jobs[0].ran();
+    script.session.ran(ended, Ok((answer(Ok("1".into())), Timestamp(1))));
+    assert!(script.session.listens());
+}
+
+#[test]
+fn the_hosts_own_troubles_close_with_a_code() {
     let busy = Refusal::Overloaded { code: "TooManyConcurrentRequests", message: "m".into() };
     let broken = Refusal::Broken("secret".into());
     for (refusal, close) in [

@@ -165,6 +165,7 @@ struct Live {
     shelf: Arc<Shelf>,
     address: SocketAddr,
     events: Arc<Mutex<Vec<Event>>>,
+    warnings: Arc<Mutex<Vec<String>>>,
 }
 
 async fn live() -> Live {
@@ -172,6 +173,10 @@ async fn live() -> Live {
 }
 
 async fn live_with(threads: bool) -> Live {
+    live_of(threads, limits::HTTP_BODIES_BYTES).await
+}
+
+async fn live_of(threads: bool, body_bytes: u64) -> Live {
     let world = Arc::new(Clock(AtomicU64::new(1_700_000_000_000_000_000)));
     let database = Arc::new(Database::new(Options::at(world.now())));
     let (runs, shared) = (AtomicUsize::new(0), (database.clone(), world.clone()));
@@ -179,6 +184,8 @@ async fn live_with(threads: bool) -> Live {
     let events: Arc<Mutex<Vec<Event>>> = Arc::default();
     let told = events.clone();
     let hook: Events = Arc::new(move |event| told.lock().unwrap().push(event));
+    let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
+    let warned = warnings.clone();
     let config = ServerConfig {
         admin_key: KEY.into(),
         instance_name: "live".into(),
@@ -187,10 +194,10 @@ async fn live_with(threads: bool) -> Live {
         redact: false,
         world,
         events: Some(hook),
-        warn: Arc::new(|text| panic!("nothing warns here: {text}")),
+        warn: Arc::new(move |text| warned.lock().unwrap().push(text.to_owned())),
         inner: Arc::default(),
         drain: Duration::from_secs(5),
-        body_bytes: limits::HTTP_BODIES_BYTES,
+        body_bytes,
         measure: None,
         schedules: true,
         invariants: false,
@@ -208,7 +215,7 @@ async fn live_with(threads: bool) -> Live {
     let address = listener.local_addr().unwrap();
     let router = Routes::of(&host).cloud;
     tokio::spawn(async move { axum::serve(listener, router).await });
-    Live { host, shelf, address, events }
+    Live { host, shelf, address, events, warnings }
 }
 
 impl Live {
@@ -317,8 +324,8 @@ impl Client {
         self.until(|client| client.version["querySet"] == set).await;
     }
 
-    async fn mutate(&mut self, request: u64, x: u64) {
-        let args = json!([{"t": "a", "x": x}]);
+    async fn mutate(&mut self, request: u64, x: impl Into<Value>) {
+        let args = json!([{"t": "a", "x": x.into()}]);
         let message = json!({"type":"Mutation","requestId":request,"udfPath":"a:add","args":args});
         self.say(message).await;
     }
@@ -609,12 +616,12 @@ async fn frames_that_are_none_end_their_sender_only() {
     fatal(Message::text("{"), "cannot be read").await;
     fatal(Message::text(r#"{"type":"Nonsense"}"#), "Nonsense").await;
     fatal(Message::binary(vec![1, 2, 3]), "text frames").await;
+    assert!(live.warnings.lock().unwrap().is_empty());
     let huge = "z".repeat(limits::SOCKET_MESSAGE_BYTES as usize + 1);
-    let mut client = live.client(3).await;
-    let sent = client.socket.send(Message::text(huge)).await;
-    let (said, _) = client.end().await;
-    let told = said.is_some_and(|said| said["error"].as_str().unwrap().contains("too large"));
-    assert!(told || sent.is_err(), "told, or cut off while it still sent");
+    // It hears nothing before it has sent all of it.
+    fatal(Message::text(huge), "too large: it has 67108865 bytes, and at most 67108864").await;
+    let warnings = live.warnings.lock().unwrap().clone();
+    assert!(warnings.len() == 1 && warnings[0].contains("67108865 bytes"), "{warnings:?}");
     let mut raw = TcpStream::connect(live.address).await.unwrap();
     let head = "GET /api/sync HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
                 sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
@@ -625,6 +632,53 @@ async fn frames_that_are_none_end_their_sender_only() {
     assert!(rest.starts_with(b"HTTP/1.1 101"));
     live.add("a", 1);
     good.until(|client| client.has[&0] == json!([1])).await;
+}
+
+#[tokio::test]
+async fn arguments_that_are_too_large_fail_their_call_only() {
+    let live = live().await;
+    let mut client = live.client(1).await;
+    // As text six times what they are as a value.
+    let control = "\u{1}".repeat(3_000_000);
+    let call = json!({"type":"Action","requestId":0,"udfPath":"a:act","args":[{"x":control}]});
+    client.say(call).await;
+    assert!(client.hear().await["result"].as_str().unwrap().ends_with("no actions"), "it ran");
+    let large = json!([{"t": "a", "x": "x".repeat(17 << 20)}]);
+    let told = "Arguments for a:add are too large (actual: 17825";
+    for kind in ["Mutation", "Action"] {
+        let request = json!({"type":kind,"requestId":1,"udfPath":"a:add","args":large});
+        client.say(request).await;
+        let mut answered = client.hear().await;
+        while answered["type"] == "Transition" {
+            answered = client.hear().await;
+        }
+        assert_eq!((&answered["requestId"], &answered["success"]), (&json!(1), &json!(false)));
+        assert!(answered["result"].as_str().unwrap().contains(told), "{answered}");
+    }
+    client.change(json!([{"type":"Add","queryId":5,"udfPath":"a:add","args":large}])).await;
+    client.until(|client| client.has.contains_key(&5)).await;
+    assert!(client.has[&5].as_str().unwrap().contains(told));
+    assert_eq!(live.host.bodies.held(), 0);
+}
+
+#[tokio::test]
+async fn large_messages_share_the_room_of_bodies() {
+    let live = live_of(false, 1_000_000).await;
+    let mut client = live.client(1).await;
+    client.mutate(0, "x".repeat(900_000)).await;
+    assert_eq!(client.hear().await["success"], true);
+    let others = live.host.bodies.hold(200_000).unwrap();
+    client.mutate(1, "x".repeat(900_001)).await;
+    let (_, close) = client.end().await;
+    let (code, reason) = close.unwrap();
+    assert!(code == 1013 && reason.starts_with("TooManyBytesInFlight: "), "{code} {reason}");
+    drop(others);
+    // More than all the room there is never fits.
+    let mut client = live.client(2).await;
+    client.mutate(0, "x".repeat(1_000_000)).await;
+    let (fatal, _) = client.end().await;
+    assert!(fatal.unwrap()["error"].as_str().unwrap().contains("at most 1000000 are taken"));
+    assert_eq!(live.host.bodies.held(), 0);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use database::limits;
 use database::record::{Arguments, FunctionPath, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -125,7 +126,12 @@ fn change(modification: Modification<'_>) -> Result<Change, String> {
 fn asked(path: &Text<'_>, args: Option<&RawValue>, component: Option<&Text<'_>>) -> Asked {
     let component: Arc<str> = component.map_or("", |component| &*component.0).into();
     let path = FunctionPath::parse(&path.0)?.within(&component);
-    let args = Arguments::parse(&path, args.map_or("{}", RawValue::get))?;
+    let text = args.map_or("{}", RawValue::get);
+    let args = Arguments::parse(&path, text)?;
+    if text.len() as u64 > limits::ARGUMENT_BYTES {
+        // They would only wait for the same answer, and take memory.
+        args.value.check_argument_size(&path)?;
+    }
     Ok(Arc::new(Target { path, args }))
 }
 
