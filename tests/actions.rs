@@ -49,6 +49,11 @@ export const buffers = action(() => {
         return [error.name, kept.length];
     }
 });
+export const drops = action(({ times, megabytes }) => {
+    let made = 0;
+    for (; made < times; made++) new Uint8Array(megabytes << 20)[made] = 1;
+    return made;
+});
 const grower = new Uint8Array([0, 97, 115, 109, 1, 0, 0, 0, 1, 6, 1, 96, 1, 127, 1, 127, 3, 2, 1, 0,
     5, 3, 1, 0, 1, 7, 5, 1, 1, 103, 0, 0, 10, 8, 1, 6, 0, 32, 0, 64, 0, 11]);
 const memory = (initial) => new WebAssembly.Memory({ initial });
@@ -419,9 +424,20 @@ async fn memory_is_bounded_for_each_action() {
         End::Returned => {
             let (name, count): (String, u64) = serde_json::from_str(&buffers.result).unwrap();
             assert_eq!(name, "RangeError");
-            assert!(count << 20 <= limits::ARRAY_BUFFER_BYTES, "{count} MB");
+            assert!(count << 20 <= limits::ACTION_BUFFER_BYTES, "{count} MB");
         }
     }
+    // What is dead does not count for long.
+    assert_eq!(tested.value("drops", r#"{"times":40,"megabytes":32}"#).await, "40");
+    // Memory that nobody uses is given back when it is short.
+    let waits = tested.run(tested.job("waits", r#"{"ms":300}"#));
+    let shrinks = async { tested.pool.shrink() };
+    assert_eq!(tokio::join!(waits, shrinks).0.end, End::Returned, "it has something to do");
+    while !tested.pool.live().is_empty() {
+        tested.pool.shrink();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(tested.value("one", "{}").await, "1", "another is started");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -351,7 +351,7 @@ fn by_name(variables: &Variables) -> BTreeMap<String, String> {
 pub fn limits_of_a_run() -> Limits {
     Limits {
         heap_bytes: limits::HEAP_BYTES,
-        buffer_bytes: limits::ARRAY_BUFFER_BYTES,
+        buffer_bytes: limits::ACTION_BUFFER_BYTES,
         wasm_bytes: limits::ACTION_WASM_MEMORY_BYTES,
         process_bytes: limits::ACTION_PROCESS_BYTES,
         log_lines: limits::LOG_LINES,

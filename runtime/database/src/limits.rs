@@ -398,6 +398,11 @@ limits! {
     ACTION_CONTEXTS_KEPT = 16, Count,
         "each keeps a few megabytes",
         "(never an error: another context is made)";
+    /// `ArrayBuffer`s of one action.
+    ACTION_BUFFER_BYTES = 128 << 20, Bytes,
+        "outside V8's heap limit; twice as much as of a query, since those that are dead count \
+         until V8 has looked for them",
+        "Array buffer allocation failed";
     /// Memories of WebAssembly of one action.
     ACTION_WASM_MEMORY_BYTES = 256 << 20, Bytes,
         "many share a process: none may take so much that the others die of it",

@@ -325,7 +325,10 @@ impl Attempts<'_> {
         }
         let (mut fresh, _) = self.once(engine, call, at, Mode::Fresh);
         fresh.outcome.remark = first.outcome.remark.clone();
-        if let Some(what) = difference(&first.outcome, &fresh.outcome) {
+        // What it finds frozen a function may take for an error of its own, and go on.
+        let is_caught = traces.threw && first.outcome.result.is_ok();
+        let differs = difference(&first.outcome, &fresh.outcome).filter(|_| !is_caught);
+        if let Some(what) = differs {
             let why = differed(call, what, &first.outcome);
             kept.iter().for_each(|standing| standing.refuse(why.clone()));
             fresh.outcome.remark = Some(why.into());

@@ -3,8 +3,8 @@
 //! In: contexts whose call has ended. Out: the same, for the next call of their module at their
 //! depth. Invariant: an attempt in which anything threw is decided by one in fresh contexts
 //! ([`Traces::threw`]), even if it was caught (`sentinel.rs`), and a context that is not frozen is
-//! dropped then; at most one call uses a context at a time; no call waits while a context is frozen:
-//! that is done between calls.
+//! dropped then; at most one call uses a context at a time; no call waits while a context is
+//! frozen: that is done between calls.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
