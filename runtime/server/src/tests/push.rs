@@ -265,6 +265,11 @@ async fn what_cannot_run_yet_is_refused_at_once() {
         let got = bench.admin("/api/deploy2/start_push", push(&[(path, "")])).await;
         assert_eq!(got.failure(), (400, "InvalidModulePath".into()), "{path}");
     }
+    for path in ["user-profile.js", "we-ird/mod.js", "a b.js", "é.js"] {
+        let got = bench.admin("/api/deploy2/start_push", push(&[(path, "")])).await;
+        assert_eq!(got.failure(), (400, "InvalidConfig".into()), "{path}");
+        assert!(got.body.contains("is not a valid path to a Convex module"), "{}", got.body);
+    }
     let large = "x".repeat(database::limits::BUNDLE_BYTES as usize / 2 + 1);
     let got = bench.admin("/api/deploy2/start_push", push(&[("a.js", &large)])).await;
     assert_eq!(got.status, 200, "half is fine: {}", got.body);

@@ -257,6 +257,17 @@ fn sent(module: SentModule) -> Result<Module, Failure> {
             ),
         ));
     }
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+    if let Some(bad) = path.split('/').find(|part| !part.chars().all(is_legal)) {
+        // Its functions would be deployed, and no path of a function could name them.
+        return Err(Failure::bad(
+            "InvalidConfig",
+            format!(
+                "{path} is not a valid path to a Convex module. Path component {bad} can only \
+                 contain alphanumeric characters, underscores, or periods."
+            ),
+        ));
+    }
     Ok(Module {
         path: path.into(),
         source: source.into(),
