@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { ConvexHttpClient } from "convex/browser";
 import { anyApi } from "convex/server";
+import { app } from "./app.mjs";
 import { eventually, killChildren, serve, start, within } from "./host.mjs";
 
 const { jobs, notes } = anyApi;
@@ -97,3 +98,32 @@ test("the host: its actions have failed, its mutations run, each once", async ()
   assert.deepEqual(all.filter((text) => text === "due meanwhile"), ["due meanwhile"]);
   await second.stop();
 });
+
+const WAITS = {
+  "m.ts": `
+    import { action, mutation, query } from "./_generated/server";
+    import { anyApi } from "convex/server";
+    export const note = mutation(async ({ db }) => await db.insert("notes", {}));
+    export const noted = query(async ({ db }) => (await db.query("notes").collect()).length);
+    export const waits = action(async (ctx) => {
+      await ctx.runMutation(anyApi.m.note);
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      return "done";
+    });`,
+};
+
+for (const [what, signal] of [
+  ["Ctrl-C, which goes to all processes of a terminal", (pid) => process.kill(-pid, "SIGINT")],
+  ["a terminal that is closed", (pid) => process.kill(pid, "SIGHUP")],
+]) {
+  test(`${what}: actions end first`, async () => {
+    const ports = ["--port", "0", "--site-port", "0", "--push", app("waits", WAITS)];
+    const host = await start(["serve", "--in-memory", ...ports], { detached: true });
+    const client = connect(host);
+    const waits = client.action(anyApi.m.waits);
+    await eventually("it has begun", () => client.query(anyApi.m.noted));
+    signal(host.child.pid);
+    assert.equal(await waits, "done");
+    assert.equal(await within("the host ends", host.ended), 0, host.output);
+  });
+}

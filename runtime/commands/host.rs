@@ -587,18 +587,31 @@ pub fn files_in_memory(admin_key: &str, memory: Option<Budget>) -> Storage {
 /// Resolves when the user (Ctrl-C) or the system (SIGTERM) wants the host to end.
 pub async fn asked_to_stop() {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
+    let sent = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signals) => drop(signals.recv().await),
+        // Without a handler the system ends the process by itself.
+        Err(_) => std::future::pending().await,
+    };
+    let hung_up = async {
+        match ignores_hangups() {
+            true => std::future::pending().await,
+            false => sent(SignalKind::hangup()).await,
         }
-        // Without SIGTERM's handler the system ends the process by itself.
-        Err(_) => {
-            let _ = tokio::signal::ctrl_c().await;
-        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = sent(SignalKind::terminate()) => {}
+        () = hung_up => {}
     }
+}
+
+/// Whether whoever started the host wants it to outlive their terminal: `nohup`.
+fn ignores_hangups() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The first signal is SIGHUP.
+    mask.is_some_and(|mask| mask & 1 != 0)
 }
 
 /// `concave|` and 64 hex digits: unguessable, and without the `:` that ends a key in a header.

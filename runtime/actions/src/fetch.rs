@@ -195,6 +195,8 @@ fn client_of(state: &mut OpState, run: &RunState) -> Result<Http, String> {
     Ok(client)
 }
 
+const TOO_MANY_HEADERS: &str = "it has too many headers to be sent.";
+
 fn request_of(head: &Head, body: Outgoing) -> Result<Request<Outgoing>, String> {
     let uri: Uri = head.url.parse().map_err(|e| format!("it is no URL for HTTP: {e}."))?;
     let method = Method::from_bytes(head.method.as_bytes()).map_err(|e| format!("{e}."))?;
@@ -208,7 +210,7 @@ fn request_of(head: &Head, body: Outgoing) -> Result<Request<Outgoing>, String> 
         let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok()).ok_or_else(bad)?;
         // How long the body is and how it is sent is up to the connection.
         if name != header::CONTENT_LENGTH && name != header::TRANSFER_ENCODING {
-            headers.append(name, value);
+            headers.try_append(name, value).map_err(|_| TOO_MANY_HEADERS)?;
         }
     }
     let accepted =
@@ -220,7 +222,8 @@ fn request_of(head: &Head, body: Outgoing) -> Result<Request<Outgoing>, String> 
         (header::ACCEPT_ENCODING, accepted),
         (header::USER_AGENT, agent),
     ] {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        let entry = headers.try_entry(name).map_err(|_| TOO_MANY_HEADERS)?;
+        entry.or_insert(HeaderValue::from_static(value));
     }
     let mut request = Request::new(body);
     *request.method_mut() = method;
@@ -426,4 +429,22 @@ fn op_fetch_redirects(state: &mut OpState) -> u32 {
 #[op2(fast)]
 fn op_fetch_whole_body(state: &mut OpState) -> u32 {
     state.borrow::<Rc<RunState>>().limits.fetch.whole_body_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_headers_than_can_be_sent_are_an_error() {
+        let given = |count: usize| Head {
+            method: "GET".to_owned(),
+            url: "https://a.b/".to_owned(),
+            headers: (0..count).map(|n| (format!("x-{n}"), "v".to_owned())).collect(),
+            streams: false,
+        };
+        assert!(request_of(&given(1_000), Outgoing::streamed().0).is_ok());
+        let refused = request_of(&given(40_000), Outgoing::streamed().0);
+        assert_eq!(refused.err().as_deref(), Some(TOO_MANY_HEADERS));
+    }
 }

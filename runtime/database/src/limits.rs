@@ -123,6 +123,10 @@ limits! {
     RESULT_BYTES = 16 << 20, Bytes,
         "as Convex; results are cached and sent to subscribers",
         "Function … return value is too large";
+    /// Results of one batch of queries over HTTP, together.
+    QUERY_BATCH_BYTES = 32 << 20, Bytes,
+        "as two of the largest results: a short request must not ask for all memory",
+        "The results of the batch are larger than";
     /// Size of any value.
     VALUE_BYTES = 32 << 20, Bytes,
         "as Convex: an absolute bound behind the others",

@@ -106,6 +106,15 @@ pub(crate) async fn query_batch(
             results.push(b',');
         }
         results.extend_from_slice(&finish(&host, started).await?);
+        if results.len() as u64 > limits::QUERY_BATCH_BYTES {
+            let message = format!(
+                "The results of the batch are larger than {} bytes together. Ask for fewer queries \
+                 at once.",
+                limits::QUERY_BATCH_BYTES
+            );
+            let status = StatusCode::PAYLOAD_TOO_LARGE;
+            return Err(Failure::new(status, "QueryBatchTooLarge", message));
+        }
     }
     results.extend_from_slice(b"]}");
     Ok(json(results))

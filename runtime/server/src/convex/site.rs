@@ -195,7 +195,10 @@ fn head(status: u16, headers: &[(String, String)]) -> Result<Response, String> {
         }
         let bytes: Option<Vec<u8>> = value.chars().map(|c| u8::try_from(c).ok()).collect();
         let value = bytes.and_then(|bytes| HeaderValue::from_bytes(&bytes).ok());
-        answer.headers_mut().append(name, value.ok_or_else(broken)?);
+        let value = value.ok_or_else(broken)?;
+        if answer.headers_mut().try_append(name, value).is_err() {
+            return Err("The response has too many headers to be sent.".to_owned());
+        }
     }
     Ok(answer)
 }
@@ -276,6 +279,8 @@ mod tests {
         assert!(head(200, &pair("x y", "1")).unwrap_err().contains("\"x y\""));
         assert!(head(200, &pair("x", "\u{100}")).unwrap_err().contains("\"x\""));
         assert!(head(200, &pair("x", "a\nb")).is_err());
+        let many: Vec<_> = (0..40_000).map(|n| (format!("x-{n}"), "v".to_owned())).collect();
+        assert!(head(200, &many).unwrap_err().contains("too many headers"));
         let latin = head(200, &pair("x", "\u{e9}")).unwrap();
         assert_eq!(latin.headers()["x"].as_bytes(), b"\xe9");
         assert!(head(200, &pair("transfer-encoding", "chunked")).unwrap().headers().is_empty());

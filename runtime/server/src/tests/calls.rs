@@ -202,6 +202,16 @@ async fn queries_by_url_and_in_batches() {
 }
 
 #[tokio::test]
+async fn a_batch_is_bounded_by_its_results() {
+    let size = usize::try_from(database::limits::QUERY_BATCH_BYTES).unwrap() / 4;
+    let large = bench(false, move |_| Ok(Ok(format!("\"{}\"", "x".repeat(size)))));
+    let of = |count: usize| format!(r#"{{"queries":[{}]}}"#, vec![body("a:b"); count].join(","));
+    assert_eq!(large.post("/api/query_batch", of(3)).await.status, 200);
+    let got = large.post("/api/query_batch", of(5)).await;
+    assert_eq!(got.failure(), (413, "QueryBatchTooLarge".into()));
+}
+
+#[tokio::test]
 async fn consistent_queries_name_their_snapshot() {
     let zoo = zoo(false);
     let ts = zoo.post("/api/query_ts", "").await.json()["ts"].as_str().unwrap().to_owned();
