@@ -277,7 +277,9 @@ fn check_words(file: &File) -> Vec<String> {
     let rust = file.is(&["rs"]);
     let functions = file.name.starts_with("runtime/functions/");
     // The worker process is V8; the host's side of the crate does not use it.
-    let isolates = functions || file.name.starts_with("runtime/actions/");
+    let isolates = functions
+        || file.name.starts_with("runtime/actions/")
+        || file.name.starts_with("runtime/bounds/");
     // Both share V8's serializer, without anything unsafe.
     let engine = isolates || file.name == "runtime/web/src/clone.rs";
     let rules: [(&str, bool, &str); 10] = [
@@ -288,8 +290,8 @@ fn check_words(file: &File) -> Vec<String> {
         ("dbg!", rust, "a trace that was forgotten"),
         ("println!", rust && in_runtime, "output belongs to commands/terminal.rs"),
         ("eprintln!", rust && in_runtime, "output belongs to commands/terminal.rs"),
-        ("v8::", rust && in_runtime && !engine, "only functions and actions know V8"),
-        ("unsafe", rust && !isolates, "only functions and actions may be unsafe"),
+        ("v8::", rust && in_runtime && !engine, "only functions, actions and bounds know V8"),
+        ("unsafe", rust && !isolates, "only functions, actions and bounds may be unsafe"),
         ("anyhow", rust, "errors are typed"),
     ];
     let mut findings = Vec::new();

@@ -7,8 +7,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use bounds::coverage::{self, Function, Range, Script};
 use deno_core::{InspectorSessionKind, JsRuntime, JsRuntimeInspector, LocalInspectorSession};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::loader::SCHEME;
@@ -46,11 +46,9 @@ impl Coverage {
     /// What ran until now.
     pub(crate) fn take(&self) -> String {
         let answer = self.ask("Profiler.takePreciseCoverage", &json!({}));
-        let Ok(Answer { result: Scripts { result } }) = serde_json::from_str(&answer) else {
-            return "{}".to_owned();
-        };
+        let Some(scripts) = coverage::scripts(&answer) else { return "{}".to_owned() };
         let mut modules = serde_json::Map::new();
-        for Script { url, functions } in result {
+        for Script { url, functions } in scripts {
             let path = url.strip_prefix(SCHEME).filter(|path| !path.starts_with(RUNNER));
             let Some(path) = path else { continue };
             let functions = functions.iter().map(|Function { name, ranges }| {
@@ -61,36 +59,4 @@ impl Coverage {
         }
         Value::Object(modules).to_string()
     }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    result: Scripts,
-}
-
-#[derive(Deserialize)]
-struct Scripts {
-    result: Vec<Script>,
-}
-
-#[derive(Deserialize)]
-struct Script {
-    url: String,
-    functions: Vec<Function>,
-}
-
-#[derive(Deserialize)]
-struct Function {
-    #[serde(rename = "functionName")]
-    name: String,
-    ranges: Vec<Range>,
-}
-
-#[derive(Deserialize)]
-struct Range {
-    #[serde(rename = "startOffset")]
-    start: u32,
-    #[serde(rename = "endOffset")]
-    end: u32,
-    count: u64,
 }

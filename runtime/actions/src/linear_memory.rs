@@ -7,6 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bounds::Memory;
 use deno_core::{OpState, op2, v8};
 use web::wasm_memories::declared;
 
@@ -16,34 +17,9 @@ use crate::heap::{StopSwitch, Stopped};
 /// has only so many.
 const LEAST_BYTES: usize = 1 << 20;
 
-/// V8's hold on a memory.
-struct Store(v8::SharedRef<v8::BackingStore>);
-
-// SAFETY: a counted reference whose count is atomic; other threads read the length alone, which
-// V8 keeps in an atomic because shared memories grow under other threads' eyes.
-unsafe impl Send for Store {}
-
-enum Memory {
-    /// One that JavaScript can see.
-    Seen(Store),
-    /// Those that only their module sees: they count as what they may become.
-    Hidden(usize),
-}
-
-impl Memory {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Seen(Store(store)) => store.byte_length().max(LEAST_BYTES),
-            Self::Hidden(most) => (*most).max(LEAST_BYTES),
-        }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Seen(Store(one)), Self::Seen(Store(two))) => one.data() == two.data(),
-            _ => false,
-        }
-    }
+/// What a memory counts as.
+fn counted(memory: &Memory) -> usize {
+    memory.bytes().max(LEAST_BYTES)
 }
 
 /// The memories of a run, for its own thread and for the watchdog.
@@ -53,7 +29,7 @@ pub(crate) struct Memories(Mutex<Vec<(u64, Memory)>>);
 impl Memories {
     /// Their size now, in bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.lock().iter().map(|(_, memory)| memory.bytes() as u64).sum()
+        self.lock().iter().map(|(_, memory)| counted(memory) as u64).sum()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(u64, Memory)>> {
@@ -78,8 +54,7 @@ pub(crate) fn op_wasm_memory(
     memory: v8::Local<'_, v8::Value>,
 ) {
     if let Ok(seen) = v8::Local::<v8::WasmMemoryObject>::try_from(memory) {
-        let store = Store(seen.buffer().get_backing_store());
-        count(isolate, state, memory, Memory::Seen(store));
+        count(isolate, state, memory, Memory::of(seen));
     }
 }
 

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
+use bounds::Memory;
 use database::record::FunctionError;
 
 use crate::code::{Code, Origin};
 use crate::debug;
 use crate::isolate::StopSwitch;
-use crate::linear_memory::Memory;
 use crate::natives::web_assembly;
 use crate::startup::{self, HOOKS_INDEX, ImportFailure};
 

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Deserialize;
+use bounds::coverage::{self, Script};
 use serde_json::json;
 
 use crate::code::{Code, Origin};
@@ -58,11 +58,10 @@ impl Coverage {
     /// Adds what ran since the last time. `None`: V8 gave no such answer.
     fn take(&self, ran: &mut BTreeMap<Arc<str>, BTreeSet<u32>>) -> Option<()> {
         let answer = self.0.ask("Profiler.takePreciseCoverage", &json!({}));
-        let Answer { result: Scripts { result } } = serde_json::from_str(&answer).ok()?;
-        for Script { url, functions } in result {
+        for Script { url, functions } in coverage::scripts(&answer)? {
             let Some(path) = url.strip_prefix(SCHEME) else { continue };
             let called = functions.iter().filter_map(|function| function.ranges.first());
-            let called = called.filter(|range| range.count > 0).map(|range| range.end_offset);
+            let called = called.filter(|range| range.count > 0).map(|range| range.end);
             let mut called = called.peekable();
             if called.peek().is_some() {
                 ran.entry(path.into()).or_default().extend(called);
@@ -70,33 +69,4 @@ impl Coverage {
         }
         Some(())
     }
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    result: Scripts,
-}
-
-#[derive(Deserialize)]
-struct Scripts {
-    result: Vec<Script>,
-}
-
-#[derive(Deserialize)]
-struct Script {
-    url: String,
-    functions: Vec<Function>,
-}
-
-#[derive(Deserialize)]
-struct Function {
-    /// Without details it has one.
-    ranges: Vec<Range>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Range {
-    end_offset: u32,
-    count: u32,
 }

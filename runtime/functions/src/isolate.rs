@@ -6,8 +6,8 @@
 
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
+use bounds::{Buffers, Switch, Uninitialized};
 use database::limits;
 
 use crate::linear_memory::Memories;
@@ -59,20 +59,19 @@ impl Termination {
 
 /// The part of an isolate that other threads and V8's callbacks may touch.
 pub(crate) struct StopSwitch {
-    reason: AtomicU8,
-    buffer_bytes: AtomicUsize,
+    switch: Switch<Termination>,
+    buffers: Arc<Buffers>,
     /// WebAssembly memories of the running call.
     pub(crate) memories: Memories,
-    handle: std::sync::OnceLock<v8::IsolateHandle>,
 }
 
 impl StopSwitch {
     pub(crate) fn new() -> Arc<Self> {
+        let most = usize::try_from(limits::ARRAY_BUFFER_BYTES).expect("64 MiB fits");
         Arc::new(Self {
-            reason: AtomicU8::new(0),
-            buffer_bytes: AtomicUsize::new(0),
+            switch: Switch::default(),
+            buffers: Buffers::new(most, Uninitialized::Zeroed),
             memories: Memories::default(),
-            handle: std::sync::OnceLock::new(),
         })
     }
 
@@ -85,28 +84,12 @@ impl StopSwitch {
 
     /// Stops whatever the isolate runs. The first reason stays.
     pub(crate) fn stop(&self, why: Termination) {
-        let code = match why {
-            Termination::OutOfMemory => 1,
-            Termination::CpuTime => 2,
-            Termination::WallTime => 3,
-            Termination::WasmMemory => 4,
-        };
-        // A lost race means that another reason came first, which is the one to report.
-        let _ = self.reason.compare_exchange(0, code, Ordering::AcqRel, Ordering::Acquire);
-        if let Some(handle) = self.handle.get() {
-            handle.terminate_execution();
-        }
+        self.switch.stop(why);
     }
 
     /// The reason, if it was stopped.
     pub(crate) fn reason(&self) -> Option<Termination> {
-        match self.reason.load(Ordering::Acquire) {
-            1 => Some(Termination::OutOfMemory),
-            2 => Some(Termination::CpuTime),
-            3 => Some(Termination::WallTime),
-            4 => Some(Termination::WasmMemory),
-            _ => None,
-        }
+        self.switch.reason()
     }
 }
 
@@ -133,10 +116,9 @@ impl LimitedIsolate {
             .external_references(natives::external_references().into())
             .allow_atomics_wait(false)
             .heap_limits(0, max)
-            .array_buffer_allocator(counted_allocator(&stop));
+            .array_buffer_allocator(stop.buffers.allocator());
         let mut isolate = v8::Isolate::new(params);
-        let set = stop.handle.set(isolate.thread_safe_handle());
-        assert!(set.is_ok(), "a stop switch serves one isolate");
+        stop.switch.connect(isolate.thread_safe_handle());
         // The pointer stays valid: `stop` outlives the isolate (field order above).
         let data = Arc::as_ptr(&stop).cast_mut().cast::<c_void>();
         isolate.set_slot(Arc::clone(&stop));
@@ -172,48 +154,4 @@ unsafe extern "C" fn near_heap_limit(data: *mut c_void, current: usize, _initial
     // V8 aborts the process when an allocation really fails: give it room to unwind. So much that a
     // built-in, which sees only at its end that it was stopped, is not held up by collections.
     current.saturating_add(UNWINDING_BYTES)
-}
-
-fn counted_allocator(stop: &Arc<StopSwitch>) -> v8::UniqueRef<v8::Allocator> {
-    static VTABLE: v8::RustAllocatorVtable<StopSwitch> =
-        v8::RustAllocatorVtable { allocate, allocate_uninitialized, free, drop: drop_switch };
-    // SAFETY: the handle is a strong count that `drop_switch` gives back, and the vtable's
-    // functions take what `Arc::into_raw` gave.
-    unsafe { v8::new_rust_allocator(Arc::into_raw(Arc::clone(stop)), &VTABLE) }
-}
-
-/// Counts `len` bytes in, or says no.
-fn reserve(stop: &StopSwitch, len: usize) -> bool {
-    let limit = usize::try_from(limits::ARRAY_BUFFER_BYTES).expect("64 MiB fits");
-    let before = stop.buffer_bytes.fetch_add(len, Ordering::AcqRel);
-    let fits = before.checked_add(len).is_some_and(|total| total <= limit);
-    if !fits {
-        stop.buffer_bytes.fetch_sub(len, Ordering::AcqRel);
-    }
-    fits
-}
-
-unsafe extern "C" fn allocate(stop: &StopSwitch, len: usize) -> *mut c_void {
-    if !reserve(stop, len) {
-        return std::ptr::null_mut();
-    }
-    // SAFETY: calloc takes any sizes; null is V8's own sign of failure (a RangeError).
-    unsafe { libc::calloc(len.max(1), 1) }
-}
-
-unsafe extern "C" fn allocate_uninitialized(stop: &StopSwitch, len: usize) -> *mut c_void {
-    // Zeroed all the same: uninitialised memory would be a source of nondeterminism.
-    // SAFETY: as `allocate`.
-    unsafe { allocate(stop, len) }
-}
-
-unsafe extern "C" fn free(stop: &StopSwitch, data: *mut c_void, len: usize) {
-    stop.buffer_bytes.fetch_sub(len, Ordering::AcqRel);
-    // SAFETY: `data` came from `calloc` above.
-    unsafe { libc::free(data) };
-}
-
-unsafe extern "C" fn drop_switch(stop: *const StopSwitch) {
-    // SAFETY: gives back the count that `counted_allocator` took.
-    drop(unsafe { Arc::from_raw(stop) });
 }

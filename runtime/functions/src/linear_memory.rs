@@ -7,46 +7,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use bounds::Memory;
 use database::limits;
-
-/// One memory.
-#[derive(Clone)]
-pub(crate) enum Memory {
-    /// One that JavaScript can see.
-    Seen(Store),
-    /// One that only its module sees: it counts as what it may become.
-    Hidden(usize),
-}
-
-/// V8's hold on a memory.
-#[derive(Clone)]
-pub(crate) struct Store(v8::SharedRef<v8::BackingStore>);
-
-// SAFETY: a counted reference whose count is atomic; other threads read the length alone, which
-// V8 keeps in an atomic because shared memories grow under other threads' eyes.
-unsafe impl Send for Store {}
-
-impl Memory {
-    /// The memory behind a `WebAssembly.Memory`.
-    pub(crate) fn of(memory: v8::Local<'_, v8::WasmMemoryObject>) -> Self {
-        Self::Seen(Store(memory.buffer().get_backing_store()))
-    }
-
-    /// Its size now.
-    pub(crate) fn bytes(&self) -> usize {
-        match self {
-            Self::Seen(Store(store)) => store.byte_length(),
-            Self::Hidden(most) => *most,
-        }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Seen(Store(one)), Self::Seen(Store(two))) => one.data() == two.data(),
-            _ => false,
-        }
-    }
-}
 
 /// The memories of the call that an isolate runs.
 #[derive(Default)]

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
+use bounds::Memory;
 use database::limits;
 use web::wasm_memories;
 
 use super::{lazy, string, throw_type_error};
 use crate::isolate::StopSwitch;
-use crate::linear_memory::Memory;
 use crate::wasm;
 
 /// Puts the lazy property in place of V8's.
