@@ -18,7 +18,7 @@ use database::record::{
     FunctionKind, FunctionPath, Functions as _, Identity, UserIdentity,
 };
 use database::snapshot::{Deployment, Snapshot};
-use database::transaction::Budget;
+use database::work::Budget;
 use functions::address::Address;
 use functions::{Elsewhere, Turn, Visit};
 use serde::Deserialize;

@@ -20,7 +20,7 @@ use database::record::{
 };
 use database::scheduling::{self, JobState};
 use database::snapshot::Deployment;
-use database::transaction::Budget;
+use database::work::Budget;
 use functions::{Elsewhere, Neighbour};
 use serde_json::{Value, json};
 use server::{Files, Finding, Invariants, Schedule};

@@ -30,11 +30,12 @@ use crate::log::{Log, LogEntry, Overlap, Write};
 use crate::memory::Pressed;
 use crate::probe::Place;
 use crate::read_set::ReadSet;
-use crate::record::{CallRecord, Given, Timestamp, Usage};
+use crate::record::{CallRecord, Given, Timestamp};
 use crate::requests::Once;
 use crate::snapshot::Snapshot;
 use crate::subscriptions::{Owner, Subscriptions};
 use crate::transaction::{State, Transaction};
+use crate::work::Usage;
 
 /// The index of a [`Conflict`] whose transaction began before the history kept.
 pub(crate) const HISTORY: &str = "history";

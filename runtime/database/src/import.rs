@@ -26,8 +26,9 @@ use crate::key::Interval;
 use crate::log::{MAP_NODE_BYTES, MAP_NODE_ENTRIES, write_bytes};
 use crate::memory::index_bytes;
 use crate::snapshot::{CATALOG, Snapshot};
-use crate::transaction::{Budget, Transaction};
+use crate::transaction::Transaction;
 use crate::value::Value;
+use crate::work::Work;
 use crate::writes::check_table_count;
 use numbers::{Numbered, numbered};
 
@@ -238,21 +239,6 @@ impl Import {
     }
 }
 
-/// No limit but that of the import itself: it is no function's work.
-const UNLIMITED: Budget = Budget {
-    documents_read: u64::MAX,
-    bytes_read: u64::MAX,
-    ranges: u64::MAX,
-    documents_written: u64::MAX,
-    bytes_written: u64::MAX,
-    functions_scheduled: u64::MAX,
-    scheduled_bytes: u64::MAX,
-    files_read: u64::MAX,
-    file_bytes_read: u64::MAX,
-    files_written: u64::MAX,
-    file_bytes_written: u64::MAX,
-};
-
 impl Transaction {
     /// Writes an import; gives how many documents and files it brought.
     ///
@@ -260,7 +246,8 @@ impl Transaction {
     /// As [`Import::changes`]; a document that cannot be stored, with its file and line; documents
     /// that stay and would no longer match the schema. The transaction is of no more use then.
     pub fn import(&mut self, import: &Import) -> Result<u64, UserError> {
-        self.budget = UNLIMITED;
+        // Its own limit is that of the import: it is no function's work.
+        self.budget = Work::each(u64::MAX);
         let snapshot = Arc::clone(&self.snapshot);
         let changes = import.changes(&snapshot)?;
         for change in &changes {

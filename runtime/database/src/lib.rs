@@ -7,6 +7,7 @@
 //! ```text
 //! the seams        record.rs        Call, Outcome, and the traits of those who run functions
 //!                  error.rs         by who reads them        limits.rs      the one table
+//!                  work.rs          what of it is used
 //! values           value.rs  json.rs  id.rs  document.rs     shown.rs       as messages print them
 //! schema           schema.rs        validate.rs              catalog.rs     tables and indexes
 //! 5 transaction    transaction.rs   writes.rs                read_set.rs    what it looked at
@@ -72,6 +73,7 @@ pub mod transaction;
 mod unmounted;
 pub mod validate;
 pub mod value;
+pub mod work;
 mod writes;
 
 #[cfg(test)]

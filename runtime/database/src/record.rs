@@ -23,6 +23,7 @@ use crate::read_set::ReadSet;
 use crate::recording::{Replay, Replayed};
 use crate::snapshot::Deployment;
 use crate::value::Value;
+use crate::work::Usage;
 
 /// A point in the database's history: nanoseconds since the Unix epoch, strictly increasing per
 /// commit.
@@ -570,33 +571,6 @@ pub struct FunctionError {
     pub message: String,
     /// Encoded JSON text of a ConvexError's data.
     pub data: Option<String>,
-}
-
-/// Counted work of one call, in the units of the limits table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Documents read.
-    pub documents_read: u64,
-    /// Bytes of documents read.
-    pub bytes_read: u64,
-    /// Index ranges opened (`db.get` and `db.query`).
-    pub ranges: u64,
-    /// Documents written.
-    pub documents_written: u64,
-    /// Bytes of documents written.
-    pub bytes_written: u64,
-    /// Functions scheduled.
-    pub functions_scheduled: u64,
-    /// Bytes of their arguments.
-    pub scheduled_bytes: u64,
-    /// Files whose bytes were read.
-    pub files_read: u64,
-    /// Bytes of those.
-    pub file_bytes_read: u64,
-    /// Files stored.
-    pub files_written: u64,
-    /// Bytes of those.
-    pub file_bytes_written: u64,
 }
 
 /// What came of a call.

@@ -24,13 +24,13 @@ use crate::error::UserError;
 use crate::id::DocumentId;
 use crate::index_maps::WorkingMaps;
 use crate::key::{Interval, Key};
-use crate::limits;
 use crate::log::Write;
 use crate::query::OpenQuery;
 use crate::read_set::ReadSet;
-use crate::record::{Given, RequestKey, Usage};
+use crate::record::{Given, RequestKey};
 use crate::requests::{Once, RequestAnswer};
 use crate::snapshot::{CATALOG, IndexId, Snapshot};
+use crate::work::{Budget, Metrics, Usage};
 
 /// Stream of the call's ChaCha generator that ids come from; `Math.random` uses another.
 const ID_STREAM: u64 = 0x6964;
@@ -81,88 +81,6 @@ pub struct Savepoint {
     usage: Usage,
 }
 
-/// How much a function may read and write, in the units of [`Usage`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// Documents read.
-    pub documents_read: u64,
-    /// Bytes of documents read.
-    pub bytes_read: u64,
-    /// Index ranges opened.
-    pub ranges: u64,
-    /// Documents written.
-    pub documents_written: u64,
-    /// Bytes of documents written.
-    pub bytes_written: u64,
-    /// Functions scheduled.
-    pub functions_scheduled: u64,
-    /// Bytes of their arguments.
-    pub scheduled_bytes: u64,
-    /// Files whose bytes it reads.
-    pub files_read: u64,
-    /// Bytes of those.
-    pub file_bytes_read: u64,
-    /// Files it stores.
-    pub files_written: u64,
-    /// Bytes of those.
-    pub file_bytes_written: u64,
-}
-
-impl Default for Budget {
-    /// The limits table (`convex-compat.md` section 8.6).
-    fn default() -> Self {
-        Self {
-            documents_read: limits::DOCUMENTS_READ,
-            bytes_read: limits::BYTES_READ,
-            ranges: limits::INDEX_RANGES,
-            documents_written: limits::DOCUMENTS_WRITTEN,
-            bytes_written: limits::BYTES_WRITTEN,
-            functions_scheduled: limits::FUNCTIONS_SCHEDULED,
-            scheduled_bytes: limits::SCHEDULED_BYTES,
-            files_read: limits::FILES_READ,
-            file_bytes_read: limits::FILE_BYTES_READ,
-            files_written: limits::FILES_WRITTEN,
-            file_bytes_written: limits::FILE_BYTES_WRITTEN,
-        }
-    }
-}
-
-/// One line of `getTransactionMetrics`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// So far.
-    pub used: u64,
-    /// Until the limit.
-    pub remaining: u64,
-}
-
-/// The database's part of `getTransactionMetrics` (`convex-compat.md` section 1.7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// `bytesRead`
-    pub bytes_read: Metric,
-    /// `bytesWritten`
-    pub bytes_written: Metric,
-    /// `databaseQueries`
-    pub database_queries: Metric,
-    /// `documentsRead`
-    pub documents_read: Metric,
-    /// `documentsWritten`
-    pub documents_written: Metric,
-    /// `functionsScheduled`
-    pub functions_scheduled: Metric,
-    /// `scheduledFunctionArgsBytes`
-    pub scheduled_bytes: Metric,
-    /// `filesRead`
-    pub files_read: Metric,
-    /// `fileReadBytes`
-    pub file_bytes_read: Metric,
-    /// `filesWritten`
-    pub files_written: Metric,
-    /// `fileWriteBytes`
-    pub file_bytes_written: Metric,
-}
-
 /// What [`Transaction::enter`] hands out and [`Transaction::leave`] takes back.
 pub struct Scope {
     queries: BTreeMap<u32, OpenQuery>,
@@ -202,7 +120,7 @@ impl Transaction {
             state,
             reads,
             usage: Usage::default(),
-            budget: Budget::default(),
+            budget: Budget::LIMITS,
             read_only,
             ids,
             newest_creation_time: 0.0,
@@ -342,21 +260,7 @@ impl Transaction {
 
     /// `getTransactionMetrics`, the database's part.
     pub fn metrics(&self) -> Metrics {
-        let metric = |used: u64, limit: u64| Metric { used, remaining: limit.saturating_sub(used) };
-        let (usage, budget) = (&self.usage, &self.budget);
-        Metrics {
-            bytes_read: metric(usage.bytes_read, budget.bytes_read),
-            bytes_written: metric(usage.bytes_written, budget.bytes_written),
-            database_queries: metric(usage.ranges, budget.ranges),
-            documents_read: metric(usage.documents_read, budget.documents_read),
-            documents_written: metric(usage.documents_written, budget.documents_written),
-            functions_scheduled: metric(usage.functions_scheduled, budget.functions_scheduled),
-            scheduled_bytes: metric(usage.scheduled_bytes, budget.scheduled_bytes),
-            files_read: metric(usage.files_read, budget.files_read),
-            file_bytes_read: metric(usage.file_bytes_read, budget.file_bytes_read),
-            files_written: metric(usage.files_written, budget.files_written),
-            file_bytes_written: metric(usage.file_bytes_written, budget.file_bytes_written),
-        }
+        self.budget.metrics(self.usage)
     }
 
     /// Hash over what it wrote, net, by table and id: equal executions have equal hashes.
@@ -459,46 +363,6 @@ impl Transaction {
 /// The advice behind every limit on reads.
 const READ_LESS: &str = "Consider using smaller limits in your queries, paginating your queries, \
      or using indexed queries with a selective index range expressions.";
-
-impl Budget {
-    /// At most `limits` more than `used`, and never more than before.
-    fn lowered(self, used: Usage, limits: Self) -> Self {
-        let lower = |now: u64, used: u64, more: u64| now.min(used.saturating_add(more));
-        Self {
-            documents_read: lower(self.documents_read, used.documents_read, limits.documents_read),
-            bytes_read: lower(self.bytes_read, used.bytes_read, limits.bytes_read),
-            ranges: lower(self.ranges, used.ranges, limits.ranges),
-            documents_written: lower(
-                self.documents_written,
-                used.documents_written,
-                limits.documents_written,
-            ),
-            bytes_written: lower(self.bytes_written, used.bytes_written, limits.bytes_written),
-            functions_scheduled: lower(
-                self.functions_scheduled,
-                used.functions_scheduled,
-                limits.functions_scheduled,
-            ),
-            scheduled_bytes: lower(
-                self.scheduled_bytes,
-                used.scheduled_bytes,
-                limits.scheduled_bytes,
-            ),
-            files_read: lower(self.files_read, used.files_read, limits.files_read),
-            file_bytes_read: lower(
-                self.file_bytes_read,
-                used.file_bytes_read,
-                limits.file_bytes_read,
-            ),
-            files_written: lower(self.files_written, used.files_written, limits.files_written),
-            file_bytes_written: lower(
-                self.file_bytes_written,
-                used.file_bytes_written,
-                limits.file_bytes_written,
-            ),
-        }
-    }
-}
 
 /// Parses an id argument.
 pub(crate) fn parse_id(text: &str, operation: &str) -> Result<DocumentId, UserError> {

@@ -22,7 +22,7 @@ use database::record::{
 };
 use database::recording::{Replay, Replayed};
 use database::snapshot::{Deployment, Snapshot};
-use database::transaction::Budget;
+use database::work::Budget;
 use storage::Storage;
 
 use crate::action;

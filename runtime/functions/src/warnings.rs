@@ -4,7 +4,8 @@
 //! here depends on how long a call took.
 
 use database::limits;
-use database::record::{Arguments, LogLine, Usage};
+use database::record::{Arguments, LogLine};
+use database::work::Usage;
 
 /// What is told from here on, in percent of a limit.
 const NEAR_PERCENT: u64 = 80;

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use database::commit::Conflict;
 use database::error::Refusal;
 use database::record::{
-    Call, CallRecord, Caller, FunctionKind, Given, Identity, LogLine, Outcome, Timestamp, Usage,
+    Call, CallRecord, Caller, FunctionKind, Given, Identity, LogLine, Outcome, Timestamp,
 };
+use database::work::Usage;
 
 use crate::host::Host;
 use crate::invariants::Finding;

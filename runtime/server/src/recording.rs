@@ -10,9 +10,10 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use database::commit::Database;
 use database::record::{
-    CallRecord, FunctionError, FunctionKind, Identity, LogLine, Observed, Outcome, Timestamp, Usage,
+    CallRecord, FunctionError, FunctionKind, Identity, LogLine, Observed, Outcome, Timestamp,
 };
 use database::recording::{Touched, Wrote, ranges};
+use database::work::Usage;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 //! 1.7, 2.3, 2.5 and 8.6 in words.
 
 use super::*;
-use crate::transaction::{Budget, Metrics};
+use crate::work::{Budget, Metrics};
 
 const READ_LESS: &str = "Consider using smaller limits in your queries, paginating your queries, \
     or using indexed queries with a selective index range expressions.";
@@ -12,7 +12,7 @@ const READ_LESS: &str = "Consider using smaller limits in your queries, paginati
 /// A transaction that may do at most this much more.
 fn limited(database: &Database, change: impl FnOnce(&mut Budget)) -> Transaction {
     let mut transaction = begin(database, 5);
-    let mut budget = Budget::default();
+    let mut budget = Budget::LIMITS;
     change(&mut budget);
     transaction.enter(Some(budget));
     transaction
@@ -58,7 +58,7 @@ fn the_default_budget_is_that_of_the_table() {
     let query = full_scan("a");
     let opened = (0..5000).map_while(|_| transaction.open_query("", &query).ok()).count();
     assert_eq!(opened, 4096);
-    assert_eq!(transaction.metrics().database_queries.remaining, 0);
+    assert_eq!(transaction.metrics().ranges.remaining, 0);
 }
 
 #[test]
@@ -84,11 +84,11 @@ fn a_nested_budget_only_lowers_and_ends_with_its_function() {
     let database = filled();
     let mut transaction = begin(&database, 5);
     collect(&mut transaction, &full_scan("a")).unwrap();
-    let lower = Budget { documents_read: 2, ..Budget::default() };
+    let lower = Budget { documents_read: 2, ..Budget::LIMITS };
     let outer = transaction.enter(Some(lower));
     assert_eq!(transaction.metrics().documents_read.remaining, 2);
     assert!(collect(&mut transaction, &full_scan("a")).is_err());
-    let higher = transaction.enter(Some(Budget::default()));
+    let higher = transaction.enter(Some(Budget::LIMITS));
     assert!(collect(&mut transaction, &full_scan("a")).is_err());
     transaction.leave(higher);
     transaction.leave(outer);
@@ -125,7 +125,7 @@ fn what_is_rolled_back_counts_as_read_only() {
     assert_eq!(written(after), written(before));
     assert_eq!((after.documents_read.used, after.files_read.used), (7, 2), "reads stay counted");
     // Also under limits of its own, a caller loses nothing to what it caught.
-    let two = Budget { documents_written: 2, ..Budget::default() };
+    let two = Budget { documents_written: 2, ..Budget::LIMITS };
     let scope = transaction.enter(Some(two));
     for _ in 0..3 {
         let (savepoint, inner) = (transaction.savepoint(), transaction.enter(None));

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pagination::{Page, PageRequest, PageStatus};
-use crate::transaction::Budget;
+use crate::work::Budget;
 
 fn request(query: &str, size: u64) -> PageRequest<'_> {
     PageRequest {
@@ -187,7 +187,7 @@ fn limits_of_the_function_end_a_page_and_nothing_is_skipped() {
             let query = index_query("a.by_x", "", order, filter);
             let mut limited = |request: PageRequest<'_>| {
                 let mut reader = database.begin(database.snapshot(), &given(1), true);
-                let budget = Budget { documents_read, bytes_read, ..Budget::default() };
+                let budget = Budget { documents_read, bytes_read, ..Budget::LIMITS };
                 reader.enter(Some(budget));
                 let found = reader.page("", request).unwrap();
                 let used = reader.usage();
@@ -209,7 +209,7 @@ fn a_page_that_can_read_nothing_is_refused() {
     let database = deployed();
     insert(&database, 1, 1);
     let mut reader = database.begin(database.snapshot(), &given(1), true);
-    reader.enter(Some(Budget { documents_read: 0, ..Budget::default() }));
+    reader.enter(Some(Budget { documents_read: 0, ..Budget::LIMITS }));
     let query = index_query("a.by_x", "", "asc", "");
     assert_eq!(reader.page("", request(&query, 1)).unwrap_err().code, "TooManyReads");
 }
@@ -220,7 +220,7 @@ fn a_page_that_a_limit_ended_has_read_what_stopped_it() {
     (0..6).for_each(|x| insert(&database, x + 1, x as u8));
     let query = index_query("a.by_x", "", "asc", "");
     let mut reader = database.begin(database.snapshot(), &given(1), true);
-    reader.enter(Some(Budget { documents_read: 3, ..Budget::default() }));
+    reader.enter(Some(Budget { documents_read: 3, ..Budget::LIMITS }));
     reader.page("", request(&query, 6)).unwrap();
     let reads = Arc::new(reader.reads().clone());
     let stopping = page(&database, request(&query, 6)).unwrap().documents[3].id.encode();

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use database::error::UserError;
 use database::record::{FunctionKind, Job};
-use database::transaction::Metric;
+use database::work::Metric;
 
 use super::Answer;
 use crate::execution::Execution;
@@ -35,7 +35,7 @@ pub(super) fn transaction_metrics(execution: &mut Execution, _arguments: &str) -
     Ok(serde_json::json!({
         "bytesRead": metric(metrics.bytes_read),
         "bytesWritten": metric(metrics.bytes_written),
-        "databaseQueries": metric(metrics.database_queries),
+        "databaseQueries": metric(metrics.ranges),
         "documentsRead": metric(metrics.documents_read),
         "documentsWritten": metric(metrics.documents_written),
         "functionsScheduled": metric(metrics.functions_scheduled),

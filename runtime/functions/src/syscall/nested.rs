@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use database::error::UserError;
 use database::record::{Arguments, FunctionKind};
-use database::transaction::{Budget, Savepoint, Scope, Transaction};
+use database::transaction::{Savepoint, Scope, Transaction};
+use database::work::Budget;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -11,7 +11,8 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::Response;
 use database::commit::Conflict;
-use database::record::{Caller, LogLine, Logged, Usage};
+use database::record::{Caller, LogLine, Logged};
+use database::work::Usage;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
