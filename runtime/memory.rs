@@ -140,6 +140,11 @@ impl Budget {
         (self.bytes / 8).min(limits::HTTP_BODIES_BYTES)
     }
 
+    /// A quarter for answers that clients have not taken.
+    pub fn answers(self) -> u64 {
+        (self.bytes / 4).min(limits::HTTP_ANSWERS_BYTES)
+    }
+
     /// A quarter for files that are stored in memory.
     pub fn files(self) -> u64 {
         (self.bytes / 4).min(limits::FILES_MEMORY_BYTES)

@@ -125,10 +125,33 @@ test("a second signal ends the wait for what runs, and that is said", async (t) 
   const cut = assert.rejects(host.client.action(api.notes.waits, { gate: at }));
   await eventually("the action waits at the gate", () => waits);
   host.child.kill("SIGTERM");
-  await host.says(/answering what is in flight, for 10 seconds at most; a second signal ends it/);
-  assert.equal(await host.endsBy("SIGTERM"), 0, host.output);
+  await host.says(/for 10 seconds at most; a second signal, 100 ms later or more, ends it at once/);
+  // At once it is still the first one: what comes twice, to a process and to its group.
+  const again = setInterval(() => host.child.kill("SIGTERM"), 20);
+  t.after(() => clearInterval(again));
+  assert.equal(await within("the host ends", host.ended), 0, host.output);
   assert.match(host.output, /A second signal came: what was still running was cut off/);
   await cut;
+});
+
+test("a signal that comes twice at once is one", async (t) => {
+  const host = await serve(folder(), ["--push", APP, "--allow-private-network"]);
+  let waits;
+  const gate = createServer((_, response) => (waits = response));
+  await new Promise((resolve) => gate.listen(0, "127.0.0.1", resolve));
+  t.after(() => gate.closeAllConnections() ?? gate.close());
+  const at = `http://127.0.0.1:${gate.address().port}`;
+  const called = host.client.action(api.notes.waits, { gate: at });
+  await eventually("the action waits at the gate", () => waits);
+  const stops = new RegExp("answering what is in flight");
+  host.child.kill("SIGTERM");
+  await host.says(stops);
+  host.child.kill("SIGTERM");
+  // It is answered before the host ends, or was cut off by the same signal.
+  waits.end("open");
+  await called;
+  assert.equal(await within("the host ends", host.ended), 0, host.output);
+  assert.doesNotMatch(host.output, /A second signal came/);
 });
 
 const texts = async (host) =>

@@ -78,6 +78,7 @@ fn one_mutation_through_its_stops() {
             inner: Arc::default(),
             drain: Duration::from_secs(5),
             body_bytes: database::limits::HTTP_BODIES_BYTES,
+            answer_bytes: database::limits::HTTP_ANSWERS_BYTES,
             measure: None,
             schedules: true,
             invariants: false,

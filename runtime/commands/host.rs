@@ -49,6 +49,8 @@ const SNAPSHOTS: &str = "snapshots";
 const SNAPSHOTS_KEPT: usize = 8;
 /// How long requests in flight may take to finish when the host stops.
 pub const DRAIN: Duration = Duration::from_secs(10);
+/// How long a signal that comes again is no second one.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// What to serve, and where.
 #[derive(Clone)]
@@ -302,6 +304,7 @@ impl Running {
                 inner,
                 drain: DRAIN,
                 body_bytes: options.memory.map_or(limits::HTTP_BODIES_BYTES, Budget::bodies),
+                answer_bytes: options.memory.map_or(limits::HTTP_ANSWERS_BYTES, Budget::answers),
                 measure: Some(measure),
                 schedules: options.schedules,
                 invariants: options.invariants,
@@ -352,7 +355,7 @@ impl Running {
                 Ok(Ok(Stopped::Drained)) => None,
                 _ => Some("Some requests were still running and were cut off."),
             },
-            () = asked_to_stop() => {
+            () = asked_again() => {
                 self.served.abort();
                 Some("A second signal came: what was still running was cut off.")
             }
@@ -603,6 +606,13 @@ pub async fn asked_to_stop() {
         () = sent(SignalKind::terminate()) => {}
         () = hung_up => {}
     }
+}
+
+/// Resolves when that is wanted once more. Terminals, and `timeout`, send a signal to the host and
+/// to its group: what comes within this time is the first one still.
+async fn asked_again() {
+    tokio::time::sleep(SAME_SIGNAL).await;
+    asked_to_stop().await;
 }
 
 /// Whether whoever started the host wants it to outlive their terminal: `nohup`.

@@ -10,7 +10,9 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use thiserror::Error;
 
-use super::host::{DRAIN, KEY_FILE, Kept, Options, Running, StartError, asked_to_stop};
+use super::host::{
+    DRAIN, KEY_FILE, Kept, Options, Running, SAME_SIGNAL, StartError, asked_to_stop,
+};
 use super::log::{Log, LogArguments};
 use super::push::{PushError, Pusher};
 use crate::memory::{Budget, Room};
@@ -147,9 +149,10 @@ pub async fn run(arguments: Arguments) -> Result<(), ServeError> {
     }
     asked_to_stop().await;
     log.news(format_args!(
-        "stopping: answering what is in flight, for {} seconds at most; a second signal ends it \
-         at once",
-        DRAIN.as_secs()
+        "stopping: answering what is in flight, for {} seconds at most; a second signal, {} ms \
+         later or more, ends it at once",
+        DRAIN.as_secs(),
+        SAME_SIGNAL.as_millis()
     ));
     if let Some(cut_off) = host.stop().await {
         log.warning(cut_off);

@@ -288,6 +288,11 @@ limits! {
     HTTP_BODIES_BYTES = 1 << 30, Bytes,
         "a share of the host's memory budget: connections times the largest body would be more",
         "The host holds … bytes of request bodies";
+    /// Answers over HTTP that clients have not taken, together; with a memory budget, a quarter of
+    /// it where that is less. One alone is always sent.
+    HTTP_ANSWERS_BYTES = 1 << 30, Bytes,
+        "a share of the host's memory budget: a client that asks need not read",
+        "The host owes its clients … bytes of answers";
     /// Smallest memory budget.
     MEMORY_MIN_BYTES = 128 << 20, Bytes,
         "an empty host with one isolate and one process for actions takes half of it",
@@ -516,11 +521,11 @@ limits! {
     SOCKET_UNSENT_TRANSITIONS = 2, Count,
         "as Convex; what changes meanwhile goes into the next one",
         "(never an error: updates are folded)";
-    /// How long a WebSocket client may take nothing of what waits for it.
+    /// How long a client may take nothing of what waits for it, over WebSocket or HTTP.
     SOCKET_STALL_MS = 60_000, Milliseconds,
-        "as long as the client itself waits for a message",
+        "as long as a WebSocket client itself waits for a message",
         "(the connection is dropped: it takes no frame with a reason either)";
-    /// The same while memory is short.
+    /// The same while memory is short, or half of the room for answers over HTTP is taken.
     SOCKET_STALL_SHORT_MS = 5_000, Milliseconds,
         "it holds what those who read have use for; it comes back, and gets the newest",
         "(the connection is dropped)";

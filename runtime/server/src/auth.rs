@@ -24,7 +24,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use database::record::{Identity, UserIdentity, World};
@@ -171,6 +171,14 @@ impl AdminKey {
         }
     }
 
+    /// Whether an `Authorization` header is the operator's.
+    pub(crate) fn is_in(&self, header: Option<&HeaderValue>) -> bool {
+        let Some(Ok(Credentials::Key(key))) = header.map(Credentials::in_value) else {
+            return false;
+        };
+        self.read(&key).is_ok()
+    }
+
     /// `key`, or `key:base64(identity)` to act as a user.
     fn read(&self, token: &str) -> Result<Identity, Failure> {
         let token = bare(token);
@@ -217,9 +225,10 @@ impl<'a> Credentials<'a> {
     }
 
     fn in_header(head: &'a Parts) -> Result<Self, Failure> {
-        let Some(value) = head.headers.get(header::AUTHORIZATION) else {
-            return Ok(Self::None);
-        };
+        head.headers.get(header::AUTHORIZATION).map_or(Ok(Self::None), Self::in_value)
+    }
+
+    fn in_value(value: &'a HeaderValue) -> Result<Self, Failure> {
         let value = value.to_str().map_err(|_| malformed("it is not ASCII"))?;
         let (scheme, rest) =
             value.trim().split_once(' ').ok_or_else(|| malformed("there is no scheme"))?;

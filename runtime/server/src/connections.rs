@@ -2,7 +2,8 @@
 //!
 //! In: listeners. Out: requests to a router, until the signal to stop.
 //! Invariant: a connection holds its place until its socket is closed, a WebSocket's too; one that
-//! finds no place is told so and not served; one that does not speak loses its place.
+//! finds no place is told so and not served; one that does not speak loses its place, and so does
+//! one that does not take what it is owed (`owed.rs`).
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use axum::Router;
 use database::limits;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -19,6 +22,8 @@ use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+use crate::owed::HangUp;
 
 /// How long accepting rests after the system had no file descriptor left.
 const REST: Duration = Duration::from_secs(1);
@@ -75,7 +80,7 @@ impl Connections {
             // An answer is one small write: waiting to fill a packet would only delay it. A socket
             // that refuses the option still works, only slower.
             let _ = socket.set_nodelay(true);
-            let socket = Placed { socket, _place: place };
+            let socket = Placed { socket, hang_up: HangUp::default(), _place: place };
             let serving = serve_one(socket, router.clone(), stopping.clone());
             let open = open.subscribe();
             tokio::spawn(async move {
@@ -148,7 +153,12 @@ async fn serve_one(socket: Placed, router: Router, mut stopping: watch::Receiver
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(patience);
     // WebSockets over HTTP/2 need it.
     builder.http2().enable_connect_protocol();
-    let service = TowerToHyperService::new(router);
+    let (router, hang_up) = (TowerToHyperService::new(router), socket.hang_up.clone());
+    let cord = hang_up.clone();
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(cord.clone());
+        router.call(request)
+    });
     let mut serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let mut stop = pin!(async move { while stopping.changed().await.is_ok() {} });
     let mut told = false;
@@ -156,6 +166,7 @@ async fn serve_one(socket: Placed, router: Router, mut stopping: watch::Receiver
         tokio::select! {
             // What goes wrong on a connection is its client's to notice.
             _ = serving.as_mut() => return,
+            () = hang_up.pulled() => return,
             () = stop.as_mut(), if !told => {
                 told = true;
                 serving.as_mut().graceful_shutdown();
@@ -167,7 +178,18 @@ async fn serve_one(socket: Placed, router: Router, mut stopping: watch::Receiver
 /// A socket and its place.
 struct Placed {
     socket: TcpStream,
+    hang_up: HangUp,
     _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        if self.hang_up.is_pulled() {
+            // The system would go on to offer the client what it does not take. A socket that
+            // refuses the option ends all the same, only later.
+            let _ = self.socket.set_zero_linger();
+        }
+    }
 }
 
 impl AsyncRead for Placed {

@@ -21,6 +21,7 @@ use crate::convex::push::Pushes;
 use crate::event::Event;
 use crate::files::FileError;
 use crate::logs::Logs;
+use crate::owed::Owed;
 use crate::socket::Sockets;
 use crate::stats::Counts;
 use crate::why::Why;
@@ -54,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) logs: Logs,
     /// Room for bodies of requests.
     pub(crate) bodies: Bodies,
+    /// Room for answers that clients have not taken.
+    pub(crate) owed: Owed,
     /// How many calls came to which end.
     pub(crate) counts: Counts,
     /// The export that can be downloaded.
@@ -82,6 +85,7 @@ impl Host {
             calls: Calls::default(),
             logs: Logs::new(),
             bodies: Bodies::new(config.body_bytes),
+            owed: Owed::new(config.answer_bytes),
             counts: Counts::default(),
             exports: Exports::default(),
             imports: Imports::new(&database),

@@ -25,7 +25,7 @@ use crate::convex::{
 use crate::host::Host;
 use crate::refusal::Failure;
 use crate::{
-    Server, admission, calls, copy, essential, fork, history, inspect, invariants, replay,
+    Server, admission, calls, copy, essential, fork, history, inspect, invariants, owed, replay,
     scheduler, socket, stats, why,
 };
 
@@ -95,6 +95,7 @@ pub async fn serve(
     let mut tending = vec![
         essential::task("collection of files", warn, host.files.clone().tend()),
         essential::task("care for imports", warn, import::tend(host.clone())),
+        essential::task("care for answers", warn, owed::tend(host.clone())),
     ];
     if host.config.invariants {
         let checks = invariants::tend(host.clone());
@@ -172,7 +173,8 @@ impl Routes {
             .route("/http", any(site::mounted))
             .route("/http/", any(site::mounted))
             .route("/http/{*path}", any(site::mounted))
-            .route_layer(from_fn_with_state(host.clone(), admission::begin));
+            .route_layer(from_fn_with_state(host.clone(), admission::begin))
+            .route_layer(from_fn_with_state(host.clone(), owed::count));
         let cloud = calls(host)
             .merge(files(host))
             .merge(deploys())
@@ -180,12 +182,15 @@ impl Routes {
             .merge(backups())
             .fallback(unknown)
             .method_not_allowed_fallback(wrong_method)
+            .layer(from_fn_with_state(host.clone(), owed::count))
             .layer(from_fn(client::supported))
             .layer(cors())
             .merge(actions)
             .with_state(host.clone());
         let site = Router::new().fallback(site::request).with_state(host.clone());
-        let site = site.layer(from_fn_with_state(host.clone(), admission::begin));
+        let site = site
+            .layer(from_fn_with_state(host.clone(), admission::begin))
+            .layer(from_fn_with_state(host.clone(), owed::count));
         Self { cloud, site }
     }
 }

@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! connections.rs  before stop 1: connections: how many, and how long they may be silent
+//! owed.rs       answers over HTTP, until their clients have taken them
 //! http.rs       Stop 1: sockets, routes, CORS, shutdown
 //! socket.rs     Stop 1: one WebSocket client: frames in, frames out, timers
 //! upgrade.rs    from an HTTP request to a WebSocket
@@ -61,6 +62,7 @@ mod inbound;
 mod inspect;
 mod invariants;
 mod logs;
+mod owed;
 mod pins;
 mod reading;
 mod recording;
@@ -138,6 +140,8 @@ pub struct ServerConfig {
     pub drain: Duration,
     /// Bytes of bodies that requests in flight may hold together.
     pub body_bytes: u64,
+    /// Bytes of answers over HTTP that clients may leave untaken together.
+    pub answer_bytes: u64,
     /// Measures the process; `None`: nobody knows what it takes.
     pub measure: Option<Measure>,
     /// Whether it runs scheduled functions and cron jobs.

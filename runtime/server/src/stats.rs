@@ -112,7 +112,8 @@ impl Counts {
         }
     }
 
-    /// Takes in a request that was sent away before anybody looked what it asks for.
+    /// Takes in a request that was sent away: before anybody looked what it asks for, or because
+    /// there was no room for its answer.
     pub(crate) fn refused(&self) {
         add(&self.calls[4][3], 1);
     }
@@ -285,6 +286,8 @@ fn memory(host: &Host, measured: &Measured) -> Vec<Figure> {
         "memory" "calls" "memory_call_bytes" "Calls that can be run again." = host.calls.bytes();
         "memory" "bodies" "memory_body_bytes" "Bodies of requests in flight."
             = host.bodies.held();
+        "memory" "unsent" "memory_unsent_bytes" "Answers over HTTP that clients have not taken."
+            = host.owed.bytes();
     };
     let optional = figures! {
         "memory" "budget" "memory_budget_bytes" "What the host may take."

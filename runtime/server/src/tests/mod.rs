@@ -262,6 +262,7 @@ fn server(redact: bool, answer: Box<Answer>) -> (Server, Arc<Fake>, Arc<Mutex<Ve
         inner: Arc::default(),
         drain: Duration::from_millis(200),
         body_bytes: database::limits::HTTP_BODIES_BYTES,
+        answer_bytes: database::limits::HTTP_ANSWERS_BYTES,
         measure: None,
         schedules: true,
         invariants: false,

@@ -198,6 +198,7 @@ async fn live_of(threads: bool, body_bytes: u64) -> Live {
         inner: Arc::default(),
         drain: Duration::from_secs(5),
         body_bytes,
+        answer_bytes: limits::HTTP_ANSWERS_BYTES,
         measure: None,
         schedules: true,
         invariants: false,
