@@ -27,7 +27,7 @@ Examples:
   concave run --url http://127.0.0.1:4321 --admin-key 'concave|…' migrations:try
 
 Scheduled functions and cron jobs of the copy rest, unless --schedules is given: they would send
-every mail a second time.")]
+every mail a second time. The folder is a data folder as any: `concave serve` runs them.")]
 pub struct Arguments {
     /// A new data folder for the copy; default: it lives in the memory of the running host
     folder: Option<PathBuf>,

@@ -142,7 +142,7 @@ pub async fn run(arguments: Arguments) -> Result<(), RunError> {
 /// What JavaScript and people write has milliseconds; commits have nanoseconds.
 fn nanoseconds(at: u64) -> u64 {
     const LATEST_MS: u64 = 1 << 50;
-    if at < LATEST_MS { at * 1_000_000 } else { at }
+    if at < LATEST_MS { at.saturating_mul(1_000_000) } else { at }
 }
 
 /// Where function files are.
@@ -244,6 +244,13 @@ async fn functions(client: &Client, component: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn milliseconds_become_nanoseconds_and_none_wrap_around() {
+        assert_eq!(nanoseconds(1_700_000_000_123), 1_700_000_000_123_000_000);
+        assert_eq!(nanoseconds(1_700_000_000_123_000_000), 1_700_000_000_123_000_000);
+        assert_eq!(nanoseconds(99_999_999_999_999), u64::MAX);
+    }
 
     #[test]
     fn references_become_paths() {

@@ -395,6 +395,10 @@ limits! {
     CALLS_BETWEEN_FREEZES = 1_000, Count,
         "freezing takes a tenth of a second; where more modules are called than contexts are kept,",
         "it would be in every call (never an error: calls have fresh contexts meanwhile)";
+    /// Parts of an isolate's time, one of which may go into freezing contexts.
+    FREEZING_PARTS = 10, Count,
+        "calls wait meanwhile; where many modules become warm at once it would be for seconds",
+        "(never an error: calls have fresh contexts meanwhile)";
     /// Kept contexts of one isolate.
     KEPT_CONTEXTS = 16, Count,
         "each keeps a few hundred kilobytes",

@@ -8,7 +8,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::{Duration, Instant};
 
 use database::limits;
 
@@ -66,7 +67,11 @@ thread_local! {
     static WISH: RefCell<Option<(Use, usize)>> = const { RefCell::new(None) };
     /// Of which contexts were frozen before, and how many calls went without one since.
     static FROZEN: RefCell<BTreeMap<(Use, usize), u64>> = const { RefCell::new(BTreeMap::new()) };
+    static PACE: Cell<Pace> = const { Cell::new(Pace { rests_until: None }) };
 }
+
+/// Held while a context is frozen: calls find another isolate then that does not.
+static FREEZING: Mutex<()> = Mutex::new(());
 
 /// Begins an attempt.
 pub(crate) fn begin(mode: Mode) {
@@ -124,11 +129,43 @@ pub(crate) fn wished() -> Option<(Use, usize)> {
     WISH.take()
 }
 
-/// Makes a frozen context for calls of `of` at `depth`: between calls.
+/// Makes a frozen context for calls of `of` at `depth`: between calls, and not while another
+/// isolate does such, nor soon after the last one: whoever goes without wishes for it again.
 pub(crate) fn freeze(scope: &mut v8::PinScope<'_, '_, ()>, code: &Code, of: &Use, depth: usize) {
+    let (begun, mut pace) = (Instant::now(), PACE.get());
+    let _turn = match FREEZING.try_lock() {
+        Ok(turn) => turn,
+        // It guards nothing but the time.
+        Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    if !pace.allows(begun) {
+        return;
+    }
     FROZEN.with_borrow_mut(|all| all.insert((of.clone(), depth), 0));
     if let Some(kept) = make(scope, code, &of.module, depth) {
         keep(kept);
+    }
+    pace.rest(begun.elapsed(), Instant::now());
+    PACE.set(pace);
+}
+
+/// How often an isolate freezes.
+#[derive(Clone, Copy)]
+struct Pace {
+    rests_until: Option<Instant>,
+}
+
+impl Pace {
+    fn allows(self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| now >= until)
+    }
+
+    /// A context was frozen, in so long: the next one is not before that is a small share of all
+    /// time.
+    fn rest(&mut self, took: Duration, now: Instant) {
+        let parts = u32::try_from(limits::FREEZING_PARTS).expect("a small count fits");
+        self.rests_until = now.checked_add(took * (parts - 1));
     }
 }
 
@@ -155,12 +192,16 @@ fn find_or_make(
     }
 }
 
-/// A call goes without a frozen context. The first is due at once; another, where one had to go,
-/// only after so many calls that freezing costs each of them little.
+/// A call goes without a frozen context. The first is due at once; another, where one had to go
+/// or will have to, only after so many calls that freezing costs each of them little.
 fn wish(of: Use, depth: usize) {
     let of = (of, depth);
+    let has_room = KEPT.with_borrow(|all| all.len() < most_kept());
     let is_due = FROZEN.with_borrow_mut(|all| {
-        let Some(calls) = all.get_mut(&of) else { return true };
+        if has_room && !all.contains_key(&of) {
+            return true;
+        }
+        let calls = all.entry(of.clone()).or_default();
         *calls += 1;
         *calls >= limits::CALLS_BETWEEN_FREEZES
     });
@@ -239,11 +280,14 @@ impl Kept {
 }
 
 fn keep(kept: Kept) {
-    let most = usize::try_from(limits::KEPT_CONTEXTS).expect("a small count fits");
     KEPT.with_borrow_mut(|all| {
         all.insert(0, kept);
-        all.truncate(most);
+        all.truncate(most_kept());
     });
+}
+
+fn most_kept() -> usize {
+    usize::try_from(limits::KEPT_CONTEXTS).expect("a small count fits")
 }
 
 #[cfg(test)]
@@ -254,6 +298,17 @@ mod tests {
     fn a_frozen_context_serves_more_calls() {
         assert_eq!(runs_of(Keeping::AsItIs), limits::CALLS_PER_CONTEXT);
         assert_eq!(runs_of(Keeping::Frozen), limits::CALLS_PER_FROZEN_CONTEXT);
+    }
+
+    #[test]
+    fn freezing_takes_a_small_share_of_the_time() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut pace = Pace { rests_until: None };
+        assert!(pace.allows(start));
+        pace.rest(second, start + second);
+        let next = start + second * u32::try_from(limits::FREEZING_PARTS).unwrap();
+        assert!(!pace.allows(next - second / 100));
+        assert!(pace.allows(next));
     }
 
     #[test]

@@ -335,3 +335,96 @@ pub(crate) async fn tend(host: Arc<Host>) {
         host.owed.end_stalled(host.database.out_of_memory().is_some());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    const MOST: u64 = 100_000;
+
+    #[tokio::test]
+    async fn an_answer_counts_until_its_last_piece_is_taken() {
+        let owed = Owed::new(MOST);
+        let answer = owed.begin(None);
+        let held = owed.admit(&answer, 40_000).ok();
+        let inner = Body::from(vec![7; 40_000]);
+        let mut body = Counted { inner, answer, held, rest: None };
+        assert_eq!(body.size_hint().exact(), Some(40_000));
+        let mut pieces = Vec::new();
+        while let Some(frame) = body.frame().await {
+            pieces.push(frame.unwrap().into_data().unwrap());
+            assert_eq!(owed.bytes(), 40_000, "nobody has taken one yet");
+        }
+        assert!(body.is_end_stream());
+        drop(body);
+        assert!(pieces.iter().all(|piece| piece.len() <= PIECE_BYTES));
+        assert_eq!(pieces.concat(), vec![7; 40_000]);
+        let last = pieces.pop();
+        drop(pieces);
+        assert_eq!(owed.bytes(), 40_000);
+        drop(last);
+        assert_eq!(owed.bytes(), 0);
+        assert!(owed.all.answers().open.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_stream_counts_what_came_and_was_not_taken() {
+        let owed = Owed::new(MOST);
+        let chunks =
+            [30_000, 0, 10].map(|length| Ok::<_, axum::Error>(Bytes::from(vec![1; length])));
+        let inner = Body::from_stream(futures_util::stream::iter(chunks));
+        let mut body = Counted { inner, answer: owed.begin(None), held: None, rest: None };
+        assert_eq!(owed.bytes(), 0, "nothing came");
+        let mut count = 0;
+        while let Some(frame) = body.frame().await {
+            count += frame.unwrap().into_data().unwrap().len();
+            assert_eq!(owed.bytes(), if count < 30_000 { 30_000 } else { 0 });
+        }
+        assert_eq!((count, owed.bytes()), (30_010, 0));
+    }
+
+    #[test]
+    fn there_is_room_for_one_alone_and_for_as_many_as_fit() {
+        let owed = Owed::new(MOST);
+        let answer = owed.begin(None);
+        let large = owed.admit(&answer, MOST * 3).ok();
+        assert!(large.is_some(), "one alone");
+        assert_eq!(owed.admit(&answer, 1).err(), Some(MOST * 3));
+        drop(large);
+        let one = owed.admit(&answer, MOST - 10).ok();
+        assert!(one.is_some() && owed.admit(&answer, 10).is_ok());
+        assert_eq!(owed.admit(&answer, 11).err(), Some(MOST - 10));
+        assert_eq!(owed.bytes(), MOST - 10, "what was refused is not owed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_is_hung_up_on_and_sooner_where_room_is_short() {
+        let stall = |ms| tokio::time::advance(Duration::from_millis(ms + 1));
+        let (owed, connection) = (Owed::new(MOST), HangUp::default());
+        let answer = owed.begin(Some(connection.clone()));
+        stall(limits::SOCKET_STALL_MS).await;
+        owed.end_stalled(false);
+        assert!(!connection.is_pulled(), "it is owed nothing");
+        let held = Arc::new(answer.hold(1_000));
+        stall(limits::SOCKET_STALL_SHORT_MS).await;
+        drop(Piece { bytes: Bytes::new(), room: Arc::clone(&held) });
+        stall(limits::SOCKET_STALL_SHORT_MS).await;
+        owed.end_stalled(false);
+        assert!(!connection.is_pulled(), "it took a piece");
+        let others = owed.begin(None).hold(MOST);
+        owed.end_stalled(false);
+        assert!(connection.is_pulled(), "others want the room");
+        drop(others);
+        let patient = HangUp::default();
+        let answer = owed.begin(Some(patient.clone()));
+        let _held = answer.hold(1_000);
+        stall(limits::SOCKET_STALL_SHORT_MS).await;
+        owed.end_stalled(false);
+        assert!(!patient.is_pulled());
+        owed.end_stalled(true);
+        assert!(patient.is_pulled(), "memory is short");
+        patient.pulled().await;
+    }
+}
