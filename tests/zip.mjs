@@ -24,16 +24,33 @@ export function unzip(bytes) {
   return entries;
 }
 
-/** A zip of `{name: text or bytes}`. */
+/** A zip of `{name: text or bytes}`, or of a list of both, in which a name may come twice. */
 export const zip = (entries) => written(entries, false);
 
 /** A zip of the same, written as a stream. */
 export const streamed = (entries) => written(entries, true);
 
+/** A zip whose directory says something else about how one entry is packed. */
+export function packedAs(bytes, title, { method = 0, encrypted = false }) {
+  const changed = Buffer.from(bytes);
+  // The flags are before the method, in the entry's head and in the directory.
+  for (const [magic, name, flags] of [["PK\x03\x04", 30, 6], ["PK\x01\x02", 46, 8]]) {
+    let at = changed.indexOf(magic);
+    while (changed.toString("utf8", at + name, at + name + title.length) !== title) {
+      at = changed.indexOf(magic, at + 4);
+      if (at < 0) throw new Error(`the zip has no ${title}`);
+    }
+    changed.writeUInt16LE(changed.readUInt16LE(at + flags) | (encrypted ? 1 : 0), at + flags);
+    changed.writeUInt16LE(method, at + flags + 2);
+  }
+  return changed;
+}
+
 function written(entries, streams) {
   const [files, directory] = [[], []];
   let offset = 0;
-  for (const [title, content] of Object.entries(entries)) {
+  const list = Array.isArray(entries) ? entries : Object.entries(entries);
+  for (const [title, content] of list) {
     const [name, plain] = [Buffer.from(title), Buffer.from(content)];
     const data = streams ? zlib.deflateRawSync(plain) : plain;
     const sizes = Buffer.alloc(12);

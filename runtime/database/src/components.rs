@@ -410,10 +410,15 @@ fn mounts(
     exported.iter().map(mount).collect()
 }
 
-fn check_name(name: &str, config: &str) -> Result<(), PushError> {
+/// Whether a component can have a name: 1 to 64 letters, digits and underscores, the first a letter.
+pub fn is_component_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if begins && plain && name.len() <= 64 {
+    begins && plain && name.len() <= 64
+}
+
+fn check_name(name: &str, config: &str) -> Result<(), PushError> {
+    if is_component_name(name) {
         return Ok(());
     }
     Err(invalid(format!(

@@ -9,6 +9,7 @@
 mod numbers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::backfill::check_all;
@@ -84,6 +85,8 @@ pub struct ImportRow {
     json: Box<str>,
 }
 
+/// The last millisecond that a `Date` of JavaScript can hold, in the year 275760.
+const LATEST_MS: f64 = 8.64e15;
 /// Bytes of the text of `_id` and `_creationTime`.
 const SYSTEM_FIELDS: usize = 80;
 /// Times that a document is in memory on its way to the disk: encoded, and as SQLite has it.
@@ -447,14 +450,28 @@ fn id_of(id: &Value, table: &Table) -> Result<DocumentId, UserError> {
 
 fn creation_time(time: &Value) -> Result<f64, UserError> {
     match time {
-        Value::Float64(time) if time.is_finite() && *time > 0.0 => Ok(*time),
+        Value::Float64(time) => check_creation_time(*time),
         // As a tool may write whole milliseconds.
-        Value::Int64(time) if *time > 0 => Ok(*time as f64),
-        _ => {
-            let text = "`_creationTime` must be a number of milliseconds since 1970, above 0.";
-            Err(UserError::new("InvalidCreationTime", text))
-        }
+        Value::Int64(time) => check_creation_time(*time as f64),
+        other => Err(no_creation_time(format_args!("of the type {}", other.kind_name()))),
     }
+}
+
+/// Whether a number can be a `_creationTime`; gives it back.
+///
+/// # Errors
+/// It is no time that a `Date` can hold.
+pub fn check_creation_time(time: f64) -> Result<f64, UserError> {
+    let can_be = time > 0.0 && time <= LATEST_MS;
+    if can_be { Ok(time) } else { Err(no_creation_time(format_args!("{time:?}"))) }
+}
+
+fn no_creation_time(found: fmt::Arguments<'_>) -> UserError {
+    let text = format!(
+        "`_creationTime` is {found}, and must be a number of milliseconds since 1970, above 0 and \
+         at most {LATEST_MS}: no `Date` can hold a later one."
+    );
+    UserError::new("InvalidCreationTime", text)
 }
 
 fn placed(error: UserError, table: &ImportTable, row: &ImportRow) -> UserError {

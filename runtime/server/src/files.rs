@@ -143,7 +143,7 @@ fn not_kept(error: &std::io::Error) -> NotDurable {
 pub fn parse_sha256(text: &str) -> Option<[u8; 32]> {
     use base64::Engine as _;
     use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-    if text.len() == 64 && text.is_ascii() {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         let pairs = text.as_bytes().chunks_exact(2);
         let bytes: Option<Vec<u8>> =
             pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect();

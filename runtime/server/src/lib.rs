@@ -74,6 +74,7 @@ mod scheduler;
 mod session;
 mod socket;
 mod stats;
+mod strict;
 mod subscriber;
 #[cfg(test)]
 mod tests;

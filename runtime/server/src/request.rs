@@ -2,8 +2,8 @@
 //!
 //! In: a body and the type it should have. Out: the value, or a 400/413 that says which line and
 //! column or which field is wrong.
-//! Invariant: a body is read once, parsed once, and never held beyond its limit; the second pass
-//! that finds the field's name happens only after the first has failed.
+//! Invariant: a body is read once, parsed once unless it is wrong (`strict.rs`), and never held
+//! beyond its limit.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -16,9 +16,9 @@ use bytes::Bytes;
 use database::limits;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use serde_json::error::Category;
 
 use crate::refusal::Failure;
+use crate::strict::{self, Wrong};
 
 /// Largest body of a function endpoint, bytes.
 pub(crate) const CALL_BODY: usize = limits::HTTP_BODY_BYTES as usize;
@@ -101,28 +101,17 @@ fn too_large(limit: usize) -> Failure {
 /// # Errors
 /// 400 with line and column, and the field's name where a field has the wrong type.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
-        _ if body.is_empty() => {
-            Failure::bad("BadJsonBody", "The request body is empty; send a JSON object.")
-        }
-        Category::Data => wrong_field::<T>(body, &error),
-        Category::Syntax | Category::Eof | Category::Io => {
-            Failure::bad("BadJsonBody", format!("The request body is not valid JSON: {error}"))
-        }
+    strict::from_slice(body).map_err(|wrong| {
+        let message = match wrong {
+            _ if body.is_empty() => "The request body is empty; send a JSON object.".to_owned(),
+            Wrong::Syntax(why) => format!("The request body is not valid JSON: {why}"),
+            Wrong::Shape { field, why } if field.is_empty() => {
+                format!("The request body is wrong: {why}")
+            }
+            Wrong::Shape { field, why } => format!("The request body is wrong at `{field}`: {why}"),
+        };
+        Failure::bad("BadJsonBody", message)
     })
-}
-
-/// Parses a second time, now keeping track of where in the tree we are.
-fn wrong_field<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> Failure {
-    let mut source = serde_json::Deserializer::from_slice(body);
-    let traced: Result<T, _> = serde_path_to_error::deserialize(&mut source);
-    let field = traced.err().map(|traced| traced.path().to_string()).unwrap_or_default();
-    let message = if field.is_empty() || field == "." {
-        format!("The request body is wrong: {error}")
-    } else {
-        format!("The request body is wrong at `{field}`: {error}")
-    };
-    Failure::bad("BadJsonBody", message)
 }
 
 /// Reads the query string of a URL into named parameters.

@@ -5,6 +5,7 @@
 //!   Snapshot ─▶ write.rs ─▶ zip          parts.rs: uploaded parts as one file
 //!   zip ─▶ read.rs ─▶ Import             rows.rs: the other formats, and the lines of a zip
 //!                                        quotes.rs: those of a CSV file
+//!                                        directory.rs: whether a zip's entries are plain
 //!                                        budget.rs: how much may come
 //! ```
 //! In: a snapshot and blobs, or bytes from anywhere. Out: the other. Invariant: what was written
@@ -12,6 +13,7 @@
 //! file and line, and nothing of it is used.
 
 mod budget;
+mod directory;
 mod parts;
 mod quotes;
 mod read;

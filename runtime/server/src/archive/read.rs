@@ -8,18 +8,24 @@ use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use database::components::is_component_name;
+use database::error::UserError;
 use database::id::{DocumentId, TableNumber};
-use database::import::{Import, ImportFile, ImportFiles, ImportTable, Mode};
+use database::import::{Import, ImportFile, ImportFiles, ImportTable, Mode, check_creation_time};
 use database::json::Dialect;
 use sha2::{Digest as _, Sha256};
 use storage::{BlobId, Draft};
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::rows::{each_line, lines, unreadable};
+use super::directory::{ambiguous, check_names, check_packed};
+use super::rows::{UNREADABLE, at, each_line, lines, unreadable};
 use super::write::{FileLine, TableLine};
 use super::{ArchiveError, Budget, COMPONENTS, DOCUMENTS, Parts, SCHEMA, TABLES, UNIFORM};
 use crate::files::parse_sha256;
+use crate::strict::{self, Wrong};
 
 /// A zip that is open.
 pub(crate) struct Zip {
@@ -84,19 +90,32 @@ struct Stored {
 
 impl Stored {
     /// Adds the file of an entry, and what a line says of it.
-    fn add(&mut self, id: DocumentId, index: usize, line: FileLine) {
-        let promised = line.sha256.as_deref().and_then(parse_sha256);
+    fn add(&mut self, id: DocumentId, index: usize, line: FileLine) -> Result<(), String> {
+        let promised = line.sha256.as_deref().map(promised).transpose()?;
+        let creation_time = line.creation_time.map(check_creation_time).transpose();
+        let creation_time = creation_time.map_err(|error| error.message)?;
         let before = line.internal_id.as_deref().and_then(|id| id.parse().ok());
         self.files.push(ImportFile {
             id: Some(id),
-            creation_time: line.creation_time.filter(|time| *time > 0.0),
+            creation_time,
             blob: String::new(),
             sha256: promised.unwrap_or_default(),
             size: 0,
             content_type: line.content_type,
         });
         self.entries.push(Entry { index, promised, before });
+        Ok(())
     }
+}
+
+/// The hash that a line says.
+fn promised(sha256: &str) -> Result<[u8; 32], String> {
+    parse_sha256(sha256).ok_or_else(|| {
+        format!(
+            "`sha256` {sha256:?} is no SHA-256: it must be the base64 of 32 bytes, as exports have \
+             it. Without `sha256`, the file's bytes are taken as they are."
+        )
+    })
 }
 
 /// Whether an id is that of a stored file.
@@ -119,7 +138,7 @@ impl Zip {
     /// It is none.
     pub(crate) fn open(parts: Parts) -> Result<Self, ArchiveError> {
         match ZipArchive::new(BufReader::new(parts)) {
-            Ok(archive) => Ok(Self { archive }),
+            Ok(archive) => Ok(Self { archive: check_names(archive)? }),
             Err(ZipError::Io(error)) => Err(not_a_zip(&error)),
             Err(error) => Err(not_a_zip(&error)),
         }
@@ -175,14 +194,14 @@ impl Zip {
         Ok(Zipped { import, entries, ignored, zip: self })
     }
 
-    /// Copies a file's bytes; gives their hash and how many they are.
+    /// Copies a file's bytes, or only looks at them; gives their hash and how many they are.
     ///
     /// # Errors
     /// They are damaged, or not those that were promised; the store's.
     pub(crate) fn copy(
         &mut self,
         entry: Entry,
-        draft: &mut dyn Draft,
+        mut draft: Option<&mut dyn Draft>,
     ) -> Result<([u8; 32], u64), ArchiveError> {
         let source = self.archive.name_for_index(entry.index).and_then(Result::ok);
         let source = source.map(String::from).unwrap_or_default();
@@ -197,12 +216,19 @@ impl Zip {
             size += read as u64;
             crate::files::check_size(size)?;
             hash.write_all(&bytes[..read])?;
-            draft.write(&bytes[..read])?;
+            if let Some(draft) = &mut draft {
+                draft.write(&bytes[..read])?;
+            }
         }
         let sha256: [u8; 32] = hash.finalize().into();
-        if entry.promised.is_some_and(|promised| promised != sha256) {
-            let text =
-                format!("{source} is damaged: its SHA-256 is not the one in _storage/{DOCUMENTS}.");
+        if let Some(promised) = entry.promised.filter(|promised| *promised != sha256) {
+            let text = format!(
+                "{source} has other bytes than _storage/{DOCUMENTS} says: its SHA-256 there is {}, \
+                 and the SHA-256 of the bytes is {}. If they were changed on purpose, write that \
+                 one there, or take `sha256` out of the line.",
+                STANDARD.encode(promised),
+                STANDARD.encode(sha256)
+            );
             return Err(ArchiveError::wrong("Sha256Mismatch", text));
         }
         Ok((sha256, size))
@@ -218,8 +244,13 @@ impl Zip {
         for index in 0..self.archive.len() {
             let Some(name) = name_of(index) else { continue };
             let (inner, rest) = split_components(name.strip_prefix(&*top).unwrap_or(&name));
-            if matches!(place(rest), Place::Nothing) {
-                continue;
+            match place(rest) {
+                Place::Nothing => continue,
+                Place::Unknown => {
+                    ignored.push(name.to_string());
+                    continue;
+                }
+                _ => self.check(index, &name, &inner)?,
             }
             let found = components.entry(inner).or_default();
             let twice = match place(rest) {
@@ -228,17 +259,26 @@ impl Zip {
                 Place::Schema(table) => found.schemas.insert(table.into(), index).is_some(),
                 Place::FileLines => found.file_lines.replace(index).is_some(),
                 Place::File(id) => found.files.insert(id.into(), index).is_some(),
-                Place::Nothing | Place::Unknown => {
-                    ignored.push(name.to_string());
-                    false
-                }
+                Place::Nothing | Place::Unknown => false,
             };
             if twice {
-                let text = format!("The zip has two entries for {name}.");
-                return Err(ArchiveError::wrong("InvalidZip", text));
+                return Err(ambiguous(&name));
             }
         }
         Ok((top, components, ignored))
+    }
+
+    /// Whether an entry can be read, and what its name says can be.
+    fn check(&self, index: usize, name: &str, inner: &[String]) -> Result<(), ArchiveError> {
+        if let Some(component) = inner.iter().find(|component| !is_component_name(component)) {
+            let text = format!(
+                "{name}: no component can be called {component:?}: a name is 1 to 64 letters, \
+                 digits and underscores, the first a letter."
+            );
+            return Err(ArchiveError::wrong("InvalidZip", text));
+        }
+        let entry = self.archive.by_index_data(index).map_err(|error| unopened(name, &error))?;
+        check_packed(name, &entry)
     }
 
     /// The numbers of a component's tables.
@@ -297,8 +337,7 @@ impl Zip {
                 let index =
                     index.ok_or_else(|| wrong(format!("the zip has no file {}.", line.id)))?;
                 bare.remove(&line.id);
-                stored.add(id, *index, line);
-                Ok(())
+                stored.add(id, *index, line).map_err(wrong)
             })?;
         }
         for (id, index) in bare {
@@ -310,17 +349,19 @@ impl Zip {
                 continue;
             };
             check_number(id).map_err(wrong)?;
-            stored.add(id, index, FileLine::default());
+            stored.add(id, index, FileLine::default()).map_err(wrong)?;
         }
         Ok(stored)
     }
 
     fn entry(&mut self, index: usize, source: &str) -> Result<BufReader<impl Read>, ArchiveError> {
-        let entry = self.archive.by_index(index).map_err(|error| {
-            ArchiveError::wrong("InvalidZip", format!("{source} cannot be read: {error}."))
-        })?;
+        let entry = self.archive.by_index(index).map_err(|error| unopened(source, &error))?;
         Ok(BufReader::with_capacity(64 << 10, entry))
     }
+}
+
+fn unopened(source: &str, error: &ZipError) -> ArchiveError {
+    ArchiveError::wrong("InvalidZip", format!("{source} cannot be read: {error}."))
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(
@@ -328,12 +369,21 @@ fn parsed<T: serde::de::DeserializeOwned>(
     place: usize,
     line: &str,
 ) -> Result<T, ArchiveError> {
-    serde_json::from_str(line)
-        .map_err(|error| ArchiveError::wrong("InvalidJson", format!("{source}:{place}: {error}")))
+    strict::from_slice(line.as_bytes()).map_err(|wrong| {
+        let why = match wrong {
+            Wrong::Syntax(why) => why,
+            Wrong::Shape { field, why } if field.is_empty() => why,
+            Wrong::Shape { field, why } => format!("`{field}`: {why}"),
+        };
+        at(source, place, &UserError::new("InvalidJson", why))
+    })
 }
 
 /// What is wrong in an entry may come of its damage, which its checksum shows at the end.
 fn damage_or(wrong: ArchiveError, source: &str, mut rest: impl Read) -> ArchiveError {
+    if matches!(&wrong, ArchiveError::Wrong(error) if error.code == UNREADABLE) {
+        return wrong;
+    }
     let read = std::io::copy(&mut rest, &mut std::io::sink());
     read.err().map_or(wrong, |error| unreadable(source, &error))
 }

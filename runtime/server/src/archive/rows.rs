@@ -4,7 +4,7 @@
 //! Invariant: memory is bounded by what the limits allow, whatever the bytes say.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::io::{BufRead, Cursor, Read};
 
 use database::error::UserError;
 use database::import::ImportRow;
@@ -15,6 +15,11 @@ use serde_json::value::RawValue;
 
 use super::quotes::Quotes;
 use super::{ArchiveError, Budget};
+
+/// The error of bytes that cannot be read.
+pub(super) const UNREADABLE: &str = "InvalidFile";
+/// How texts of some programs begin.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// How a file of documents is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,19 +38,26 @@ pub(crate) enum Rows {
 /// The first thing that is wrong, with its line.
 pub(crate) fn rows(
     source: &str,
-    mut file: impl BufRead,
+    file: impl BufRead,
     format: Rows,
     budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
-    if file.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
-        let text = format!("{source} begins with a byte order mark. Save it as UTF-8 without one.");
-        return Err(ArchiveError::wrong("ByteOrderMark", text));
-    }
     match format {
         Rows::Lines => lines(source, file, Dialect::Plain, budget),
         Rows::Array => array(source, file, budget),
         Rows::Csv => table(source, file, budget),
     }
+}
+
+/// A file without the byte order mark that some programs begin texts with.
+fn unmarked(source: &str, mut file: impl BufRead) -> Result<impl BufRead, ArchiveError> {
+    let mut head = Vec::with_capacity(BYTE_ORDER_MARK.len());
+    let begin = file.by_ref().take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut head);
+    begin.map_err(|error| unreadable(source, &error))?;
+    if head == BYTE_ORDER_MARK {
+        head.clear();
+    }
+    Ok(Cursor::new(head).chain(file))
 }
 
 /// One JSON object a line; empty lines are none.
@@ -69,10 +81,11 @@ pub(super) fn lines(
 /// Hands out the lines of a file that are not empty, with their numbers.
 pub(super) fn each_line(
     source: &str,
-    mut file: impl BufRead,
+    file: impl BufRead,
     budget: &mut Budget,
     mut take: impl FnMut(usize, &str, &mut Budget) -> Result<(), ArchiveError>,
 ) -> Result<(), ArchiveError> {
+    let mut file = unmarked(source, file)?;
     let mut line = Vec::new();
     for place in 1.. {
         line.clear();
@@ -103,7 +116,8 @@ fn array(
 ) -> Result<Vec<ImportRow>, ArchiveError> {
     let most = limits::IMPORT_ARRAY_BYTES;
     let mut text = Vec::new();
-    file.take(most + 1).read_to_end(&mut text).map_err(|error| unreadable(source, &error))?;
+    let read = unmarked(source, file)?.take(most + 1).read_to_end(&mut text);
+    read.map_err(|error| unreadable(source, &error))?;
     if text.len() as u64 > most {
         let text = format!(
             "{source}: JSON arrays may have at most {most} bytes. Write one object a line, and \
@@ -131,7 +145,7 @@ fn table(
     budget: &mut Budget,
 ) -> Result<Vec<ImportRow>, ArchiveError> {
     let wrong = |error: csv::Error| ArchiveError::wrong("InvalidCsv", format!("{source}: {error}"));
-    let mut reader = csv::Reader::from_reader(Quotes::new(file));
+    let mut reader = csv::Reader::from_reader(Quotes::new(unmarked(source, file)?));
     let names = reader.headers().map_err(wrong)?.clone();
     for (at, name) in names.iter().enumerate() {
         let text = match name {
@@ -199,7 +213,7 @@ pub(super) fn at(source: &str, place: usize, error: &UserError) -> ArchiveError 
 
 /// Compressed bytes that do not unpack, or whose checksum is wrong, come as errors of reading.
 pub(super) fn unreadable(source: &str, error: &std::io::Error) -> ArchiveError {
-    ArchiveError::wrong("InvalidFile", format!("{source} cannot be read: {error}."))
+    ArchiveError::wrong(UNREADABLE, format!("{source} cannot be read: {error}."))
 }
 
 #[cfg(test)]
@@ -220,6 +234,18 @@ mod tests {
         assert_eq!(read("a,b\n1,\"x, y\"\n", Rows::Csv).unwrap(), expected);
         let array = read("[{\"a\":0,\"b\":\"\"},{\"a\":1,\"b\":\"x, y\"}]", Rows::Array).unwrap();
         assert_eq!(array[1..], expected);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_text() {
+        assert_eq!(read("\u{feff}{\"a\":1}", Rows::Lines).unwrap(), ["1 {\"a\":1}"]);
+        assert_eq!(read("\u{feff}[{\"a\":1}]", Rows::Array).unwrap(), ["1 {\"a\":1}"]);
+        for text in ["\u{feff}a\n1\n", "\u{feff}\"a\"\n1\n"] {
+            assert_eq!(read(text, Rows::Csv).unwrap(), ["2 {\"a\":1}"]);
+        }
+        for text in ["", "\u{feff}"] {
+            assert!(read(text, Rows::Lines).unwrap().is_empty());
+        }
     }
 
     #[test]
@@ -249,7 +275,8 @@ mod tests {
         assert!(wrong("{}\n{\"a\":}", Rows::Lines).starts_with("f:2: expected a JSON value"));
         assert!(wrong("{}\n[1]", Rows::Lines).starts_with("f:2: a document must be an object"));
         assert!(wrong("{\"a\":{\"$other\":\"\"}}", Rows::Lines).contains("starts with a `$`"));
-        assert!(wrong("\u{feff}{}", Rows::Lines).contains("byte order mark"));
+        assert!(wrong("{}\n\u{feff}{}", Rows::Lines).starts_with("f:2: "));
+        assert!(wrong("\u{feff}\u{feff}{}", Rows::Lines).starts_with("f:1: "));
         assert!(wrong("a,a\n1,2", Rows::Csv).contains("two columns"));
         assert!(wrong("a,b\n1", Rows::Csv).contains("line: 2"));
         for (text, line) in [

@@ -167,6 +167,8 @@ async fn wrong_requests_are_told_what_is_wrong() {
     assert!(message(r#"{"path":"a","format":[]}"#).await.contains("at `format`"));
     assert!(message("").await.contains("empty"));
     assert!(message("[]").await.contains("line 1"));
+    let array = message(r#"["a:b",{}]"#).await;
+    assert!(array.contains("found an array, expected an object with the fields `path`"), "{array}");
     let path = echo.post("/api/query", r#"{"path":"a b:c","args":{}}"#).await;
     assert_eq!(path.failure(), (400, "InvalidFunctionPath".into()));
     for (path, encoding) in [("/api/query", "gzip"), ("/api/update_environment_variables", "br")] {

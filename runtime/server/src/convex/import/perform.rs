@@ -79,11 +79,13 @@ fn place_files(
             placed += 1;
             host.imports.check_wanted(prepared.id)?;
             if let Some(there) = there(host, snapshot, component, entry) {
+                // What was exported is; somebody may have changed the zip since.
+                zip.copy(*entry, None)?;
                 (file.blob, file.size) = (there.blob, there.size);
                 continue;
             }
             let mut draft = host.files.blobs().create()?;
-            (file.sha256, file.size) = zip.copy(*entry, &mut *draft)?;
+            (file.sha256, file.size) = zip.copy(*entry, Some(&mut *draft))?;
             let name = claims.claim(entry.before)?;
             draft.keep(name)?;
             file.blob = name.to_string();

@@ -3,18 +3,24 @@
 //! In: the parts of a file. Out: an import that waits to be confirmed, or why it cannot be one.
 //! Invariant: nothing is written but the import's row.
 
+use std::collections::BTreeSet;
 use std::io::BufReader;
 use std::sync::Arc;
 
 use database::error::UserError;
 use database::id::DocumentId;
 use database::import::{Import, ImportTable, TableChange};
+use database::snapshot::Snapshot;
 use storage::BlobId;
 
 use super::state::{self, Progress};
 use super::{Wanted, WantedFormat};
 use crate::archive::{ArchiveError, Budget, Entry, Needs, Parts, Room, Zip, Zipped, rows};
 use crate::host::Host;
+
+/// What every question ends with.
+const LAST: &str =
+    "Once the import has started, it runs in the host, whatever becomes of the command.";
 
 /// An import that can be performed.
 pub(crate) struct Prepared {
@@ -58,7 +64,10 @@ fn read(
     let snapshot = host.database.snapshot();
     let component: Arc<str> = wanted.component().into();
     if !snapshot.has_component(&component) {
-        let text = format!("There is no component {component:?}. Push it first.");
+        let text = format!(
+            "There is no component {component:?}; {}. Push it first.",
+            names(snapshot.components())
+        );
         return Err(UserError::new("ComponentPathNotFound", text).into());
     }
     let mut budget = Budget::within(room(host), &snapshot);
@@ -83,7 +92,7 @@ fn read(
     let changes = import.changes(&snapshot)?;
     let deletes = changes.iter().any(|change| change.deletes > 0);
     let size = changes.iter().map(|change| change.creates).sum();
-    let message = message(&changes, &ignored);
+    let message = message(&changes, &ignored) + &unmounted(&changes, &snapshot) + LAST;
     let prepared = Prepared { id, import, files, size, needs: budget.needs() };
     Ok((prepared, Progress::Waiting { message, deletes }))
 }
@@ -136,7 +145,37 @@ fn message(changes: &[TableChange], ignored: &[String]) -> String {
     if !ignored.is_empty() {
         text += &format!("Not imported, because it means nothing here: {}\n", ignored.join(", "));
     }
-    text + "Once the import has started, it runs in the host, whatever becomes of the command."
+    text
+}
+
+/// What to know of components that the code does not have. As with Convex, what is theirs is
+/// imported: it waits for a push that mounts them.
+fn unmounted(changes: &[TableChange], snapshot: &Snapshot) -> String {
+    let mounted = snapshot.deployment.as_ref().map(|now| &now.analysis.components);
+    let is_mounted = |path: &str| {
+        path.is_empty() || mounted.is_some_and(|components| components.unit(path).is_some())
+    };
+    let into = changes.iter().filter(|change| change.creates > 0).map(|change| &change.component);
+    let missing: BTreeSet<&Arc<str>> = into.filter(|path| !is_mounted(path)).collect();
+    let there = names(snapshot.components().filter(|path| is_mounted(path)));
+    let line = |path: &Arc<str>| {
+        format!(
+            "No component is mounted at {path:?} ({there}): what is imported into it is seen by no \
+             function until a push mounts it there.\n"
+        )
+    };
+    missing.into_iter().map(line).collect()
+}
+
+/// The components that there are.
+fn names<'a>(components: impl Iterator<Item = &'a Arc<str>>) -> String {
+    let names: Vec<_> =
+        components.filter(|path| !path.is_empty()).map(|path| format!("{path:?}")).collect();
+    if names.is_empty() {
+        "there is none".to_owned()
+    } else {
+        format!("there are: {}", names.join(", "))
+    }
 }
 
 #[cfg(test)]
