@@ -85,6 +85,38 @@ test("our command sets, shows and deletes variables, and values are exactly what
   assert.equal(env("list"), "");
 });
 
+test("what is listed is read back, by us and by npm's command line", async () => {
+  const values = {
+    CERTIFICATE: "-----BEGIN-----\nab\\n+/=\n-----END-----",
+    ENDS: "C:\\a b\\", HASH: "a # b", JSON: `{"a": "it's\\n"}`, PLAIN: "1",
+    QUOTED: "'x'", SPACES: "  x ", THREE: "it's\n\"all\" # of", TWO: "it's\n2 lines",
+    UNICODE: "é🙂",
+  };
+  const names = Object.keys(values);
+  for (const [name, value] of Object.entries(values)) {
+    const set = concave(["env", "set", name], { env: pointedAt(host), input: `${value}\n` });
+    assert.equal(set.status, 0, set.stderr);
+  }
+  const file = join(folder, "listed.env");
+  const listed = env("list");
+  assert.match(listed, /^CERTIFICATE='-----BEGIN-----\nab\\n\+\/=\n-----END-----'$/m);
+  writeFileSync(file, listed);
+  const all = () => JSON.parse(env("list", "--json"));
+  const unset = () => names.forEach((name) => env("unset", name));
+  unset();
+  env("set", "--from-file", file);
+  assert.deepEqual(all(), values);
+  unset();
+  const theirs = await convex("env", "set", "--from-file", file);
+  assert.equal(theirs.code, 0, theirs.output);
+  assert.deepEqual(all(), values);
+  unset();
+  const none = concave(["env", "set", "--from-file", join(folder, "package.json")],
+    { env: pointedAt(host), input: "" });
+  assert.equal(none.status, 1);
+  assert.match(none.stderr, /package\.json sets no variables.*concave env list/s);
+});
+
 test("npm's command line does the same", async () => {
   const set = await convex("env", "set", "ONE", "from npm");
   assert.equal(set.code, 0, set.output);

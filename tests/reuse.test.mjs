@@ -88,3 +88,37 @@ test("--fresh-contexts keeps none, and says so", async () => {
   assert.match(shown(), /a fresh one a call: .*--fresh-contexts/);
   assert.equal(await host.stop(), 0);
 });
+
+/** What functions log; nothing of the author's throws when it is shown. */
+const LOGGED = ["{ a: 1, b: [2, { c: 3 }] }, new (class A { x = 1 })(), Object.create(null)",
+  "new Map([[1, { a: 2 }]]), new Set(['x']), new WeakMap()", "new Date(0), /a/g, Symbol('x'), 1n",
+  "new Error('x', { cause: new TypeError('y') })", "class A {}, () => 1, new Proxy({ a: 1 }, {})",
+  "new Uint8Array([1]), new ArrayBuffer(3), new DataView(new ArrayBuffer(1))",
+  "Object(1), Object('ab'), Object(1n), Object(true)", "Promise.resolve(1), [1].values()",
+  "(function () { return arguments; })(1)"];
+
+test("what is logged throws nothing, so contexts stay in use", async () => {
+  const host = await serve("--push", app("logs", { "m.ts": `
+    import { query } from "./_generated/server";
+    export const f = query({ handler: async (ctx, { asked }) => {
+      ${LOGGED.map((values) => `console.log(${values});`).join("\n      ")}
+      return asked;
+    } });` }));
+  const client = new ConvexHttpClient(host.url, { logger: false });
+  const shown = () => {
+    const { stdout } = concave(["stats", "--json"], { env: pointedAt(host) });
+    return JSON.parse(stdout).contexts["m.js"];
+  };
+  let asked = 0;
+  const ask = async (times) => {
+    for (let left = times; left > 0; left--) {
+      asked += 1;
+      assert.equal(await client.query(api.m.f, { asked }), asked);
+    }
+  };
+  await ask(40);
+  await until(() => /used again/.test(shown()), shown);
+  await ask(160);
+  assert.match(shown(), /used again/);
+  await host.stop();
+});

@@ -6,6 +6,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
+import { types } from 'node:util';
 import vm from 'node:vm';
 
 const FOLDER = new URL('../js/runtime/', import.meta.url);
@@ -80,6 +81,10 @@ export function world({ kind = 'query', seed = SEED, now = NOW, extra = {}, befo
   return { run, hooks: own.hooks, lines, seen, begin, global };
 }
 
+/** What the host tells apart by internal slots. */
+const SLOTS = ['Map', 'Set', 'Date', 'RegExp', 'ArrayBuffer', 'NumberObject', 'StringObject',
+  'BooleanObject', 'BigIntObject', 'SymbolObject'];
+
 function fakeHost(global, lines, seen) {
   const parts = (url) => global.Array.of(url.href, url.protocol, url.username, url.password,
     url.host, url.hostname, url.port, url.pathname, url.search, url.hash, url.origin);
@@ -102,6 +107,7 @@ function fakeHost(global, lines, seen) {
     log: (level, texts) => { lines.push([level].concat(Array.prototype.slice.call(texts))); },
     namedKeys: (value) =>
       Reflect.ownKeys(value).filter((key) => !/^(0|[1-9][0-9]*)$/.test(String(key))),
+    slots: (value) => SLOTS.find((name) => types[`is${name}`](value))?.replace('Object', ''),
     env: (name) => new Map([['KEY', 'value'], ['EMPTY', '']]).get(name),
     urlParse: (href, base) => attempt(() => parts(new URL(href, base))),
     urlSet: (href, part, value) => attempt(() => {

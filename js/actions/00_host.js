@@ -16,6 +16,19 @@
     lazy(target, names, part) { ops.op_lazy(target, names, part); },
     log(level, parts) { ops.op_action_log(level, parts); },
     namedKeys(value) { return ops.op_get_non_index_property_names(value, 0); },
+    /** The built-in class whose internal slots a value has. */
+    slots(value) {
+      if (ops.op_is_map(value)) return 'Map';
+      if (ops.op_is_set(value)) return 'Set';
+      if (ops.op_is_date(value)) return 'Date';
+      if (ops.op_is_reg_exp(value)) return 'RegExp';
+      if (ops.op_is_array_buffer(value)) return 'ArrayBuffer';
+      if (ops.op_is_number_object(value)) return 'Number';
+      if (ops.op_is_string_object(value)) return 'String';
+      if (ops.op_is_boolean_object(value)) return 'Boolean';
+      if (ops.op_is_big_int_object(value)) return 'BigInt';
+      return ops.op_is_symbol_object(value) ? 'Symbol' : undefined;
+    },
     env(name) { return ops.op_action_env(name) ?? undefined; },
     syscall(op) { return ops.op_action_syscall(op); },
     async asyncSyscall(op, json) {

@@ -488,20 +488,23 @@ globalThis.__concave.later((prelude) => {
       return inspect;
     });
 
-    /** Recognises built-in objects by their internal slots, through captured getters. */
+    /**
+     * Recognises built-in objects by their internal slots. The host says which those are: a getter
+     * of a class throws for others, and a context in which anything is thrown serves no more calls.
+     */
     function makeBuiltins() {
       const p = primordials;
-      const attempt = (method, value) => {
+      const unboxed = { __proto__: null, Number: p.NumberValueOf, String: p.StringValueOf,
+        Boolean: p.BooleanValueOf, BigInt: p.BigIntValueOf, Symbol: p.SymbolValueOf };
+
+      // Reads `flags` and `source`, which may be the author's.
+      const pattern = (value) => {
         try {
-          return apply(method, value, []);
+          return { text: apply(p.RegExpToString, value, []) };
         } catch {
-          return undefined;
+          return { text: undefined };
         }
       };
-      const boxes = [
-        ['Number', p.NumberValueOf], ['String', p.StringValueOf], ['Boolean', p.BooleanValueOf],
-        ['BigInt', p.BigIntValueOf], ['Symbol', p.SymbolValueOf],
-      ];
 
       const bytes = (value, size) => {
         const view = new p.Uint8Array(value);
@@ -514,49 +517,44 @@ globalThis.__concave.later((prelude) => {
         return `<${text}${more > 0 ? ` ... ${more} more byte${more > 1 ? 's' : ''}` : ''}>`;
       };
 
-      const binary = (value) => {
-        const typed = apply(p.TypedArrayTag, value, []);
-        if (typed !== undefined) {
-          return { typed: true, name: typed, size: apply(p.TypedArrayLength, value, []) };
-        }
-        const size = attempt(p.ArrayBufferByteLength, value);
-        if (size === undefined) return undefined;
+      const buffer = (value) => {
+        const size = apply(p.ArrayBufferByteLength, value, []);
         const contents = `[Uint8Contents]: ${bytes(value, size)}`;
         return { name: 'ArrayBuffer', items: [contents, `byteLength: ${size}`] };
       };
 
       const dated = (value) => {
-        const time = attempt(p.DateGetTime, value);
-        if (time === undefined) return undefined;
+        const time = apply(p.DateGetTime, value, []);
         return { text: time === time ? apply(p.DateToISOString, value, []) : 'Invalid Date' };
       };
 
-      const boxed = (value) => {
-        for (let at = 0; at < boxes.length; at++) {
-          const inner = attempt(boxes[at][1], value);
-          if (inner === undefined) continue;
-          const skip = typeof inner === 'string' ? isIndex : undefined;
-          return { text: `[${boxes[at][0]}: ${inspect(inner)}]`, skip };
-        }
-        return undefined;
+      const boxed = (value, name) => {
+        const inner = apply(unboxed[name], value, []);
+        const skip = typeof inner === 'string' ? isIndex : undefined;
+        return { text: `[${name}: ${inspect(inner)}]`, skip };
+      };
+
+      const slotted = (value, name) => {
+        if (name === 'Map') return { map: true, size: apply(p.MapSize, value, []) };
+        if (name === 'Set') return { set: true, size: apply(p.SetSize, value, []) };
+        if (name === 'Date') return dated(value);
+        if (name === 'ArrayBuffer') return buffer(value);
+        return boxed(value, name);
       };
 
       return (value, tag) => {
         if (tag === '[object Error]' || prelude.errors().isError(value)) return { error: true };
         if (tag === '[object Arguments]') return { text: '[Arguments]' };
-        if (tag === '[object Date]') return dated(value);
-        if (tag === '[object RegExp]' && attempt(p.RegExpSource, value) !== undefined) {
-          return { text: attempt(p.RegExpToString, value) };
-        }
-        const map = attempt(p.MapSize, value);
-        if (map !== undefined) return { map: true, size: map };
-        const set = attempt(p.SetSize, value);
-        if (set !== undefined) return { set: true, size: set };
+        const name = host.slots(value);
+        if (name === 'RegExp') return tag === '[object RegExp]' ? pattern(value) : undefined;
+        if (name !== undefined) return slotted(value, name);
         if (tag === '[object WeakMap]' || tag === '[object WeakSet]') {
-          const name = tag === '[object WeakMap]' ? 'WeakMap' : 'WeakSet';
-          return { name, items: ['<items unknown>'] };
+          return { name: tag === '[object WeakMap]' ? 'WeakMap' : 'WeakSet',
+            items: ['<items unknown>'] };
         }
-        return binary(value) ?? dated(value) ?? boxed(value);
+        const typed = apply(p.TypedArrayTag, value, []);
+        return typed === undefined ? undefined
+          : { typed: true, name: typed, size: apply(p.TypedArrayLength, value, []) };
       };
     }
 

@@ -34,12 +34,8 @@ globalThis.__concave.later((prelude) => {
         const length = apply(typed ? p.TypedArrayByteLength : p.DataViewByteLength, value, []);
         return new p.Uint8Array(buffer, offset, length);
       }
-      try {
-        const length = apply(p.ArrayBufferByteLength, value, []);
-        return new p.Uint8Array(value, 0, length);
-      } catch {
-        return undefined;
-      }
+      if (host.slots(value) !== 'ArrayBuffer') return undefined;
+      return new p.Uint8Array(value, 0, apply(p.ArrayBufferByteLength, value, []));
     };
 
     function makeEncoder() {

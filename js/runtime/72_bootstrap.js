@@ -49,14 +49,7 @@ globalThis.__concave.later((prelude) => {
         return loaded[specifier];
       };
       const tag = (value) => apply(primordials.ObjectToString, value, []);
-      const isArrayBuffer = (value) => {
-        try {
-          apply(primordials.ArrayBufferByteLength, value, []);
-          return true;
-        } catch {
-          return false;
-        }
-      };
+      const isArrayBuffer = (value) => host.slots(value) === 'ArrayBuffer';
       const isTypedArray = (value) =>
         primordials.isView(value) && apply(primordials.TypedArrayTag, value, []) !== undefined;
       return {

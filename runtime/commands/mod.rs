@@ -35,6 +35,7 @@ pub mod client;
 pub mod codegen;
 pub mod data;
 pub mod dev;
+pub mod dotenv;
 pub mod environment;
 pub mod events;
 pub mod export;

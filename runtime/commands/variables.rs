@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::client::{Client, ClientError};
+use super::dotenv;
 use super::target::{Target, TargetError};
 use super::terminal;
 
@@ -27,7 +28,8 @@ imported are evaluated again.
 Examples:
   concave env set API_KEY 4711
   concave env set CERTIFICATE < certificate.pem
-  concave env list
+  concave env set --from-file several.env
+  concave env list > several.env
   concave env get API_KEY
   concave env unset API_KEY")]
 pub struct Arguments {
@@ -51,11 +53,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct Set {
     /// Its name, or NAME=value
-    name: String,
+    #[arg(required_unless_present = "from_file")]
+    name: Option<String>,
     /// Its value; without it, standard input
     #[arg(allow_hyphen_values = true)]
     value: Option<String>,
-    /// Read the value from a file
+    /// Read the value from a file; without a name, all the variables of a .env file
     #[arg(long, value_name = "FILE", conflicts_with = "value")]
     from_file: Option<PathBuf>,
     #[command(flatten)]
@@ -112,6 +115,16 @@ pub enum EnvError {
         /// The variable.
         name: String,
     },
+    /// A file of variables has none.
+    #[error(
+        "{from} sets no variables: a line is NAME=value, as `concave env list` prints them. For \
+         a value that is the whole file, name its variable: `concave env set NAME --from-file \
+         {from}`."
+    )]
+    NoVariables {
+        /// The file.
+        from: String,
+    },
     /// The value cannot be read.
     #[error("The value could not be read from {from}: {cause}.")]
     Unreadable {
@@ -130,12 +143,15 @@ pub async fn run(arguments: Arguments) -> Result<(), EnvError> {
     match arguments.command {
         Command::Set(set) => {
             let client = client(&set.shown)?;
-            let (name, value) = wanted(&set)?;
-            change(&client, &name, Some(&value)).await?;
-            told(&set.shown, &name, Some(&value), "Set");
+            let wanted = wanted(&set)?;
+            let changes = wanted.iter().map(|(name, value)| (&**name, Some(&**value)));
+            change(&client, changes).await?;
+            for (name, value) in &wanted {
+                told(&set.shown, name, Some(value), "Set");
+            }
         }
         Command::Unset(one) => {
-            change(&client(&one.shown)?, &one.name, None).await?;
+            change(&client(&one.shown)?, [(&*one.name, None)]).await?;
             told(&one.shown, &one.name, None, "Unset");
         }
         Command::Get(One { name, shown }) => {
@@ -156,7 +172,7 @@ pub async fn run(arguments: Arguments) -> Result<(), EnvError> {
             } else {
                 let line = |(name, value): (&String, &String)| match names_only {
                     true => name.clone(),
-                    false => format!("{name}={}", quoted(value)),
+                    false => format!("{name}={}", shown_as(name, value)),
                 };
                 terminal::data(all.iter().map(line).collect::<Vec<_>>().join("\n"));
             }
@@ -180,8 +196,14 @@ async fn all(client: &Client) -> Result<BTreeMap<String, String>, EnvError> {
     Ok(answer.environment_variables)
 }
 
-async fn change(client: &Client, name: &str, value: Option<&str>) -> Result<(), EnvError> {
-    let body = json!({ "changes": [{ "name": name, "value": value }] });
+/// All of them, or none.
+async fn change(
+    client: &Client,
+    changes: impl IntoIterator<Item = (&str, Option<&str>)>,
+) -> Result<(), EnvError> {
+    let change = |(name, value)| json!({ "name": name, "value": value });
+    let changes: Vec<_> = changes.into_iter().map(change).collect();
+    let body = json!({ "changes": changes });
     let _: Value = client.post("/api/update_environment_variables", &body).await?;
     Ok(())
 }
@@ -195,18 +217,26 @@ fn told(shown: &Shown, name: &str, value: Option<&str>, done: &str) {
     }
 }
 
-/// Name and value, from wherever they come.
-fn wanted(set: &Set) -> Result<(String, String), EnvError> {
-    let name = set.name.clone();
-    if let Some(value) = &set.value {
-        return Ok((name, value.clone()));
-    }
+/// Names and values, from wherever they come.
+fn wanted(set: &Set) -> Result<Vec<(String, String)>, EnvError> {
     if let Some(file) = &set.from_file {
-        let unreadable = |cause| EnvError::Unreadable { from: file.display().to_string(), cause };
-        return Ok((name, text(std::fs::read_to_string(file).map_err(unreadable)?)));
+        let from = file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|cause| EnvError::Unreadable { from: from.clone(), cause })?;
+        return match &set.name {
+            Some(name) => Ok(vec![(name.clone(), without_end(text))]),
+            None => match last_of_each(dotenv::read(&text)) {
+                found if found.is_empty() => Err(EnvError::NoVariables { from }),
+                found => Ok(found),
+            },
+        };
+    }
+    let name = set.name.clone().unwrap_or_default();
+    if let Some(value) = &set.value {
+        return Ok(vec![(name, value.clone())]);
     }
     if let Some((name, value)) = name.split_once('=') {
-        return Ok((name.to_owned(), value.to_owned()));
+        return Ok(vec![(name.to_owned(), value.to_owned())]);
     }
     if io::stdin().is_terminal() {
         return Err(EnvError::NoValue { name });
@@ -214,28 +244,31 @@ fn wanted(set: &Set) -> Result<(String, String), EnvError> {
     let mut value = String::new();
     let unreadable = |cause| EnvError::Unreadable { from: "standard input".to_owned(), cause };
     io::stdin().read_to_string(&mut value).map_err(unreadable)?;
-    Ok((name, text(value)))
+    Ok(vec![(name, without_end(value))])
+}
+
+/// A file may set a variable again: the last line counts.
+fn last_of_each(found: Vec<(String, String)>) -> Vec<(String, String)> {
+    found.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect()
 }
 
 /// The text of a file without the newline that ends its last line.
-fn text(mut text: String) -> String {
+fn without_end(mut text: String) -> String {
     if text.ends_with('\n') {
         text.truncate(text.len() - 1);
     }
     text
 }
 
-/// A value as a `.env` file writes it.
-fn quoted(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:@%+,=|".contains(&byte);
-    if value.bytes().all(plain) {
-        value.to_owned()
-    } else if value.contains(['\'', '\n']) {
-        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        format!("\"{escaped}\"")
-    } else {
+/// A value as a `.env` file writes it; one that none can hold as it is, which is said.
+fn shown_as(name: &str, value: &str) -> String {
+    dotenv::written(value).unwrap_or_else(|| {
+        terminal::warning(format!(
+            "{name} has a value that no .env file can hold, for its quotes, backslashes or \
+             carriage returns: to read it back, take `concave env get {name}` or `--json`."
+        ));
         format!("'{value}'")
-    }
+    })
 }
 
 #[cfg(test)]
@@ -243,16 +276,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_quoted_only_where_a_shell_would_split_them() {
-        assert_eq!(quoted("https://a.example/x?"), "'https://a.example/x?'");
-        assert_eq!(quoted("a|b=c"), "a|b=c");
-        assert_eq!(quoted("two words"), "'two words'");
-        assert_eq!(quoted("it's\n\"new\""), r#""it's\n\"new\"""#);
+    fn one_newline_at_the_end_of_a_file_is_not_part_of_the_value() {
+        assert_eq!(without_end("a\n\n".into()), "a\n");
+        assert_eq!(without_end("a".into()), "a");
     }
 
     #[test]
-    fn one_newline_at_the_end_of_a_file_is_not_part_of_the_value() {
-        assert_eq!(text("a\n\n".into()), "a\n");
-        assert_eq!(text("a".into()), "a");
+    fn the_last_line_of_a_file_that_sets_a_variable_counts() {
+        let found = last_of_each(dotenv::read("A=1\nB=2\nA=3"));
+        assert_eq!(found, [("A".to_owned(), "3".to_owned()), ("B".to_owned(), "2".to_owned())]);
     }
 }

@@ -276,6 +276,7 @@ impl<'a> Run<'a> {
             self.files.insert(self.project.root.join("node_modules"));
         }
         self.files.extend(packages);
+        self.files.extend(graph.modules.iter().flat_map(Module::outside_packages));
         let missing_in = graph.modules.iter().flat_map(Module::missing_in);
         self.watched.extend(missing_in.filter(|folder| in_node_modules(folder).is_none()));
         graph

@@ -85,6 +85,22 @@ impl Module {
             places.flat_map(names)
         })
     }
+
+    /// The package.json of packages that stay outside: nothing else of them is read, so nothing
+    /// else shows that one has gone.
+    pub(crate) fn outside_packages(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = match &self.location {
+            Location::File(file) => file.parent(),
+            _ => None,
+        };
+        let requests = self.compiled.tables.requests.iter().zip(&self.targets);
+        let outside = requests.filter(|(_, target)| matches!(target, Target::External(_)));
+        outside.filter_map(move |(request, _)| {
+            let name = package_name(&request.specifier);
+            let file = |dir: &Path| dir.join("node_modules").join(name).join("package.json");
+            folder?.ancestors().map(file).find(|file| file.is_file())
+        })
+    }
 }
 
 /// Files that npm, pnpm and Yarn write when all packages are there.

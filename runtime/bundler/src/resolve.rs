@@ -197,6 +197,12 @@ impl Resolvers {
         if let Some(resolved) = self.without_files(specifier, environment) {
             return resolved;
         }
+        if environment == Environment::Node
+            && self.is_external(specifier)
+            && !self.is_alias(from, specifier)
+        {
+            return Resolved::External(specifier.to_owned());
+        }
         let [import, require] = match environment {
             Environment::Isolate => &self.isolate,
             Environment::Node => &self.node,
@@ -258,11 +264,7 @@ impl Resolvers {
             return Some(Resolved::Module(Location::Supplied(Supplied::ServerOnly)));
         }
         if environment == Environment::Node {
-            let name = package_name(specifier);
-            let listed = |external: &String| external == name || external == "*";
-            let external = is_builtin(specifier)
-                || (is_bare(specifier) && self.external_packages.iter().any(listed));
-            return external.then(|| Resolved::External(specifier.to_owned()));
+            return is_builtin(specifier).then(|| Resolved::External(specifier.to_owned()));
         }
         match specifier {
             "async_hooks" | "node:async_hooks" => {
@@ -273,6 +275,31 @@ impl Resolvers {
             }
             _ => None,
         }
+    }
+
+    /// Whether a specifier means one of the packages that Node imports at run time. `#name` is what
+    /// package.json says, never a package.
+    fn is_external(&self, specifier: &str) -> bool {
+        let name = package_name(specifier);
+        let listed = |external: &String| external == name || external == "*";
+        is_bare(specifier)
+            && !specifier.starts_with('#')
+            && self.external_packages.iter().any(listed)
+    }
+
+    /// Whether the path aliases of the tsconfig.json that governs a file lead a specifier to a file
+    /// of the app: as esbuild does, they are asked before anybody looks for a package.
+    fn is_alias(&self, from: &Location, specifier: &str) -> bool {
+        let Some(file) = file_of(from).filter(|file| in_node_modules(file).is_none()) else {
+            return false;
+        };
+        let Some(tsconfig) = self.tsconfig(file) else { return false };
+        let folder = file.parent().unwrap_or(file);
+        let leads = |path: PathBuf| {
+            let found = self.node[0].resolve(folder, &path.to_string_lossy());
+            found.is_ok_and(|found| in_node_modules(found.path()).is_none())
+        };
+        tsconfig.resolve_path_alias_or_base_url(specifier).into_iter().any(leads)
     }
 
     fn node_builtin(&self, specifier: &str) -> Missing {

@@ -347,6 +347,37 @@ fn node_files_leave_builtins_and_external_packages_outside() {
     assert_eq!(module.environment, "node");
     assert!(module.source.contains("import { default as fs } from \"fs\";"), "{}", module.source);
     assert!(module.source.contains("from \"big/x\""));
+    let watched = files.dir.path().canonicalize().unwrap().join("node_modules/big/package.json");
+    assert!(output.watched.contains(&watched), "none of its files is read: {:?}", output.watched);
+}
+
+#[test]
+fn path_aliases_win_over_external_packages() {
+    let mut files = project(&[
+        ("convex.json", r#"{"node":{"externalPackages":["*"]}}"#),
+        (
+            "tsconfig.json",
+            r##"{"compilerOptions":{"baseUrl":".","paths":{
+                "@/*":["./lib/*"],"~one":["./lib/one.ts"],"big":["./node_modules/big"]}}}"##,
+        ),
+        ("lib/one.ts", "export const one = 'its own text';\n"),
+        (
+            "convex/n.ts",
+            "'use node';\nimport { one } from '@/one';\nimport { one as same } from '~one';\n\
+             import { one as based } from 'lib/one';\nimport { inner } from '#inner';\n\
+             import { big } from 'big/x';\nimport { big as whole } from 'big';\n\
+             export const n = [one, same, based, inner, big, whole];\n",
+        ),
+        ("lib/inner.ts", "export const inner = 'inner text';\n"),
+        ("package.json", r##"{"imports":{"#inner":"./lib/inner.ts"},"dependencies":{"big":"1"}}"##),
+    ]);
+    package(&files, "big", r#""version":"2.3.4""#);
+    let output = files.output();
+    assert_eq!(output.external_dependencies, [("big".to_owned(), "2.3.4".to_owned())]);
+    let sources: String = output.modules.iter().map(|module| module.source.as_str()).collect();
+    for text in ["its own text", "inner text", "from \"big/x\"", "from \"big\""] {
+        assert!(sources.contains(text), "{text} in {sources}");
+    }
 }
 
 #[test]
