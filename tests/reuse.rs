@@ -214,6 +214,31 @@ fn what_is_thrown_and_caught_is_decided_by_a_fresh_context() {
     }
 }
 
+/// To notice something that is thrown takes V8 a millisecond: were each noticed, a call would run
+/// out of time in a kept context that ends in a fresh one.
+#[test]
+fn a_call_may_throw_and_catch_as_often_in_a_kept_context() {
+    let source = "
+        import { query } from './abi.js';
+        export const f = query(async (db, { times }) => {
+            let caught = 0;
+            for (let at = 0; at < (times ?? 0); at++) {
+                try { JSON.parse('{'); } catch { caught++; }
+            }
+            return caught;
+        });
+    ";
+    let deployed = kept(source, "m:f");
+    let often =
+        |number: u64| deployed.run("m:f", &format!(r#"{{"times":5000,"number":{number}}}"#));
+    for number in 0..2 {
+        assert_eq!(&*often(number).result.unwrap(), "5000");
+        // Noticed again by the next call.
+        assert_eq!(&*deployed.run("m:f", &other(1_000 + number)).result.unwrap(), "0");
+    }
+    assert_eq!(standing(&deployed), Reuse::Proved);
+}
+
 /// Freezing takes longer than a call may: were it done within calls, or again after each error,
 /// these would time out.
 #[test]

@@ -313,8 +313,8 @@ impl Running {
         };
         let (stop, stopping) = oneshot::channel();
         let (gate, opened) = oneshot::channel();
-        let gated = Some(Gate { operator, opened });
-        let listeners = Listeners { cloud, site: Some(site), gate: gated };
+        let listeners =
+            Listeners { cloud, site: Some(site), gate: Some(Gate { operator, opened }) };
         let served = tokio::spawn(server::serve(server, listeners, async {
             // The sender is only ever dropped together with the whole host.
             let _ = stopping.await;

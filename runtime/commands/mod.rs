@@ -11,7 +11,7 @@
 //! inspect.rs            with a debugger
 //! data.rs why.rs        the same             history.rs: who wrote each version of a document
 //! stats.rs              the same: where memory and work go
-//! variables.rs          the same: concave env
+//! variables.rs          the same: concave env     dotenv.rs: the text of .env files
 //! json5.rs              arguments as people type them
 //! test.rs               run test files (../testing/)   test_server.rs: for vitest
 //! export.rs import.rs   the same: data out of it and into it; system.rs: its own functions

@@ -93,10 +93,7 @@ pub enum TestError {
     #[error("Could not read the system's random device: {0}. Name a seed: concave test --seed 1.")]
     Seed(std::io::Error),
     /// Some failed; the report says which.
-    #[error(
-        "{failed} of {total} tests failed{}. Again with the same randomness: --seed {seed}.",
-        outside(broken)
-    )]
+    #[error("{}. Again with the same randomness: --seed {seed}.", told(*failed, *total, broken))]
     Failed {
         /// Tests that failed.
         failed: usize,
@@ -109,12 +106,15 @@ pub enum TestError {
     },
 }
 
-fn outside(broken: &[String]) -> String {
-    if broken.is_empty() {
-        return String::new();
-    }
+fn told(failed: usize, total: usize, broken: &[String]) -> String {
+    let tests = format!("{failed} of {total} tests failed");
     let files = terminal::count(broken.len(), "file");
-    format!("; {files} failed outside of tests: {}", broken.join(", "))
+    let outside = format!("{files} failed outside of tests: {}", broken.join(", "));
+    match (total, broken) {
+        (_, []) => tests,
+        (0, _) => outside,
+        _ => format!("{tests}; {outside}"),
+    }
 }
 
 /// Runs the tests, with `--watch` again and again.

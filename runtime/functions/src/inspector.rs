@@ -13,6 +13,8 @@ use v8::inspector::{
     V8InspectorClientImpl, V8InspectorClientTrustLevel, V8InspectorSession,
 };
 
+use crate::sentinel;
+
 /// The only group that contexts are in.
 const GROUP: i32 = 1;
 
@@ -54,10 +56,17 @@ impl Inspector {
         self.inspector.context_destroyed(context);
     }
 
-    /// Notices from now on whatever is thrown in a known context, caught or not.
+    /// Notices what is thrown in a known context, caught or not.
     pub(crate) fn watch_throws(&self) {
         self.ask("Debugger.enable", &json!({}));
-        self.ask("Debugger.setPauseOnExceptions", &json!({ "state": "all" }));
+        self.pause_on_throws(true);
+    }
+
+    /// Whether it goes on noticing. Each time costs a millisecond and more: V8 gathers the frames,
+    /// and what is in scope, for a client to see.
+    pub(crate) fn pause_on_throws(&self, pauses: bool) {
+        let state = if pauses { "all" } else { "none" };
+        self.ask("Debugger.setPauseOnExceptions", &json!({ "state": state }));
     }
 
     /// Whether something was thrown since the last question.
@@ -79,6 +88,7 @@ struct Client(Rc<Cell<bool>>);
 impl V8InspectorClientImpl for Client {
     fn run_message_loop_on_pause(&self, _: i32) {
         self.0.set(true);
+        sentinel::rest();
     }
 }
 

@@ -26,7 +26,27 @@ pub(crate) fn of<R>(isolate: &mut v8::Isolate, act: impl FnOnce(&Inspector) -> R
 
 /// Whether something was thrown in a frozen context since the last question.
 pub(crate) fn take_thrown() -> bool {
-    INSPECTOR.with_borrow(|made| made.as_ref().is_some_and(Inspector::take_thrown))
+    INSPECTOR.with_borrow(|made| {
+        let Some(inspector) = made else { return false };
+        let thrown = inspector.take_thrown();
+        if thrown {
+            inspector.pause_on_throws(true);
+        }
+        thrown
+    })
+}
+
+/// Something was thrown: what else the call throws says nothing more, and noticing it a thousand
+/// times would use up the call's time.
+pub(crate) fn rest() {
+    INSPECTOR.with(|made| {
+        // Whoever holds it is about to end it, or asks it about objects.
+        if let Ok(made) = made.try_borrow()
+            && let Some(inspector) = &*made
+        {
+            inspector.pause_on_throws(false);
+        }
+    });
 }
 
 /// Ends: before the isolate.
