@@ -410,7 +410,7 @@ fn mounts(
     exported.iter().map(mount).collect()
 }
 
-/// Whether a component can have a name: 1 to 64 letters, digits and underscores, the first a letter.
+/// Whether a component can be called so: 1 to 64 letters, digits and underscores, a letter first.
 pub fn is_component_name(name: &str) -> bool {
     let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

@@ -24,6 +24,7 @@
 //! scheduler.rs  runs what is due: scheduled functions and cron jobs
 //! crons.rs      what the schedules of cron jobs mean
 //! request.rs    bytes → typed request, with errors that name the line or the field
+//! strict.rs     JSON as types, where an array is no object
 //! auth.rs       who calls: the admin key, users' tokens (auth/)
 //! admission.rs  while memory is short: new work is turned away
 //! stats.rs      where memory and time go, for the operator and for Prometheus
