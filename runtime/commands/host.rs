@@ -277,7 +277,7 @@ impl Running {
         let config = config(&options, outside.clone(), storage);
         let functions = functions::Host::start(config, database.clone(), world.clone())?;
         let called: Arc<dyn Functions> = functions.clone();
-        let inner = Arc::<server::InnerCalls>::default();
+        let inner = Arc::default();
         outside.connect(outside::Services {
             functions: Arc::downgrade(&called),
             database: database.clone(),
