@@ -276,10 +276,9 @@ impl Running {
         let files = Files::new(database.clone(), storage.clone(), world.clone());
         let config = config(&options, outside.clone(), storage);
         let functions = functions::Host::start(config, database.clone(), world.clone())?;
-        let called: Arc<dyn Functions> = functions.clone();
         let inner = Arc::default();
         outside.connect(outside::Services {
-            functions: Arc::downgrade(&called),
+            functions: Arc::<functions::Host>::downgrade(&functions),
             database: database.clone(),
             world: world.clone(),
             files: files.clone(),
