@@ -31,6 +31,9 @@ export const write = action({ args: { text: v.string() }, handler: async (ctx, {
 } });
 export const log = mutation({ handler: async (ctx, { text }) => {
   await ctx.db.insert("log", { text }); } });
+export const both = action({ args: {}, handler: async (ctx) => {
+  await Promise.all(["a", "b"].map((text) => ctx.runMutation(ref("shop:log"), { text })));
+} });
 export const first = query({ handler: async (ctx) => (await ctx.db.query("log").first()).text });
 export const again = mutation({ args: {}, handler: async (ctx) => {
   await ctx.db.insert("log", { text: "again" });
@@ -139,6 +142,34 @@ test("after", async () => { expect(await t.query(api.left)).toBe(1);
   assert.match(errors["x > loop"], /one order has run 1000 transactions[^]*scheduled #\d+ runs/);
   assert.match(errors["x > loop"], /schedules itself again/);
   assert.equal(states["x > after"], "pass", JSON.stringify(errors));
+});
+
+test("what one function has under way at once is not claimed to be in every order", () => {
+  const { errors, states } = explored(`
+test("at once", async () => {
+  const t = await open();
+  const found = await t.explore([() => t.action(api.both, {})]);
+  expect(found).toEqual({ orders: 1, complete: false, failed: [] });
+  // One after another, as most are.
+  expect((await t.explore([() => t.action(api.write, { text: "a" })])).complete).toBe(true);
+});
+`);
+  assert.equal(states["x > at once"], "pass", JSON.stringify(errors));
+});
+
+test("functions of one name are told apart in the story", () => {
+  const { errors } = explored(`
+test("twice", async () => {
+  const t = await open(2);
+  const buys = () => t.mutation(api.take, {});
+  const looks = () => t.query(api.left);
+  const invariant = () => { throw new Error("look"); };
+  await t.explore([buys, looks, buys], { invariant });
+});
+`);
+  assert.match(errors["x > twice"], /1\. buys #1: mutation shop:take/);
+  assert.match(errors["x > twice"], /\. buys #3: mutation shop:take/);
+  assert.match(errors["x > twice"], /\. looks: query shop:left/);
 });
 
 test("a search that nobody bounds fails where there are more orders than it runs", async () => {

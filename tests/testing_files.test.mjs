@@ -328,6 +328,8 @@ test("files that fail outside of tests are counted, and named at the end", () =>
     "good.test.ts": 'import { test } from "vitest"; test("a", () => {}); test.skip("b", () => {});'
       + 'test("c", () => { throw new Error("c"); });',
   });
+  const alone = run(folder, "--filter", "bad").told;
+  assert.match(alone, /error: 1 file failed outside of tests: convex\/bad\.test\.ts\. Again/);
   const { code, out, told } = run(folder, "--reporter", "junit");
   assert.equal(code, 1);
   assert.match(told, /1 of 2 tests failed; 2 files failed outside of tests: (.*)\. Again/m);

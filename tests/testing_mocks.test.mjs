@@ -414,3 +414,24 @@ test("mockObject", () => {
     { "m > written": "pass", "n > spied": "pass", "n > mockObject": "pass" },
     JSON.stringify(errors));
 });
+
+test("an export that a mock has forgotten harms nobody who does not use it", () => {
+  const { errors, passed } = report({
+    "schema.ts": SCHEMA,
+    "email.ts": EMAIL,
+    "mail.ts": MAIL.replace("export const host = query", "export { host } from \"./email\";\n"
+      + "export const at = query").replace("import { where } from \"./words\";", "")
+      .replace("where()", "1"),
+    "x.test.ts": `
+import { convexTest } from "convex-test";
+import { anyApi as api } from "convex/server";
+import { expect, test, vi } from "vitest";
+import schema from "./schema";
+vi.mock("./email", () => ({ send: async () => "faked" }));
+test("used", async () => {
+  const t = convexTest(schema, import.meta.glob("./**/*.ts"));
+  expect(await t.action(api.mail.notify, { to: "ann" })).toBe("faked");
+});`,
+  });
+  assert.equal(passed, 1, JSON.stringify(errors));
+});

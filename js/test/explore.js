@@ -5,7 +5,7 @@
 // that breaks the invariant. Invariant: each order begins with
 // a fork of the same data, and between two choices every function waits at its next transaction or
 // has ended. Transactions that one function has under way at once (`Promise.all`) take turns in the
-// order in which it asked for them.
+// order in which it asked for them: then those are not all orders, and `complete` is false.
 import { ask, current, pause, worlds } from './realm.js';
 
 // A test may have replaced it.
@@ -50,6 +50,8 @@ class Run {
     Object.assign(this, { requests: new Map(), made: new Map() });
     // What functions threw, by thread.
     this.thrown = new Map();
+    // Whether a function had several transactions under way at once.
+    this.hasSiblings = false;
   }
 
   /** Notes that a request is made by the thread that runs now; names it as every order does. */
@@ -100,6 +102,7 @@ class Run {
     if (this.isGivenUp) throw new Error(GIVEN_UP);
     await new Promise((go, end) => {
       const others = this.waiting.get(thread) ?? [];
+      this.hasSiblings ||= others.length > 0 || this.busy.has(thread);
       this.waiting.set(thread, [...others, { thread, label, go, end }]);
       this.wake?.();
     });
@@ -264,6 +267,12 @@ const story = ({ trace, names }, error, ran) => {
     + `t.explore([…], { invariant, replay: ${JSON.stringify(order)} })`;
 };
 
+/** What the story calls each function: where several have one name, each has a number too. */
+const namesOf = (functions) => functions.map(({ name }, at) => {
+  const isOnly = functions.filter((other) => other.name === name).length === 1;
+  return isOnly && name !== '' ? name : `${name} #${at + 1}`.trim();
+});
+
 /** Runs the functions once on a fork; gives what broke the invariant, if anything. */
 const once = async (world, base, { functions, invariant, always, choose }) => {
   const { id } = await ask('fork', { world: base, now: Date.now() });
@@ -272,7 +281,8 @@ const once = async (world, base, { functions, invariant, always, choose }) => {
   Object.assign(world, { id, exploring: run, jobs: new Map() });
   let error;
   try {
-    functions.forEach((work, at) => run.start(work.name || `#${at + 1}`, work));
+    const names = namesOf(functions);
+    functions.forEach((work, at) => run.start(names[at], work));
     await run.toEnd(always);
     world.exploring = undefined;
     if (run.violated !== undefined) throw run.violated;
@@ -342,7 +352,9 @@ const checked = (functions, given) => {
 const search = async (world, functions, { invariant, always, replay, most = DEFAULT_MOST }) => {
   const { id: base, jobs } = world;
   const [walk, outcomes] = [new Walk(), new Outcomes()];
-  const found = { orders: 0, isComplete: false, outcomes, worst: undefined };
+  const found = {
+    orders: 0, isComplete: false, hasSiblings: false, outcomes, worst: undefined,
+  };
   try {
     do {
       const choose = replay === undefined ? walk.chooser() : replayer(replay);
@@ -353,6 +365,7 @@ const search = async (world, functions, { invariant, always, replay, most = DEFA
       if (found.orders >= most) return found;
       found.orders += 1;
       outcomes.add(run, functions.length);
+      found.hasSiblings ||= run.hasSiblings;
       const isShorter = found.worst === undefined
         || switches(run.trace) < switches(found.worst.trace);
       if (run.error !== undefined && isShorter) found.worst = run;
@@ -387,7 +400,7 @@ export const explore = (world, functions, options = {}) => current.exit(async ()
   const { most, replay } = options;
   const isReplay = replay !== undefined;
   const found = await search(world, functions, options);
-  const { orders, isComplete, outcomes, worst } = found;
+  const { orders, isComplete, hasSiblings, outcomes, worst } = found;
   if (worst !== undefined) {
     const more = isComplete || isReplay ? '' : '; there are more';
     const told = story(worst, worst.error, `${orders} that were run${more}`);
@@ -395,5 +408,5 @@ export const explore = (world, functions, options = {}) => current.exit(async ()
   }
   if (!isReplay) outcomes.check(orders);
   if (!isComplete && !isReplay) unfinished(orders, most);
-  return { orders, complete: isComplete, failed: outcomes.told() };
+  return { orders, complete: isComplete && !hasSiblings, failed: outcomes.told() };
 });

@@ -62,8 +62,8 @@ impl Inspector {
         self.pause_on_throws(true);
     }
 
-    /// Whether it goes on noticing. Each time costs a millisecond and more: V8 gathers the frames,
-    /// and what is in scope, for a client to see.
+    /// Whether it goes on noticing. Each time costs a fifth of a millisecond and more: V8 gathers
+    /// the frames, and what is in scope, for a client to see.
     pub(crate) fn pause_on_throws(&self, pauses: bool) {
         let state = if pauses { "all" } else { "none" };
         self.ask("Debugger.setPauseOnExceptions", &json!({ "state": state }));
